@@ -1,0 +1,1 @@
+"""The harness: trials, one training loop, instruments, store and report."""
