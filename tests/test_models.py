@@ -1,0 +1,220 @@
+"""Every model sees its whole image, treats each image alone, and can learn; the ViT equals its public references."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import model_checks as checks
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_checks import SMALL, Case
+
+from models import MODELS, build_model
+
+SHAPES = [(8, 1, 1), (12, 3, 2), (28, 1, 3), (32, 3, 4)]  # image_size, in_channels, depth
+VARIANTS = [
+    Case("vit", {"pool": "class"}),
+    Case("vit", {"positions": "sincos"}, image_size=12),
+    Case("vit", {"positions": "sincos", "pool": "class"}, in_channels=3),
+    Case("vit", {"attention": "fused"}, image_size=12),
+    Case("vit", {"attention": "explicit", "patch_size": 2}, image_size=12),
+    Case("cnn", {"kernel_size": 5}, image_size=12, in_channels=3),
+]
+CASES = [Case(family, {"depth": depth}, size, channels) for family in SMALL for size, channels, depth in SHAPES]
+CASES += VARIANTS
+LEARNERS = [*(Case(family) for family in SMALL), Case("vit", {"pool": "class", "positions": "sincos"})]
+POOLS = [Case("vit", {"pool": pool, "depth": 3}, image_size=12, in_channels=3) for pool in ("mean", "class")]
+VIT, CNN = Case("vit"), Case("cnn")
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_family = pytest.mark.parametrize("case", [Case(family) for family in SMALL], ids=str)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small only wait for each other's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_every_family_is_tested_here() -> None:
+    assert SMALL.keys() == MODELS.keys()
+
+
+@every_case
+def test_images_become_one_row_of_logits_each(case: Case) -> None:
+    checks.check_shapes(case)
+
+
+@every_case
+def test_logits_change_with_the_image(case: Case) -> None:
+    checks.check_logits_change_with_the_image(case)
+
+
+@every_case
+def test_every_pixel_of_every_channel_matters(case: Case) -> None:
+    checks.check_every_pixel_matters(case)
+
+
+@every_case
+def test_permuting_the_batch_permutes_the_logits(case: Case) -> None:
+    checks.check_batch_order_goes_through(case)
+
+
+@every_case
+def test_a_batch_of_one_equals_its_row_in_a_batch_of_eight(case: Case) -> None:
+    checks.check_a_batch_of_one_equals_its_row(case)
+
+
+@every_case
+def test_every_parameter_gets_a_gradient(case: Case) -> None:
+    checks.check_every_parameter_gets_a_gradient(case)
+
+
+@pytest.mark.parametrize("case", LEARNERS, ids=str)
+def test_64_samples_can_be_overfitted(case: Case) -> None:
+    checks.check_64_samples_can_be_overfitted(case)
+
+
+@every_case
+def test_dropout_is_active_in_training_and_not_in_evaluation(case: Case) -> None:
+    checks.check_dropout_is_for_training_only(case)
+
+
+@every_family
+def test_depth_counts_blocks_and_each_adds_parameters(case: Case) -> None:
+    checks.check_depth_counts_blocks(case)
+
+
+@every_family
+def test_a_wider_model_has_more_parameters(case: Case) -> None:
+    checks.check_wider_means_more_parameters(case)
+
+
+@every_family
+def test_blocks_start_different_from_each_other(case: Case) -> None:
+    checks.check_blocks_start_different(case)
+
+
+@every_case
+def test_the_seed_decides_how_weights_start(case: Case) -> None:
+    checks.check_the_seed_decides_how_weights_start(case)
+
+
+@pytest.mark.parametrize("kind", ["auto", "explicit", "fused"])
+@pytest.mark.parametrize("num_heads", [1, 2, 4])
+def test_attention_equals_that_of_torch_with_the_same_weights(kind: str, num_heads: int) -> None:
+    checks.check_attention_equals_torch(Case("vit", {"attention": kind, "num_heads": num_heads}))
+
+
+@pytest.mark.parametrize("case", POOLS, ids=str)
+def test_explicit_and_fused_attention_agree(case: Case) -> None:
+    checks.check_explicit_attention_equals_fused(case)
+
+
+@pytest.mark.parametrize("case", POOLS, ids=str)
+def test_the_whole_forward_equals_that_of_timm_with_the_same_weights(case: Case) -> None:
+    checks.check_forward_equals_timm(case)
+
+
+@pytest.mark.parametrize("pool", ["mean", "class"])
+@pytest.mark.parametrize("positions", ["learned", "sincos"])
+def test_it_matters_where_a_patch_is(positions: str, pool: str) -> None:
+    checks.check_positions_matter(Case("vit", {"positions": positions, "pool": pool}))
+
+
+@pytest.mark.parametrize("pool", ["mean", "class"])
+def test_sincos_positions_are_fixed_saved_and_distinct(pool: str) -> None:
+    checks.check_fixed_positions(Case("vit", {"positions": "sincos", "pool": pool}, image_size=20))
+
+
+def test_a_vit_starts_as_its_docstring_says() -> None:
+    checks.check_vit_starts_as_its_docstring_says(Case("vit", image_size=28))
+
+
+def test_the_notebook_model_has_14_410_parameters() -> None:
+    checks.check_the_notebook_model_has_its_size(VIT)
+
+
+def test_vit_b16_has_86_567_656_parameters() -> None:
+    checks.check_vit_b16_has_its_size(VIT)
+
+
+def test_the_feature_map_keeps_at_least_4_pixels() -> None:
+    checks.check_the_map_keeps_4_pixels(CNN)
+
+
+def test_width_is_the_channels_of_the_first_stage_and_each_further_stage_doubles_them() -> None:
+    checks.check_width_is_the_channels_of_the_first_stage(CNN)
+
+
+def test_a_cnn_starts_as_its_docstring_says() -> None:
+    checks.check_cnn_starts_as_its_docstring_says(CNN)
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong", "named"),
+    [
+        ("vit", {"num_heads": 5}, "num_heads 5 does not divide embed_dim 16"),
+        ("vit", {"patch_size": 3}, "patch_size 3 does not divide image_size 8"),
+        ("vit", {"patch_size": 0}, "patch_size"),
+        ("vit", {"embed_dim": 6, "positions": "sincos"}, "positions .* embed_dim"),
+        ("vit", {"depth": 0}, "depth"),
+        ("vit", {"depth": "2"}, "depth"),
+        ("vit", {"dropout": 1.0}, "dropout"),
+        ("vit", {"mlp_ratio": 0.0}, "mlp_ratio"),
+        ("vit", {"mlp_ratio": 0.01}, "mlp_ratio"),  # leaves the MLP no hidden unit
+        ("vit", {"mlp_ratio": float("inf")}, "mlp_ratio"),
+        ("vit", {"pool": "max"}, "pool"),
+        ("vit", {"dept": 2}, "dept"),
+        ("vit", {"width": 8}, "width"),
+        ("cnn", {"depth": 0}, "depth"),
+        ("cnn", {"width": 0}, "width"),
+        ("cnn", {"dropout": -0.1}, "dropout"),
+        ("cnn", {"kernel_size": 2}, "kernel_size"),  # an even one moves the map against its shortcut
+        ("cnn", {"kernel_size": 1}, "kernel_size"),  # with a stride of 2 it never sees three pixels of four
+        ("cnn", {"patch_size": 4}, "patch_size"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_by_name(family: str, wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        Case(family, wrong).build()
+
+
+def test_an_unknown_family_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="mlp"):
+        build_model("mlp", {}, image_size=8, in_channels=1, num_classes=3)
+
+
+SETTINGS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "vit": {
+        "patch_size": st.integers(1, 8),
+        "embed_dim": st.integers(1, 12),
+        "num_heads": st.integers(1, 4),
+        "depth": st.integers(1, 2),
+        "mlp_ratio": st.floats(0.1, 4.0),
+        "pool": st.sampled_from(["mean", "class"]),
+        "positions": st.sampled_from(["learned", "sincos"]),
+        "attention": st.sampled_from(["auto", "explicit", "fused"]),
+    },
+    "cnn": {"depth": st.integers(1, 6), "width": st.integers(1, 4), "kernel_size": st.integers(1, 7)},
+}
+
+
+@pytest.mark.parametrize("family", SETTINGS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data(), image_size=st.integers(1, 16), in_channels=st.integers(1, 4), num_classes=st.integers(1, 4))
+def test_a_model_that_can_be_built_can_be_run(
+    family: str, data: st.DataObject, image_size: int, in_channels: int, num_classes: int
+) -> None:
+    chosen = data.draw(st.fixed_dictionaries(SETTINGS[family]))
+    try:
+        model = build_model(family, chosen, image_size, in_channels, num_classes)
+    except ValueError:
+        return
+    logits = model(torch.zeros(2, in_channels, image_size, image_size))
+    assert logits.shape == (2, num_classes)
+    assert logits.isfinite().all()
