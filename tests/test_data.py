@@ -1,0 +1,125 @@
+"""Splits, batches, normalisation, augmentations: on real digits."""
+
+import itertools
+
+import pytest
+import torch
+
+from bench.data import (
+    AUGMENTATIONS,
+    Dataset,
+    TrainingBatches,
+    evaluation_batches,
+    load_dataset,
+    pixel_statistics,
+    stratified_split,
+)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+def take(batches: TrainingBatches, count: int) -> list[torch.Tensor]:
+    return [images for images, _ in itertools.islice(iter(batches), count)]
+
+
+def test_splits_have_their_sizes_and_share_no_image(digits: Dataset) -> None:
+    assert (len(digits.train), len(digits.val), len(digits.test)) == (1250, 250, 297)
+    assert digits.train.images.dtype == torch.uint8
+    train, val = stratified_split(torch.arange(1500) % 10, 250, seed=0)
+    assert sorted([*train.tolist(), *val.tolist()]) == list(range(1500))
+
+
+def test_split_gives_each_class_its_share_to_within_one_image() -> None:
+    labels = torch.cat([torch.full((n,), label) for label, n in enumerate((600, 301, 77, 22))])
+    _, val = stratified_split(labels, 100, seed=3)
+    counts = torch.bincount(labels[val], minlength=4)
+    assert int(counts.sum()) == 100
+    assert all(abs(float(c) - n / 10) < 1 for c, n in zip(counts, (600, 301, 77, 22), strict=True))
+
+
+def test_split_depends_on_its_seed_alone() -> None:
+    labels = torch.arange(1000) % 10
+    first, again, other = (stratified_split(labels, 100, seed)[1] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_statistics_are_those_of_all_pixels() -> None:
+    images = torch.randint(0, 256, (50, 3, 8, 8), dtype=torch.uint8)
+    mean, std = pixel_statistics(images)
+    assert torch.allclose(mean.flatten(), images.double().mean((0, 2, 3)).float())
+    assert torch.allclose(std.flatten(), images.double().std((0, 2, 3), correction=0).float())
+
+
+def test_an_all_black_dataset_does_not_divide_by_zero() -> None:
+    _, std = pixel_statistics(torch.zeros(5, 1, 4, 4, dtype=torch.uint8))
+    assert float(std) == 1.0
+
+
+def test_training_batches_are_normalised_and_an_epoch_holds_each_image_at_most_once(digits: Dataset) -> None:
+    batches = TrainingBatches(digits, 64, seed=0)
+    assert batches.steps_per_epoch == 19  # 1250 // 64: the smaller rest is dropped
+    pixels = torch.cat(take(batches, 19))
+    assert abs(float(pixels.mean())) < 0.01
+    assert float(pixels.std()) == pytest.approx(1.0, abs=0.01)
+    originals = (pixels * digits.std + digits.mean).round().byte()
+    known = {image.numpy().tobytes() for image in digits.train.images}
+    seen = [image.numpy().tobytes() for image in originals]
+    assert set(seen) <= known
+    assert len(set(seen)) >= len(known) - 1250 % 64 - (1250 - len(known))
+
+
+def test_batch_order_depends_on_seed_and_epoch_and_nothing_else(digits: Dataset) -> None:
+    torch.manual_seed(1)
+    first = take(TrainingBatches(digits, 625, seed=5), 4)
+    torch.manual_seed(2)
+    again = take(TrainingBatches(digits, 625, seed=5), 4)
+    other = take(TrainingBatches(digits, 625, seed=6), 4)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[0], first[2])  # the next epoch has an order of its own
+
+
+def test_evaluation_sees_every_image_in_order(digits: Dataset) -> None:
+    parts = list(evaluation_batches(digits, digits.test, 100))
+    assert [len(labels) for _, labels in parts] == [100, 100, 97]
+    assert torch.equal(torch.cat([labels for _, labels in parts]), digits.test.labels)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations_keep_shapes_depend_on_the_generator_and_rest_at_zero(name: str) -> None:
+    images = torch.rand(16, 3, 8, 8) * 255
+    strength = 1.0 if name == "flip" else 2.0
+
+    def augmented(seed: int, strength: float) -> torch.Tensor:
+        return AUGMENTATIONS[name](images.clone(), strength, torch.Generator().manual_seed(seed))
+
+    assert augmented(0, strength).shape == images.shape
+    assert torch.equal(augmented(0, strength), augmented(0, strength))
+    assert not torch.allclose(augmented(0, strength), images)
+    assert torch.allclose(augmented(0, 0.0), images, atol=1e-3)
+    if name != "flip":
+        assert not torch.equal(augmented(0, strength), augmented(1, strength))
+
+
+def test_translation_moves_each_image_by_its_own_whole_pixels() -> None:
+    images = torch.zeros(200, 1, 9, 9)
+    images[:, :, 4, 4] = 255
+    moved = AUGMENTATIONS["translation"](images, 2, torch.Generator().manual_seed(0))
+    places = {tuple((image[0] == 255).nonzero()[0].tolist()) for image in moved}
+    assert places == set(itertools.product(range(2, 7), range(2, 7)))
+    assert torch.equal(moved.sum((1, 2, 3)), images.sum((1, 2, 3)))
+
+
+def test_rotation_turns_within_its_reach_and_keeps_the_centre() -> None:
+    images = torch.zeros(100, 1, 9, 9)
+    images[:, :, 4, 4] = 255
+    images[:, :, 0, 4] = 255
+    turned = AUGMENTATIONS["rotation"](images, 90, torch.Generator().manual_seed(0))
+    assert torch.allclose(turned[:, 0, 4, 4], torch.tensor(255.0), atol=1e-2)
+    assert float(turned[:, 0, :, :3].amax()) > 100  # some turned left
+    assert float(turned[:, 0, :, 6:].amax()) > 100  # some turned right
+    assert float(turned[:, 0, 6:].amax()) < 30  # none went upside down
