@@ -1,0 +1,150 @@
+"""Result: what is measured, in which unit, which way is better; and how a run's tables are read back.
+
+Nothing here imports torch, nor pandas until a table is read.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+STATUSES = ("ok", "failed", "diverged", "oom", "timeout", "skipped")
+
+
+def column(unit: str = "", better: str = "", about: str = "") -> Any:
+    """A column of trials.csv: its unit ("" for none), which way is better ("higher", "lower" or ""), its meaning."""
+    return field(default=None, metadata={"unit": unit, "better": better, "about": about})
+
+
+@dataclass
+class Result:
+    """One trial: a row of trials.csv, and the rows that it adds to evaluations.csv and throughput.csv.
+
+    None means "not measured" and becomes an empty cell; it is never 0.
+    """
+
+    trial_id: str | None = column(about="identity of the trial: settings and seed")
+    config_id: str | None = column(about="identity of the settings, the same for all seeds")
+    suite: str | None = column()
+    dataset: str | None = column()
+    dataset_checksum: str | None = column(about="of the verified files")
+    model: str | None = column(about="family")
+    patch_size: int | None = column("px")
+    depth: int | None = column("blocks")
+    embed_dim: int | None = column()
+    num_heads: int | None = column()
+    width: int | None = column("channels", about="of the CNN's first stage")
+    settings: str | None = column(about="all settings of the model, JSON")
+    num_params: int | None = column(better="lower")
+    num_flops: int | None = column("FLOP", better="lower", about="forward pass of one image; a multiply-add is two")
+    dtype: str | None = column(about="numeric mode of training")
+    eval_dtype: str | None = column(about="numeric mode of evaluation")
+    device: str | None = column()
+    device_name: str | None = column()
+    num_threads: int | None = column("threads")
+    recipe: str | None = column(about="named defaults that training started from")
+    batch_size: int | None = column("images")
+    optimizer: str | None = column()
+    learning_rate: float | None = column(about="peak of the schedule")
+    training: str | None = column(about="all settings of training, JSON")
+    epochs: int | None = column()
+    seed: int | None = column()
+    status: str | None = column(about=", ".join(STATUSES))
+    error: str | None = column()
+    train_seconds: float | None = column("s", better="lower", about="timed training, evaluation left out")
+    eval_seconds: float | None = column("s")
+    setup_seconds: float | None = column("s", about="data, model, warm-up, saving: all but training and evaluation")
+    wall_seconds: float | None = column("s", about="the trial from end to end, without starting its process")
+    first_step_seconds: float | None = column("s", about="part of setup: the first training step")
+    untimed_steps: int | None = column("steps", about="run before the clock, then undone")
+    images_per_second: float | None = column("images/s", better="higher", about="training, median over timed blocks")
+    images_per_second_low: float | None = column("images/s", about="95% bootstrap interval over blocks, for display")
+    images_per_second_high: float | None = column("images/s")
+    throughput_spread: float | None = column(better="lower", about="interquartile range over median of the blocks")
+    peak_memory_bytes: int | None = column("B", better="lower", about="training's peak above the floor before it")
+    peak_memory_reserved_bytes: int | None = column("B", better="lower", about="held by the device's allocator")
+    skipped_steps: int | None = column("steps", about="left out by the gradient scaler")
+    train_loss: float | None = column(about="mean over the steps since the evaluation before the last")
+    val_accuracy: float | None = column(better="higher", about="final weights")
+    val_accuracy_best: float | None = column(better="higher", about="highest over all evaluations")
+    test_accuracy: float | None = column(better="higher", about="final weights; read once")
+    test_accuracy_best: float | None = column(better="higher", about="weights that validation chose; read once")
+    target_accuracy: float | None = column(about="the suite's headline target, on validation")
+    time_to_accuracy_seconds: float | None = column("s", better="lower", about="training seconds; empty: never reached")
+    evaluation_interval_seconds: float | None = column("s", about="resolution of time to accuracy")
+    torch_version: str | None = column()
+    git_commit: str | None = column()
+    git_dirty: bool | None = column()
+    started_at: str | None = column(about="UTC, ISO 8601")
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+COLUMNS: dict[str, dict[str, str]] = {f.name: dict(f.metadata) for f in fields(Result) if f.metadata}
+TEXT_COLUMNS = {f.name for f in fields(Result) if f.metadata and ("str" in str(f.type) or "bool" in str(f.type))}
+EVALUATION_COLUMNS = ("trial_id", "epoch", "step", "train_seconds", "train_loss", "val_loss", "val_accuracy")
+BLOCK_COLUMNS = ("trial_id", "block", "steps", "images", "seconds")
+TABLES: dict[str, Sequence[str]] = {
+    "trials.csv": tuple(COLUMNS),
+    "evaluations.csv": EVALUATION_COLUMNS,
+    "throughput.csv": BLOCK_COLUMNS,
+}
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """`run.json` of a run folder.
+
+    Raises:
+        StoreError: no run there, or one of another schema version.
+    """
+    path = folder / "run.json"
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        version = run["schema_version"]
+    except FileNotFoundError:
+        raise StoreError(f"{folder}: not a run (it has no run.json); runs are results/<suite>/<run_id>") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: can't be read as a run's record ({error})") from None
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}")
+    return run
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Whole rows of one of the store's tables as text; a torn or foreign row is passed over.
+
+    A line counts when it ends in a newline and has a cell for each column, so a reader never sees half a row.
+    """
+    data = path.read_bytes()
+    text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace").replace("\0", "")
+    columns = TABLES[path.name]
+    rows = csv.reader(io.StringIO(text, newline=""))
+    next(rows, None)
+    return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
+
+
+def read_table(folder: Path, name: str) -> "pd.DataFrame":
+    """A table of the store (`trials.csv`, `evaluations.csv`, `throughput.csv`) as a data frame with numbers.
+
+    Text columns hold "" where the cell is empty; number columns hold NaN.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(read_rows(folder / name), columns=list(TABLES[name]))
+    for key in frame.columns:
+        if key not in TEXT_COLUMNS:
+            frame[key] = pd.to_numeric(frame[key], errors="coerce").astype(float)
+    return frame
