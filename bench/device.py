@@ -1,0 +1,229 @@
+"""Devices and numeric modes: all that differs between machines, and nothing else.
+
+A device is an object of a class in DEVICES, named like torch's ("cpu", "cuda", "cuda:1", "mps", "xpu").
+"""
+
+import ctypes
+import gc
+import platform
+import sys
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.errors import DeviceError, nearest
+
+
+class CPU:
+    """The processor. Memory is the process's own high-water mark above its floor.
+
+    Every device has these methods; a backend below overrides what it does differently.
+    """
+
+    type = "cpu"
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
+        self.torch_device = torch.device(self.type) if self.type in ("cpu", "mps") else torch.device(self.type, index)
+        self._floor = 0
+
+    @staticmethod
+    def count() -> int:
+        """How many of them this machine has."""
+        return 1
+
+    @property
+    def name(self) -> str:
+        return cpu_name()
+
+    def synchronize(self) -> None:
+        """Wait until everything asked of the device is done; on a CPU it is."""
+
+    def lacks(self, dtype: str) -> str | None:
+        """Why the numeric mode `dtype` can't run here, or None if it can."""
+        return None
+
+    def reset_peak_memory(self) -> None:
+        """Begin to watch: what is in use now becomes the floor, and peaks so far are forgotten."""
+        gc.collect()
+        if sys.platform == "linux":
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)  # glibc keeps freed memory; training would reuse it unseen
+            with suppress(OSError):  # a sandbox may forbid it; a peak from before would then count
+                Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+        self._floor = _resident_bytes("VmRSS")
+
+    def peak_memory_bytes(self) -> int | None:
+        """Highest memory in use since the reset, above the floor; None where the device can't tell."""
+        return (_resident_bytes("VmHWM") - self._floor) or None
+
+    def peak_memory_reserved_bytes(self) -> int | None:
+        """Highest memory held by the allocator; None where there is no such thing."""
+        return None
+
+
+class CUDA(CPU):
+    """An NVIDIA GPU, or an AMD one under ROCm."""
+
+    type = "cuda"
+    backend = torch.cuda
+
+    @staticmethod
+    def count() -> int:
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+    @property
+    def name(self) -> str:
+        return self.backend.get_device_name(self.torch_device)
+
+    def synchronize(self) -> None:
+        self.backend.synchronize(self.torch_device)
+
+    def lacks(self, dtype: str) -> str | None:
+        if dtype == "amp-bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            return f"{self.name} has no bfloat16"
+        return None
+
+    def reset_peak_memory(self) -> None:
+        gc.collect()
+        self.backend.empty_cache()
+        self.backend.reset_peak_memory_stats(self.torch_device)
+        self._floor = self.backend.memory_allocated(self.torch_device)
+
+    def peak_memory_bytes(self) -> int | None:
+        return self.backend.max_memory_allocated(self.torch_device) - self._floor
+
+    def peak_memory_reserved_bytes(self) -> int | None:
+        return self.backend.max_memory_reserved(self.torch_device)
+
+
+class XPU(CUDA):
+    """An Intel GPU; torch.xpu mirrors torch.cuda."""
+
+    type = "xpu"
+    backend = torch.xpu
+
+    @staticmethod
+    def count() -> int:
+        return torch.xpu.device_count() if torch.xpu.is_available() else 0
+
+    def lacks(self, dtype: str) -> str | None:
+        return None
+
+
+class MPS(CPU):
+    """Apple's GPU. It keeps no peak, so there is none to report."""
+
+    type = "mps"
+
+    @staticmethod
+    def count() -> int:
+        return int(torch.backends.mps.is_available())
+
+    @property
+    def name(self) -> str:
+        return f"{cpu_name()} GPU"
+
+    def synchronize(self) -> None:
+        torch.mps.synchronize()
+
+    def reset_peak_memory(self) -> None:
+        gc.collect()
+        torch.mps.empty_cache()
+
+    def peak_memory_bytes(self) -> int | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A numeric mode: the type that autocast computes in (None: no autocast), and whether gradients are scaled."""
+
+    name: str
+    autocast: torch.dtype | None = None
+    scale_gradients: bool = False
+
+    def context(self, device: CPU) -> AbstractContextManager[object]:
+        """What the forward pass and the loss run under."""
+        return torch.autocast(device.type, dtype=self.autocast, enabled=self.autocast is not None)
+
+    def scaler(self, device: CPU) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(device.type, enabled=self.scale_gradients)
+
+
+def open_device(name: str) -> CPU:
+    """The device called `name`: "cpu", "cuda", "cuda:1", "mps", "xpu".
+
+    Raises:
+        DeviceError: no such kind of device, or this machine has none.
+    """
+    kind, _, index = name.partition(":")
+    if kind not in DEVICES:
+        raise DeviceError(f"device '{name}': no such device; {nearest(name, [*DEVICES, 'auto'])}")
+    count = DEVICES[kind].count()
+    if not (index or "0").isdecimal() or int(index or 0) >= count:
+        here = ", ".join(available_devices())
+        raise DeviceError(f"device '{name}': this machine has {count} of kind {kind}; here: {here}")
+    return DEVICES[kind](int(index or 0))
+
+
+def available_devices() -> list[str]:
+    """Names of the devices that are here, the fastest kind first; several GPUs by index."""
+    names = []
+    for kind, device_class in DEVICES.items():
+        count = device_class.count()
+        names += [kind] if count == 1 else [f"{kind}:{index}" for index in range(count)]
+    return names
+
+
+def best_device() -> str:
+    """What `--device auto` means on this machine."""
+    return available_devices()[0].partition(":")[0]
+
+
+def set_exact_arithmetic() -> None:
+    """fp32 means fp32: TF32 off; and the same kernels every time, so that a seed gives the same losses."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid, timed
+
+
+def cpu_name() -> str:
+    """The processor's own name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _resident_bytes(field: str) -> int:
+    """VmRSS or VmHWM of this process; elsewhere than on Linux the high-water mark, the best there is."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux
+    try:
+        import resource
+    except ImportError:
+        return 0  # Windows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+DEVICES: dict[str, type[CPU]] = {"cuda": CUDA, "mps": MPS, "xpu": XPU, "cpu": CPU}
+
+DTYPES: dict[str, Precision] = {
+    "fp32": Precision("fp32"),
+    "amp-bf16": Precision("amp-bf16", torch.bfloat16),
+    "amp-fp16": Precision("amp-fp16", torch.float16, scale_gradients=True),
+}

@@ -1,0 +1,122 @@
+"""Instruments: a stopwatch that knows what it is timing, and a warm-up that ends when the machine has settled."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+BLOCK_SECONDS = 0.25  # shorter blocks flag differences that aren't there
+SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
+WARM_UP_BLOCK_SECONDS = 0.1
+WARM_UP_BLOCKS = 12  # give up waiting for a noisy machine to settle
+
+
+@dataclass
+class Block:
+    """A run of training steps between two readings of the clock."""
+
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by phase (train, eval, setup), from a monotonic clock that waits for the device at every edge.
+
+    Args:
+        synchronize: waits until the device has done all it was asked to.
+        now: a monotonic clock, seconds.
+    """
+
+    synchronize: Callable[[], None] = lambda: None
+    now: Callable[[], float] = time.perf_counter
+    seconds: dict[str, float] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Block]:
+        """Time what happens inside, on the account of `name`; failures are timed too."""
+        block = Block()
+        self.synchronize()
+        start = self.now()
+        try:
+            yield block
+        finally:
+            self.synchronize()
+            block.seconds = self.now() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + block.seconds
+
+    @contextmanager
+    def block(self, steps: int) -> Iterator[Block]:
+        """Time `steps` training steps as one block of throughput; the caller counts the images."""
+        with self.phase("train") as block:
+            block.steps = steps
+            yield block
+        self.blocks.append(block)
+
+
+def whole_blocks(blocks: list[Block], at_least: float = BLOCK_SECONDS) -> list[Block]:
+    """Neighbours joined until each block lasts `at_least` seconds; a short rest joins the last.
+
+    Blocks end at evaluations, which may come thick; joined ones are long enough to mean something.
+    """
+    joined: list[Block] = []
+    for block in blocks:
+        if joined and joined[-1].seconds < at_least:
+            joined[-1] = _join(joined[-1], block)
+        else:
+            joined.append(Block(block.steps, block.images, block.seconds))
+    if len(joined) > 1 and joined[-1].seconds < at_least:
+        rest = joined.pop()
+        joined[-1] = _join(joined[-1], rest)
+    return joined
+
+
+def _join(a: Block, b: Block) -> Block:
+    return Block(a.steps + b.steps, a.images + b.images, a.seconds + b.seconds)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What a warm-up found out.
+
+    Attributes:
+        first_step_seconds: the first step, with whatever it compiles and allocates.
+        steps: how many it ran.
+        block_steps: how many steps fill a timed block.
+        settled: whether the last blocks agreed.
+    """
+
+    first_step_seconds: float
+    steps: int
+    block_steps: int
+    settled: bool
+
+
+def warm_up(step: Callable[[], object], synchronize: Callable[[], None], now: Callable[[], float]) -> WarmUp:
+    """Run `step` until two neighbouring blocks take the same time, or for 12 blocks at the most."""
+    first = _seconds(step, 1, synchronize, now)
+    per_step = _seconds(step, 1, synchronize, now)
+    steps, size, settled = 2, 1, False
+    for _ in range(WARM_UP_BLOCKS):
+        size = max(1, math.ceil(WARM_UP_BLOCK_SECONDS / max(per_step, 1e-6)))
+        before, per_step = per_step, _seconds(step, size, synchronize, now) / size
+        steps += size
+        settled = abs(per_step - before) <= SETTLED * before
+        if settled:
+            break
+    # A quarter more than the shortest block allowed, so that a quick one still lasts.
+    return WarmUp(first, steps, max(1, math.ceil(1.25 * BLOCK_SECONDS / max(per_step, 1e-6))), settled)
+
+
+def _seconds(
+    step: Callable[[], object], steps: int, synchronize: Callable[[], None], now: Callable[[], float]
+) -> float:
+    synchronize()
+    start = now()
+    for _ in range(steps):
+        step()
+    synchronize()
+    return now() - start

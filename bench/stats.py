@@ -1,0 +1,143 @@
+"""Intervals and comparisons: plain functions on numbers, and the same 95% everywhere.
+
+The unit is the seed (one trial), so n is small: intervals are Student's t around the median. Accuracies have besides
+a floor, since a test set of finite size can't tell finer differences apart however many seeds are run.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+CONFIDENCE = 0.95
+MEDIAN_FACTOR = 1.2533  # standard error of a median over that of a mean: sqrt(pi / 2), for normal values
+RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """A median between the ends of its 95% interval; an end that can't be known is NaN. n counts the values."""
+
+    low: float
+    median: float
+    high: float
+    n: int
+
+
+class BlockInterval(NamedTuple):
+    """Images per second over the timed blocks of one trial; spread is the interquartile range over the median."""
+
+    low: float
+    median: float
+    high: float
+    n: int
+    spread: float
+
+
+def median_interval(values: Iterable[float | None], floor: float = 0.0) -> Interval:
+    """Median over seeds, with the half-width of its interval at least `floor`; what wasn't measured is left out."""
+    kept = _measured(values)
+    if not kept:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    median = statistics.median(kept)
+    half = _half_width([kept], floor)
+    return Interval(median - half, median, median + half, len(kept))
+
+
+def log_median_interval(values: Iterable[float | None]) -> Interval:
+    """Median of positive quantities (speeds, seconds, bytes), whose noise is a share of them."""
+    kept = _measured(values)
+    if not kept:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    median = statistics.median(kept)
+    factor = math.exp(_half_width([_logs(kept)], 0.0))
+    return Interval(median / factor, median, median * factor, len(kept))
+
+
+def difference_interval(a: Iterable[float | None], b: Iterable[float | None], floor: float = 0.0) -> Interval:
+    """Difference of two medians, a - b (Welch's t); its half-width is at least `floor`. n is the smaller sample's."""
+    first, second = _measured(a), _measured(b)
+    n = min(len(first), len(second))
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    difference = statistics.median(first) - statistics.median(second)
+    half = _half_width([first, second], floor)
+    return Interval(difference - half, difference, difference + half, n)
+
+
+def ratio_interval(a: Iterable[float | None], b: Iterable[float | None]) -> Interval:
+    """Ratio of two medians of positive quantities, a / b (Welch's t on logarithms). n is the smaller sample's."""
+    first, second = _measured(a), _measured(b)
+    n = min(len(first), len(second))
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    ratio = statistics.median(first) / statistics.median(second)
+    factor = math.exp(_half_width([_logs(first), _logs(second)], 0.0))
+    return Interval(ratio / factor, ratio, ratio * factor, n)
+
+
+def binomial_half_width(p: float, n: float) -> float:
+    """Half of the 95% interval of an accuracy `p` measured on `n` images: 0.0020 at 99% of 10,000.
+
+    It is Wilson's interval's, so that 100% of few images isn't taken for certain. NaN where n is unknown.
+    """
+    if not n > 0 or math.isnan(p):
+        return math.nan
+    z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    return z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+
+
+def block_interval(images: Sequence[float], seconds: Sequence[float]) -> BlockInterval:
+    """Images per second of one trial from its timed blocks: median, 95% bootstrap interval, spread.
+
+    The same blocks always give the same figures. For display only: blocks share a trial, so they don't stand in for
+    seeds. One block has a median, and neither interval nor spread (NaN).
+
+    Raises:
+        ValueError: lists of different lengths, or a block that took no time.
+    """
+    counts, durations = np.asarray(images, dtype=float), np.asarray(seconds, dtype=float)
+    if counts.shape != durations.shape or not (durations > 0).all():
+        raise ValueError("each block needs its images and its seconds, the seconds above 0")
+    rates = counts / durations
+    if rates.size < 2:
+        return BlockInterval(math.nan, float(rates[0]) if rates.size else math.nan, math.nan, rates.size, math.nan)
+    median = float(np.median(rates))
+    picks = np.random.default_rng(0).integers(rates.size, size=(RESAMPLES, rates.size))
+    low, high = np.quantile(np.median(rates[picks], axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    lower, upper = np.quantile(rates, [0.25, 0.75])
+    return BlockInterval(float(low), median, float(high), rates.size, float(upper - lower) / median)
+
+
+def median_time_to_target(seconds: Iterable[float | None]) -> tuple[float | None, int, int]:
+    """(median seconds, k that reached the target, n): a miss counts as infinity, and a median of infinity is None."""
+    times = [math.inf if value is None or math.isnan(value) else float(value) for value in seconds]
+    reached = sum(math.isfinite(value) for value in times)
+    median = statistics.median(times) if times else math.inf
+    return (median if math.isfinite(median) else None), reached, len(times)
+
+
+def _measured(values: Iterable[float | None]) -> list[float]:
+    return [float(value) for value in values if value is not None and not math.isnan(value)]
+
+
+def _logs(values: list[float]) -> list[float]:
+    return [math.log(value) if value > 0 else math.nan for value in values]
+
+
+def _half_width(samples: list[list[float]], floor: float) -> float:
+    """Half-width for the sum or difference of the samples' medians; for one sample Welch's t is Student's.
+
+    A sample of one value says nothing of its spread: then only the floor is known, or nothing (NaN) without one.
+    """
+    if min(len(sample) for sample in samples) < 2:
+        return floor if floor > 0 else math.nan
+    from scipy.special import stdtrit
+
+    variances = [statistics.variance(sample) / len(sample) for sample in samples]
+    total = sum(variances)
+    if not total > 0:  # all seeds alike
+        return floor
+    degrees = total**2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True))
+    return max(floor, float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * MEDIAN_FACTOR * math.sqrt(total))

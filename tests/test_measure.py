@@ -1,0 +1,93 @@
+"""The stopwatch and the warm-up, under a clock that we turn by hand."""
+
+import pytest
+
+from bench.measure import Block, Stopwatch, warm_up, whole_blocks
+
+
+class FakeClock:
+    """A clock that only moves when told to."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def test_phases_add_up_exactly() -> None:
+    clock = FakeClock()
+    watch = Stopwatch(now=clock)
+    for name, seconds in (("setup", 3.0), ("train", 2.0), ("eval", 0.5), ("train", 1.25)):
+        with watch.phase(name):
+            clock.time += seconds
+        clock.time += 7.0  # between phases: nobody's
+    assert watch.seconds == {"setup": 3.0, "train": 3.25, "eval": 0.5}
+
+
+def test_device_is_waited_for_at_both_edges_of_a_block() -> None:
+    clock = FakeClock()
+    waits = []
+
+    def synchronize() -> None:
+        waits.append(clock.time)
+        clock.time += 1.0  # work that was still running on the device
+
+    watch = Stopwatch(synchronize, clock)
+    with watch.block(steps=10) as block:
+        block.images = 640
+        clock.time += 4.0
+    assert waits == [100.0, 105.0]
+    assert watch.blocks == [Block(steps=10, images=640, seconds=5.0)]  # launch and wait, but not the wait before
+
+
+def test_time_of_a_failing_phase_is_counted_and_its_block_is_not() -> None:
+    clock = FakeClock()
+    watch = Stopwatch(now=clock)
+    with pytest.raises(ZeroDivisionError), watch.block(steps=1):
+        clock.time += 2.0
+        raise ZeroDivisionError
+    assert watch.seconds == {"train": 2.0}
+    assert watch.blocks == []
+
+
+def test_short_blocks_are_joined_until_long_enough() -> None:
+    blocks = [Block(1, 10, 0.1), Block(1, 10, 0.1), Block(1, 10, 0.1), Block(5, 50, 0.5), Block(1, 10, 0.1)]
+    joined = whole_blocks(blocks, at_least=0.25)
+    assert [(b.steps, b.images) for b in joined] == [(3, 30), (6, 60)]
+    assert sum(b.seconds for b in joined) == pytest.approx(0.9)
+    assert whole_blocks([]) == []
+    assert len(blocks) == 5
+    assert blocks[3].steps == 5  # the raw ones stay as they were
+
+
+def test_a_lone_short_block_is_kept() -> None:
+    assert whole_blocks([Block(1, 10, 0.1)], at_least=0.25) == [Block(1, 10, 0.1)]
+
+
+def test_warm_up_ends_when_blocks_agree() -> None:
+    clock = FakeClock()
+    durations = iter([2.0, 0.5, 0.2, *[0.01] * 1000])
+
+    def step() -> None:
+        clock.time += next(durations)
+
+    warm = warm_up(step, lambda: None, clock)
+    assert warm.settled
+    assert warm.first_step_seconds == 2.0
+    assert warm.steps < 40
+    assert warm.block_steps * 0.01 == pytest.approx(0.3125, abs=0.02)  # a quarter more than the shortest block
+
+
+def test_warm_up_gives_up_on_a_machine_that_never_settles() -> None:
+    clock = FakeClock()
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        clock.time += 0.2 if count % 2 else 0.4
+
+    warm = warm_up(step, lambda: None, clock)
+    assert not warm.settled
+    assert warm.steps == count == 14

@@ -1,0 +1,177 @@
+"""One trial from seed to result, on real digits."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench import run as run_module
+from bench.data import evaluation_batches, load_dataset
+from bench.device import CPU, DTYPES
+from bench.recipes import RECIPES
+from bench.results import Result
+from bench.run import evaluation_stops, run_trial
+from bench.train import evaluate
+from bench.trial import Trial
+from models import MODELS, build_model
+
+SMALL = {"vit": {"patch_size": 4, "depth": 1, "embed_dim": 16, "num_heads": 2}, "cnn": {"depth": 1, "width": 4}}
+
+
+def trial(
+    family: str = "vit", seed: int = 0, dtype: str = "fp32", targets: tuple[float, ...] = (0.3,), **training: object
+) -> Trial:
+    settings = MODELS[family][0](**SMALL[family]).model_dump()
+    recipe = RECIPES[family].model_copy(update={"epochs": 2, "batch_size": 50, "evaluations_per_epoch": 3, **training})
+    return Trial(
+        suite="x", dataset="digits", model=family, settings=settings, recipe=family, training=recipe,
+        dtype=dtype, device="cpu", seed=seed, targets=targets,
+    )  # fmt: skip
+
+
+def losses(result: Result) -> list[tuple[float, float]]:
+    assert result.status == "ok", result.error
+    return [(row["train_loss"], row["val_loss"]) for row in result.evaluations]
+
+
+@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_trial_fills_its_row(family: str, dtype: str) -> None:
+    result = run_trial(trial(family, dtype=dtype))
+    assert result.status == "ok", result.error
+    row = result.row()
+    missing = {key for key, value in row.items() if value is None}
+    optional = {
+        "git_commit",
+        "git_dirty",
+        "error",
+        "num_flops",
+        "peak_memory_reserved_bytes",
+        "time_to_accuracy_seconds",
+    }
+    other_family = {"width"} if family == "vit" else {"patch_size", "embed_dim", "num_heads"}
+    unscaled = set() if DTYPES[dtype].scale_gradients else {"skipped_steps"}
+    assert missing <= optional | other_family | unscaled | {
+        "images_per_second_low",
+        "images_per_second_high",
+        "throughput_spread",
+    }
+    assert row["test_accuracy"] > 0.2
+    assert [e["step"] for e in result.evaluations] == [8, 17, 25, 33, 42, 50]
+
+
+def test_train_eval_and_setup_seconds_add_up_to_the_wall() -> None:
+    result = run_trial(trial(epochs=4))
+    parts = (result.train_seconds or 0) + (result.eval_seconds or 0) + (result.setup_seconds or 0)
+    assert parts == pytest.approx(result.wall_seconds, rel=0.02)
+    assert sum(block["seconds"] for block in result.blocks) == pytest.approx(result.train_seconds, rel=1e-9)
+    assert sum(block["images"] for block in result.blocks) == 4 * 25 * 50
+
+
+def test_same_trial_twice_gives_bit_identical_losses() -> None:
+    for family in SMALL:
+        assert losses(run_trial(trial(family))) == losses(run_trial(trial(family)))
+
+
+def test_another_seed_gives_other_losses() -> None:
+    assert losses(run_trial(trial(seed=0))) != losses(run_trial(trial(seed=1)))
+
+
+def test_losses_depend_neither_on_what_ran_before_nor_on_the_length_of_the_warm_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = SMALL["vit"] | {"dropout": 0.3}  # dropout draws random numbers in every step
+    noisy = trial().model_copy(update={"settings": settings})
+    alone = losses(run_trial(noisy))
+    torch.rand(1000)
+    run_trial(trial("cnn", seed=3))
+    real = run_module.warm_up
+    monkeypatch.setattr(run_module, "warm_up", lambda step, *rest: (step(), step(), step(), real(step, *rest))[-1])
+    assert losses(run_trial(noisy)) == alone
+
+
+def test_saved_weights_give_the_accuracies_and_predictions_that_were_stored(tmp_path: Path) -> None:
+    asked = trial("cnn", epochs=4, learning_rate=0.05)
+    result = run_trial(asked, tmp_path / "trial")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trial"]
+    assert Trial(**json.loads((tmp_path / "trial" / "trial.json").read_text())) == asked
+    data = load_dataset("digits")
+    best = max(result.evaluations, key=lambda row: row["val_accuracy"])
+    model = build_model("cnn", asked.settings, 8, 1, 10)
+    rows = list(csv.DictReader((tmp_path / "trial" / "predictions.csv").read_text().splitlines()))
+    assert [int(row["label"]) for row in rows] == data.test.labels.tolist()
+    for name, column, test_accuracy, val_accuracy in (
+        ("model", "prediction", result.test_accuracy, result.val_accuracy),
+        ("model_best", "prediction_best", result.test_accuracy_best, best["val_accuracy"]),
+    ):
+        model.load_state_dict(load_file(tmp_path / "trial" / f"{name}.safetensors"))
+        score = evaluate(model, evaluation_batches(data, data.test, 500), DTYPES["fp32"].context(CPU()))
+        assert score.accuracy == test_accuracy
+        assert score.predictions.tolist() == [int(row[column]) for row in rows]
+        validation = evaluate(model, evaluation_batches(data, data.val, 500), DTYPES["fp32"].context(CPU()))
+        assert validation.accuracy == val_accuracy
+
+
+def test_time_to_accuracy_is_the_training_time_of_the_first_evaluation_at_the_target() -> None:
+    result = run_trial(trial(epochs=6, targets=(0.3, 0.5, 0.999)))
+    assert result.target_accuracy == 0.5
+    first = next(row for row in result.evaluations if row["val_accuracy"] >= 0.5)
+    assert result.time_to_accuracy_seconds == first["train_seconds"]
+
+
+def test_target_never_reached_is_empty() -> None:
+    result = run_trial(trial(epochs=1, targets=(1.0,)))
+    assert result.status == "ok"
+    assert result.time_to_accuracy_seconds is None
+
+
+def test_divergence_is_a_status_and_keeps_the_evaluations() -> None:
+    result = run_trial(trial("cnn", learning_rate=1e20, optimizer="sgd"))
+    assert result.status == "diverged"
+    assert "training loss" in (result.error or "")
+    assert result.evaluations
+    assert result.test_accuracy is None
+    assert result.train_seconds is not None
+
+
+def test_a_failure_in_the_model_is_a_status_with_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(run_module, "build_model", broken)
+    result = run_trial(trial())
+    assert (result.status, result.error) == ("failed", "RuntimeError: no such kernel")
+    assert result.images_per_second is None
+    assert result.wall_seconds is not None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_running_out_of_memory_is_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def greedy(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run_module, "build_model", greedy)
+    assert run_trial(trial()).status == "oom"
+
+
+def test_stops_are_even_and_end_each_epoch() -> None:
+    asked = trial(epochs=2, evaluations_per_epoch=4)
+    assert evaluation_stops(asked, 10) == [2, 5, 8, 10, 12, 15, 18, 20]
+    assert evaluation_stops(asked, 2) == [1, 2, 3, 4]  # never more often than there are steps
+
+
+def test_progress_is_told_of_each_evaluation() -> None:
+    told: list[dict[str, float]] = []
+    run_trial(trial(), report=told.append)
+    assert [message["step"] for message in told] == [8, 17, 25, 33, 42, 50]
+    assert all(message["images_per_second"] > 0 for message in told)
