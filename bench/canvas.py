@@ -1,0 +1,243 @@
+"""The canvas: how every figure looks. Colours, markers, scales, legends, titles, labels that keep clear of each other.
+
+A family has one colour everywhere (safe for colour-blind readers), a numeric mode one marker. Nothing goes through
+pyplot, so no figure outlives its caller. Accuracies are drawn on a scale of log error: 90, 99 and 99.9% are equally
+far apart, so that neither a solved task nor a net that learned nothing squeezes the rest together.
+"""
+
+import functools
+import io
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from bench.summary import Tables, family_title, records
+
+INK, FAINT = "#333333", "#8a8a8a"
+FAMILY_COLOURS = {"vit": "#0072B2", "cnn": "#D55E00"}
+MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A4C93")  # for families that come later
+MARKERS = {"fp32": "o", "amp-bf16": "s", "amp-fp16": "^", "tf32": "D", "bf16": "P", "fp16": "X"}
+STYLE: Any = sns.axes_style("whitegrid") | {
+    "axes.edgecolor": "#cccccc",
+    "axes.labelcolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "font.size": 10,
+    "grid.color": "#e8e8e8",
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "svg.hashsalt": "vit-cnn-bench",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+TITLE_INCHES = 0.66  # kept free above the axes
+DPI = 150
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+Draw = Callable[[Tables], Figure | None]
+
+
+def styled(draw: Draw) -> Draw:
+    """Draw in the house style, without touching anyone else's settings."""
+
+    @functools.wraps(draw)
+    def in_style(tables: Tables) -> Figure | None:
+        with matplotlib.rc_context(STYLE):
+            return draw(tables)
+
+    return in_style
+
+
+def save(figure: Figure, suffix: str) -> bytes:
+    """The figure as a "png" or "svg" file; the same figure always gives the same bytes."""
+    data = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(data, format=suffix, dpi=DPI, metadata={"Date": None} if suffix == "svg" else {"Software": None})
+    return data.getvalue()
+
+
+def family_colours(models: pd.Series) -> dict[str, str]:
+    """A colour for each family; those without one of their own take the next, in the order of their names."""
+    others = sorted({str(model) for model in models} - FAMILY_COLOURS.keys())
+    return FAMILY_COLOURS | {name: MORE_COLOURS[i % len(MORE_COLOURS)] for i, name in enumerate(others)}
+
+
+def _order(dtype: str) -> int:
+    return [*MARKERS, dtype].index(dtype)
+
+
+def marker_of(dtype: str) -> str:
+    return MARKERS.get(dtype, "v")
+
+
+def measured(summary: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    return summary[(summary["n"] > 0) & summary[list(columns)].notna().all(axis=1)]
+
+
+def whiskers(row: dict[str, Any], metric: str) -> list[list[float]] | None:
+    low, high = row[metric] - row[f"{metric}_low"], row[f"{metric}_high"] - row[metric]
+    return None if math.isnan(low + high) else [[max(low, 0.0)], [max(high, 0.0)]]
+
+
+def count_seeds(rows: pd.DataFrame) -> str:
+    few, many = int(rows["n_seen"].min()), int(rows["n_seen"].max())
+    return f"n = {many} seed{'s' * (many > 1)}" if few == many else f"n = {few} to {many} seeds"
+
+
+def accuracy_axis(
+    axes: Axes, medians: pd.Series, lows: pd.Series | None = None, highs: pd.Series | None = None
+) -> None:
+    """Accuracy on a scale of log error, with ticks where people look for them.
+
+    Wide intervals widen the axis by a third of what the medians span, no more; beyond that they leave the frame.
+    """
+    low, high = (_log_error(end) for end in (medians.min(), medians.max()))
+    room = max((high - low) / 3, 0.08)
+    if lows is not None and highs is not None:
+        low, high = max(low - room, _log_error(lows.min())), min(high + room, _log_error(highs.max()))
+    pad = max(0.06 * (high - low), 0.02)
+    bottom, top = _accuracy(max(low - pad, 0.0)), _accuracy(high + pad)
+    axes.set_yscale("function", functions=(_log_error, _accuracy))
+    axes.set_ylim(bottom, top)
+    nice = (0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+    ticks = [tick for tick in nice if bottom <= tick <= top]
+    if len(ticks) < 4:
+        ticks = [tick for tick in MaxNLocator(6).tick_values(bottom, top) if bottom <= tick <= top]
+    _set_ticks(axes.yaxis, ticks, lambda y: f"{100 * y:.6g}")
+
+
+def _log_error(accuracy: Any) -> Any:
+    return -np.log10(np.clip(1 - np.asarray(accuracy, dtype=float), 1e-4, None))
+
+
+def _accuracy(log_error: Any) -> Any:
+    return 1 - 10.0 ** -np.asarray(log_error)
+
+
+def log_axis(axes: Axes, label: str, low: float, high: float, margin: float = 1.3) -> None:
+    """A logarithmic x axis from `low` to `high` and a margin, with plain numbers."""
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    axes.set_xlabel(label)
+    decades = range(math.floor(math.log10(low / margin)), math.ceil(math.log10(high * margin)) + 1)
+    for steps in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), tuple(np.arange(1, 10, 0.25))):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low / margin <= tick <= high * margin]
+        if len(ticks) >= 3:
+            break
+    _set_ticks(axes.xaxis, ticks, _thousands)
+
+
+def _thousands(x: float) -> str:
+    return next((f"{x / size:g}{letter}" for size, letter in ((1e6, "M"), (1e3, "k")) if x >= size), f"{x:g}")
+
+
+def _set_ticks(axis: Axis, ticks: list[float], show: Callable[[float], str]) -> None:
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+
+
+def name_rows(axes: Axes, rows: pd.DataFrame, colours: dict[str, str]) -> None:
+    axes.set_yticks(range(len(rows)), list(rows["label"]), fontsize=9)
+    for text, model in zip(axes.get_yticklabels(), rows["model"], strict=True):
+        text.set_color(colours[model])
+
+
+def legend(figure: Figure, summary: pd.DataFrame, *more: Line2D) -> None:
+    """Family by colour, numeric mode by marker, in one line below the axes."""
+    colours, modes = family_colours(summary["model"]), sorted(set(summary["dtype"]), key=_order)
+    handles = [
+        Line2D([], [], ls="", marker="o", ms=8, color=colours[model], label=family_title(model))
+        for model in dict.fromkeys(summary["model"])
+    ]
+    handles += [Line2D([], [], ls="", marker=marker_of(m), ms=6, mfc="none", mec=INK, label=m) for m in modes]
+    handles += more
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.3, columnspacing=1.4)
+
+
+def title(figure: Figure, text: str, said: str) -> None:
+    """Title and, smaller, what is drawn; then fix the layout, so that saving doesn't lay out again."""
+    inch, left = 1 / figure.get_figheight(), 0.12 / figure.get_figwidth()
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - TITLE_INCHES * inch))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    figure.text(left, 1 - 0.24 * inch, text, va="center", fontsize=13, fontweight="bold")
+    figure.text(left, 1 - 0.47 * inch, said, va="center", fontsize=9, color=FAINT)
+
+
+def place_labels(axes: Axes, rows: pd.DataFrame, colours: dict[str, str], size: float = 8.5) -> None:
+    """Write each point's patch and depth beside it: in the nearest free place, with a line to it where that is far."""
+    points_per_pixel = 72 / axes.figure.dpi
+    frame = np.asarray(axes.get_window_extent().extents) * points_per_pixel
+    points = records(rows)
+    crosses = [_cross(axes, point, points_per_pixel) for point in points]
+    taken = [box for cross in crosses for box in cross]
+    for row, (body, *_) in zip(points, crosses, strict=True):
+        text, x, y = _short(row), (body[0] + body[2]) / 2, (body[1] + body[3]) / 2
+        width, height = 0.6 * size * len(text), 1.1 * size
+        boxes = [(far, _box(x, y, dx, dy, width, height)) for far, dx, dy in _offsets()]
+        free = ((far, box) for far, box in boxes if _inside(box, frame) and not any(_overlap(box, b) for b in taken))
+        far, box = next(free, boxes[0])
+        taken.append(box)
+        axes.annotate(
+            text,
+            (row["images_per_second"], row["test_accuracy"]),
+            ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=colours[row["model"]],
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": FAINT, "shrinkB": 3} if far > 14 else None,
+        )
+
+
+def _cross(axes: Axes, row: dict[str, Any], scale: float) -> list[Box]:
+    """Where a point's marker and its whiskers are, in points of the page."""
+    ends = [
+        [row[f"{metric}{end}"] for end in ("_low", "", "_high")] for metric in ("images_per_second", "test_accuracy")
+    ]
+    (left, x, right), (low, y, high) = ([v if v == v else some[1] for v in some] for some in ends)
+    corners = axes.transData.transform([(x, y), (left, low), (right, high)]) * scale
+    (x, y), (left, low), (right, high) = corners
+    return [(x - 4, y - 4, x + 4, y + 4), (left, y - 0.5, right, y + 0.5), (x - 0.5, low, x + 0.5, high)]
+
+
+def _short(row: dict[str, Any]) -> str:
+    """The label without what colour, marker and panel already say."""
+    said = {family_title(row["model"]), row["dtype"], row["device"]}
+    return " ".join(word for word in row["label"].replace(row["device_name"], "").split() if word not in said)
+
+
+def _offsets() -> Iterator[tuple[float, float, float]]:
+    """Distance and direction, the nearest and most readable places first."""
+    for far in (6.0, 9.0, 13.0, 19.0, 27.0, 37.0, 49.0):
+        for angle in (45, 315, 135, 225, 0, 180, 90, 270):
+            yield far, far * math.cos(math.radians(angle)), far * math.sin(math.radians(angle))
+
+
+def _box(x: float, y: float, dx: float, dy: float, width: float, height: float) -> Box:
+    """Edges of a text that leaves the point (x, y) towards (dx, dy)."""
+    left = x + dx - (0 if dx > 0.1 else width if dx < -0.1 else width / 2)
+    bottom = y + dy - (0 if dy > 0.1 else height if dy < -0.1 else height / 2)
+    return left, bottom, left + width, bottom + height
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _inside(box: Box, frame: Any) -> bool:
+    return box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]

@@ -1,0 +1,218 @@
+"""Figures of a run, each a function of its tables; one that has nothing to show returns None."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from bench import canvas
+from bench.canvas import FAINT, Draw, family_colours, marker_of, styled
+from bench.summary import Tables, family_title, records, targets_of
+
+WIDTH = 10.5  # inches, of every figure, so that they stand flush and their letters are equally large
+MOST_ROWS = 30  # a picture with more lines than this is a wall: the best are drawn, and the title says so
+
+
+@styled
+def accuracy_against_throughput(tables: Tables) -> Figure | None:
+    """Who is accurate, who is fast, and which choices nothing beats on both."""
+    rows = canvas.measured(tables.summary, "test_accuracy", "images_per_second")
+    if rows.empty:
+        return None
+    devices = list(dict.fromkeys(rows["device_name"]))
+    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(devices), sharey=True))
+    colours = family_colours(rows["model"])
+    for axes, device in zip(panels, devices, strict=True):
+        here = rows[rows["device_name"] == device]
+        front = here[here["pareto"]].sort_values("images_per_second")
+        axes.plot(front["images_per_second"], front["test_accuracy"], "--", color=FAINT, lw=1, zorder=1)
+        for row in records(here):
+            errors = [canvas.whiskers(row, metric) for metric in ("images_per_second", "test_accuracy")]
+            style: dict[str, Any] = {"color": colours[row["model"]], "marker": marker_of(row["dtype"]), "ms": 7}
+            point = (row["images_per_second"], row["test_accuracy"])
+            axes.errorbar(*point, xerr=errors[0], yerr=errors[1], lw=0.9, mec="white", mew=0.7, zorder=3, **style)
+        ends = here["images_per_second"].min(), here["images_per_second"].max()
+        canvas.log_axis(axes, "training throughput, images/s", *ends)
+        axes.set_title(device if len(devices) > 1 else "", color=FAINT)
+    canvas.accuracy_axis(panels[0], *(rows[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
+    panels[0].set_ylabel("test accuracy, %")
+    canvas.legend(figure, rows, Line2D([], [], ls="--", lw=1, color=FAINT, label="Pareto front"))
+    alone = "; of one seed, the interval is that of its test images and timed blocks" if rows["n"].min() == 1 else ""
+    said = f"median and 95% interval, {canvas.count_seeds(rows)}{alone}"
+    canvas.title(figure, "Test accuracy against training speed", said)
+    for axes, device in zip(panels, devices, strict=True):
+        here = rows[rows["device_name"] == device]
+        canvas.place_labels(axes, here if len(here) <= MOST_ROWS else here[here["pareto"]], colours)
+    return figure
+
+
+@styled
+def time_to_accuracy(tables: Tables) -> Figure | None:
+    """How long each configuration trains until it first reaches each target; who never does stands at the edge."""
+    targets = targets_of(tables.run)[-5:]
+    columns = [f"seconds_to_{target:g}" for target in targets]
+    rows = tables.summary[tables.summary["n_trained"] > 0]
+    if not targets or rows.empty or not rows[columns].notna().any(axis=None):
+        return None
+    headline = f"seconds_to_{tables.run.get('target_accuracy') or targets[-1]:g}"
+    rows = rows.sort_values([headline if headline in columns else columns[-1], *columns[::-1]]).head(MOST_ROWS)
+    figure = Figure(figsize=(WIDTH, 1.8 + 0.27 * len(rows)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(targets), sharex=True, sharey=True))
+    colours, times = family_colours(tables.summary["model"]), tables.trials[columns].to_numpy()
+    first, last = float(np.nanmin(times)), float(np.nanmax(times))
+    step = max(last / first, 3.0) ** 0.1  # of the log axis; what missed stands beyond the last time
+    for axes, target in zip(panels, targets, strict=True):
+        axes.axvspan(last * step, last * step**10, color="#f2f2f2", zorder=0)
+        _time_panel(axes, rows, tables.trials, target, last * step**2, colours)
+        axes.set_title(f"{100 * target:g}%", fontweight="bold")
+    canvas.log_axis(panels[0], "", first, last, margin=step**0.6)
+    panels[0].set_xlim(first / step, last * step**5.5)
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    canvas.name_rows(panels[0], rows, colours)
+    panels[len(panels) // 2].set_xlabel("training seconds to the target on validation (evaluations not counted)")
+    cut = f"; the {len(rows)} quickest of {len(tables.summary)}" if len(rows) < len(tables.summary) else ""
+    said = f"large: median, {canvas.count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
+    canvas.legend(figure, tables.summary)
+    canvas.title(figure, "Time to accuracy", said)
+    return figure
+
+
+def _time_panel(
+    axes: Axes, rows: pd.DataFrame, trials: pd.DataFrame, target: float, edge: float, colours: dict[str, str]
+) -> None:
+    """All configurations at one target: their seeds, the median, and at the edge how many missed."""
+    column = f"seconds_to_{target:g}"
+    rows = rows.assign(y=range(len(rows)), missed=rows["n_trained"] - rows[f"reached_{target:g}"])
+    seeds = trials.merge(rows[["config_id", "device_name", "y"]], on=["config_id", "device_name"])
+    for (model, dtype), group in rows.groupby(["model", "dtype"]):
+        style: dict[str, Any] = {"ls": "", "marker": marker_of(str(dtype)), "color": colours[str(model)]}
+        own, missed = seeds[seeds["y"].isin(group["y"])], group.loc[group["missed"] > 0, "y"]
+        axes.plot(own[column], own["y"], ms=3, alpha=0.55, **style)
+        axes.plot(group[column], group["y"], ms=7, mec="white", mew=0.7, **style)
+        axes.plot([edge] * len(missed), missed, ms=5, mfc="white", mew=1, **style)
+    style = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": FAINT, "in_layout": False}
+    for row in records(rows[rows["missed"] > 0]):
+        axes.annotate(f"{row['missed']}/{row['n_trained']}", (edge, row["y"]), (6, 0), **style)
+
+
+@styled
+def learning_curves(tables: Tables) -> Figure | None:
+    """Validation accuracy as training goes on: the best of each family in full, the others faint."""
+    known = tables.trials[["trial_id", "config_id", "device_name", "model"]].drop_duplicates("trial_id")
+    points = tables.evaluations.merge(known, on="trial_id").dropna(subset=["val_accuracy"])
+    points = points[points["train_seconds"] > 0]
+    best = tables.summary[tables.summary["best_of_family"]]
+    if points.empty or best.empty:
+        return None
+    devices, colours = list(dict.fromkeys(best["device_name"])), family_colours(tables.summary["model"])
+    low = points.groupby("trial_id")["val_accuracy"].quantile(0.1).quantile(0.1)
+    figure = Figure(figsize=(WIDTH, 0.9 + 4.0 * len(devices)), layout="constrained")
+    panels = figure.subplots(len(devices), 2, sharey=True, squeeze=False)
+    for pair, device in zip(panels, devices, strict=True):
+        here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
+        for axes, x in zip(pair, ("train_seconds", "epoch"), strict=True):
+            _faint_curves(axes, x, here[~here["config_id"].isin(chosen["config_id"])], colours)
+            for row in records(chosen):
+                seeds = here[here["config_id"] == row["config_id"]]
+                _curve(axes, x, seeds, colours[row["model"]], f"{row['label']}, n = {row['n']:g}")
+        seen = here.loc[here["val_accuracy"] >= low, "train_seconds"]
+        canvas.log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
+        pair[1].set_xlabel("epoch")
+        pair[1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        pair[0].set_ylabel("validation accuracy, %")
+        pair[1].legend(loc="lower right", title=device if len(devices) > 1 else None)
+    canvas.accuracy_axis(panels[0][0], pd.Series([low, points["val_accuracy"].max()]))
+    others = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
+    said = f"each family's best on validation: thin, every seed; thick, the median{others}"
+    canvas.title(figure, "Learning curves", said)
+    return figure
+
+
+def _faint_curves(axes: Axes, x: str, points: pd.DataFrame, colours: dict[str, str]) -> None:
+    medians = points.groupby(["model", "config_id", "step"], sort=False)[[x, "val_accuracy"]].median().reset_index()
+    for model, rows in medians.groupby("model", sort=False):
+        curves = [curve[[x, "val_accuracy"]].to_numpy() for _, curve in rows.groupby("config_id")]
+        faint = LineCollection(
+            curves, colors=colours[str(model)], lw=0.8, alpha=0.3, rasterized=len(curves) > MOST_ROWS
+        )
+        axes.add_collection(faint)
+
+
+def _curve(axes: Axes, x: str, points: pd.DataFrame, colour: str, label: str) -> None:
+    for _, seed in points.groupby("trial_id"):
+        axes.plot(seed[x], seed["val_accuracy"], color=colour, lw=0.7, alpha=0.6)
+    median = points.groupby("step")[[x, "val_accuracy"]].median()
+    axes.plot(median[x], median["val_accuracy"], color=colour, lw=2.6, label=label)
+
+
+@styled
+def patch_depth_heatmaps(tables: Tables) -> Figure | None:
+    """What patch size and depth cost and bring, a row of maps for each numeric mode."""
+    rows = canvas.measured(tables.summary, "patch_size", "depth")
+    metrics: list[tuple[str, str, float, str, str]] = [
+        ("test_accuracy", "test accuracy, %", 100, ".2f", "crest"),
+        ("images_per_second", "images/s (training)", 1, ",.0f", "crest"),
+        ("peak_memory_bytes", "peak memory, MiB", 2**-20, ",.0f", "flare"),
+    ]
+    metrics = [metric for metric in metrics if rows[metric[0]].notna().any()]
+    if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not metrics:
+        return None
+    groups = list(rows.groupby(["model", "device_name", "dtype"], sort=False))[:8]
+    depths = rows["depth"].nunique()
+    figure = Figure(figsize=(WIDTH, 1.2 + len(groups) * max(1.2, 0.7 + 0.4 * depths)), layout="constrained")
+    panels = figure.subplots(len(groups), len(metrics), squeeze=False)
+    for i, (key, group) in enumerate(groups):
+        model, device, dtype = map(str, key)
+        for axes, (metric, title, factor, fmt, cmap) in zip(panels[i], metrics, strict=True):
+            grid = group.pivot_table(index="depth", columns="patch_size", values=metric, aggfunc="median") * factor
+            grid.index, grid.columns = grid.index.astype(int), grid.columns.astype(int)
+            ends = {"vmin": rows[metric].min() * factor, "vmax": rows[metric].max() * factor}
+            sns.heatmap(grid, ax=axes, annot=True, fmt=fmt, cmap=cmap, cbar=False, linewidths=2, **ends)
+            axes.set(title=title if i == 0 else "", xlabel="patch size, px" if i == len(groups) - 1 else "", ylabel="")
+            axes.tick_params(rotation=0, length=0)
+        several = device if rows["device_name"].nunique() > 1 else ""
+        name = "\n".join(part for part in (f"{family_title(model)} {dtype}", several) if part)
+        panels[i][0].set_ylabel(f"{name}\ndepth, blocks")
+    canvas.title(figure, "Patch size and depth", f"medians, {canvas.count_seeds(rows)}; darker is more")
+    return figure
+
+
+@styled
+def memory(tables: Tables) -> Figure | None:
+    """Peak memory of training."""
+    rows = canvas.measured(tables.summary, "peak_memory_bytes").sort_values("peak_memory_bytes")
+    if rows.empty:
+        return None
+    total, rows = len(rows), rows.head(MOST_ROWS)
+    figure = Figure(figsize=(WIDTH, 1.5 + 0.27 * len(rows)), layout="constrained")
+    axes, colours = figure.subplots(), family_colours(tables.summary["model"])
+    for y, row in enumerate(records(rows)):
+        size = row["peak_memory_bytes"] / 2**20
+        axes.plot([0, size], [y, y], lw=1.4, color=colours[row["model"]], alpha=0.5)
+        axes.plot([size], [y], marker=marker_of(row["dtype"]), ms=7, color=colours[row["model"]], mec="white", mew=0.7)
+        axes.annotate(f"{size:,.0f}", (size, y), (9, 0), textcoords="offset points", va="center", fontsize=8.5)
+    axes.set_xlim(0, float(rows["peak_memory_bytes"].max()) / 2**20 * 1.1)
+    axes.set_xlabel("peak training memory, MiB")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    canvas.name_rows(axes, rows, colours)
+    canvas.legend(figure, tables.summary)
+    cut = f"; the {len(rows)} smallest of {total}" if len(rows) < total else ""
+    canvas.title(figure, "Memory", f"median, {canvas.count_seeds(rows)}{cut}")
+    return figure
+
+
+PLOTS: dict[str, Draw] = {
+    "accuracy_against_throughput": accuracy_against_throughput,
+    "time_to_accuracy": time_to_accuracy,
+    "learning_curves": learning_curves,
+    "patch_depth_heatmaps": patch_depth_heatmaps,
+    "memory": memory,
+}

@@ -1,0 +1,59 @@
+"""Figures as people read them: base units come in, %, points, MiB and rounded seconds come out."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from bench.stats import Interval
+
+
+def percent(fraction: float) -> str:
+    return _or_dash(fraction, lambda x: f"{100 * x:.2f}%")
+
+
+def points(fraction: float) -> str:
+    """A difference of two accuracies."""
+    return _or_dash(fraction, lambda x: f"{100 * x:.2f} points")
+
+
+def rate(images_per_second: float) -> str:
+    return _or_dash(images_per_second, lambda x: f"{three_digits(x)} images/s")
+
+
+def seconds(duration: float) -> str:
+    return _or_dash(duration, lambda x: f"{three_digits(x)} s" if x < 600 else f"{three_digits(x / 60)} min")
+
+
+def mebibytes(size: float) -> str:
+    return _or_dash(size, lambda x: f"{three_digits(x / 2**20)} MiB")
+
+
+def ratio(factor: float) -> str:
+    return _or_dash(factor, lambda x: f"{x:.2f}" if x < 10 else three_digits(x))
+
+
+def between(interval: Interval, show: Callable[[float], str], unit: str = "") -> str:
+    """ "(95% interval 1.2 to 1.4 points)", or nothing where the ends aren't known."""
+    if math.isnan(interval.low):
+        return ""
+    return f"(95% interval {show(interval.low)} to {show(interval.high)}{unit})"
+
+
+def whole(count: float) -> str:
+    return _or_dash(count, lambda x: f"{x:,.0f}")
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return f" {last} ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def three_digits(x: float) -> str:
+    """A number with three digits that count: 41,200, 4.63, 0.0535."""
+    if x == 0 or not math.isfinite(x):
+        return f"{x:g}"
+    decimals = max(0, 2 - math.floor(math.log10(abs(x))))
+    return f"{round(x, 2 - math.floor(math.log10(abs(x)))):,.{decimals}f}"
+
+
+def _or_dash(x: float, show: Callable[[float], str]) -> str:
+    return "–" if math.isnan(x) else show(x)
