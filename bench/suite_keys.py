@@ -1,0 +1,41 @@
+"""The keys of a suite that belong neither to a model nor to training."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.device import DEVICES, DTYPES
+
+MOST_SEEDS = 1_000
+LARGEST_SEED = 2**32 - 1  # NumPy's limit
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+
+
+class SuiteFile(BaseModel):
+    """The keys of a suite that aren't swept; the swept ones are settings of models and of training, and Axes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    description: Annotated[str, Field(description="one line, for `list`")] = ""
+    dataset: Annotated[str, Field(description="name of a dataset; see `list datasets`")]
+    models: Annotated[list[dict[str, Any]], Field(min_length=1, description="one entry a family or shape")]
+    recipe: Annotated[str | None, Field(description="forces one recipe on all models")] = None
+    seeds: Annotated[
+        Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Seed], Field(min_length=1)],
+        Field(description="how many (counted from 0), or which"),
+    ] = 1
+    split_seed: Annotated[Seed, Field(description="of the training/validation split")] = 0
+    targets: Annotated[list[Fraction], Field(description="validation accuracies to time; the middle is headline")] = []
+    trial_timeout_seconds: Annotated[float, Field(gt=0, description="a trial that takes longer is ended")] = 3600.0
+
+
+class Axes(BaseModel):
+    """What determines a trial besides model, training and seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    dtype: Annotated[str, Field(description="numeric mode: " + ", ".join(DTYPES))] = "fp32"
+    device: Annotated[str, Field(description="auto, " + ", ".join(sorted(DEVICES)))] = "auto"
+    num_threads: Annotated[int | None, Field(ge=1, description="CPU threads; null leaves torch's choice")] = None
