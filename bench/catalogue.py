@@ -1,0 +1,143 @@
+"""What there is to choose from, and what a plan would do: the tables of `list` and `--dry-run`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.datasets import DATASETS
+from bench.download import cached_folder, is_here
+from bench.errors import UserError, nearest
+from bench.progress import duration
+from bench.suite_file import find_suite, read_suite, suite_names
+
+if TYPE_CHECKING:
+    from bench.suite import Plan
+
+
+def show(what: str | None, data_dir: Path | None = None) -> None:
+    """Print one of LISTS, or all of them.
+
+    Raises:
+        UserError: there is no list of that name.
+    """
+    if what is not None and what not in LISTS:
+        raise UserError(f"list: unknown kind '{what}'; {nearest(what, LISTS)}")
+    console = Console()
+    for name in LISTS if what is None else [what]:
+        console.print(LISTS[name](data_dir), soft_wrap=not console.is_terminal)
+
+
+def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
+    """A line a configuration, seeds counted; what can't run here with the reason."""
+    table = _table("configuration", "device", "parameters", "epochs", "seeds", "a trial takes about")
+    for rows in _by_config(plan).values():
+        trial = rows[0]
+        note = plan.skipped.get(trial.trial_id)
+        cost = f"skipped: {note}" if note else duration(estimates[trial.trial_id])
+        params = f"{plan.num_params[trial.config_id]:,}"
+        table.add_row(trial.label, trial.device, params, str(trial.training.epochs), str(len(rows)), cost)
+    console = Console()
+    console.print(table)
+    total = duration(_total(plan, estimates))
+    first = duration(sum(estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed))
+    console.print(
+        f"{plan.name} on {DATASETS[plan.suite.dataset].title}: {len(plan.trials)} trials, about {total}; "
+        f"the first whole round of the grid about {first}. Nothing was run.",
+        highlight=False,
+    )
+
+
+def plan_as_json(plan: "Plan", estimates: dict[str, float]) -> dict[str, Any]:
+    return {
+        "suite": plan.name,
+        "dataset": plan.suite.dataset,
+        "estimated_seconds": _total(plan, estimates),
+        "trials": [
+            {
+                "trial_id": trial.trial_id,
+                "num_params": plan.num_params[trial.config_id],
+                "estimated_seconds": estimates[trial.trial_id],
+                "skipped": plan.skipped.get(trial.trial_id),
+                **trial.model_dump(mode="json"),
+            }
+            for trial in plan.trials
+        ],
+    }
+
+
+def _total(plan: "Plan", estimates: dict[str, float]) -> float:
+    return sum(seconds for trial_id, seconds in estimates.items() if trial_id not in plan.skipped)
+
+
+def _by_config(plan: "Plan") -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for trial in plan.trials:
+        groups.setdefault(trial.config_id, []).append(trial)
+    return groups
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _suites(data_dir: Path | None) -> Table:
+    table = _table("suite", "dataset", "what it is")
+    for name in suite_names():
+        content = read_suite(find_suite(name)).content
+        table.add_row(name, content["dataset"], content["description"])
+    return table
+
+
+def _models(data_dir: Path | None) -> Table:
+    from models import MODELS
+
+    table = _table("model", "setting", "default", "meaning")
+    for name, (config_class, _) in MODELS.items():
+        for index, (key, setting) in enumerate(config_class.model_fields.items()):
+            table.add_row("" if index else name, key, str(setting.default), setting.description or "")
+    return table
+
+
+def _datasets(data_dir: Path | None) -> Table:
+    table = _table("dataset", "images", "train / val / test", "classes", "here?")
+    for name, spec in DATASETS.items():
+        size = f"{spec.image_size}x{spec.image_size}x{spec.in_channels}"
+        split = f"{spec.num_train - spec.num_val:,} / {spec.num_val:,} / {spec.num_test:,}"
+        given = data_dir is not None and is_here(name, data_dir)
+        here = f"yes, {data_dir if given else cached_folder(name)}" if given or is_here(name) else "fetched when needed"
+        table.add_row(name, size, split, str(spec.num_classes), here)
+    return table
+
+
+def _devices(data_dir: Path | None) -> Table:
+    from bench.device import available_devices, open_device
+
+    table = _table("device", "name", "")
+    for index, name in enumerate(available_devices()):
+        table.add_row(name, open_device(name).name, "" if index else "auto takes this")
+    return table
+
+
+def _dtypes(data_dir: Path | None) -> Table:
+    from bench.device import DTYPES, available_devices, open_device
+
+    devices = [open_device(name) for name in available_devices()]
+    table = _table("dtype", *(f"on {device.torch_device}" for device in devices))
+    for name in DTYPES:
+        table.add_row(name, *(device.lacks(name) or "yes" for device in devices))
+    return table
+
+
+LISTS: dict[str, Callable[[Path | None], Table]] = {
+    "suites": _suites,
+    "models": _models,
+    "datasets": _datasets,
+    "devices": _devices,
+    "dtypes": _dtypes,
+}

@@ -1,0 +1,75 @@
+"""How long a trial will take: measured on this machine before, or else guessed from the work in it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.datasets import DATASETS
+from bench.device import open_device
+from bench.errors import StoreError
+from bench.results import read_rows, read_run
+from bench.trial import Trial
+from models import build_model
+
+# Guesses for two CPU cores, fitted to a few trials; any measured trial on this machine is worth more.
+SECONDS_PER_STEP = 1.5e-3
+SECONDS_PER_BLOCK_AND_STEP = 6e-4
+FLOPS_PER_SECOND = 7e10
+OVERHEAD_SECONDS = 1.5
+BACKWARD = 3  # forward and backward cost about three forwards
+PAST_RUNS = 20  # of a suite's, the newest
+
+
+def estimate_seconds(trials: Iterable[Trial], results: Path) -> dict[str, float]:
+    """trial_id -> seconds; from the newest runs under `results` where this machine ran the same configuration."""
+    measured = _measured(results)
+    flops: dict[str, float] = {}
+    estimates = {}
+    for trial in trials:
+        name = open_device(trial.device).name
+        if (trial.config_id, name) in measured:
+            estimates[trial.trial_id] = measured[trial.config_id, name]
+        else:
+            shape = f"{trial.dataset} {trial.model} {trial.settings}"
+            if shape not in flops:
+                flops[shape] = _forward_flops(trial)
+            estimates[trial.trial_id] = _guess(trial, flops[shape])
+    return estimates
+
+
+def _measured(results: Path) -> dict[tuple[str, str], float]:
+    seconds: dict[tuple[str, str], list[float]] = {}
+    newest = sorted(results.glob("*/*/run.json"), key=lambda path: path.stat().st_mtime)[-PAST_RUNS:]
+    for path in newest:
+        try:
+            read_run(path.parent)
+            rows = read_rows(path.parent / "trials.csv")
+        except (StoreError, OSError):
+            continue  # half a run, or one of another version: no estimate comes from it
+        for row in rows:
+            if row["status"] == "ok":
+                seconds.setdefault((row["config_id"], row["device_name"]), []).append(float(row["wall_seconds"]))
+    return {key: median(values) for key, values in seconds.items()}
+
+
+def _forward_flops(trial: Trial) -> float:
+    """FLOPs of one image's forward pass, counted on the meta device; elementwise work isn't in it."""
+    spec = DATASETS[trial.dataset]
+    with torch.device("meta"), torch.no_grad():
+        model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, spec.in_channels, spec.image_size, spec.image_size))
+    return counter.get_total_flops()
+
+
+def _guess(trial: Trial, flops: float) -> float:
+    spec, training = DATASETS[trial.dataset], trial.training
+    num_train = spec.num_train - spec.num_val
+    steps = training.epochs * (num_train // training.batch_size)
+    evaluated = training.epochs * training.evaluations_per_epoch * spec.num_val + spec.num_test
+    work = flops * (BACKWARD * training.epochs * num_train + evaluated)
+    per_step = SECONDS_PER_STEP + SECONDS_PER_BLOCK_AND_STEP * trial.settings.get("depth", 4)
+    return OVERHEAD_SECONDS + steps * per_step + work / FLOPS_PER_SECOND

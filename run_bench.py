@@ -1,0 +1,185 @@
+"""Should it be a ViT or a CNN, on my images and my hardware? The command line; `--help` answers without torch."""
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from bench.errors import UserError
+
+WRONG_USAGE, INTERRUPTED = 2, 130
+
+
+class Time(click.ParamType):
+    """Seconds from 90, 90s, 10m, 1h30m."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", str(value).replace(" ", ""))
+        if not found or not any(found.groups()):
+            self.fail(f"'{value}' is not a time, such as 90s, 10m or 1h30m", param, ctx)
+        hours, minutes, seconds = (float(group or 0) for group in found.groups())
+        return 3600 * hours + 60 * minutes + seconds
+
+
+def folder(**more: Any) -> click.Path:
+    return click.Path(path_type=Path, file_okay=False, **more)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--suite", metavar="NAME|PATH", help="Run a suite: one of `list suites`, or a YAML file of yours.")
+@click.option("--out", type=folder(), metavar="DIR", help="Folder of the new run [results/SUITE/TIME].")
+@click.option("--resume", type=folder(), metavar="DIR", help="Go on with a run that was stopped.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the suite; as often as you like.")
+@click.option("--epochs", type=int, metavar="N", help="Short for --set epochs=N.")
+@click.option("--seeds", type=int, metavar="N", help="Short for --set seeds=N: how many.")
+@click.option(
+    "--device", "devices", multiple=True, metavar="NAME", help="auto, cpu, cuda, mps, xpu; repeat for several."
+)
+@click.option("--data-dir", type=folder(), metavar="DIR", help="Folder that holds the dataset's files.")
+@click.option("--budget", "budget_seconds", type=Time(), help="Start no trial after this time, such as 10m.")
+@click.option("--executor", default="subprocess", metavar="NAME", help="subprocess (the default), or in-process.")
+@click.option("--dry-run", is_flag=True, help="Show the plan: trials, parameters, estimated time. Run nothing.")
+@click.option("--quiet", is_flag=True, help="No progress, only the answer.")
+@click.option("--json", "as_json", is_flag=True, help="The answer as JSON on standard output.")
+@click.version_option(package_name="vit-cnn-bench")
+@click.pass_context
+def cli(
+    context: click.Context,
+    settings: Sequence[str],
+    epochs: int | None,
+    seeds: int | None,
+    devices: Sequence[str],
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare a from-scratch Vision Transformer with a CNN: accuracy, speed, memory, time to accuracy.
+
+    \b
+    run_bench.py --suite mnist          the main job: 15 minutes on two CPU cores
+    run_bench.py --suite mnist-quick    a first answer in 2 minutes
+    run_bench.py --suite smoke          does it work here? seconds, no download
+
+    Lists sweep: --set models.vit.depth=[2,4,6] --set batch_size=[64,256]
+    """
+    if context.invoked_subcommand:
+        return
+    if not options["suite"] and not options["resume"]:
+        raise UserError("nothing to do: name a suite, such as --suite mnist; --help shows all there is")
+    if options["resume"] and options["out"]:
+        raise UserError("--resume goes on in its own folder; leave out --out")
+    short = {"epochs": epochs, "seeds": seeds, "device": f"[{', '.join(devices)}]" if devices else None}
+    settings = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    context.exit(_dry_run(settings, options, as_json) if dry_run else _run(settings, options, as_json))
+
+
+def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int:
+    from bench.suite_file import find_suite
+
+    if options["suite"]:
+        find_suite(options["suite"])  # before torch loads
+    from bench.executors import start_fork_server
+
+    start_fork_server()  # it loads torch while this process does
+    from bench.session import Request, run_session
+
+    answer = run_session(Request(settings=settings, **options))
+    if as_json:
+        click.echo(json.dumps(_answer_as_json(answer), indent=2, allow_nan=False))
+    else:
+        _say(answer.folder, answer.verdicts, options["quiet"])
+    return answer.exit_status
+
+
+def _dry_run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int:
+    from rich.console import Console
+
+    from bench.catalogue import plan_as_json, show_plan
+    from bench.session import Request, make_plan
+
+    plan, _, estimates = make_plan(Request(settings=settings, **options), Console(stderr=True, quiet=options["quiet"]))
+    if as_json:
+        click.echo(json.dumps(plan_as_json(plan, estimates), indent=2))
+    else:
+        show_plan(plan, estimates)
+    return 0
+
+
+@cli.command("list")
+@click.argument("what", required=False)
+@click.option("--data-dir", type=folder(), metavar="DIR", help="Look for datasets here, too.")
+def list_(what: str | None, data_dir: Path | None) -> None:
+    """Show suites, models, datasets, devices, dtypes: all, or those of one kind."""
+    from bench.catalogue import show
+
+    show(what, data_dir)
+
+
+@cli.command()
+@click.argument("run_dirs", nargs=-1, required=True, type=folder(), metavar="RUN_DIR...")
+def report(run_dirs: Sequence[Path]) -> None:
+    """Build the reports of runs again, finished or not, from what they have on disk; needs no torch."""
+    from bench.report import write_report
+
+    for run_dir in run_dirs:
+        _say(run_dir, write_report(run_dir), quiet=False)
+
+
+def _say(run_dir: Path, verdicts: Sequence[Any], quiet: bool) -> None:
+    """The answer, on standard output."""
+    for verdict in verdicts:
+        click.echo("")
+        click.secho(verdict.headline, bold=True)
+        for sentence in () if quiet else verdict.sentences:
+            click.echo(f"  {sentence}")
+    click.echo(f"\nReport: {run_dir / 'report.html'}")
+
+
+def _answer_as_json(answer: Any) -> dict[str, Any]:
+    return {
+        "run": str(answer.folder),
+        "report": str(answer.folder / "report.html"),
+        "exit_status": answer.exit_status,
+        "trials": dict(answer.statuses),
+        "left_out": answer.left_out,
+        "answers": [
+            {
+                "device_name": verdict.device_name,
+                "headline": verdict.headline,
+                "sentences": verdict.sentences,
+                "warnings": verdict.warnings,
+            }
+            for verdict in answer.verdicts
+        ],
+    }
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """The program; its exit status: 0 all ok, 1 a trial failed, 2 wrong usage, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)  # what a scheduler or `timeout` sends is kept like Ctrl-C
+    try:
+        return cli.main(standalone_mode=False) or 0
+    except click.ClickException as error:
+        message = error.format_message()
+    except UserError as error:
+        message = str(error)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return WRONG_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,393 @@
+"""The command line: what a person types, what comes back, and with which exit status.
+
+Most tests call `main()` in this process, since torch takes seconds to load; none of them runs a trial.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+
+import run_bench
+from bench import catalogue, device, executors, session
+from bench.datasets import DATASETS
+from bench.download import CACHE_VARIABLE
+from bench.results import SCHEMA_VERSION
+from bench.sources import scikit_learn_digits
+
+ROOT = Path(run_bench.__file__).parent
+
+SUITE = """\
+dataset: digits
+models:
+  - {model: vit, patch_size: [2, 4]}
+  - {model: cnn, depth: 1}
+seeds: 2
+"""
+
+Typed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to be in, where running a trial is an error."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a trial would have run")
+
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(executors, "start_fork_server", lambda: None)
+    monkeypatch.setattr(session, "run_sweep", refuse)
+    before = signal.getsignal(signal.SIGTERM)
+    yield folder
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def typed(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Runs the program in this process: words -> exit status, standard output, standard error."""
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["run_bench.py", *map(str, words)])
+        status = run_bench.main()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def refused(typed: Typed, here: Path) -> Callable[..., str]:
+    """Runs the program on bad input: the one line that it says, after checking all that bad input gets."""
+
+    def run(*words: str | Path) -> str:
+        before = sorted(here.rglob("*"))
+        status, out, err = typed(*words)
+        assert status == 2
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.endswith("\n")
+        assert len(err.splitlines()) == 1
+        assert sorted(here.rglob("*")) == before
+        return err.removeprefix("error: ").rstrip("\n")
+
+    return run
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def fastest(arguments: Sequence[str], attempts: int = 3) -> float:
+    """Seconds of the fastest of a few processes: another program on the machine slows one, hardly all."""
+    seconds = []
+    for _ in range(attempts):
+        start = time.perf_counter()
+        assert python(*arguments).returncode == 0
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def test_help_answers_at_once() -> None:
+    assert fastest(["run_bench.py", "--help"]) < 1.0  # 0.1 s on a quiet machine
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "suites"], ["list", "datasets"], ["list", "--help"]], ids=str)
+def test_what_needs_no_torch_does_not_load_it(words: list[str]) -> None:
+    code = f"import sys, run_bench; sys.argv[1:] = {words}; run_bench.main(); print('torch' in sys.modules)"
+    answer = python("-c", code)
+    assert answer.returncode == 0
+    assert answer.stderr == ""
+    assert answer.stdout.splitlines()[-1] == "False"
+    assert len(answer.stdout.splitlines()) > 5
+
+
+def test_a_real_process_says_one_line_and_exits_with_2(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, ROOT / "run_bench.py", "--suite", "mist"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == "error: unknown suite 'mist'; did you mean 'mnist'?\n"
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "nothing to do: name a suite, such as --suite mnist"),
+        (["--quiet"], "nothing to do"),
+        (["--frob"], "--frob"),
+        (["frob"], "frob"),
+        (["--suite"], "--suite"),
+        (["--suite", "smok"], "unknown suite 'smok'; did you mean 'smoke'?"),
+        (["--suite", "smoke.yaml"], "suite file smoke.yaml: there is no such file"),
+        (["--suite", "smoke", "--epochs", "many"], "--epochs"),
+        (["--suite", "smoke", "--seeds", "2.5"], "--seeds"),
+        (["--suite", "smoke", "--budget", "soon"], "'soon' is not a time, such as 90s, 10m or 1h30m"),
+        (["--suite", "smoke", "--budget", ""], "'' is not a time"),
+        (["--suite", "smoke", "--budget", "-5m"], "'-5m' is not a time"),
+        (["--suite", "smoke", "--executor", "clustre"], "unknown executor 'clustre'; known: in-process, subprocess"),
+        (["--suite", "smoke", "--out", "a", "--resume", "b"], "--resume goes on in its own folder; leave out --out"),
+        (["list", "suits"], "unknown kind 'suits'; did you mean 'suites'?"),
+        (["report"], "RUN_DIR"),
+        (["report", "nowhere"], "nowhere: not a run"),
+    ],
+    ids=" ".join,
+)
+def test_words_that_mean_nothing_are_refused(words: list[str], said: str, refused: Callable[..., str]) -> None:
+    assert said in refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "epochs"], "--set epochs: expected KEY=VALUE"),
+        (["--set", "epohcs=3"], "--set epohcs=3: unknown key 'epohcs'; did you mean 'epochs'?"),
+        (["--set", "models.vit.dept=3"], "unknown key 'dept'; did you mean 'depth'?"),
+        (["--set", "models.vti.depth=3"], "the suite has no model 'vti'; did you mean 'vit'?"),
+        (["--set", "models.vit.model=vti"], "unknown model 'vti'; did you mean 'vit'?"),
+        (["--set", "models=[]"], "--set models=[]: models: found [], expected at least 1 of them"),
+        (["--set", "models=vit"], "models: found 'vit', expected a list"),
+        (["--set", "models=[vit]"], "models.0: found 'vit', expected a mapping"),
+        (["--set", "dataset=minst"], "unknown dataset 'minst'; did you mean 'mnist'?"),
+        (["--set", "dtype=pf32"], "unknown dtype 'pf32'; did you mean 'fp32'?"),
+        (["--set", "optimizer=adamv"], "unknown optimizer 'adamv'; did you mean 'adam"),
+        (["--set", "schedule=one_cycle"], "unknown schedule 'one_cycle'; did you mean 'one-cycle'?"),
+        (["--set", "recipe=notbook"], "unknown recipe 'notbook'; did you mean 'notebook'?"),
+        (["--set", "augment.flipp=1"], "unknown augmentation 'flipp'; did you mean 'flip'?"),
+        (["--set", "augment={flip: often}"], "augment.flip: found 'often', expected a number"),
+        (["--set", "learning_rate=fast"], "learning_rate: found 'fast', expected a number"),
+        (["--set", "learning_rate=[]"], "learning_rate: the sweep is empty; give at least one value"),
+        (["--set", "models.vit.depth=0"], "--set models.vit.depth=0: depth: found 0, expected at least 1"),
+        (["--set", "models.vit.patch_size=3"], "patch_size 3 does not divide image_size 8 (scikit-learn digits)"),
+        (["--set", "models.vit.num_heads=3"], "num_heads 3 does not divide embed_dim"),
+        (["--set", "batch_size=2000"], "batch_size 2000 is larger than the 1250 training images"),
+        (["--epochs", "-1"], "--set epochs=-1: epochs: found -1, expected at least 1"),
+        (["--epochs", "0"], "epochs: found 0, expected at least 1"),
+        (["--seeds", "0"], "seeds: found 0, expected at least 1"),
+        (["--device", "gpu"], "device 'gpu': no such device"),
+        (["--device", "cpu", "--device", "cuda"], "device 'cuda': this machine has 0 of kind cuda; here: "),
+        (["--device", ""], "device: the sweep is empty"),
+        (["--device", "a]b"], "the value is not YAML"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry-run"])
+def test_settings_that_cannot_be_run_are_refused(
+    words: list[str],
+    said: str,
+    dry: tuple[str, ...],
+    mine: Path,
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device.CUDA, "count", staticmethod(lambda: 0))
+    assert said in refused("--suite", mine, *words, *dry)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SUITE + "seeds: 3\n", "mine.yaml:6: 'seeds' stands here a second time"),
+        (SUITE.replace("[2, 4]", "[2, 4"), "mine.yaml:3: not valid YAML"),
+        (SUITE.replace("[2, 4]", "[2, 3]"), "mine.yaml:3: patch_size 3 does not divide image_size 8"),
+        (SUITE.replace("dataset", "datset"), "mine.yaml:1: unknown key 'datset'; did you mean 'dataset'?"),
+        (SUITE.replace("seeds: 2", "seeds: two"), "mine.yaml:5: seeds: found 'two', expected a whole number"),
+        (SUITE.replace("model: cnn", "model: cnm"), "mine.yaml:4: unknown model 'cnm'; did you mean 'cnn'?"),
+        ("- a\n- b\n", "mine.yaml: expected a mapping with 'dataset' and 'models'"),
+        ("", "mine.yaml: expected a mapping with 'dataset' and 'models', found null"),
+    ],
+    ids=range(8),
+)
+def test_suites_that_cannot_be_run_are_refused(text: str, said: str, mine: Path, refused: Callable[..., str]) -> None:
+    mine.write_text(text, encoding="utf-8")
+    assert said in refused("--suite", mine)
+
+
+def test_an_out_that_holds_something_else_is_left_alone(
+    mine: Path, here: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (here / "photos").mkdir()
+    (here / "photos" / "cat.jpg").write_bytes(b"meow")
+    assert "photos: already holds something" in refused("--suite", mine, "--out", "photos")
+    assert not (tmp_path / "cache").exists()  # not even the dataset was fetched
+
+
+def test_an_out_that_is_a_file_is_refused(mine: Path, here: Path, refused: Callable[..., str]) -> None:
+    (here / "letter").touch()
+    assert "letter" in refused("--suite", mine, "--out", "letter")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (None, "old: not a run (it has no run.json)"),
+        ("", "run.json: can't be read as a run's record"),
+        ("[1]", "run.json: can't be read as a run's record"),
+        ('{"schema_version": -1}', f"run.json: schema version -1, this program reads {SCHEMA_VERSION}"),
+    ],
+)
+def test_a_folder_that_is_no_run_cannot_be_resumed(
+    record: str | None, said: str, here: Path, refused: Callable[..., str]
+) -> None:
+    (here / "old").mkdir()
+    if record is not None:
+        (here / "old" / "run.json").write_text(record, encoding="utf-8")
+    assert said in refused("--resume", "old")
+    assert said in refused("--resume", "old", "--dry-run")
+    assert said in refused("report", "old")
+
+
+def test_a_run_whose_suite_has_changed_cannot_be_resumed(
+    mine: Path, here: Path, typed: Typed, refused: Callable[..., str]
+) -> None:
+    options = ["seeds=1"]
+    planned = json.loads(typed("--suite", mine, "--set", *options, "--dry-run", "--json")[1])
+    names = [trial["trial_id"] for trial in planned["trials"]]
+    record = {"schema_version": SCHEMA_VERSION, "source": str(mine), "options": options, "plan": names}
+    (here / "old").mkdir()
+    (here / "old" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    again = json.loads(typed("--resume", "old", "--dry-run", "--json")[1])
+    assert [trial["trial_id"] for trial in again["trials"]] == names
+    more = json.loads(typed("--resume", "old", "--seeds", "2", "--dry-run", "--json")[1])
+    assert [trial["trial_id"] for trial in more["trials"]][: len(names)] == names  # more seeds change none of these
+    changed = "old: suite 'mine' no longer has all trials of this run"
+    assert changed in refused("--resume", "old", "--epochs", "9")
+    mine.write_text(SUITE.replace("[2, 4]", "4"), encoding="utf-8")
+    assert changed in refused("--resume", "old")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(lambda data: data[:-1], "cut short"), (lambda data: data[:-1] + b"\xff", "other contents")],
+    ids=["cut short", "other contents"],
+)
+def test_a_dataset_that_is_not_what_it_should_be_is_refused(
+    damage: Callable[[bytes], bytes], said: str, mine: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "given").mkdir()
+    given = scikit_learn_digits(DATASETS["digits"], tmp_path / "given")
+    file = given / "train-images-idx3-ubyte"
+    file.write_bytes(damage(file.read_bytes()))
+    message = refused("--suite", mine, "--data-dir", given)
+    assert message.startswith("digits: ")
+    assert file.name in message
+    assert said in message
+
+
+def test_a_data_dir_that_is_not_there_is_named(mine: Path, refused: Callable[..., str]) -> None:
+    assert "there is no folder nowhere; correct --data-dir" in refused("--suite", mine, "--data-dir", "nowhere")
+
+
+def test_short_options_are_settings(mine: Path, typed: Typed, here: Path) -> None:
+    words = [
+        "--epochs",
+        "2",
+        "--seeds",
+        "3",
+        "--device",
+        "cpu",
+        "--set",
+        "batch_size=[32, 64]",
+        "--set",
+        "dtype=amp-bf16",
+    ]
+    status, out, err = typed("--suite", mine, *words, "--dry-run", "--json")
+    trials = json.loads(out)["trials"]
+    assert (status, err) == (0, "")
+    assert len(trials) == 3 * 3 * 2
+    assert {trial["training"]["epochs"] for trial in trials} == {2}
+    assert {trial["training"]["batch_size"] for trial in trials} == {32, 64}
+    assert {trial["seed"] for trial in trials} == {0, 1, 2}
+    assert {(trial["device"], trial["dtype"]) for trial in trials} == {("cpu", "amp-bf16")}
+    assert all(trial["num_params"] > 0 and trial["estimated_seconds"] > 0 for trial in trials)
+    assert not [*here.iterdir()]
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(mine: Path, typed: Typed, here: Path) -> None:
+    status, out, err = typed("--suite", mine, "--dry-run")
+    assert (status, err) == (0, "")
+    assert "6 trials" in out
+    assert "Nothing was run." in " ".join(out.split())
+    assert not [*here.iterdir()]
+
+
+@pytest.mark.parametrize("what", catalogue.LISTS)
+def test_every_list_can_be_shown(what: str, typed: Typed) -> None:
+    status, out, err = typed("list", what)
+    assert (status, err) == (0, "")
+    named = {"suites": "mnist-quick", "models": "patch_size", "datasets": "kmnist", "devices": "cpu", "dtypes": "fp32"}
+    assert named[what] in out
+    assert out.splitlines()[0].strip().startswith(what.removesuffix("s"))
+
+
+def test_all_lists_are_shown_if_none_is_named(typed: Typed) -> None:
+    out = typed("list")[1]
+    assert all(word in out for word in ("mnist-full", "embed_dim", "fashion-mnist", "auto takes this", "amp-bf16"))
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90", 90), ("90s", 90), ("1.5", 1.5), ("10m", 600), ("1h30m", 5400), ("1h 5s", 3605), ("2h", 7200), ("0", 0)],
+)
+def test_times_are_read_as_people_write_them(written: str, seconds: float) -> None:
+    assert run_bench.Time().convert(written, None, None) == seconds
+
+
+@pytest.mark.parametrize("written", ["", "m", "10x", "-1", "1m2h", "ten", "1.5m", "nan"])
+def test_what_is_no_time_is_refused(written: str) -> None:
+    with pytest.raises(click.BadParameter):
+        run_bench.Time().convert(written, None, None)
+
+
+def answering(status: int, folder: Path) -> Callable[[Any], Any]:
+    verdict = SimpleNamespace(device_name="CPU", headline="The CNN.", sentences=["It is."], warnings=[])
+    return lambda request: session.Answer(folder, [verdict], Counter(ok=3, failed=status), None, status)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_exit_status_is_the_sessions_and_the_answer_is_on_standard_output(
+    status: int, mine: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "run_session", answering(status, Path("results/mine/now")))
+    assert typed("--suite", mine)[0] == status
+    found, out, err = typed("--suite", mine, "--json")
+    assert (found, err) == (status, "")
+    answer = json.loads(out)
+    assert answer["exit_status"] == status
+    assert answer["run"] == str(Path("results/mine/now"))
+    assert answer["answers"][0]["headline"] == "The CNN."
+    quiet = typed("--suite", mine, "--quiet")[1]
+    assert "The CNN." in quiet
+    assert "It is." not in quiet
+
+
+def test_an_interrupted_program_exits_with_130(mine: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(request: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "run_session", interrupted)
+    status, out, err = typed("--suite", mine)
+    assert (status, out, err.strip()) == (130, "", "interrupted")

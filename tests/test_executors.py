@@ -1,0 +1,126 @@
+"""Trials in processes of their own: isolation, crashes, hangs, orphans; with real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.executors import InProcess, Subprocess
+from bench.recipes import RECIPES
+from bench.results import Result
+from bench.trial import Trial
+from models import MODELS
+
+ROOT = Path(__file__).parent.parent
+
+
+def trial(**training: object) -> Trial:
+    settings = MODELS["vit"][0](patch_size=4, depth=1, embed_dim=16, num_heads=2).model_dump()
+    recipe = RECIPES["vit"].model_copy(update={"epochs": 1, "batch_size": 50, **training})
+    return Trial(
+        suite="x", dataset="digits", model="vit", settings=settings, recipe="vit", training=recipe,
+        dtype="fp32", device="cpu",
+    )  # fmt: skip
+
+
+def run(executor: Subprocess | InProcess, asked: Trial, folder: Path | None = None) -> Result:
+    return executor.run(asked, folder, lambda message: None)
+
+
+def losses(result: Result) -> list[float]:
+    assert result.status == "ok", result.error
+    return [row["train_loss"] for row in result.evaluations]
+
+
+@pytest.fixture(scope="module")
+def executor() -> Subprocess:
+    return Subprocess()
+
+
+def test_a_process_of_its_own_gives_the_same_losses_as_this_one(executor: Subprocess, tmp_path: Path) -> None:
+    told: list[object] = []
+    result = executor.run(trial(), tmp_path / "trial", told.append)
+    assert losses(result) == losses(run(InProcess(), trial()))
+    assert len(told) == len(result.evaluations)
+    assert (tmp_path / "trial" / "model.safetensors").is_file()
+
+
+def test_a_trial_leaves_nothing_behind_for_the_next(executor: Subprocess) -> None:
+    first = losses(run(executor, trial()))
+    run(executor, trial(learning_rate=1e-4))
+    assert losses(run(executor, trial())) == first
+
+
+def test_a_process_after_the_first_starts_in_a_fraction_of_a_second(executor: Subprocess) -> None:
+    run(executor, trial())
+    start = time.perf_counter()
+    result = run(executor, trial())
+    outside = time.perf_counter() - start - (result.wall_seconds or 0)
+    assert outside < 5.0  # loading torch anew would take 2 s on a quiet machine; benchmarks hold the real figure
+
+
+class FatalTrial(Trial):
+    """Ends the process in which its row is asked for, unless that is the driver's."""
+
+    driver: int
+    number: int
+
+    def row(self) -> dict[str, object]:
+        if os.getpid() != self.driver:
+            os.kill(os.getpid(), self.number)
+        return super().row()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGSEGV, "failed", "SIGSEGV"), (signal.SIGKILL, "oom", "SIGKILL")]
+)
+def test_a_crash_is_a_row_that_names_the_signal(executor: Subprocess, number: int, status: str, word: str) -> None:
+    result = run(executor, FatalTrial(**trial().model_dump(), driver=os.getpid(), number=number))
+    assert result.status == status
+    assert word in (result.error or "")
+    assert result.trial_id
+    assert run(executor, trial()).status == "ok"
+
+
+def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
+    hasty = Subprocess(timeout_seconds=1.0)
+    start = time.perf_counter()
+    result = run(hasty, trial(epochs=100_000))
+    assert result.status == "timeout"
+    assert result.error == "took more than 1 s"
+    assert time.perf_counter() - start < 20
+
+
+def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
+    code = """
+        from tests.test_executors import trial
+        from bench.executors import Subprocess
+        import os
+        def told(message):
+            print("training", flush=True)
+        print(os.getpid(), flush=True)
+        Subprocess().run(trial(epochs=100_000), None, told)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert driver.stdout is not None
+    driver.stdout.readline()
+    assert driver.stdout.readline() == "training\n"
+    group = os.getpgid(driver.pid)
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("a worker or the fork server still lives 20 s after its parent")

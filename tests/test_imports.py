@@ -1,0 +1,138 @@
+"""Who may import whom: the house's table, held against the code."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# module -> those of ours that it may import; bench.errors is open to all.
+MAY_IMPORT: dict[str, set[str]] = {
+    "run_bench": {"session", "executors", "suite_file", "catalogue", "report"},
+    "session": {
+        "download",
+        "datasets",
+        "environment",
+        "estimate",
+        "executors",
+        "progress",
+        "recipes",
+        "results",
+        "store",
+        "suite",
+        "suite_file",
+        "sweep",
+        "report",
+        "verdict",
+    },
+    "catalogue": {"datasets", "download", "progress", "suite", "suite_file", "device", "models"},
+    "sweep": {"environment", "executors", "progress", "results", "store", "trial"},
+    "executors": {"run", "results", "trial"},
+    "progress": {"results", "trial"},
+    "run": {"artefacts", "data", "device", "measure", "optim", "results", "stats", "train", "trial", "models"},
+    "train": {"device", "measure"},
+    "suite": {
+        "complaints",
+        "data",
+        "datasets",
+        "device",
+        "optim",
+        "recipes",
+        "suite_file",
+        "suite_keys",
+        "trial",
+        "models",
+    },
+    "suite_keys": {"device"},
+    "complaints": {"suite_file"},
+    "schema": {"data", "datasets", "device", "optim", "recipes", "suite_file", "suite_keys", "models"},
+    "estimate": {"datasets", "device", "results", "trial", "models"},
+    "environment": {"device"},
+    "trial": {"recipes"},
+    "optim": {"recipes"},
+    "data": {"datasets", "download"},
+    "download": {"datasets", "sources"},
+    "datasets": {"idx", "sources"},
+    "sources": {"datasets", "idx"},
+    "store": {"results"},
+    "report": {"canvas", "doubts", "plots", "results", "stats", "store", "summary", "units", "verdict"},
+    "plots": {"canvas", "results", "stats", "summary", "units"},
+    "verdict": {"doubts", "results", "stats", "summary", "units"},
+    "doubts": {"results", "stats", "summary", "units"},
+    "summary": {"results", "stats", "store"},
+    "canvas": {"stats", "summary", "units"},
+    "units": {"stats"},
+    **{
+        name: set()
+        for name in ("artefacts", "device", "errors", "idx", "measure", "recipes", "results", "stats", "suite_file")
+    },
+}
+# What a laptop without torch must be able to import.
+WITHOUT_TORCH = (
+    "trial",
+    "suite_file",
+    "results",
+    "store",
+    "stats",
+    "summary",
+    "verdict",
+    "plots",
+    "report",
+    "download",
+)
+
+
+def modules() -> dict[str, Path]:
+    return {
+        path.stem: path for path in [*(ROOT / "bench").glob("*.py"), ROOT / "run_bench.py"] if path.stem != "__init__"
+    }
+
+
+def ours(path: Path) -> set[str]:
+    """Names of our modules that a file imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = (
+                [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                if node.module == "bench"
+                else [node.module]
+            )
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "bench" and rest:
+                found.add(rest)
+            if package == "models":
+                found.add("models")
+    return found
+
+
+def test_every_module_stands_in_the_table() -> None:
+    assert set(modules()) == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_module_imports_only_what_it_may(name: str) -> None:
+    assert ours(modules()[name]) - {"errors"} <= MAY_IMPORT[name]
+
+
+def test_models_import_nothing_of_the_harness() -> None:
+    for path in (ROOT / "models").glob("*.py"):
+        assert ours(path) <= {"models"}
+
+
+def test_no_module_outside_models_asks_which_family_a_model_is_of() -> None:
+    for name, path in modules().items():
+        text = path.read_text(encoding="utf-8")
+        for phrase in ('== "vit"', '== "cnn"', "isinstance(model", "import ViT", "import CNN"):
+            assert phrase not in text, f"{name} holds {phrase}"
+
+
+def test_what_works_without_torch_does_not_import_it() -> None:
+    imports = ", ".join(f"bench.{name}" for name in WITHOUT_TORCH)
+    code = f"import sys; import {imports}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
