@@ -7,7 +7,7 @@ import ctypes
 import gc
 import platform
 import sys
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,7 +148,7 @@ class Precision:
 
     def context(self, device: CPU) -> AbstractContextManager[object]:
         """What the forward pass and the loss run under."""
-        return torch.autocast(device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        return torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
 
     def scaler(self, device: CPU) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(device.type, enabled=self.scale_gradients)

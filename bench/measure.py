@@ -84,12 +84,14 @@ class WarmUp:
 
     Attributes:
         first_step_seconds: the first step, with whatever it compiles and allocates.
+        seconds: all of it.
         steps: how many it ran.
         block_steps: how many steps fill a timed block.
         settled: whether the last blocks agreed.
     """
 
     first_step_seconds: float
+    seconds: float
     steps: int
     block_steps: int
     settled: bool
@@ -97,6 +99,7 @@ class WarmUp:
 
 def warm_up(step: Callable[[], object], synchronize: Callable[[], None], now: Callable[[], float]) -> WarmUp:
     """Run `step` until two neighbouring blocks take the same time, or for 12 blocks at the most."""
+    start = now()
     first = _seconds(step, 1, synchronize, now)
     per_step = _seconds(step, 1, synchronize, now)
     steps, size, settled = 2, 1, False
@@ -108,7 +111,7 @@ def warm_up(step: Callable[[], object], synchronize: Callable[[], None], now: Ca
         if settled:
             break
     # A quarter more than the shortest block allowed, so that a quick one still lasts.
-    return WarmUp(first, steps, max(1, math.ceil(1.25 * BLOCK_SECONDS / max(per_step, 1e-6))), settled)
+    return WarmUp(first, now() - start, steps, max(1, math.ceil(1.25 * BLOCK_SECONDS / max(per_step, 1e-6))), settled)
 
 
 def _seconds(

@@ -66,6 +66,7 @@ class Result:
     setup_seconds: float | None = column("s", about="data, model, warm-up, saving: all but training and evaluation")
     wall_seconds: float | None = column("s", about="the trial from end to end, without starting its process")
     first_step_seconds: float | None = column("s", about="part of setup: the first training step")
+    warm_up_seconds: float | None = column("s", about="part of setup: the untimed steps")
     untimed_steps: int | None = column("steps", about="run before the clock, then undone")
     images_per_second: float | None = column("images/s", better="higher", about="training, median over timed blocks")
     images_per_second_low: float | None = column("images/s", about="95% bootstrap interval over blocks, for display")

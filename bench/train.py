@@ -65,7 +65,8 @@ class Learner:
         self.clip_norm = clip_norm
         self.steps = 0
         self._skipped: Tensor | int = 0
-        optimizer.register_step_pre_hook(self._count_skipped)
+        if precision.scale_gradients:
+            optimizer.register_step_pre_hook(self._count_skipped)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Learn from one batch; the loss stays on the device, so that nobody waits for it."""

@@ -23,7 +23,7 @@ class CNNConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    depth: int = Field(2, ge=1, description="number of residual blocks, spread evenly over the stages")
+    depth: int = Field(2, ge=1, le=1000, description="number of residual blocks, spread evenly over the stages")
     width: int = Field(24, ge=1, description="channels of the first stage; each further stage doubles them")
     kernel_size: int = Field(3, ge=3, description="side of the kernels, pixels; odd")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head")
@@ -91,7 +91,7 @@ class CNN(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """He initialisation for convolutions ("Delving Deep into Rectifiers", 2015); torch's for the head, bias zero."""
+        """He initialisation for convolutions ("Delving Deep into Rectifiers", 2015); torch's for the head."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

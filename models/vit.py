@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Up to this many tokens the explicit product beats the fused kernel on CPUs in fp32: the fused one pays a fixed cost
-# per call, the explicit one writes N x N weights. In half precision the CPU's fused kernel is slower at any size
-# (2 to 5 times with 50 tokens). Measured for forward + backward on two cores, embed_dim 16 to 192, torch 2.14.
-EXPLICIT_ATTENTION_MAX_TOKENS = 32
+# Up to this many attention weights per image (heads x N x N) the explicit product beats the fused kernel on a CPU in
+# fp32: the fused one pays a fixed cost per head and image, the explicit one writes every weight. In half precision the
+# CPU's fused kernel is slower at any size (2 to 5 times with 50 tokens). Measured for forward + backward on two cores,
+# embed_dim 16 to 192, 1 to 4 heads, 5 to 197 tokens, torch 2.14.
+EXPLICIT_ATTENTION_MAX_WEIGHTS = 6_000
 
 
 class ViTConfig(BaseModel):
@@ -28,9 +29,9 @@ class ViTConfig(BaseModel):
 
     patch_size: int = Field(7, ge=1, description="side of a square patch, pixels; must divide the image")
     embed_dim: int = Field(32, ge=1, description="width of a token")
-    depth: int = Field(4, ge=1, description="number of encoder blocks")
-    num_heads: int = Field(4, ge=1, description="attention heads; must divide embed_dim")
-    mlp_ratio: float = Field(2.0, gt=0, allow_inf_nan=False, description="hidden width of the MLP over embed_dim")
+    depth: int = Field(4, ge=1, le=1000, description="number of encoder blocks")
+    num_heads: int = Field(2, ge=1, description="attention heads; must divide embed_dim")
+    mlp_ratio: float = Field(4.0, gt=0, allow_inf_nan=False, description="hidden width of the MLP over embed_dim")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout after embedding, attention and MLP")
     pool: Literal["mean", "class"] = Field("mean", description="mean of all tokens, or a class token")
     positions: Literal["learned", "sincos"] = Field("learned", description="position embedding")
@@ -91,17 +92,20 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape
-        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, h, N, d)
-        if self._explicit(q):
-            weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, h, N, N)
-            x = weights @ v  # (B, h, N, d)
+        h = self.num_heads
+        qkv = self.qkv(x).view(B, N, 3, h, D // h).permute(2, 0, 3, 1, 4)  # (3, B, h, N, d)
+        if self._explicit(qkv):
+            q, k, v = qkv.reshape(3, B * h, N, D // h).unbind()  # one copy for all three
+            scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=self.scale)  # (B*h, N, N)
+            x = torch.bmm(scores.softmax(dim=-1), v).view(B, h, N, D // h)
         else:
-            x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
+            x = F.scaled_dot_product_attention(*qkv)  # (B, h, N, d)
         return self.drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
 
-    def _explicit(self, q: Tensor) -> bool:
+    def _explicit(self, qkv: Tensor) -> bool:
         if self.kind == "auto":
-            return q.is_cpu and (q.shape[2] <= EXPLICIT_ATTENTION_MAX_TOKENS or q.dtype != torch.float32)
+            num_weights = self.num_heads * qkv.shape[3] ** 2
+            return qkv.is_cpu and (num_weights <= EXPLICIT_ATTENTION_MAX_WEIGHTS or qkv.dtype != torch.float32)
         return self.kind == "explicit"
 
 

@@ -114,7 +114,7 @@ def _result(
     change: dict[str, Any] = {}
     for start, fields in overrides.items():
         change |= fields if trial_id.startswith(start) else {}
-    noise = random.Random(trial_id)  # noqa: S311 - numbers for a picture, not a secret
+    noise = random.Random(trial_id)
     quicker, leaner = DTYPES.get(dtype, (1.0, 1.0))
     speed *= quicker * math.exp(noise.gauss(0, 0.02)) * (25 if device == "cuda" else 1) * change.pop("speed", 1.0)
     error *= math.exp(noise.gauss(0, 0.05))

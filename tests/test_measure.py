@@ -75,6 +75,7 @@ def test_warm_up_ends_when_blocks_agree() -> None:
     warm = warm_up(step, lambda: None, clock)
     assert warm.settled
     assert warm.first_step_seconds == 2.0
+    assert warm.seconds == clock.time - 100.0
     assert warm.steps < 40
     assert warm.block_steps * 0.01 == pytest.approx(0.3125, abs=0.02)  # a quarter more than the shortest block
 

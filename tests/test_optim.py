@@ -32,6 +32,32 @@ def test_cosine_rises_linearly_then_falls_to_zero() -> None:
     assert cosine(1.0, 0.2) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("overflow", [False, True])
+def test_fused_adam_is_torchs_bit_for_bit(name: str, overflow: bool) -> None:
+    training = Training(optimizer=name, learning_rate=0.01, weight_decay=0.1, beta1=0.8, beta2=0.95)
+    models = [
+        torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.LayerNorm(5), torch.nn.Linear(5, 3)) for _ in range(2)
+    ]
+    models[1].load_state_dict(models[0].state_dict())
+    ours = build_optimizer(models[0], training)
+    twin = build_optimizer(models[1], training)
+    torchs = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    theirs = torchs([dict(group) for group in twin.param_groups], fused=True)
+    scalers = [torch.amp.GradScaler("cpu", init_scale=4.0, enabled=overflow) for _ in models]
+    generator = torch.Generator().manual_seed(0)
+    for step in range(20):
+        images = torch.randn(8, 6, generator=generator)
+        images = images * float("inf") if overflow and step in (3, 7) else images
+        for model, optimizer, scaler in zip(models, (ours, theirs), scalers, strict=True):
+            scaler.scale(model(images).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            assert torch.equal(mine, other)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_parameter_is_optimised_once_and_only_matrices_decay(name: str) -> None:
     for family, settings in (("vit", {"pool": "class"}), ("cnn", {})):
