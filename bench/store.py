@@ -33,8 +33,7 @@ class Store:
     @classmethod
     def create(cls, folder: Path, run: dict[str, Any]) -> "Store":
         """A new run in `folder`, which is made; an existing folder has to be empty."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StoreError(f"{folder}: already holds something; use --resume for a run, or name a new folder")
+        refuse_used(folder)
         folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder)
         store._acquire()
@@ -94,6 +93,12 @@ class Store:
             text = _csv_text([header, *(row for row in rows if row["trial_id"] in finished)], columns)
             if not path.exists() or path.read_bytes() != text.encode():
                 write_atomically(path, text)
+
+
+def refuse_used(folder: Path) -> None:
+    """A new run never enters a folder that holds something. Raises: StoreError."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder}: already holds something; use --resume for a run, or name a new folder")
 
 
 def write_atomically(path: Path, text: str) -> None:
