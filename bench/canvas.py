@@ -131,7 +131,13 @@ def log_axis(axes: Axes, label: str, low: float, high: float, margin: float = 1.
     axes.set_xlim(low / margin, high * margin)
     axes.set_xlabel(label)
     decades = range(math.floor(math.log10(low / margin)), math.ceil(math.log10(high * margin)) + 1)
-    for steps in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), tuple(np.arange(1, 10, 0.25))):
+    for steps in (
+        (1.0,),
+        (1.0, 3.0),
+        (1.0, 2.0, 5.0),
+        (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0),
+        tuple(np.arange(1, 10, 0.25)),
+    ):
         ticks = [step * 10.0**decade for decade in decades for step in steps]
         ticks = [tick for tick in ticks if low / margin <= tick <= high * margin]
         if len(ticks) >= 3:

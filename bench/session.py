@@ -21,7 +21,7 @@ from bench.recipes import RECIPES
 from bench.results import read_rows, read_run
 from bench.store import Store, refuse_used
 from bench.suite import Plan, load_plan
-from bench.suite_file import SuiteText, find_suite, read_suite
+from bench.suite_file import SUITES_FOLDER, SuiteText, find_suite, read_suite
 from bench.sweep import Outcome, run_sweep
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _record(
     recipes = {trial.recipe: RECIPES[trial.recipe].model_dump() for trial in plan.trials}
     return {
         "suite": plan.name,
-        "source": request.suite or before["source"],
+        "source": _source(request, before),
         "options": text.options,
         "description": plan.suite.description,
         "content": plan.content,
@@ -189,6 +189,14 @@ def _record(
         "left_out": None,
         "interrupted": False,
     }
+
+
+def _source(request: Request, before: dict[str, Any]) -> str:
+    """The suite as a later resume finds it, from whichever folder: its name, or its file's whole path."""
+    path = find_suite(request.suite) if request.suite else None
+    if path is None:
+        return before["source"]
+    return path.stem if path.parent == SUITES_FOLDER else str(path.resolve())
 
 
 def _opening(plan: Plan, folder: Path, todo: int, seconds: float) -> str:

@@ -37,9 +37,8 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder)
         store._acquire()
-        for name, columns in TABLES.items():
-            write_atomically(folder / name, _csv_text([dict(zip(columns, columns, strict=True))], columns))
-        store.write_run(run)
+        store.write_run(run)  # first: with it the folder is a run, and opening it makes what else is missing
+        store._mend()
         return store
 
     @classmethod
@@ -84,7 +83,8 @@ class Store:
             os.fsync(file.fileno())
 
     def _mend(self) -> None:
-        finished = {row["trial_id"]: row for row in read_rows(self.folder / "trials.csv")}
+        trials = self.folder / "trials.csv"
+        finished = {row["trial_id"]: row for row in (read_rows(trials) if trials.exists() else ())}
         for name, columns in TABLES.items():
             path = self.folder / name
             found = read_rows(path) if path.exists() else []
@@ -96,8 +96,12 @@ class Store:
 
 
 def refuse_used(folder: Path) -> None:
-    """A new run never enters a folder that holds something. Raises: StoreError."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """A new run never enters a folder that holds something; the lock of one that was killed at birth is nothing.
+
+    Raises:
+        StoreError: it does.
+    """
+    if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
         raise StoreError(f"{folder}: already holds something; use --resume for a run, or name a new folder")
 
 

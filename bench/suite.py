@@ -6,7 +6,7 @@ grid, and slow drift of the machine hits all configurations alike.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,11 +230,3 @@ def _lacks(trial: Trial) -> str | None:
 def _part(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that one class of settings knows."""
     return {key: value for key, value in values.items() if key in model.model_fields}
-
-
-def whole_rounds(trials: Sequence[Trial], finished: set[str]) -> int:
-    """How many seeds have every configuration finished."""
-    seeds = {trial.seed: True for trial in trials}
-    for trial in trials:
-        seeds[trial.seed] &= trial.trial_id in finished
-    return sum(seeds.values())

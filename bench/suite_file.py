@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
-    """A number that fits 64 bits, so that no later step meets an infinity."""
+    """A whole number that fits 64 bits, or a finite one, so that no later step meets an infinity."""
     whole = node.tag.endswith(":int")
     value = loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
-    if not abs(value) < 2**63:
+    if not abs(value) < (2**63 if whole else math.inf):
         raise yaml.constructor.ConstructorError(problem=f"'{node.value}' is out of range", problem_mark=node.start_mark)
     return value
 

@@ -22,7 +22,6 @@ dataset: digits
 models:
   - {model: vit, patch_size: [2, 4], depth: 1, embed_dim: 16}
   - {model: cnn, depth: 1, width: 4}
-dtype: [fp32, amp-bf16]
 batch_size: 50
 num_threads: 1
 epochs: 2
@@ -74,8 +73,8 @@ def test_a_run_leaves_its_tables_report_plots_weights_and_predictions(finished: 
     trials = whole(run_dir)
     assert list(trials.columns) == list(COLUMNS)
     assert (trials.status == "ok").all()
-    assert len(trials) == 12
-    assert summary["trials"] == {"ok": 12}
+    assert len(trials) == 6
+    assert summary["trials"] == {"ok": 6}
     for name in ("summary.csv", "report.md", "report.html", "run.json"):
         assert (run_dir / name).stat().st_size > 500
     assert len(list((run_dir / "plots").glob("*.png"))) >= 4
@@ -128,7 +127,7 @@ def test_resuming_a_finished_run_runs_nothing(folder: Path, finished: tuple[Path
 
 
 def test_more_seeds_extend_a_run_and_fewer_are_refused(folder: Path) -> None:
-    small = ("--set", "models.vit.patch_size=4", "--set", "dtype=fp32", "--epochs", "1")
+    small = ("--set", "models.vit.patch_size=4", "--epochs", "1")
     assert run(folder, "--suite", "tiny.yaml", "--out", "grow", "--seeds", "1", *small).returncode == 0
     process = run(folder, "--resume", "grow", "--seeds", "2")
     assert process.returncode == 0, process.stderr
@@ -139,14 +138,12 @@ def test_more_seeds_extend_a_run_and_fewer_are_refused(folder: Path) -> None:
     assert len(process.stderr.splitlines()) == 1
 
 
-def test_budget_leaves_out_trials_says_so_and_resume_runs_them(folder: Path) -> None:
+def test_budget_leaves_out_trials_and_says_so(folder: Path) -> None:
     process = run(folder, "--suite", "tiny.yaml", "--out", "short", "--budget", "1s", "--epochs", "1")
     assert process.returncode == 0, process.stderr
     trials = pd.read_csv(folder / "short" / "trials.csv")
-    assert 1 <= len(trials) < 12
+    assert 1 <= len(trials) < 6
     assert "budget" in (folder / "short" / "report.md").read_text()
-    assert run(folder, "--resume", "short").returncode == 0
-    whole(folder / "short")
 
 
 def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path) -> None:
@@ -154,29 +151,30 @@ def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path) -> 
     process = run(folder, "--suite", "tiny.yaml", "--out", "wild", *extreme)
     assert process.returncode == 1, process.stderr
     trials = pd.read_csv(folder / "wild" / "trials.csv")
-    assert trials[trials.model == "cnn"].status.tolist() == ["diverged", "diverged"]
-    assert trials[trials.model == "vit"].status.tolist() == ["ok"] * 4
+    assert trials[trials.model == "cnn"].status.tolist() == ["diverged"]
+    assert trials[trials.model == "vit"].status.tolist() == ["ok"] * 2
     assert "diverged" in (folder / "wild" / "report.md").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_is_done_reports_it_and_goes_on(folder: Path, number: signal.Signals) -> None:
-    out = folder / f"stopped-{number}"
-    process = subprocess.Popen(command("--suite", "tiny.yaml", "--out", out), cwd=folder, start_new_session=True)
-    wait_for_rows(out, 2)
-    os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group
-    assert process.wait(60) == 130
-    done = len(pd.read_csv(out / "trials.csv"))
-    assert 2 <= done < 12
-    assert "interrupted" in (out / "report.md").read_text()
-    assert run(folder, "--resume", out).returncode == 0
-    assert len(whole(out)) == 12
+def test_an_interrupted_run_keeps_what_is_done_reports_it_and_goes_on(folder: Path) -> None:
+    out = folder / "stopped"
+    arguments: tuple[str | Path, ...] = ("--suite", "tiny.yaml", "--out", out)
+    for rows, number in ((1, signal.SIGINT), (3, signal.SIGTERM)):
+        process = subprocess.Popen(command(*arguments), cwd=folder, start_new_session=True)
+        wait_for_rows(out, rows)
+        os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group
+        assert process.wait(60) == 130
+        assert rows <= len(pd.read_csv(out / "trials.csv")) < 6
+        assert "interrupted" in (out / "report.md").read_text()
+        arguments = ("--resume", out)
+    assert run(folder, *arguments).returncode == 0
+    assert len(whole(out)) == 6
 
 
 def test_kill_of_the_whole_group_at_random_moments_loses_and_repeats_nothing(folder: Path) -> None:
     out, dice = folder / "killed", random.Random(0)
     seen: list[str] = []
-    arguments: tuple[str | Path, ...] = ("--suite", "tiny.yaml", "--out", out)
+    arguments: tuple[str | Path, ...] = ("--suite", "tiny.yaml", "--out", out, "--seeds", "4")
     for _ in range(3):  # tests/benchmarks/kill_and_resume.py does it as often as you like
         process = subprocess.Popen(command(*arguments), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
         wait_for_rows(out, len(seen) + 1)

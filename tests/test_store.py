@@ -123,6 +123,16 @@ def test_a_new_run_never_enters_a_folder_that_holds_something(tmp_path: Path) ->
         Store.create(tmp_path / "thesis.doc", {})
 
 
+def test_a_run_killed_at_birth_can_be_started_again_or_resumed(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    Store.create(tmp_path, {}).close()
+    for name in TABLES:
+        (tmp_path / name).unlink()
+    store = Store.open(tmp_path)
+    store.append(result("a"))
+    assert store.finished() == {"a"}
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "{", "{}", '{"schema_version": 99}', "\0"])
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:

@@ -14,7 +14,7 @@ from bench.datasets import DATASETS
 from bench.device import CPU, available_devices
 from bench.errors import DeviceError, SuiteError, UserError
 from bench.recipes import RECIPES
-from bench.suite import Plan, load_plan, whole_rounds
+from bench.suite import Plan, load_plan
 from bench.suite_file import find_suite, read_suite, suite_names
 from models.vit import ViTConfig
 
@@ -182,12 +182,6 @@ def test_what_a_device_lacks_is_skipped_with_the_reason(plan_of: PlanOf, toaster
     lacking = [t.trial_id for t in plan.trials if t.device == "toaster:1" and t.dtype == "amp-bf16"]
     assert plan.skipped == dict.fromkeys(lacking, "toast has no bfloat16")
     assert len(lacking) == 6
-
-
-def test_whole_rounds_are_seeds_with_nothing_missing(plan_of: PlanOf) -> None:
-    trials = plan_of(SMALL).trials
-    names = [trial.trial_id for trial in trials]
-    assert [whole_rounds(trials, set(names[:n])) for n in (0, 2, 3, 5, 6)] == [0, 0, 1, 1, 2]
 
 
 FILE = """\

@@ -42,7 +42,8 @@ def main() -> None:
     dice = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder, run = Path(name), Path(name) / "run"
-        arguments, seen = [*SMALL, "--out", str(run)], []
+        arguments = [*SMALL, "--out", str(run)]
+        seen: list[str] = []
         for kill in range(options.kills):
             process = start(arguments, folder)
             moment = dice.uniform(0.5, 10.0)

@@ -20,6 +20,10 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
+from bench.executors import set_environment
+
+set_environment()  # as a trial has it; before torch loads
+
 import torch
 import torchvision
 from torch import Tensor, nn
