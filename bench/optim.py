@@ -41,21 +41,23 @@ class FusedAdam(optim.Optimizer):
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], decoupled: bool) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
         self._update = torch._fused_adamw_ if decoupled else torch._fused_adam_
-        self._moments = [[torch.zeros_like(p) for p in g["params"]] for g in self.param_groups for _ in range(2)]
+        self._moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in g["params"]] for g in self.param_groups]
         self._steps = [torch.zeros((), device=g["params"][0].device) for g in self.param_groups]
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         found_inf = getattr(self, "found_inf", None)
-        moments = iter(self._moments)
-        for group, step in zip(self.param_groups, self._steps, strict=True):
+        for group, moments, step in zip(self.param_groups, self._moments, self._steps, strict=True):
+            learning = [(p, p.grad, *m) for p, m in zip(group["params"], moments, strict=True) if p.grad is not None]
+            if not learning:
+                continue
+            params, gradients, means, squares = map(list, zip(*learning, strict=True))
             step += 1
-            params = group["params"]
             self._update(
                 params,
-                [p.grad for p in params],
-                next(moments),
-                next(moments),
+                gradients,
+                means,
+                squares,
                 [],
                 [step] * len(params),
                 lr=group["lr"],

@@ -58,6 +58,16 @@ def test_fused_adam_is_torchs_bit_for_bit(name: str, overflow: bool) -> None:
             assert torch.equal(mine, other)
 
 
+def test_a_parameter_without_a_gradient_is_left_as_it_is() -> None:
+    used, idle = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    before = [p.clone() for p in (*used.parameters(), *idle.parameters())]
+    optimizer = build_optimizer(torch.nn.ModuleList([used, idle]), Training(learning_rate=0.1))
+    used(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    moved = [not torch.equal(a, b) for a, b in zip((*used.parameters(), *idle.parameters()), before, strict=True)]
+    assert moved == [True, True, False, False]
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_parameter_is_optimised_once_and_only_matrices_decay(name: str) -> None:
     for family, settings in (("vit", {"pool": "class"}), ("cnn", {})):
