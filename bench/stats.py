@@ -139,5 +139,6 @@ def _half_width(samples: list[list[float]], floor: float) -> float:
     total = sum(variances)
     if not total > 0:  # all seeds alike
         return floor
-    degrees = total**2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True))
+    # Welch and Satterthwaite's degrees of freedom, from shares, since squares of tiny variances vanish
+    degrees = 1 / sum((v / total) ** 2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True))
     return max(floor, float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * MEDIAN_FACTOR * math.sqrt(total))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.stats import (
@@ -137,6 +137,7 @@ def test_turning_a_ratio_round_inverts_it(a: list[float], b: list[float]) -> Non
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6), st.floats(0.001, 0.1))
+@example([0.0, 1e-100], 0.01)
 def test_a_floor_never_narrows_an_interval(values: list[float], floor: float) -> None:
     wide, plain = median_interval(values, floor), median_interval(values)
     assert wide.high - wide.low >= 2 * floor - 1e-12
