@@ -16,7 +16,7 @@ from bench.errors import StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 STATUSES = ("ok", "failed", "diverged", "oom", "timeout", "skipped")
 
@@ -44,14 +44,24 @@ class Result:
     embed_dim: int | None = column()
     num_heads: int | None = column()
     width: int | None = column("channels", about="of the CNN's first stage")
+    attention: str | None = column(about="of a ViT: auto, explicit, fused")
+    source: str | None = column(about="of a model that isn't ours: library version, or checksum of its file")
     settings: str | None = column(about="all settings of the model, JSON")
     num_params: int | None = column(better="lower")
     num_flops: int | None = column("FLOP", better="lower", about="forward pass of one image; a multiply-add is two")
+    num_train_flops: int | None = column("FLOP", better="lower", about="forward and backward of one image")
+    match: str | None = column(about="what it was made equal in: params, flops, step_time")
+    matched_to: str | None = column(about="config_id of the one that it was made equal to")
+    mismatch: float | None = column(about="what is left of the difference: own amount over the other's, less 1")
     dtype: str | None = column(about="numeric mode of training")
     eval_dtype: str | None = column(about="numeric mode of evaluation")
     device: str | None = column()
     device_name: str | None = column()
     num_threads: int | None = column("threads")
+    compile: str | None = column(about="mode of torch.compile, or false")
+    channels_last: bool | None = column(about="layout of images and kernels")
+    train_fraction: float | None = column(about="share of the training images")
+    num_train_images: int | None = column("images", about="different ones that training saw")
     recipe: str | None = column(about="named defaults that training started from")
     batch_size: int | None = column("images")
     optimizer: str | None = column()
@@ -61,19 +71,40 @@ class Result:
     seed: int | None = column()
     status: str | None = column(about=", ".join(STATUSES))
     error: str | None = column()
+    timed: bool | None = column(about="ran alone; times and speeds of trials side by side stay empty")
     train_seconds: float | None = column("s", better="lower", about="timed training, evaluation left out")
     eval_seconds: float | None = column("s")
     setup_seconds: float | None = column("s", about="data, model, warm-up, saving: all but training and evaluation")
     wall_seconds: float | None = column("s", about="the trial from end to end, without starting its process")
     first_step_seconds: float | None = column("s", about="part of setup: the first training step")
+    compile_seconds: float | None = column("s", better="lower", about="part of setup: first step less a usual one")
     warm_up_seconds: float | None = column("s", about="part of setup: the untimed steps")
     untimed_steps: int | None = column("steps", about="run before the clock, then undone")
+    instrument_seconds: float | None = column("s", about="part of setup: the passes that fill the columns below")
     images_per_second: float | None = column("images/s", better="higher", about="training, median over timed blocks")
     images_per_second_low: float | None = column("images/s", about="95% bootstrap interval over blocks, for display")
     images_per_second_high: float | None = column("images/s")
     throughput_spread: float | None = column(better="lower", about="interquartile range over median of the blocks")
+    step_seconds: float | None = column("s", better="lower", about="one training step: batch size over images/s")
+    data_seconds: float | None = column("s", better="lower", about="of a step in a pass of its own: the batch")
+    forward_seconds: float | None = column("s", better="lower", about="of that step: model and loss")
+    backward_seconds: float | None = column("s", better="lower", about="of that step: gradients")
+    optimizer_seconds: float | None = column("s", better="lower", about="of that step: update of the weights")
+    inference_images_per_second: float | None = column("images/s", better="higher", about="at the trial's batch size")
+    inference_images_per_second_low: float | None = column("images/s", about="95% interval over blocks")
+    inference_images_per_second_high: float | None = column("images/s")
+    latency_p50_seconds: float | None = column("s", better="lower", about="inference, batch of 1: median")
+    latency_p95_seconds: float | None = column("s", better="lower", about="95th percentile")
+    latency_p99_seconds: float | None = column("s", better="lower", about="99th percentile")
+    flops_per_second: float | None = column("FLOP/s", better="higher", about="achieved in training")
+    matmul_flops_per_second: float | None = column("FLOP/s", about="the device's best matrix product in this mode")
+    flops_share: float | None = column(better="higher", about="achieved over that best")
     peak_memory_bytes: int | None = column("B", better="lower", about="training's peak above the floor before it")
     peak_memory_reserved_bytes: int | None = column("B", better="lower", about="held by the device's allocator")
+    param_bytes: int | None = column("B", better="lower", about="part of the peak: weights and buffers")
+    gradient_bytes: int | None = column("B", better="lower", about="part of the peak: gradients")
+    optimizer_bytes: int | None = column("B", better="lower", about="part of the peak: the optimiser's state")
+    activation_bytes: int | None = column("B", better="lower", about="the rest of the peak: activations and workspace")
     skipped_steps: int | None = column("steps", about="left out by the gradient scaler")
     train_loss: float | None = column(about="mean over the steps since the evaluation before the last")
     val_accuracy: float | None = column(better="higher", about="final weights")
@@ -83,12 +114,16 @@ class Result:
     target_accuracy: float | None = column(about="the suite's headline target, on validation")
     time_to_accuracy_seconds: float | None = column("s", better="lower", about="training seconds; empty: never reached")
     evaluation_interval_seconds: float | None = column("s", about="resolution of time to accuracy")
+    train_joules: float | None = column("J", better="lower", about="of the device while it trained; empty: no meter")
+    joules_per_epoch: float | None = column("J", better="lower")
+    joules_to_accuracy: float | None = column("J", better="lower", about="to the headline target")
     torch_version: str | None = column()
     git_commit: str | None = column()
     git_dirty: bool | None = column()
     started_at: str | None = column(about="UTC, ISO 8601")
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[dict[str, Any]] = field(default_factory=list)
+    inference_blocks: list[dict[str, Any]] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in COLUMNS}
@@ -96,12 +131,17 @@ class Result:
 
 COLUMNS: dict[str, dict[str, str]] = {f.name: dict(f.metadata) for f in fields(Result) if f.metadata}
 TEXT_COLUMNS = {f.name for f in fields(Result) if f.metadata and ("str" in str(f.type) or "bool" in str(f.type))}
-EVALUATION_COLUMNS = ("trial_id", "epoch", "step", "train_seconds", "train_loss", "val_loss", "val_accuracy")
+EVALUATION_COLUMNS = (
+    *("trial_id", "epoch", "step", "train_seconds", "train_joules"),
+    *("train_loss", "val_loss", "val_accuracy"),
+)
 BLOCK_COLUMNS = ("trial_id", "block", "steps", "images", "seconds")
+INFERENCE_COLUMNS = ("trial_id", "batch_size", "block", "images", "seconds")
 TABLES: dict[str, Sequence[str]] = {
     "trials.csv": tuple(COLUMNS),
     "evaluations.csv": EVALUATION_COLUMNS,
     "throughput.csv": BLOCK_COLUMNS,
+    "inference.csv": INFERENCE_COLUMNS,
 }
 
 

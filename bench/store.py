@@ -1,7 +1,7 @@
 """The store: how a trial reaches the disk whole.
 
-A run folder holds `run.json`, `trials.csv` (a row a trial), `evaluations.csv` and `throughput.csv` (raw timed
-blocks). A trial's evaluations and blocks are written before its row: the row is the commit. What has no row is cut
+A run folder holds `run.json`, `trials.csv` (a row a trial), `evaluations.csv`, and raw timed blocks: `throughput.csv`
+(training) and `inference.csv`. A trial's evaluations and blocks are written before its row: the row is the commit. What has no row is cut
 away when the folder is opened again.
 """
 
@@ -58,6 +58,7 @@ class Store:
         named = ({"trial_id": result.trial_id, **row} for row in result.evaluations)
         self._append_rows("evaluations.csv", named)
         self._append_rows("throughput.csv", ({"trial_id": result.trial_id, **row} for row in result.blocks))
+        self._append_rows("inference.csv", ({"trial_id": result.trial_id, **row} for row in result.inference_blocks))
         self._append_rows("trials.csv", [result.row()])
 
     def finished(self) -> set[str]:

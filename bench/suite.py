@@ -104,8 +104,12 @@ def _expand_entry(
             dtype=axes.dtype,
             device=_device_name(axes),
             num_threads=axes.num_threads,
+            compile=axes.compile,
+            channels_last=axes.channels_last,
+            train_fraction=axes.train_fraction,
             split_seed=suite.split_seed,
             targets=tuple(sorted(suite.targets)),
+            instrument_seconds=suite.instrument_seconds,
         )
         if _shape(trial) not in counted:
             try:

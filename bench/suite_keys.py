@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.device import DEVICES, DTYPES
+from bench.trial import Compile
 
 MOST_SEEDS = 1_000
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
@@ -28,6 +29,12 @@ class SuiteFile(BaseModel):
     ] = 1
     split_seed: Annotated[Seed, Field(description="of the training/validation split")] = 0
     targets: Annotated[list[Fraction], Field(description="validation accuracies to time; the middle is headline")] = []
+    instrument_seconds: Annotated[
+        float,
+        Field(
+            ge=0, le=600, description="after training: inference, latency, where a step's time goes; 0 leaves them out"
+        ),
+    ] = 2.0
     trial_timeout_seconds: Annotated[float, Field(gt=0, description="a trial that takes longer is ended")] = 3600.0
 
 
@@ -39,3 +46,10 @@ class Axes(BaseModel):
     dtype: Annotated[str, Field(description="numeric mode: " + ", ".join(DTYPES))] = "fp32"
     device: Annotated[str, Field(description="auto, " + ", ".join(sorted(DEVICES)))] = "auto"
     num_threads: Annotated[int | None, Field(ge=1, description="CPU threads; null leaves torch's choice")] = None
+    compile: Annotated[Compile, Field(description="mode of torch.compile, or false")] = False
+    channels_last: Annotated[bool, Field(description="channels innermost in memory, which suits many convolutions")] = (
+        False
+    )
+    train_fraction: Annotated[
+        float, Field(gt=0, le=1, description="share of the training images; an epoch keeps its number of steps")
+    ] = 1.0

@@ -3,18 +3,35 @@
 import hashlib
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from bench.recipes import Training
 
 
+Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
+MatchedBy = Literal["params", "flops", "step_time"]
+
+
+class Match(BaseModel):
+    """What a configuration was made equal in, to which other one (its config_id), and how much that one has of it.
+
+    `target` is a count for params and FLOPs (of one image's forward pass), seconds for a training step.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: MatchedBy
+    to: str
+    target: float
+
+
 class Trial(BaseModel):
     """Everything that determines one result, and the name of the suite that asked for it.
 
     `config_id` is a hash of what determines the result except the seed; `trial_id` adds the seed and reads well.
-    The suite's name, its targets and where files lie determine nothing, and are left out.
+    The suite's name, its targets, how long instruments look and where files lie determine nothing, and are left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,13 +45,20 @@ class Trial(BaseModel):
     dtype: str
     device: str
     num_threads: int | None = None  # CPU threads; None leaves torch's choice
+    compile: Compile = False
+    channels_last: bool = False
+    train_fraction: float = 1.0  # of the training images; an epoch has as many steps as with all of them
+    match: Match | None = None
+    source: str | None = None  # of a model that isn't ours: its library's version, or its file's checksum
     seed: int = 0
     split_seed: int = 0
     targets: tuple[float, ...] = ()
+    instrument_seconds: float = 2.0  # for the passes after training that measure what training doesn't show
 
     @property
     def config_id(self) -> str:
-        named = self.model_dump(exclude={"suite", "recipe", "targets", "seed"})
+        left_out = {"suite", "recipe", "targets", "seed", "instrument_seconds"}
+        named = self.model_dump(exclude={**dict.fromkeys(left_out, True), "match": {"target"}})
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -52,7 +76,8 @@ class Trial(BaseModel):
 
     def row(self) -> dict[str, Any]:
         """The identity as columns of trials.csv."""
-        columns = {key: self.settings.get(key) for key in ("patch_size", "depth", "embed_dim", "num_heads", "width")}
+        shape = ("patch_size", "depth", "embed_dim", "num_heads", "width", "attention")
+        columns = {key: self.settings.get(key) for key in shape}
         training = self.training
         return columns | {
             "trial_id": self.trial_id,
@@ -65,6 +90,12 @@ class Trial(BaseModel):
             "training": training.model_dump_json(),
             "dtype": self.dtype,
             "device": self.device,
+            "compile": self.compile or "false",
+            "channels_last": self.channels_last,
+            "train_fraction": self.train_fraction,
+            "source": self.source,
+            "match": self.match.by if self.match else None,
+            "matched_to": self.match.to if self.match else None,
             "seed": self.seed,
             "batch_size": training.batch_size,
             "optimizer": training.optimizer,

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trial",
         "models",
     },
-    "suite_keys": {"device"},
+    "suite_keys": {"device", "trial"},
     "complaints": {"suite_file"},
     "schema": {"data", "datasets", "device", "optim", "recipes", "suite_file", "suite_keys", "models"},
     "estimate": {"datasets", "device", "results", "trial", "models"},
