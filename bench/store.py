@@ -1,8 +1,8 @@
 """The store: how a trial reaches the disk whole.
 
 A run folder holds `run.json`, `trials.csv` (a row a trial), `evaluations.csv`, and raw timed blocks: `throughput.csv`
-(training) and `inference.csv`. A trial's evaluations and blocks are written before its row: the row is the commit. What has no row is cut
-away when the folder is opened again.
+of training and `inference.csv`. A trial's evaluations and blocks are written before its row: the row is the commit.
+What has no row is cut away when the folder is opened again.
 """
 
 import csv

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.recipes import Training
 
-
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
 MatchedBy = Literal["params", "flops", "step_time"]
 

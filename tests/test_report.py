@@ -1,5 +1,6 @@
 """The report: complete, self-contained, unharmed by what names and errors hold, and there for a run that isn't."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from made_up import make_run
 
 from bench.errors import StoreError
 from bench.report import RULES, markdown_text, write_report
+from bench.results import SCHEMA_VERSION
 from bench.verdict import Verdict
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
@@ -127,7 +129,9 @@ def test_a_run_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> No
 
 def test_a_run_that_says_next_to_nothing_of_itself_still_has_a_report(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0])
-    (folder / "run.json").write_text('{"schema_version": 1, "environment": null, "recipes": {"x": null}}')
+    (folder / "run.json").write_text(
+        json.dumps({"schema_version": SCHEMA_VERSION, "environment": None, "recipes": {"x": None}})
+    )
     write_report(folder)
     assert "unnamed data" in (folder / "report.html").read_text()
 
