@@ -1,4 +1,4 @@
-"""Devices and numeric modes: all that differs between machines, and nothing else.
+"""Devices: all that differs between machines, and nothing else.
 
 A device is an object of a class in DEVICES, named like torch's ("cpu", "cuda", "cuda:1", "mps", "xpu").
 """
@@ -7,13 +7,15 @@ import ctypes
 import gc
 import platform
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from bench.energy import Meter, nvml_meter, rapl_meter
 from bench.errors import DeviceError, nearest
+from bench.precision import DTYPES
 
 
 class CPU:
@@ -42,8 +44,8 @@ class CPU:
         """Wait until everything asked of the device is done; on a CPU it is."""
 
     def lacks(self, dtype: str) -> str | None:
-        """Why the numeric mode `dtype` can't run here, or None if it can."""
-        return None
+        """Why the numeric mode `dtype` can't run here, in one clause, or None if it can."""
+        return "a CPU has no TF32" if DTYPES[dtype].tf32 else None
 
     def reset_peak_memory(self) -> None:
         """Begin to watch: what is in use now becomes the floor, and peaks so far are forgotten."""
@@ -56,6 +58,9 @@ class CPU:
                 Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         self._floor = _resident_bytes("VmRSS")
 
+    def sample_memory(self) -> None:
+        """Look at the memory in use now, for devices that keep no peak of their own. Not for timed passes."""
+
     def peak_memory_bytes(self) -> int | None:
         """Highest memory in use since the reset, above the floor; None where the device can't tell."""
         return (_resident_bytes("VmHWM") - self._floor) or None
@@ -63,6 +68,14 @@ class CPU:
     def peak_memory_reserved_bytes(self) -> int | None:
         """Highest memory held by the allocator; None where there is no such thing."""
         return None
+
+    def energy_joules(self) -> float | None:
+        """Energy counted so far, of which only differences mean something; None where there is no meter to read."""
+        return self._meter() if self._meter else None
+
+    @cached_property
+    def _meter(self) -> Meter | None:
+        return rapl_meter()
 
 
 class CUDA(CPU):
@@ -83,8 +96,13 @@ class CUDA(CPU):
         self.backend.synchronize(self.torch_device)
 
     def lacks(self, dtype: str) -> str | None:
-        if dtype == "amp-bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            return f"{self.name} has no bfloat16"
+        precision = DTYPES[dtype]
+        with self.backend.device(self.torch_device):  # what follows asks about the current device
+            if precision.tf32 and not self.backend.is_tf32_supported():
+                return f"{self.name} has no TF32"
+            native_bf16 = self.backend.is_bf16_supported(including_emulation=False)
+            if precision.compute_dtype is torch.bfloat16 and not native_bf16:
+                return f"{self.name} has no bfloat16 of its own"
         return None
 
     def reset_peak_memory(self) -> None:
@@ -99,6 +117,10 @@ class CUDA(CPU):
     def peak_memory_reserved_bytes(self) -> int | None:
         return self.backend.max_memory_reserved(self.torch_device)
 
+    @cached_property
+    def _meter(self) -> Meter | None:
+        return nvml_meter(str(self.backend.get_device_properties(self.torch_device).uuid))
+
 
 class XPU(CUDA):
     """An Intel GPU; torch.xpu mirrors torch.cuda."""
@@ -110,14 +132,15 @@ class XPU(CUDA):
     def count() -> int:
         return torch.xpu.device_count() if torch.xpu.is_available() else 0
 
-    def lacks(self, dtype: str) -> str | None:
-        return None
+    _meter = None  # torch tells its power, not its energy
 
 
 class MPS(CPU):
-    """Apple's GPU. It keeps no peak, so there is none to report."""
+    """Apple's GPU. It keeps no peak: ours is the highest of the samples taken."""
 
     type = "mps"
+    _meter = None
+    _peak: int | None = None
 
     @staticmethod
     def count() -> int:
@@ -130,28 +153,24 @@ class MPS(CPU):
     def synchronize(self) -> None:
         torch.mps.synchronize()
 
+    def lacks(self, dtype: str) -> str | None:
+        precision = DTYPES[dtype]
+        if precision.tf32:
+            return "Apple's GPU has no TF32"
+        if precision.compute_dtype is torch.bfloat16 and not torch.backends.mps.is_macos_or_newer(14, 0):
+            return "bfloat16 on Apple's GPU needs macOS 14"
+        return None
+
     def reset_peak_memory(self) -> None:
         gc.collect()
         torch.mps.empty_cache()
+        self._floor, self._peak = torch.mps.current_allocated_memory(), None
+
+    def sample_memory(self) -> None:
+        self._peak = max(self._peak or 0, torch.mps.current_allocated_memory())
 
     def peak_memory_bytes(self) -> int | None:
-        return None
-
-
-@dataclass(frozen=True)
-class Precision:
-    """A numeric mode: the type that autocast computes in (None: no autocast), and whether gradients are scaled."""
-
-    name: str
-    autocast: torch.dtype | None = None
-    scale_gradients: bool = False
-
-    def context(self, device: CPU) -> AbstractContextManager[object]:
-        """What the forward pass and the loss run under."""
-        return torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
-
-    def scaler(self, device: CPU) -> torch.amp.GradScaler:
-        return torch.amp.GradScaler(device.type, enabled=self.scale_gradients)
+        return None if self._peak is None else self._peak - self._floor
 
 
 def open_device(name: str) -> CPU:
@@ -184,15 +203,6 @@ def best_device() -> str:
     return available_devices()[0].partition(":")[0]
 
 
-def set_exact_arithmetic() -> None:
-    """fp32 means fp32: TF32 off; and the same kernels every time, so that a seed gives the same losses."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid, timed
-
-
 def cpu_name() -> str:
     """The processor's own name, as the system tells it."""
     try:
@@ -221,9 +231,3 @@ def _resident_bytes(field: str) -> int:
 
 
 DEVICES: dict[str, type[CPU]] = {"cuda": CUDA, "mps": MPS, "xpu": XPU, "cpu": CPU}
-
-DTYPES: dict[str, Precision] = {
-    "fp32": Precision("fp32"),
-    "amp-bf16": Precision("amp-bf16", torch.bfloat16),
-    "amp-fp16": Precision("amp-fp16", torch.float16, scale_gradients=True),
-}
