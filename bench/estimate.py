@@ -4,15 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from bench.datasets import DATASETS
 from bench.device import open_device
 from bench.errors import StoreError
+from bench.flops import forward_flops
 from bench.results import read_rows, read_run
 from bench.trial import Trial
-from models import build_model
+from models import sketch_model
 
 # Guesses for two CPU cores, fitted to a few trials; any measured trial on this machine is worth more.
 SECONDS_PER_STEP = 1.5e-3
@@ -55,14 +53,11 @@ def _measured(results: Path) -> dict[tuple[str, str], float]:
     return {key: median(values) for key, values in seconds.items()}
 
 
-def _forward_flops(trial: Trial) -> float:
-    """FLOPs of one image's forward pass, counted on the meta device; elementwise work isn't in it."""
+def _forward_flops(trial: Trial) -> int:
+    """FLOPs of one image's forward pass; elementwise work isn't in it."""
     spec = DATASETS[trial.dataset]
-    with torch.device("meta"), torch.no_grad():
-        model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
-        with FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, spec.in_channels, spec.image_size, spec.image_size))
-    return counter.get_total_flops()
+    model = sketch_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
+    return forward_flops(model, (spec.in_channels, spec.image_size, spec.image_size))
 
 
 def _guess(trial: Trial, flops: float) -> float:
@@ -71,5 +66,5 @@ def _guess(trial: Trial, flops: float) -> float:
     steps = training.epochs * (num_train // training.batch_size)
     evaluated = training.epochs * training.evaluations_per_epoch * spec.num_val + spec.num_test
     work = flops * (BACKWARD * training.epochs * num_train + evaluated)
-    per_step = SECONDS_PER_STEP + SECONDS_PER_BLOCK_AND_STEP * trial.settings.get("depth", 4)
+    per_step = SECONDS_PER_STEP + SECONDS_PER_BLOCK_AND_STEP * (trial.row()["depth"] or 4)
     return OVERHEAD_SECONDS + steps * per_step + work / FLOPS_PER_SECOND

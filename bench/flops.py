@@ -1,0 +1,191 @@
+"""FLOPs of any network that takes images, counted from its shapes.
+
+A multiply-add is two FLOPs. Counted are matrix products, convolutions (taps that fall on the padding too) and
+attention's two products. Elementwise work isn't: biases, norms, softmax, activations, pooling, sums; nor are FFTs,
+nn.Bilinear and kernels that torch has no formula for.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+# What a network may raise when it is run on shapes alone: it looks at values, holds a device's name, calls numpy.
+NEEDS_NUMBERS = (RuntimeError, TypeError, ValueError, AttributeError)
+
+
+class Flops(NamedTuple):
+    """FLOPs of one image."""
+
+    forward: int
+    training: int  # forward and backward
+
+
+def count_flops(network: nn.Module, images: Tensor) -> Flops:
+    """FLOPs of one image in a forward pass (evaluation mode) and in training, both counted.
+
+    The backward pass is seldom exactly two forward passes: the first layer needs no gradient of the image, frozen
+    weights need none at all. Attention's backward is four products on every device; that a fused kernel computes the
+    scores a second time is its own affair ("PaLM", Chowdhery et al. 2022, appendix B, counts alike).
+
+    Args:
+        network: weights, gradients, buffers, modes and torch's random numbers are left as they are.
+        images: (B, C, H, W), in the network's type and on its device; only the first is used.
+    """
+    image = images[:1].detach()
+    pair = torch.cat([image, image])  # batch normalisation can't learn from one
+    return Flops(_count(network, image, backward=False), _count(network, pair, backward=True))
+
+
+def forward_flops(network: nn.Module, image_shape: Sequence[int]) -> int:
+    """FLOPs of one image in a forward pass; `image_shape` is (C, H, W). A network on the meta device will do."""
+    tensors = [*network.parameters(), *network.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    return _count(network, torch.zeros(1, *image_shape, device=device, dtype=dtypes[0] if dtypes else None), False)
+
+
+def flop_counter() -> FlopCounterMode:
+    """torch's counter, with the formulas that it lacks and those that it has wrong."""
+    return FlopCounterMode(display=False, custom_mapping=ADDED_FORMULAS | REPLACED_FORMULAS)
+
+
+def _count(network: nn.Module, images: Tensor, backward: bool) -> int:
+    """FLOPs of one of the images."""
+    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps: a compiled kernel can't be counted
+    try:
+        return _count_on_meta(network, images, backward) // len(images)
+    except NEEDS_NUMBERS:
+        return _count_in_place(network, images, backward) // len(images)
+
+
+def _count_on_meta(network: nn.Module, images: Tensor, backward: bool) -> int:
+    """FLOPs of all images, from a copy whose tensors have shapes and no numbers: quick, the same on every device."""
+    shapes: dict[int, Any] = {}
+    for module in network.modules():
+        for held in (module._parameters, module._buffers, vars(module)):
+            for value in held.values():
+                if isinstance(value, Tensor):
+                    empty = torch.empty_like(value, device="meta", requires_grad=False)
+                    learned = isinstance(value, nn.Parameter)
+                    shapes[id(value)] = nn.Parameter(empty, value.requires_grad) if learned else empty
+    with torch.random.fork_rng(devices=[]):
+        twin = copy.deepcopy(network, shapes).train(backward)
+        return _run(twin, torch.empty_like(images, device="meta"), backward)
+
+
+def _count_in_place(network: nn.Module, images: Tensor, backward: bool) -> int:
+    """FLOPs of all images, from the network itself on its own device, with copies in place of its tensors."""
+    held = dict([*network.named_parameters(), *network.named_buffers()])
+    state = {name: value.detach().clone().requires_grad_(value.requires_grad) for name, value in held.items()}
+    modes = [(module, module.training) for module in network.modules()]
+    gpus = [images.device] if images.device.type in ("cuda", "xpu") else []
+    with torch.random.fork_rng(gpus, device_type=images.device.type if gpus else "cuda"):
+        try:
+            network.train(backward)
+            return _run(partial(functional_call, network, state), images.clone(), backward)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+
+def _run(network: Callable[[Tensor], object], images: Tensor, backward: bool) -> int:
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole encoder layer, with no formula
+    try:
+        with torch.set_grad_enabled(backward), flop_counter() as counter:
+            outputs = network(images)
+            learned = [leaf.sum() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
+            if backward and learned:
+                torch.stack(learned).sum().backward()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return counter.get_total_flops()
+
+
+# Formulas see shapes where the operators see tensors. Letters: M K N of a product (M, K) x (K, N).
+
+
+def _product(a: Sequence[int], b: Sequence[int], *_: object, **__: object) -> int:
+    """(..., M, K) x (..., K, N), (M, K) x (K,) or (K,) x (K,)."""
+    return 2 * math.prod(a) * (b[-1] if len(b) > 1 else 1)
+
+
+def _add_product(_added: Sequence[int], a: Sequence[int], b: Sequence[int], *_: object, **__: object) -> int:
+    return _product(a, b)
+
+
+def _linear(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+def _linear_backward(x: Sequence[int], _grad: Sequence[int], weight: Sequence[int], *rest: Any, **_: object) -> int:
+    wanted = rest[0]  # gradients of: x, weight, bias
+    return sum(wanted[:2]) * _linear(x, weight)
+
+
+def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: object, **__: object) -> int:
+    """Q K^T, then weights times V: (..., N, d) each, masked or not."""
+    return 2 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def _attention_backward(_grad: Sequence[int], *qkv: Any, **_: object) -> int:
+    """Two products for each of the forward's; torch's formula adds the kernel's second run of Q K^T."""
+    return 2 * _attention(*qkv)
+
+
+def _convolution(x: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    return 2 * x[0] * math.prod(out_shape[2:]) * math.prod(weight)
+
+
+def _convolution_backward(grad: Sequence[int], x: Sequence[int], weight: Sequence[int], *rest: Any, **_: object) -> int:
+    """As much for the image's gradient, and for the weight's, as forward; torch's takes `groups` times the latter."""
+    transposed, wanted = rest[4], rest[7]  # gradients of: x, weight, bias
+    return sum(wanted[:2]) * 2 * x[0] * math.prod((x if transposed else grad)[2:]) * math.prod(weight)
+
+
+def _of_this_torch(formulas: dict[str, Callable[..., int]]) -> dict[Any, Callable[..., int]]:
+    return {getattr(torch.ops.aten, name): f for name, f in formulas.items() if hasattr(torch.ops.aten, name)}
+
+
+# Operators of CPU, MPS, XPU and others that torch counts as nothing.
+ADDED_FORMULAS = _of_this_torch(
+    {
+        "_scaled_dot_product_flash_attention_for_cpu": _attention,
+        "_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
+        "_scaled_dot_product_fused_attention_overrideable": _attention,
+        "_scaled_dot_product_fused_attention_overrideable_backward": _attention_backward,
+        "_scaled_dot_product_attention_math_for_mps": _attention,
+        "linear": _linear,
+        "linear_backward": _linear_backward,
+        "mkldnn_linear": _linear,
+        "mkldnn_convolution": _convolution,
+        "mv": _product,
+        "dot": _product,
+        "vdot": _product,
+        "_int_mm": _product,
+        "addmv": _add_product,
+        "addmv_": _add_product,
+        "addmm_": _add_product,
+        "addbmm": _add_product,
+        "addbmm_": _add_product,
+        "baddbmm_": _add_product,
+        "_addmm_activation": _add_product,
+    }
+)
+
+REPLACED_FORMULAS = _of_this_torch(
+    {
+        "_scaled_dot_product_flash_attention_backward": _attention_backward,
+        "_scaled_dot_product_efficient_attention_backward": _attention_backward,
+        "_scaled_dot_product_cudnn_attention_backward": _attention_backward,
+        "convolution_backward": _convolution_backward,
+    }
+)
