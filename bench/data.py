@@ -1,5 +1,6 @@
 """Datasets as tensors on the device: splits, normalised batches, augmentations."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,37 +96,77 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float().view(1, -1, 1, 1), std.float().clamp_min(1.0).view(1, -1, 1, 1)
 
 
+@dataclass(frozen=True)
+class ImageFormat:
+    """How a batch enters the model: type of its numbers, and which dimension lies innermost in memory."""
+
+    dtype: torch.dtype = torch.float32
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    def of(self, images: Tensor) -> Tensor:
+        """`images` in this format; themselves if they have it."""
+        return images.to(dtype=self.dtype, memory_format=self.memory_format)
+
+
 class TrainingBatches:
     """Shuffled, augmented, normalised batches for ever, epoch after epoch; the smaller rest of an epoch is dropped.
 
     The order depends on the seed and the epoch and on nothing else: not on the device, not on what ran before.
+
+    Args:
+        fraction: share of the training images, each class its own; the seed draws them. An epoch keeps its number of
+            steps, and passes as often over the fewer images, so that shares are compared at equal training.
     """
 
-    def __init__(self, data: Dataset, batch_size: int, seed: int, augment: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        batch_size: int,
+        seed: int,
+        augment: Mapping[str, float] | None = None,
+        fraction: float = 1.0,
+        form: ImageFormat = ImageFormat(),
+    ) -> None:
         self.data = data
         self.batch_size = batch_size
         self.seed = seed
         self.augment = dict(augment or {})
+        self.form = form
         self.steps_per_epoch = len(data.train) // batch_size
+        self.chosen = torch.arange(len(data.train))
+        if fraction < 1:
+            count = max(1, round(fraction * len(data.train)))
+            _, self.chosen = stratified_split(data.train.labels.cpu(), count, seed)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = self.data.train.images, self.data.train.labels
         epoch = 0
         while True:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = torch.randperm(len(labels), generator=generator).to(images.device)
-            for indices in order.split(self.batch_size)[: self.steps_per_epoch]:
+            order = self._order(generator).to(images.device)
+            for indices in order.split(self.batch_size):
                 batch = images[indices].float()
                 for name, strength in self.augment.items():
                     batch = AUGMENTATIONS[name](batch, strength, generator)
-                yield batch.sub_(self.data.mean).div_(self.data.std), labels[indices]
+                yield self.form.of(batch.sub_(self.data.mean).div_(self.data.std)), labels[indices]
             epoch += 1
 
+    def _order(self, generator: torch.Generator) -> Tensor:
+        """Indices of one epoch's images: as many shuffled passes as its steps take, the last one cut short."""
+        count, needed = len(self.chosen), self.steps_per_epoch * self.batch_size
+        passes = [torch.randperm(count, generator=generator) for _ in range(math.ceil(needed / count))]
+        return self.chosen[torch.cat(passes)[:needed]]
 
-def evaluation_batches(data: Dataset, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+
+def evaluation_batches(
+    data: Dataset,
+    split: Split,
+    batch_size: int,
+    form: ImageFormat = ImageFormat(),
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The whole split in order, normalised, nothing dropped."""
     for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        yield images.float().sub_(data.mean).div_(data.std), labels
+        yield form.of(images.float().sub_(data.mean).div_(data.std)), labels
 
 
 def rotation(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:

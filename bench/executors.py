@@ -1,17 +1,19 @@
 """Executors: where a trial runs. Each takes a trial and gives its Result; a failure is a Result, too."""
 
+import itertools
+import math
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.environment import usable_cores
 from bench.results import Result
 from bench.trial import Trial
 
@@ -23,11 +25,18 @@ PRELOADED = ["bench.run", "torch._dynamo", "platformdirs", "numpy.random"]
 GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
 
 
+FolderOf = Callable[[Trial], Path | None]
+
+
 class Executor(Protocol):
-    """Runs one trial at a time."""
+    """Runs a trial with the machine to itself; or several side by side, which nobody may time."""
 
     def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
         """The trial's result, whatever became of it."""
+        ...
+
+    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
+        """Results as they come, one trial on each core; the next is taken from `trials` when a core is free."""
         ...
 
     def close(self) -> None:
@@ -45,6 +54,10 @@ class InProcess:
         from bench.run import run_trial
 
         return run_trial(trial, folder, self.data_dir, report)
+
+    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
+        for trial in trials:  # one after the other: there is one process
+            yield self.run(trial, folder_of(trial), _unheard)
 
     def close(self) -> None:
         pass
@@ -67,38 +80,83 @@ class Subprocess:
             start_fork_server()
 
     def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
-        receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(trial, folder, self.data_dir, sender), daemon=True)
-        started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        process.start()
-        sender.close()  # so that the worker's death ends the stream
-        try:
-            result = self._receive(receiver, report)
-        except TimeoutError:
-            limit = self.timeout_seconds
-            result = Result(**trial.row(), status="timeout", error=f"took more than {limit:g} s", started_at=started_at)
-        except EOFError:
-            process.join()
-            status, error = _cause_of_death(process.exitcode)
-            result = Result(**trial.row(), status=status, error=error, started_at=started_at)
-        finally:
-            receiver.close()
-            _stop(process)
+        (result,) = self._run_all([trial], lambda trial: folder, report, at_once=1)
         return result
+
+    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
+        return self._run_all(trials, folder_of, _unheard, at_once=usable_cores())
 
     def close(self) -> None:
         pass  # the fork server ends with this process
 
-    def _receive(self, receiver: Connection, report: "Report") -> Result:
-        deadline = None if self.timeout_seconds is None else time.monotonic() + self.timeout_seconds
-        while True:
-            left = None if deadline is None else deadline - time.monotonic()
-            if not wait([receiver], left):
-                raise TimeoutError
-            message = receiver.recv()
-            if isinstance(message, Result):
-                return message
-            report(message)
+    def _run_all(
+        self, trials: Iterable[Trial], folder_of: FolderOf, report: "Report", at_once: int
+    ) -> Iterator[Result]:
+        waiting = iter(trials)
+        running: dict[Connection, _Worker] = {}
+        try:
+            while True:
+                for trial in itertools.islice(waiting, at_once - len(running)):
+                    worker = _Worker(self._context, trial, folder_of(trial), self.data_dir, self.timeout_seconds)
+                    running[worker.receiver] = worker
+                if not running:
+                    return
+                left = min(worker.seconds_left() for worker in running.values())
+                wait(list(running), None if math.isinf(left) else left)
+                for worker in list(running.values()):
+                    result = worker.result(report)
+                    if result is not None:
+                        running.pop(worker.receiver).stop()
+                        yield result
+        finally:
+            for worker in running.values():
+                worker.stop()
+
+
+class _Worker:
+    """A process with one trial in it."""
+
+    def __init__(
+        self, context: Any, trial: Trial, folder: Path | None, data_dir: Path | None, timeout_seconds: float | None
+    ) -> None:
+        self.trial = trial
+        self.timeout_seconds = math.inf if timeout_seconds is None else timeout_seconds
+        self.receiver, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(trial, folder, data_dir, sender), daemon=True)
+        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.start = time.monotonic()
+        self.process.start()
+        sender.close()  # so that the worker's death ends the stream
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.timeout_seconds - (time.monotonic() - self.start))
+
+    def result(self, report: "Report") -> Result | None:
+        """What became of the trial, or None while it runs; messages that have come are passed on."""
+        try:
+            while self.receiver.poll():
+                message = self.receiver.recv()
+                if isinstance(message, Result):
+                    return message
+                report(message)
+        except EOFError:
+            self.process.join()
+            status, error = _cause_of_death(self.process.exitcode)
+            return Result(**self.trial.row(), status=status, error=error, started_at=self.started_at)
+        if self.seconds_left() == 0:
+            error = f"took more than {self.timeout_seconds:g} s"
+            return Result(**self.trial.row(), status="timeout", error=error, started_at=self.started_at)
+        return None
+
+    def stop(self) -> None:
+        """Let it end, then ask it to, then make it."""
+        self.receiver.close()
+        self.process.join(1.0)
+        for end in (self.process.terminate, self.process.kill):
+            if self.process.is_alive():
+                end()
+                self.process.join(GRACE_SECONDS)
+        self.process.close()
 
 
 def set_environment() -> None:
@@ -138,14 +196,8 @@ def _die_with(parent_ends: Callable[[], Any]) -> None:
     os._exit(1)
 
 
-def _stop(process: ForkServerProcess | SpawnProcess) -> None:
-    """Let it end, then ask it to, then make it."""
-    process.join(1.0)
-    for end in (process.terminate, process.kill):
-        if process.is_alive():
-            end()
-            process.join(GRACE_SECONDS)
-    process.close()
+def _unheard(message: dict[str, Any]) -> None:
+    """Nobody follows trials side by side."""
 
 
 def _cause_of_death(exitcode: int | None) -> tuple[str, str]:

@@ -28,10 +28,16 @@ class Stopwatch:
     Args:
         synchronize: waits until the device has done all it was asked to.
         now: a monotonic clock, seconds.
+        energy: the device's meter, joules since some moment; None where it has none. Read outside the timed part.
+
+    Attributes:
+        joules: spent in training; None where there is no meter.
     """
 
     synchronize: Callable[[], None] = lambda: None
     now: Callable[[], float] = time.perf_counter
+    energy: Callable[[], float | None] = lambda: None
+    joules: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
 
@@ -51,9 +57,13 @@ class Stopwatch:
     @contextmanager
     def block(self, steps: int) -> Iterator[Block]:
         """Time `steps` training steps as one block of throughput; the caller counts the images."""
+        before = self.energy()
         with self.phase("train") as block:
             block.steps = steps
             yield block
+        after = self.energy()
+        if before is not None and after is not None:
+            self.joules = (self.joules or 0.0) + after - before
         self.blocks.append(block)
 
 
@@ -84,6 +94,7 @@ class WarmUp:
 
     Attributes:
         first_step_seconds: the first step, with whatever it compiles and allocates.
+        step_seconds: a step at the end.
         seconds: all of it.
         steps: how many it ran.
         block_steps: how many steps fill a timed block.
@@ -91,6 +102,7 @@ class WarmUp:
     """
 
     first_step_seconds: float
+    step_seconds: float
     seconds: float
     steps: int
     block_steps: int
@@ -111,7 +123,8 @@ def warm_up(step: Callable[[], object], synchronize: Callable[[], None], now: Ca
         if settled:
             break
     # A quarter more than the shortest block allowed, so that a quick one still lasts.
-    return WarmUp(first, now() - start, steps, max(1, math.ceil(1.25 * BLOCK_SECONDS / max(per_step, 1e-6))), settled)
+    block_steps = max(1, math.ceil(1.25 * BLOCK_SECONDS / max(per_step, 1e-6)))
+    return WarmUp(first, per_step, now() - start, steps, block_steps, settled)
 
 
 def _seconds(

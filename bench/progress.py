@@ -71,10 +71,12 @@ class Display:
         if self._live:
             self._live.start()
         self._expected = self._spent = 0.0  # seconds of the finished trials
+        self._finished = 0
+        self._mark: float | None = None  # when the last one ended
 
     def begin(self, trial: Trial, position: int, count: int) -> None:
         self._trial, self._position, self._count = trial, position, count
-        self._began = self.now()
+        self._mark = self.now() if self._mark is None else self._mark
         self._draw(0.0, f"starting  {self._left()}")
 
     def evaluated(self, message: dict[str, Any]) -> None:
@@ -89,9 +91,12 @@ class Display:
         self._draw(message["epoch"] / epochs, "  ".join(figures))
 
     def end(self, trial: Trial, result: Result) -> None:
-        self._spent += self.now() - self._began
+        now = self.now()
+        self._spent += now - (self._mark or now)
+        self._mark = now
         self._expected += self.estimates.pop(trial.trial_id, 0.0)
-        line = f"[{self._position + 1}/{self._count}] {trial.label} seed {trial.seed}: {describe(result)}"
+        self._finished += 1
+        line = f"[{self._finished}/{self._count}] {trial.label} seed {trial.seed}: {describe(result)}"
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
@@ -106,7 +111,8 @@ class Display:
 
     def _left(self) -> str:
         pace = self._spent / self._expected if self._expected else 1.0
-        running = self.now() - self._began
+        now = self.now()
+        running = now - (self._mark or now)
         left = max(0.0, pace * sum(self.estimates.values()) - running)
         return f"about {duration(left)} left"
 
@@ -115,6 +121,8 @@ def describe(result: Result) -> str:
     """A finished trial in one line."""
     if result.status != "ok":
         return f"{result.status}: {result.error}"
+    if result.timed is False:
+        return f"test {100 * (result.test_accuracy or 0):.2f}%  side by side, so not timed"
     return (
         f"test {100 * (result.test_accuracy or 0):.2f}%  {result.images_per_second or 0:,.0f} images/s  "
         f"trained {result.train_seconds or 0:.1f} s of {result.wall_seconds or 0:.1f} s"

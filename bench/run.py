@@ -5,26 +5,23 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench import record
 from bench.artefacts import save_trial
-from bench.data import Dataset, TrainingBatches, evaluation_batches, load_dataset
-from bench.device import CPU, DTYPES, open_device, set_exact_arithmetic
-from bench.measure import Block, Stopwatch, WarmUp, warm_up, whole_blocks
-from bench.optim import build_optimizer, learning_rate
+from bench.compilation import cold_cache, no_recompilation
+from bench.inspection import inspect
+from bench.measure import Stopwatch, WarmUp, warm_up
+from bench.memory import split_memory
 from bench.results import Result
-from bench.stats import block_interval
-from bench.train import DivergedError, Evaluation, Learner, Score, evaluate, train
+from bench.train import DivergedError, Evaluation, Learner, train
 from bench.trial import Trial
-from models import build_model
+from bench.workbench import Bench, evaluator, new_learner, set_up
 
-EVALUATION_BATCH = 250  # images; the fastest on two cores: larger ones leave the cache, smaller ones pay per call
 EXPLODED = 10  # times the loss of a guess among all classes
 
 Report = Callable[[dict[str, Any]], None]
@@ -50,7 +47,8 @@ def run_trial(
     watch = Stopwatch(now=now)
     start = now()
     try:
-        _train_and_measure(trial, folder, data_dir, report, watch, result)
+        with cold_cache(trial.compile):
+            _train_and_measure(trial, folder, data_dir, report, watch, result)
         result.status = "ok"
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
@@ -61,7 +59,10 @@ def run_trial(
     result.train_seconds, result.eval_seconds, result.setup_seconds = (
         watch.seconds.get(phase) for phase in ("train", "eval", "setup")
     )
-    _fill_throughput(result, watch.blocks)
+    if result.images_per_second is None:
+        record.record_throughput(result, watch.blocks)
+    if not trial.timed:
+        record.forget_times(result)
     return result
 
 
@@ -69,68 +70,61 @@ def _train_and_measure(
     trial: Trial, folder: Path | None, data_dir: Path | None, report: Report, watch: Stopwatch, result: Result
 ) -> None:
     with watch.phase("setup"):
-        set_exact_arithmetic()
-        if trial.num_threads:
-            torch.set_num_threads(trial.num_threads)
-        device = open_device(trial.device)
-        watch.synchronize = device.synchronize
-        data = load_dataset(trial.dataset, data_dir, trial.split_seed).to(device.torch_device)
-        batches = TrainingBatches(data, trial.training.batch_size, trial.seed, trial.training.augment)
-        warm = _warm_up_and_measure_memory(trial, data, batches, device, watch, result)
-        learner = _learner(trial, data, batches.steps_per_epoch, device)  # a fresh one: as if nothing had run before
-        _fill_conditions(result, learner, data, device, warm)
+        bench = set_up(trial, data_dir, watch)
+        warm = _warm_up_and_measure_memory(bench, result)
+        learner = new_learner(bench)  # a fresh one: as if nothing had run before
+        num_params = sum(p.numel() for p in learner.model.parameters())
+        record.record_conditions(result, num_params, torch.get_num_threads(), bench.data, bench.batches, bench.device)
+        record.record_warm_up(result, warm)
     best = Best()
-    validate = _evaluator(learner, data, device, "val")
-    limit = EXPLODED * math.log(max(2, data.spec.num_classes))
-    stops = evaluation_stops(trial, batches.steps_per_epoch)
-    for evaluation in train(learner, batches, validate, stops, batches.steps_per_epoch, warm.block_steps, limit, watch):
-        with watch.phase("eval"):
-            result.evaluations.append(asdict(evaluation))
-            best.look(evaluation, learner)
-            report(_message(evaluation, watch.blocks[-1]))
-    _fill_accuracy(result, trial, best)
+    steps_per_epoch = bench.batches.steps_per_epoch
+    limit = EXPLODED * math.log(max(2, bench.data.spec.num_classes))
+    stops = evaluation_stops(trial, steps_per_epoch)
+    validate = evaluator(bench, learner, "val")
+    with no_recompilation(trial.compile):
+        for evaluation in train(
+            learner, bench.batches, validate, stops, steps_per_epoch, warm.block_steps, limit, watch
+        ):
+            with watch.phase("eval"):
+                result.evaluations.append(asdict(evaluation))
+                best.look(evaluation, learner)
+                report(record.progress_message(evaluation, watch.blocks))
+    record.record_accuracy(result, trial.target_accuracy, best.accuracy)
+    record.record_energy(result, watch.joules, evaluation.epoch)
+    record.record_throughput(result, watch.blocks)
     with watch.phase("eval"):
         last = {key: value.clone() for key, value in learner.model.state_dict().items()}
-        test = _evaluator(learner, data, device, "test")()
+        test = evaluator(bench, learner, "test")()
         learner.model.load_state_dict(best.state)
-        test_best = test if best.step == evaluation.step else _evaluator(learner, data, device, "test")()
+        test_best = test if best.step == evaluation.step else evaluator(bench, learner, "test")()
         result.test_accuracy, result.test_accuracy_best = test.accuracy, test_best.accuracy
-        result.skipped_steps = learner.skipped_steps if DTYPES[trial.dtype].scale_gradients else None
+        result.skipped_steps = learner.skipped_steps if bench.precision.scale_gradients else None
     with watch.phase("setup"):
         if folder is not None:
-            columns = _prediction_columns(data, test, test_best)
+            columns = record.prediction_columns(bench.data, test, test_best)
             save_trial(folder, trial.model_dump(), last, best.state, columns)
+        inspect(bench, learner, result)
 
 
-def _learner(trial: Trial, data: Dataset, steps_per_epoch: int, device: CPU) -> Learner:
-    """Model and optimiser as the seed has them; drawn on the CPU, so that every device starts from equal weights."""
-    torch.manual_seed(trial.seed)
-    spec, training = data.spec, trial.training
-    model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
-    model.to(device.torch_device)
-    num_steps = training.epochs * steps_per_epoch
-    return Learner(
-        model,
-        build_optimizer(model, training),
-        lambda step: learning_rate(training, step, num_steps),
-        DTYPES[trial.dtype],
-        device,
-        training.label_smoothing,
-        training.clip_norm,
-    )
-
-
-def _warm_up_and_measure_memory(
-    trial: Trial, data: Dataset, batches: TrainingBatches, device: CPU, watch: Stopwatch, result: Result
-) -> WarmUp:
+def _warm_up_and_measure_memory(bench: Bench, result: Result) -> WarmUp:
     """Steps of a throw-away learner; its peak is training's, since no evaluation has run yet in this process."""
+    device = bench.device
     device.reset_peak_memory()
-    learner = _learner(trial, data, batches.steps_per_epoch, device)
-    source = iter(batches)
-    warm = warm_up(lambda: learner.step(*next(source)), device.synchronize, watch.now)
-    result.peak_memory_bytes = device.peak_memory_bytes()
-    result.peak_memory_reserved_bytes = device.peak_memory_reserved_bytes()
-    return warm
+    learner = new_learner(bench)
+    source = iter(bench.batches)
+
+    def step() -> None:
+        loss = learner.forward(*next(source))
+        device.sample_memory()  # activations are all alive here; for devices that keep no peak
+        learner.backward(loss)
+        learner.update()
+
+    try:
+        return warm_up(step, device.synchronize, bench.watch.now)
+    finally:  # one that ran out of memory has a peak, too
+        peak = device.peak_memory_bytes()
+        split = split_memory(learner.model, learner.optimizer, peak)
+        record.record_memory(result, peak, device.peak_memory_reserved_bytes(), split)
 
 
 class Best:
@@ -152,57 +146,6 @@ def evaluation_stops(trial: Trial, steps_per_epoch: int) -> list[int]:
     per_epoch = min(trial.training.evaluations_per_epoch, steps_per_epoch)
     count = trial.training.epochs * per_epoch
     return [round(index * steps_per_epoch / per_epoch) for index in range(1, count + 1)]
-
-
-def _evaluator(learner: Learner, data: Dataset, device: CPU, split: str) -> Callable[[], Score]:
-    images = {"val": data.val, "test": data.test}[split]
-    return lambda: evaluate(learner.model, evaluation_batches(data, images, EVALUATION_BATCH), learner.context)
-
-
-def _fill_conditions(result: Result, learner: Learner, data: Dataset, device: CPU, warm: WarmUp) -> None:
-    result.num_params = sum(p.numel() for p in learner.model.parameters())
-    result.dataset_checksum = data.checksum
-    result.device_name = device.name
-    result.num_threads = torch.get_num_threads()
-    result.eval_dtype = result.dtype  # what is trained in a mode is used in it
-    result.first_step_seconds = warm.first_step_seconds
-    result.warm_up_seconds = warm.seconds
-    result.untimed_steps = warm.steps
-
-
-def _fill_accuracy(result: Result, trial: Trial, best: Best) -> None:
-    result.train_loss = result.evaluations[-1]["train_loss"]
-    result.val_accuracy = result.evaluations[-1]["val_accuracy"]
-    result.val_accuracy_best = best.accuracy
-    seconds = [0.0, *(row["train_seconds"] for row in result.evaluations)]
-    result.evaluation_interval_seconds = median(b - a for a, b in pairwise(seconds))
-    if trial.target_accuracy is not None:
-        reached = (row for row in result.evaluations if row["val_accuracy"] >= trial.target_accuracy)
-        result.time_to_accuracy_seconds = next((row["train_seconds"] for row in reached), None)
-
-
-def _fill_throughput(result: Result, timed: list[Block]) -> None:
-    blocks = whole_blocks(timed)
-    result.blocks = [{"block": index, **asdict(block)} for index, block in enumerate(blocks)]
-    if blocks:
-        interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
-        result.images_per_second = interval.median
-        result.images_per_second_low, result.images_per_second_high = interval.low, interval.high
-        result.throughput_spread = interval.spread
-
-
-def _prediction_columns(data: Dataset, last: Score, best: Score) -> dict[str, Tensor]:
-    return {
-        "label": data.test.labels,
-        "prediction": last.predictions,
-        "confidence": last.confidences,
-        "prediction_best": best.predictions,
-        "confidence_best": best.confidences,
-    }
-
-
-def _message(evaluation: Evaluation, block: Block) -> dict[str, Any]:
-    return asdict(evaluation) | {"images_per_second": block.images / block.seconds}
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,7 +1,12 @@
-"""A sweep: the trials of a plan, one after the other, each on disk before the next begins."""
+"""A sweep: the trials of a plan, one after the other, each on disk before the next begins.
 
+Trials that are there for their accuracy alone run side by side; each of them, too, is on disk as soon as it ends.
+"""
+
+import itertools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,26 +49,61 @@ def run_sweep(
         skipped: trial_id -> why it can't run here; it gets a row that says so.
         budget_seconds: no trial starts after this time; one that has started is finished.
     """
-    outcome = Outcome()
-    start = now()
-    for position, trial in enumerate(trials):
-        if budget_seconds is not None and now() - start >= budget_seconds:
-            outcome.left_out = trials[position:]
-            break
-        progress.begin(trial, position, len(trials))
-        try:
-            result = _result_of(trial, skipped, store.folder / "trials", executor, progress)
-        except KeyboardInterrupt:
-            outcome.interrupted = True
-            break
+    sweep = _Sweep(trials, skipped, store, executor, progress, budget_seconds, now)
+    try:
+        sweep.run()
+    except KeyboardInterrupt:
+        sweep.outcome.interrupted = True
+    return sweep.outcome
+
+
+class _Sweep:
+    def __init__(
+        self,
+        trials: list[Trial],
+        skipped: dict[str, str],
+        store: Store,
+        executor: Executor,
+        progress: Progress,
+        budget_seconds: float | None,
+        now: Callable[[], float],
+    ) -> None:
+        self.trials, self.skipped = trials, skipped
+        self.store, self.executor, self.progress = store, executor, progress
+        self.deadline = math.inf if budget_seconds is None else now() + budget_seconds
+        self.now = now
+        self.outcome = Outcome()
+
+    def run(self) -> None:
+        """Those that are timed one after the other, neighbours that aren't side by side."""
+        todo = self._begun()
+        for timed, group in itertools.groupby(todo, key=lambda trial: trial.timed):
+            if timed:
+                for trial in group:
+                    self._end(trial, self.executor.run(trial, self._folder_of(trial), self.progress.evaluated))
+            else:
+                known: dict[str, Trial] = {}  # trials that have begun, by id, as the executor takes them
+                taken = (known.setdefault(trial.trial_id, trial) for trial in group)
+                for result in self.executor.run_together(taken, self._folder_of):
+                    self._end(known[str(result.trial_id)], result)
+
+    def _begun(self) -> Iterator[Trial]:
+        """Trials that can run here, each begun when it is asked for; the others get their rows on the way."""
+        for position, trial in enumerate(self.trials):
+            if self.now() >= self.deadline:
+                self.outcome.left_out = self.trials[position:]
+                return
+            self.progress.begin(trial, position, len(self.trials))
+            if trial.trial_id in self.skipped:
+                self._end(trial, Result(**trial.row(), status="skipped", error=self.skipped[trial.trial_id]))
+            else:
+                yield trial
+
+    def _end(self, trial: Trial, result: Result) -> None:
         result.git_commit, result.git_dirty = git_state()
-        store.append(result)
-        outcome.statuses[trial.trial_id] = result.status or "failed"
-        progress.end(trial, result)
-    return outcome
+        self.store.append(result)
+        self.outcome.statuses[trial.trial_id] = result.status or "failed"
+        self.progress.end(trial, result)
 
-
-def _result_of(trial: Trial, skipped: dict[str, str], folder: Path, executor: Executor, progress: Progress) -> Result:
-    if trial.trial_id in skipped:
-        return Result(**trial.row(), status="skipped", error=skipped[trial.trial_id])
-    return executor.run(trial, folder / trial.trial_id, progress.evaluated)
+    def _folder_of(self, trial: Trial) -> Path:
+        return self.store.folder / "trials" / trial.trial_id

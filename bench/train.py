@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.device import CPU, Precision
+from bench.device import CPU
 from bench.measure import Stopwatch
+from bench.precision import Precision
 
 
 class DivergedError(Exception):
@@ -33,17 +34,27 @@ class Evaluation:
     epoch: float
     step: int
     train_seconds: float
+    train_joules: float | None
     train_loss: float
     val_loss: float
     val_accuracy: float
 
 
+Loss = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+
+
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """The training loss, in full precision whatever the model computes in."""
+    return F.cross_entropy(model(images).float(), labels, label_smoothing=label_smoothing)
+
+
 class Learner:
-    """One update of the weights: forward, backward, step.
+    """One update of the weights: forward, backward, update.
 
     Args:
         learning_rate: of the update with this number, counted from 0.
         clip_norm: the gradient's largest norm, applied after unscaling; None for no limit.
+        loss: `cross_entropy`, or the same compiled.
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class Learner:
         device: CPU,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
+        loss: Loss = cross_entropy,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -63,6 +75,7 @@ class Learner:
         self.scaler = precision.scaler(device)
         self.label_smoothing = label_smoothing
         self.clip_norm = clip_norm
+        self.loss = loss
         self.steps = 0
         self._skipped: Tensor | int = 0
         if precision.scale_gradients:
@@ -70,13 +83,22 @@ class Learner:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Learn from one batch; the loss stays on the device, so that nobody waits for it."""
+        loss = self.forward(images, labels)
+        self.backward(loss)
+        self.update()
+        return loss.detach()
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        with self.context:
+            return self.loss(self.model, images, labels, self.label_smoothing)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def update(self) -> None:
         rate = self.learning_rate(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with self.context:
-            logits = self.model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
-        self.scaler.scale(loss).backward()
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
@@ -84,7 +106,6 @@ class Learner:
         self.scaler.update()
         self.optimizer.zero_grad()
         self.steps += 1
-        return loss.detach()
 
     @property
     def skipped_steps(self) -> int:
@@ -126,7 +147,8 @@ def train(
         train_loss = float(loss) / (stop - start)
         with watch.phase("eval"):
             score = evaluate()
-        yield Evaluation(stop / steps_per_epoch, stop, watch.seconds["train"], train_loss, score.loss, score.accuracy)
+        spent = watch.seconds["train"], watch.joules
+        yield Evaluation(stop / steps_per_epoch, stop, *spent, train_loss, score.loss, score.accuracy)
         if not train_loss <= loss_limit:  # NaN is not <= anything
             raise DivergedError(f"training loss {train_loss:.3g} at step {stop}, limit {loss_limit:.3g}")
 

@@ -52,11 +52,12 @@ class Trial(BaseModel):
     seed: int = 0
     split_seed: int = 0
     targets: tuple[float, ...] = ()
-    instrument_seconds: float = 2.0  # for the passes after training that measure what training doesn't show
+    instrument_seconds: float = 2.5  # for the passes after training that measure what training doesn't show
+    timed: bool = True  # False: for its accuracy alone, beside others on one thread
 
     @property
     def config_id(self) -> str:
-        left_out = {"suite", "recipe", "targets", "seed", "instrument_seconds"}
+        left_out = {"suite", "recipe", "targets", "seed", "instrument_seconds", "timed"}
         named = self.model_dump(exclude={**dict.fromkeys(left_out, True), "match": {"target"}})
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -67,16 +68,17 @@ class Trial(BaseModel):
     @property
     def label(self) -> str:
         """Short name for a person: family, patch, depth, width, numeric mode."""
-        parts = [self.model]
+        own = (self.source or "").startswith("sha256:")  # a function of the user's: its module says little
+        parts = [self.model.rpartition(":")[2] if own else self.model]
         for letter, key in (("p", "patch_size"), ("d", "depth"), ("e", "embed_dim"), ("w", "width")):
-            if key in self.settings:
+            if _is_count(self.settings.get(key)):
                 parts.append(f"{letter}{self.settings[key]}")
         return " ".join([*parts, self.dtype])
 
     def row(self) -> dict[str, Any]:
         """The identity as columns of trials.csv."""
-        shape = ("patch_size", "depth", "embed_dim", "num_heads", "width", "attention")
-        columns = {key: self.settings.get(key) for key in shape}
+        shape = ("patch_size", "depth", "embed_dim", "num_heads", "width")
+        columns = {key: self.settings[key] if _is_count(self.settings.get(key)) else None for key in shape}
         training = self.training
         return columns | {
             "trial_id": self.trial_id,
@@ -84,6 +86,7 @@ class Trial(BaseModel):
             "suite": self.suite,
             "dataset": self.dataset,
             "model": self.model,
+            "attention": self.settings.get("attention") if isinstance(self.settings.get("attention"), str) else None,
             "settings": json.dumps(self.settings, sort_keys=True),
             "recipe": self.recipe,
             "training": training.model_dump_json(),
@@ -96,6 +99,7 @@ class Trial(BaseModel):
             "match": self.match.by if self.match else None,
             "matched_to": self.match.to if self.match else None,
             "seed": self.seed,
+            "timed": self.timed,
             "batch_size": training.batch_size,
             "optimizer": training.optimizer,
             "learning_rate": training.learning_rate,
@@ -107,6 +111,11 @@ class Trial(BaseModel):
     def target_accuracy(self) -> float | None:
         """The headline target: the middle one of the suite's."""
         return self.targets[len(self.targets) // 2] if self.targets else None
+
+
+def _is_count(value: object) -> bool:
+    """Other people's models may call anything by a name that is a column here."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def slug(text: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from bench.data import (
     AUGMENTATIONS,
     Dataset,
+    ImageFormat,
     TrainingBatches,
     evaluation_batches,
     load_dataset,
@@ -123,3 +124,42 @@ def test_rotation_turns_within_its_reach_and_keeps_the_centre() -> None:
     assert float(turned[:, 0, :, :3].amax()) > 100  # some turned left
     assert float(turned[:, 0, :, 6:].amax()) > 100  # some turned right
     assert float(turned[:, 0, 6:].amax()) < 30  # none went upside down
+
+
+@pytest.mark.parametrize("count", [10, 30, 100, 625])
+def test_a_share_of_the_data_has_each_class_and_as_many_steps_as_all(digits: Dataset, count: int) -> None:
+    batches = TrainingBatches(digits, 50, seed=1, fraction=count / 1250)
+    assert batches.steps_per_epoch == TrainingBatches(digits, 50, seed=1).steps_per_epoch == 25
+    assert len(batches.chosen) == len(set(batches.chosen.tolist())) == count
+    classes = torch.bincount(digits.train.labels[batches.chosen], minlength=10)
+    shares = torch.bincount(digits.train.labels, minlength=10) * count / 1250
+    assert ((classes - shares).abs() < 1).all()
+    seen = torch.cat([images for images, _ in itertools.islice(batches, 25)])
+    unique, times = seen.flatten(1).unique(dim=0, return_counts=True)
+    assert len(unique) == count  # real digits: no two of them are alike
+    assert int(times.max()) - int(times.min()) <= 1  # whole passes, so that no image is seen much more often
+
+
+def test_the_seed_draws_the_share_and_all_of_the_data_is_as_before(digits: Dataset) -> None:
+    first, second, again = (TrainingBatches(digits, 50, seed, fraction=0.1).chosen.tolist() for seed in (0, 1, 0))
+    assert first == again != second
+    whole, plain = TrainingBatches(digits, 50, 0, fraction=1.0), TrainingBatches(digits, 50, 0)
+    for a, b in zip(take(whole, 30), take(plain, 30), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_batch_larger_than_the_share_holds_images_twice(digits: Dataset) -> None:
+    (images,) = take(TrainingBatches(digits, 64, 0, fraction=20 / 1250), 1)
+    assert len(images) == 64
+    assert len(images.flatten(1).unique(dim=0)) == 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_images_enter_in_the_format_asked_for_with_the_same_contents(digits: Dataset, dtype: torch.dtype) -> None:
+    form = ImageFormat(dtype, torch.channels_last)
+    (plain,), (images,) = take(TrainingBatches(digits, 50, 0), 1), take(TrainingBatches(digits, 50, 0, form=form), 1)
+    assert images.dtype == dtype
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, plain.to(dtype))
+    (looked_at, _), *_ = evaluation_batches(digits, digits.val, 50, form)
+    assert (looked_at.dtype, looked_at.is_contiguous(memory_format=torch.channels_last)) == (dtype, True)

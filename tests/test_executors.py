@@ -12,7 +12,7 @@ import pytest
 
 from bench.executors import InProcess, Subprocess
 from bench.recipes import RECIPES
-from bench.results import Result
+from bench.results import COLUMNS, Result
 from bench.trial import Trial
 from models import MODELS
 
@@ -24,7 +24,7 @@ def trial(**training: object) -> Trial:
     recipe = RECIPES["vit"].model_copy(update={"epochs": 1, "batch_size": 50, **training})
     return Trial(
         suite="x", dataset="digits", model="vit", settings=settings, recipe="vit", training=recipe,
-        dtype="fp32", device="cpu",
+        dtype="fp32", device="cpu", instrument_seconds=0.0,
     )  # fmt: skip
 
 
@@ -94,6 +94,43 @@ def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
     assert result.status == "timeout"
     assert result.error == "took more than 1 s"
     assert time.perf_counter() - start < 20
+
+
+def test_trials_side_by_side_give_the_results_that_each_alone_would(executor: Subprocess, tmp_path: Path) -> None:
+    asked = [trial(epochs=2).model_copy(update={"seed": seed, "timed": False}) for seed in range(3)]
+    taken: list[int] = []
+    feed = (taken.append(t.seed) or t for t in asked)  # type: ignore[func-returns-value]
+    found = executor.run_together(feed, lambda t: tmp_path / str(t.seed))
+    results = {result.seed: result for result in found}
+    assert taken == [0, 1, 2]
+    assert set(results) == {0, 1, 2}
+    for each in asked:
+        alone = run(InProcess(), each)
+        assert losses(results[each.seed]) == losses(alone)
+        assert results[each.seed].test_accuracy == alone.test_accuracy
+        assert (tmp_path / str(each.seed) / "model.safetensors").is_file()
+
+
+def test_trials_side_by_side_tell_no_seconds_speeds_or_bytes(executor: Subprocess) -> None:
+    (result,) = executor.run_together([trial().model_copy(update={"timed": False})], lambda t: None)
+    assert result.status == "ok", result.error
+    row = result.row()
+    assert row["timed"] is False
+    assert row["num_threads"] == 1
+    assert row["test_accuracy"] > 0
+    told = {name for name, about in COLUMNS.items() if about["unit"] in ("s", "images/s", "FLOP/s", "J", "B")}
+    assert len(told) > 20
+    assert all(row[name] is None for name in told)
+    assert result.blocks == result.inference_blocks == []
+    assert all(e["train_seconds"] is None and e["val_accuracy"] is not None for e in result.evaluations)
+
+
+def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it() -> None:
+    hasty = Subprocess(timeout_seconds=8.0)
+    crash = FatalTrial(**trial().model_dump(), driver=os.getpid(), number=signal.SIGSEGV)
+    asked = [trial(epochs=100_000), crash, trial().model_copy(update={"seed": 1})]
+    statuses = sorted(str(result.status) for result in hasty.run_together(asked, lambda t: None))
+    assert statuses == ["failed", "ok", "timeout"]
 
 
 def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:

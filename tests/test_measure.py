@@ -92,3 +92,28 @@ def test_warm_up_gives_up_on_a_machine_that_never_settles() -> None:
     warm = warm_up(step, lambda: None, clock)
     assert not warm.settled
     assert warm.steps == count == 14
+
+
+def test_energy_is_that_of_training_blocks_alone_and_read_outside_their_time() -> None:
+    time, meter = [0.0], [5000.0]
+
+    def read() -> float:
+        time[0] += 10.0  # a slow meter
+        return meter[0]
+
+    watch = Stopwatch(now=lambda: time[0], energy=read)
+    for watts in (20.0, 40.0):
+        with watch.block(1):
+            time[0] += 2.0
+            meter[0] += 2.0 * watts
+        with watch.phase("eval"):
+            meter[0] += 1e6
+    assert watch.joules == 120.0
+    assert watch.seconds["train"] == 4.0
+
+
+def test_energy_without_a_meter_is_unknown_and_not_zero() -> None:
+    watch = Stopwatch()
+    with watch.block(1):
+        pass
+    assert watch.joules is None

@@ -1,6 +1,7 @@
 """A sweep with a fake executor: order, a row after each, failures as rows, budget, interruption, resume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,20 @@ class FakeExecutor:
         self.act = act
         self.asked: list[str] = []
         self.rows_before: list[int] = []
+        self.together: list[list[str]] = []
 
     def run(self, trial: Trial, folder: Path | None, report: Any) -> Result:
         self.rows_before.append(len(read_rows(self.store.folder / "trials.csv")))
         self.asked.append(trial.trial_id)
         return self.act(len(self.asked) - 1) or Result(**trial.row(), status="ok")
+
+    def run_together(self, trials: Iterable[Trial], folder_of: Any) -> Iterator[Result]:
+        """Two at once, of which the one that began later ends first."""
+        taken = iter(trials)
+        while pair := list(islice(taken, 2)):
+            self.together.append([trial.trial_id for trial in pair])
+            for trial in reversed(pair):
+                yield self.run(trial, folder_of(trial), None)
 
     def close(self) -> None:
         pass
@@ -109,3 +119,27 @@ def test_every_row_names_the_revision_that_made_it(store: Store, monkeypatch: py
     assert {(row["git_commit"], row["git_dirty"]) for row in read_rows(store.folder / "trials.csv")} == {
         ("abc123", "true")
     }
+
+
+def test_untimed_trials_run_together_after_the_timed_ones_and_each_is_kept_at_once(store: Store) -> None:
+    timed, untimed = trials(3, 1), [trial.model_copy(update={"timed": False}) for trial in trials(3, 2)[3:]]
+    executor = FakeExecutor(store)
+    outcome = run_sweep([*timed, *untimed], {}, store, executor, Quiet())
+    ids = [trial.trial_id for trial in untimed]
+    assert executor.asked == [*(trial.trial_id for trial in timed), ids[1], ids[0], ids[2]]
+    assert executor.together == [ids[:2], ids[2:]]
+    assert executor.rows_before == [0, 1, 2, 3, 4, 5]
+    assert len(outcome.statuses) == 6
+
+
+def test_budget_takes_no_further_trial_while_others_run_together(store: Store) -> None:
+    time = 0.0
+
+    def ten_seconds(index: int) -> None:
+        nonlocal time
+        time += 10
+
+    untimed = [trial.model_copy(update={"timed": False}) for trial in trials(3, 2)]
+    outcome = run_sweep(untimed, {}, store, FakeExecutor(store, ten_seconds), Quiet(), 15.0, now=lambda: time)
+    assert len(outcome.statuses) == 2
+    assert outcome.left_out == untimed[2:]

@@ -1,14 +1,18 @@
 """The loop: what is on the clock and what isn't, what is yielded when, what divergence does."""
 
+import itertools
 import math
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.device import CPU, DTYPES
+from bench.device import CPU
 from bench.measure import Stopwatch
+from bench.precision import DTYPES
 from bench.train import DivergedError, Evaluation, Learner, Score, evaluate, train
 
 
@@ -31,7 +35,7 @@ def batches(clock: FakeClock, size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
         yield images, (images[:, 0] > 0).long()
 
 
-def learner(learning_rate: float = 0.1, **more: float) -> Learner:
+def learner(learning_rate: float = 0.1, **more: Any) -> Learner:
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, fused=True)
@@ -146,3 +150,39 @@ def test_evaluate_equals_a_plain_computation_and_leaves_the_model_training() -> 
     assert score.accuracy == float((logits.argmax(1) == labels).float().mean())
     assert torch.equal(score.predictions, logits.argmax(1))
     assert torch.allclose(score.confidences, logits.softmax(1).amax(1))
+
+
+def test_energy_of_an_evaluation_is_that_of_the_training_before_it() -> None:
+    clock, meter = FakeClock(), [0.0]
+
+    def read() -> float:
+        return meter[0]
+
+    def look() -> Score:
+        meter[0] += 1e9
+        return Score(0.5, 0.75, torch.zeros(1), torch.zeros(1))
+
+    def metered() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches(clock):
+            meter[0] += 3.0
+            yield batch
+
+    watch = Stopwatch(now=clock, energy=read)
+    found = list(train(learner(), metered(), look, [4, 10], 10, 3, 20.0, watch))
+    assert [e.train_joules for e in found] == [12.0, 30.0]
+
+
+def test_throughput_equals_that_of_a_stopwatch_outside() -> None:
+    """Within 1%: blocks leave no time between them out that isn't an evaluation's."""
+    nothing, gaps = Score(0.5, 0.75, torch.zeros(1), torch.zeros(1)), []
+    for _ in range(5):  # a busy machine may stop the process between two readings, but not five times
+        watch, student = Stopwatch(), learner()
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(4096, 4, generator=generator)
+        feed = itertools.repeat((images, (images[:, 0] > 0).long()))
+        start = time.perf_counter()
+        for _ in train(student, feed, lambda: nothing, [800], 800, 80, 9.0, watch):
+            outside = time.perf_counter() - start
+        inside = sum(block.images for block in watch.blocks) / sum(block.seconds for block in watch.blocks)
+        gaps.append(abs(inside / (800 * 4096 / outside) - 1))
+    assert min(gaps) < 0.01

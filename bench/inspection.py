@@ -1,0 +1,57 @@
+"""Inspection: a trained model under the instruments that training must not wait for."""
+
+import torch
+from torch import Tensor, nn
+
+from bench import record
+from bench.compilation import compiled, no_recompilation
+from bench.data import evaluation_batches
+from bench.flops import count_flops
+from bench.instruments import inference_blocks, latency, split_step
+from bench.peak import matmul_peak
+from bench.results import Result
+from bench.train import Learner
+from bench.workbench import Bench
+
+INFERENCE_BATCHES = (8, 512)  # images, besides one and the trial's own
+
+
+def inspect(bench: Bench, learner: Learner, result: Result) -> None:
+    """The passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters."""
+    trial, device, now, seconds = bench.trial, bench.device, bench.watch.now, bench.trial.instrument_seconds
+    example = bench.form.of(torch.zeros(2, *bench.data.test.images.shape[1:], device=device.torch_device))
+    record.record_flops(result, *count_flops(learner.model, example))
+    record.record_mismatch(result, trial)
+    if not (seconds and trial.timed):
+        return
+    start = now()
+    learner.learning_rate = lambda step: 0.0
+    with no_recompilation(trial.compile):
+        split = split_step(learner, iter(bench.batches), device, now, 0.15 * seconds)
+    record.record_step_split(result, split)
+    _measure_inference(bench, learner, result, seconds)
+    record.record_efficiency(result, matmul_peak(device, bench.precision, 0.12 * seconds))
+    result.instrument_seconds = now() - start
+
+
+def _measure_inference(bench: Bench, learner: Learner, result: Result, seconds: float) -> None:
+    trial, device, now, own = bench.trial, bench.device, bench.watch.now, bench.trial.training.batch_size
+    learner.model.eval()
+    forward = compiled(_forward, trial.compile)
+
+    def predict(images: Tensor) -> Tensor:
+        with learner.context:
+            return forward(learner.model, images)
+
+    others = () if trial.compile else INFERENCE_BATCHES  # each size would compile anew
+    sizes = sorted({own, *others})
+    images, _ = next(evaluation_batches(bench.data, bench.data.test, max(sizes), bench.form))
+    record.record_latency(result, latency(predict, images[:1], device, now, 0.15 * seconds))
+    for size in (size for size in sizes if size <= len(images)):
+        rounds = 4 if size == own else 1
+        block = 0.1 * seconds if size == own else 0.08 * seconds
+        record.record_inference(result, size, inference_blocks(predict, images[:size], rounds, device, now, block))
+
+
+def _forward(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images)

@@ -1,0 +1,84 @@
+"""The workbench: what one trial trains and is measured on, made from its settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.compilation import compiled
+from bench.data import Dataset, ImageFormat, TrainingBatches, evaluation_batches, load_dataset
+from bench.device import CPU, open_device
+from bench.measure import Stopwatch
+from bench.optim import build_optimizer, learning_rate
+from bench.precision import DTYPES, Precision, set_exact_arithmetic
+from bench.train import Learner, Loss, Score, cross_entropy, evaluate
+from bench.trial import Trial
+from models import build_model
+
+EVALUATION_BATCH = 250  # images; the fastest on two cores: larger ones leave the cache, smaller ones pay per call
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a trial is measured on: its data, device and numeric mode, the loss as it is computed, the clock."""
+
+    trial: Trial
+    device: CPU
+    precision: Precision
+    data: Dataset
+    form: ImageFormat
+    batches: TrainingBatches
+    loss: Loss
+    watch: Stopwatch
+
+
+def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch) -> Bench:
+    """Open what a trial needs and tell the clock which device to wait for.
+
+    Raises:
+        DataError, DeviceError: what it needs isn't here.
+    """
+    precision = DTYPES[trial.dtype]
+    set_exact_arithmetic(precision)
+    threads = trial.num_threads if trial.timed else 1
+    if threads:
+        torch.set_num_threads(threads)
+    device = open_device(trial.device)
+    watch.synchronize, watch.energy = device.synchronize, device.energy_joules
+    data = load_dataset(trial.dataset, data_dir, trial.split_seed).to(device.torch_device)
+    layout = torch.channels_last if trial.channels_last else torch.contiguous_format
+    form = ImageFormat(precision.image_dtype, layout)
+    training = trial.training
+    batches = TrainingBatches(data, training.batch_size, trial.seed, training.augment, trial.train_fraction, form)
+    return Bench(trial, device, precision, data, form, batches, compiled(cross_entropy, trial.compile), watch)
+
+
+def new_learner(bench: Bench) -> Learner:
+    """Model and optimiser as the seed has them; drawn on the CPU, so that every device starts from equal weights."""
+    trial, spec, training = bench.trial, bench.data.spec, bench.trial.training
+    torch.manual_seed(trial.seed)
+    model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
+    model.to(bench.device.torch_device, bench.precision.weights)
+    if trial.channels_last:
+        model.to(memory_format=torch.channels_last)
+    num_steps = training.epochs * bench.batches.steps_per_epoch
+    return Learner(
+        model,
+        build_optimizer(model, training),
+        lambda step: learning_rate(training, step, num_steps),
+        bench.precision,
+        bench.device,
+        training.label_smoothing,
+        training.clip_norm,
+        bench.loss,
+    )
+
+
+def evaluator(bench: Bench, learner: Learner, split: str) -> Callable[[], Score]:
+    """What gives the model's score on "val" or "test"."""
+    data = bench.data
+    images = {"val": data.val, "test": data.test}[split]
+    return lambda: evaluate(
+        learner.model, evaluation_batches(data, images, EVALUATION_BATCH, bench.form), learner.context
+    )

@@ -1,0 +1,128 @@
+"""Inference, latency and the split of a step, against a clock and a model whose times are known exactly."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.device import CPU
+from bench.instruments import CALLS_FOR_P99, inference_blocks, latency, split_step
+
+
+class Clock:
+    """A clock that only moves when something is said to take time."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def spend(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class LazyDevice(CPU):
+    """Does what it was asked only when somebody waits for it, as an accelerator may."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.owed = 0.0
+
+    def synchronize(self) -> None:
+        self.clock.spend(self.owed)
+        self.owed = 0.0
+
+
+def machine(cost: Callable[[Tensor], float]) -> tuple[Clock, LazyDevice, Callable[[Tensor], Tensor], list[int]]:
+    clock = Clock()
+    device = LazyDevice(clock)
+    asked: list[int] = []
+
+    def predict(images: Tensor) -> Tensor:
+        assert torch.is_inference_mode_enabled()
+        asked.append(len(images))
+        device.owed += cost(images)
+        return images
+
+    return clock, device, predict, asked
+
+
+def test_inference_blocks_last_a_quarter_of_a_second_and_give_the_exact_rate() -> None:
+    clock, device, predict, _ = machine(lambda images: 1e-4 * len(images))
+    blocks = inference_blocks(predict, torch.zeros(32, 1, 8, 8), 4, device, clock)
+    assert len(blocks) == 4
+    for block in blocks:
+        assert block.seconds >= 0.25
+        assert block.images == 32 * block.steps
+        assert block.images / block.seconds == pytest.approx(10_000, rel=1e-9)
+
+
+def test_a_call_slower_than_a_block_is_a_block() -> None:
+    clock, device, predict, asked = machine(lambda images: 2.0)
+    blocks = inference_blocks(predict, torch.zeros(4, 1, 8, 8), 2, device, clock)
+    assert [block.steps for block in blocks] == [1, 1]
+    assert len(asked) <= 5
+
+
+def test_a_slow_first_call_is_in_no_block() -> None:
+    calls = iter([60.0])  # compiling, say
+    clock, device, predict, _ = machine(lambda images: next(calls, 1e-3))
+    blocks = inference_blocks(predict, torch.zeros(1, 1, 8, 8), 3, device, clock)
+    assert all(block.images / block.seconds == pytest.approx(1000, rel=1e-6) for block in blocks)
+
+
+def test_latency_percentiles_are_of_single_calls() -> None:
+    calls = [0]
+
+    def cost(images: Tensor) -> float:
+        calls[0] += 1
+        return 0.010 if calls[0] % 50 == 0 else 0.001  # one call of 50 is slow: 2%
+
+    clock, device, predict, asked = machine(cost)
+    found = latency(predict, torch.zeros(1, 1, 8, 8), device, clock, seconds=2.0)
+    assert set(asked) == {1}
+    assert found.p50 == pytest.approx(0.001)
+    assert found.p95 == pytest.approx(0.001)
+    assert found.p99 == pytest.approx(0.010)
+
+
+def test_too_few_calls_have_no_99th_percentile() -> None:
+    clock, device, predict, _ = machine(lambda images: 0.5)
+    found = latency(predict, torch.zeros(1, 1, 8, 8), device, clock, seconds=1.0)
+    assert CALLS_FOR_P99 > 10
+    assert (found.p50, found.p95, found.p99) == (pytest.approx(0.5), pytest.approx(0.5), None)
+
+
+class FakeLearner:
+    """Parts that take known times; backward waits on the device as forward does."""
+
+    def __init__(self, device: LazyDevice, forward: float, backward: float, update: float) -> None:
+        self.device, self.times = device, (forward, backward, update)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.device.owed += self.times[0]
+        return torch.zeros(())
+
+    def backward(self, loss: Tensor) -> None:
+        self.device.owed += self.times[1]
+
+    def update(self) -> None:
+        self.device.owed += self.times[2]
+
+
+def test_each_part_of_a_step_gets_the_time_that_it_took_and_nobody_elses() -> None:
+    clock = Clock()
+    device = LazyDevice(clock)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            device.owed += 0.003
+            yield torch.zeros(2), torch.zeros(2)
+
+    learner = FakeLearner(device, forward=0.010, backward=0.020, update=0.005)
+    split = split_step(learner, batches(), device, clock, seconds=1.0)  # type: ignore[arg-type]
+    found = split.data, split.forward, split.backward, split.optimizer
+    assert found == pytest.approx((0.003, 0.010, 0.020, 0.005))
