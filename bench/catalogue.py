@@ -1,6 +1,6 @@
 """What there is to choose from, and what a plan would do: the tables of `list` and `--dry-run`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from bench.suite_file import find_suite, read_suite, suite_names
 
 if TYPE_CHECKING:
     from bench.suite import Plan
+    from bench.trial import Trial
 
 
 def show(what: str | None, data_dir: Path | None = None) -> None:
@@ -32,13 +33,18 @@ def show(what: str | None, data_dir: Path | None = None) -> None:
 
 def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
     """A line a configuration, seeds counted; what can't run here with the reason."""
-    table = _table("configuration", "device", "parameters", "epochs", "seeds", "a trial takes about")
-    for rows in _by_config(plan).values():
+    groups = _by_config(plan)
+    paired = any(trial.match for trial in plan.trials)
+    matched_to = ["matched to"] if paired else []
+    table = _table("configuration", "device", "parameters", *matched_to, "epochs", "seeds", "a trial takes about")
+    for rows in groups.values():
         trial = rows[0]
         note = plan.skipped.get(trial.trial_id)
         cost = f"skipped: {note}" if note else duration(estimates[trial.trial_id])
         params = f"{plan.num_params[trial.config_id]:,}"
-        table.add_row(trial.label, trial.device, params, str(trial.training.epochs), str(len(rows)), cost)
+        pair = [f"{groups[trial.match.to][0].label} ({trial.match.by})" if trial.match else ""] if paired else []
+        name = " ".join([trial.label, *_apart(trial, [rows[0] for rows in groups.values()])])
+        table.add_row(name, trial.device, params, *pair, str(trial.training.epochs), str(len(rows)), cost)
     console = Console()
     console.print(table)
     total = duration(_total(plan, estimates))
@@ -79,6 +85,18 @@ def _by_config(plan: "Plan") -> dict[str, list[Any]]:
     return groups
 
 
+def _apart(trial: "Trial", others: Iterable["Trial"]) -> list[str]:
+    """key=value of whatever tells a configuration from those of the same label; whom it is matched to aside."""
+    alike = [_flat(other) for other in others if (other.label, other.model) == (trial.label, trial.model)]
+    own = _flat(trial)
+    return [f"{key}={own[key]}" for key in own if any(other.get(key) != own[key] for other in alike)]
+
+
+def _flat(trial: "Trial") -> dict[str, Any]:
+    axes = trial.model_dump(exclude={"settings", "training", "match", "targets"})
+    return axes | trial.training.model_dump() | trial.settings
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
@@ -101,6 +119,8 @@ def _models(data_dir: Path | None) -> Table:
     for name, (config_class, _) in MODELS.items():
         for index, (key, setting) in enumerate(config_class.model_fields.items()):
             table.add_row("" if index else name, key, str(setting.default), setting.description or "")
+    for form, meaning in OTHER_MODELS.items():
+        table.add_row(form, "…", "", meaning)
     return table
 
 
@@ -125,7 +145,8 @@ def _devices(data_dir: Path | None) -> Table:
 
 
 def _dtypes(data_dir: Path | None) -> Table:
-    from bench.device import DTYPES, available_devices, open_device
+    from bench.device import available_devices, open_device
+    from bench.precision import DTYPES
 
     devices = [open_device(name) for name in available_devices()]
     table = _table("dtype", *(f"on {device.torch_device}" for device in devices))
@@ -133,6 +154,12 @@ def _dtypes(data_dir: Path | None) -> Table:
         table.add_row(name, *(device.lacks(name) or "yes" for device in devices))
     return table
 
+
+OTHER_MODELS = {
+    "timm:NAME": "a model of timm (pip install timm), untrained; its keyword arguments are settings",
+    "torchvision:NAME": "a classifier of torchvision, untrained; its keyword arguments are settings",
+    "package.module:factory": "your own function or class, from this folder too; its keyword arguments are settings",
+}
 
 LISTS: dict[str, Callable[[Path | None], Table]] = {
     "suites": _suites,

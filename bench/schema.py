@@ -14,14 +14,17 @@ from pydantic import BaseModel
 
 from bench.data import AUGMENTATIONS
 from bench.datasets import DATASETS
-from bench.device import DEVICES, DTYPES
+from bench.device import DEVICES
 from bench.optim import OPTIMIZERS, SCHEDULES
+from bench.precision import DTYPES
 from bench.recipes import DEFAULT_RECIPE, RECIPES, Training
 from bench.suite_file import SUITES_FOLDER
 from bench.suite_keys import Axes, SuiteFile
 from models import MODELS
+from models.foreign import FORMS
 
 SCHEMA_FILE = SUITES_FOLDER / "schema.json"
+FOREIGN_NAME = r"^[^:]+:[^:]+$"
 
 Schema = dict[str, Any]
 
@@ -31,6 +34,7 @@ def suite_schema() -> Schema:
     shared = {key: _swept(rule) for key, rule in (_rules(Axes) | _rules(Training)).items()}
     own = _rules(SuiteFile) | {"models": _entries()}
     families = {f"{name}_entry": _family(name, [*shared]) for name in MODELS}
+    families |= {"foreign_entry": _foreign([*shared])}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Suite of vit-cnn-bench",
@@ -47,7 +51,12 @@ def write_schema(path: Path = SCHEMA_FILE) -> None:
 
 def _entries() -> Schema:
     """The list of `models`; what an entry may hold depends on its `model`."""
-    named = {"model": {"enum": [*MODELS], "description": "family"}}
+    named = {
+        "model": {
+            "anyOf": [{"enum": [*MODELS]}, {"type": "string", "pattern": FOREIGN_NAME}],
+            "description": f"family, or other people's: {', '.join(FORMS)}",
+        }
+    }
     choices = [
         {
             "if": {"properties": {"model": {"const": name}}, "required": ["model"]},
@@ -55,6 +64,8 @@ def _entries() -> Schema:
         }
         for name in MODELS
     ]
+    foreign = {"properties": {"model": {"pattern": FOREIGN_NAME}}, "required": ["model"]}
+    choices.append({"if": foreign, "then": {"$ref": "#/$defs/foreign_entry"}})
     entry = {"type": "object", "properties": named, "required": ["model"], "allOf": choices}
     return {
         "type": "array",
@@ -70,6 +81,13 @@ def _family(name: str, shared: list[str]) -> Schema:
     usual = name if name in RECIPES else DEFAULT_RECIPE
     recipe = {"enum": [*RECIPES, None], "default": usual, "description": "training settings to start from"}
     return _mapping({"model": {"const": name}, "recipe": recipe} | own | _references(shared), required=["model"])
+
+
+def _foreign(shared: list[str]) -> Schema:
+    """An entry of other people's model: any further key is a keyword argument, which its function alone knows."""
+    recipe = {"enum": [*RECIPES, None], "default": DEFAULT_RECIPE, "description": "training settings to start from"}
+    named = {"model": {"type": "string", "pattern": FOREIGN_NAME}, "recipe": recipe}
+    return _mapping(named | _references(shared), required=["model"]) | {"additionalProperties": True}
 
 
 def _mapping(properties: Schema, required: list[str]) -> Schema:

@@ -79,7 +79,7 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
         raise StoreError(f"{request.resume}: its run.json doesn't say which suite it came from; name it with --suite")
     text = read_suite(find_suite(source), [*record.get("options", []), *request.settings])
     with console.status("checking the suite") if console.is_terminal else nullcontext():
-        plan = load_plan(text)
+        plan = load_plan(text, record.get("matches"))
     if not set(record.get("plan", [])) <= {trial.trial_id for trial in plan.trials}:
         raise StoreError(
             f"{request.resume}: suite '{plan.name}' no longer has all trials of this run (was the suite, an option or "
@@ -186,6 +186,7 @@ def _record(
         "recipes": recipes,
         "environment": describe_environment(),
         "plan": [trial.trial_id for trial in plan.trials],
+        "matches": plan.matches,
         "left_out": None,
         "interrupted": False,
     }

@@ -6,25 +6,30 @@ grid, and slow drift of the machine hits all configurations alike.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 
+from bench.compilation import lacks_compiler
 from bench.complaints import blamed, check_keys, check_name, validated
 from bench.data import AUGMENTATIONS
 from bench.datasets import DATASETS, DatasetSpec
-from bench.device import DTYPES, best_device, open_device
+from bench.device import best_device, open_device
 from bench.errors import DeviceError, SuiteError
+from bench.match import Entry, Matcher, TimePair, count_params
 from bench.optim import OPTIMIZERS, SCHEDULES
+from bench.precision import DTYPES
 from bench.recipes import DEFAULT_RECIPE, RECIPES, Training
+from bench.step_time import time_pair
 from bench.suite_file import Place, SuiteText
 from bench.suite_keys import Axes, SuiteFile
-from bench.trial import Trial
-from models import MODELS, build_model
+from bench.trial import MatchedBy, Trial
+from models import MODELS, find_model, source_of
+from models.foreign import FORMS
 
+KNOWN_KEYS = (*Axes.model_fields, *Training.model_fields)  # never passed on to a model
 MOST_CONFIGURATIONS = 10_000  # of one entry; more is a slip of the keyboard, and takes minutes only to list
 
 
@@ -36,6 +41,7 @@ class Plan:
         trials: in the order in which they run.
         skipped: trial_id -> why this machine can't run it.
         num_params: config_id -> parameters of its model.
+        matches: solved pairs; given to load_plan again, they are taken over.
     """
 
     name: str
@@ -44,10 +50,15 @@ class Plan:
     trials: tuple[Trial, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     num_params: dict[str, int] = field(default_factory=dict)
+    matches: dict[str, Any] = field(default_factory=dict)
 
 
-def load_plan(text: SuiteText) -> Plan:
+def load_plan(text: SuiteText, matches: Mapping[str, Any] | None = None, time_pair: TimePair = time_pair) -> Plan:
     """Check a suite and expand it.
+
+    Args:
+        matches: of the plan that a resumed run began with.
+        time_pair: measures step times, for `match: step_time`.
 
     Raises:
         SuiteError: anything in it that can't be run, with its place.
@@ -59,40 +70,53 @@ def load_plan(text: SuiteText) -> Plan:
     check_name(suite.dataset, DATASETS, "dataset", text, ("dataset",))
     shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
     _check_shared(text, shared, DATASETS[suite.dataset])
-    counted: dict[str, int] = {}
-    grid = [trial for index in range(len(suite.models)) for trial in _expand_entry(text, suite, shared, index, counted)]
+    entries = [_expand_entry(text, suite, shared, index) for index in range(len(suite.models))]
+    matcher = Matcher(text.where(("match",)), _lacks, dict(matches or {}), time_pair)
+    kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
+    grid = [trial for entry in entries for trial in entry.trials]
+    if kinds:
+        grid = matcher.pair_up(entries, [*kinds])
     devices = list(dict.fromkeys(trial.device for trial in grid))
     grid.sort(key=lambda trial: devices.index(trial.device))
-    seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
-    rounds = (trial.model_copy(update={"seed": seed}) for seed in seeds for trial in grid)
+    rounds = (_with_seed(trial, *round_) for round_ in _rounds(suite) for trial in grid)
     trials = {trial.trial_id: trial for trial in rounds}
-    num_params = {trial.config_id: counted[_shape(trial)] for trial in grid}
+    num_params = {trial.config_id: count_params(trial) for trial in grid}
     skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := _lacks(trial))}
-    return Plan(text.name, suite, text.content, tuple(trials.values()), skipped, num_params)
+    return Plan(text.name, suite, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
 
 
-def _expand_entry(
-    text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], index: int, counted: dict[str, int]
-) -> Iterator[Trial]:
-    """The trials of one entry of `models`, seed 0: the product of all its lists and the suite's.
+def _rounds(suite: SuiteFile) -> Iterator[tuple[int, bool]]:
+    """Seeds, and whether they are timed: first those that are, then those for their accuracy alone."""
+    seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
+    yield from ((seed, True) for seed in seeds)
+    others = (seed for seed in itertools.count() if seed not in seeds)
+    yield from ((seed, False) for seed in itertools.islice(others, suite.accuracy_seeds))
 
-    Every shape of model is built once, on the meta device, and its parameters go into `counted`.
-    """
+
+def _with_seed(trial: Trial, seed: int, timed: bool) -> Trial:
+    """A device other than the processor isn't shared: there, every trial has it to itself, and is timed."""
+    return trial.model_copy(update={"seed": seed, "timed": timed or trial.device != "cpu"})
+
+
+def _expand_entry(text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], index: int) -> Entry:
+    """The trials of one entry of `models`, seed 0: the product of all its lists and the suite's."""
     place: Place = ("models", index)
     entry = suite.models[index]
     if "model" not in entry:
-        raise SuiteError(f"{text.where(place)}: 'model' is missing; known: {', '.join(MODELS)}")
+        raise SuiteError(f"{text.where(place)}: 'model' is missing; known: {', '.join([*MODELS, *FORMS])}")
     name = entry["model"]
-    check_name(name, MODELS, "model", text, (*place, "model"))
-    config_class = MODELS[name][0]
-    check_keys(text, place, ["model", "recipe", *config_class.model_fields, *Axes.model_fields, *Training.model_fields])
+    config_class, source = _model(name, text, (*place, "model"))
+    own_keys = [key for key in entry if key not in KNOWN_KEYS] if source else config_class.model_fields
+    check_keys(text, place, ["model", "recipe", *own_keys, *KNOWN_KEYS])
     recipe = _recipe(text, suite, place)
     spec = DATASETS[suite.dataset]
     swept: dict[str, tuple[Any, Place]] = {key: (value, (key,)) for key, value in shared.items()}
     swept |= {key: (value, (*place, key)) for key, value in entry.items() if key not in ("model", "recipe")}
     places = {key: where for key, (_, where) in swept.items()}
+    trials = []
     for combination in _combinations(text, swept):
-        settings = validated(config_class, _part(config_class, combination), text, place, places)
+        own = {key: value for key, value in combination.items() if key in own_keys}
+        settings = validated(config_class, own, text, place, places)
         axes, training = _checked(combination, RECIPES[recipe], spec, text, place, places)
         trial = Trial(
             suite=text.name,
@@ -107,34 +131,28 @@ def _expand_entry(
             compile=axes.compile,
             channels_last=axes.channels_last,
             train_fraction=axes.train_fraction,
+            source=source,
             split_seed=suite.split_seed,
             targets=tuple(sorted(suite.targets)),
             instrument_seconds=suite.instrument_seconds,
         )
-        if _shape(trial) not in counted:
-            try:
-                counted[_shape(trial)] = _count_params(trial, spec)
-            except ValueError as error:
-                raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title})") from None
-        yield trial
+        try:
+            count_params(trial)  # builds it; the model alone knows what fits
+        except ValueError as error:
+            raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title})") from None
+        trials.append(trial)
+    sweeps = {key for key, (value, _) in swept.items() if isinstance(value, list) and len(value) > 1}
+    return Entry(trials, sweeps, set(swept))
 
 
-def _shape(trial: Trial) -> str:
-    return f"{trial.model} {trial.settings}"
-
-
-def _count_params(trial: Trial, spec: DatasetSpec) -> int:
-    """Build a trial's model on the meta device, where that costs nothing.
-
-    Raises:
-        ValueError: the settings don't fit each other or the image; the model alone knows what fits.
-    """
+def _model(name: object, text: SuiteText, place: Place) -> tuple[type[BaseModel], str | None]:
+    """The settings class of a model, and the source of one that isn't ours."""
+    if not isinstance(name, str) or ":" not in name:
+        check_name(name, [*MODELS, *FORMS], "model", text, place)
     try:
-        with torch.device("meta"):
-            model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
-    except (RuntimeError, TypeError):  # what torch makes of sizes beyond 64 bits
-        raise ValueError("the model is too large for any machine") from None
-    return sum(p.numel() for p in model.parameters())
+        return find_model(str(name))[0], source_of(str(name))
+    except ValueError as error:
+        raise SuiteError(f"{text.where(place)}: {error}") from None
 
 
 def _combinations(text: SuiteText, swept: Mapping[str, tuple[Any, Place]]) -> Iterator[dict[str, Any]]:
@@ -156,7 +174,7 @@ def _combinations(text: SuiteText, swept: Mapping[str, tuple[Any, Place]]) -> It
 
 
 def _check_top_keys(text: SuiteText) -> None:
-    known = {*SuiteFile.model_fields, *Axes.model_fields, *Training.model_fields}
+    known = {*SuiteFile.model_fields, *KNOWN_KEYS}
     for name, (config_class, _) in MODELS.items():
         for key in text.content:
             if key in config_class.model_fields and key not in known:
@@ -216,6 +234,12 @@ def _checked(
             f"{text.where(where('batch_size'))}: batch_size {training.batch_size} is larger than the {num_images} "
             f"training images ({spec.title})"
         )
+    count = round(axes.train_fraction * num_images)
+    if count < spec.num_classes:
+        raise SuiteError(
+            f"{text.where(where('train_fraction'))}: train_fraction {axes.train_fraction:g} leaves {count} training "
+            f"images for {spec.num_classes} classes ({spec.title}); at least {spec.num_classes / num_images:.2g}"
+        )
     return axes, training
 
 
@@ -228,7 +252,8 @@ def _device_name(axes: Axes) -> str:
 
 
 def _lacks(trial: Trial) -> str | None:
-    return open_device(trial.device).lacks(trial.dtype)
+    device = open_device(trial.device)
+    return device.lacks(trial.dtype) or (lacks_compiler(device) if trial.compile else None)
 
 
 def _part(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class SuiteText:
         typed = f"--set {' '.join(option.split())}"
         self.options.append(option)
         key, equals, text = option.partition("=")
-        keys = key.strip().split(".")
+        keys = self._keys(key.strip())
         if not equals or not all(keys):
             raise SuiteError(
                 f"{typed}: expected KEY=VALUE, such as --set batch_size=64 or --set models.vit.depth=[2,4]"
@@ -114,6 +114,17 @@ class SuiteText:
             raise SuiteError(f"{typed}: the value is not YAML; lists look like [2, 4]") from None
         for place in self._places(keys, typed):
             self._put(place, value, typed)
+
+    def _keys(self, key: str) -> list[str]:
+        """The parts of a dotted key; the name of a model may have dots of its own."""
+        entries = self.content.get("models")
+        names = (
+            [entry.get("model") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        )
+        for name in sorted((name for name in names if isinstance(name, str)), key=len, reverse=True):
+            if key.startswith(f"models.{name}."):
+                return ["models", name, *key.removeprefix(f"models.{name}.").split(".")]
+        return key.split(".")
 
     def _places(self, keys: list[str], typed: str) -> list[Place]:
         """The places that a dotted key means.
@@ -135,7 +146,8 @@ class SuiteText:
         names = [str(entry.get("model")) if isinstance(entry, dict) else "" for entry in entries]
         found = [i for i, name in enumerate(names) if name == keys[1] or str(i) == keys[1]]
         if not found:
-            raise SuiteError(f"{typed}: the suite has no model '{keys[1]}'; {nearest(keys[1], filter(None, names))}")
+            near = nearest(keys[1], filter(None, names))
+            raise SuiteError(f"{typed}: the suite has no model '{keys[1]}'; {near}; models.0.KEY means the first entry")
         return [("models", index, *keys[2:]) for index in found]
 
     def _put(self, place: Place, value: Any, typed: str) -> None:

@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.device import DEVICES, DTYPES
-from bench.trial import Compile
+from bench.device import DEVICES
+from bench.precision import DTYPES
+from bench.trial import Compile, MatchedBy
 
 MOST_SEEDS = 1_000
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
@@ -23,10 +24,22 @@ class SuiteFile(BaseModel):
     dataset: Annotated[str, Field(description="name of a dataset; see `list datasets`")]
     models: Annotated[list[dict[str, Any]], Field(min_length=1, description="one entry a family or shape")]
     recipe: Annotated[str | None, Field(description="forces one recipe on all models")] = None
+    match: Annotated[
+        MatchedBy | Annotated[list[MatchedBy], Field(min_length=1)] | None,
+        Field(description="size models that can be sized (cnn) to equal each of the others in this; a list: in each"),
+    ] = None
     seeds: Annotated[
         Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Seed], Field(min_length=1)],
         Field(description="how many (counted from 0), or which"),
     ] = 1
+    accuracy_seeds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MOST_SEEDS,
+            description="more seeds for their accuracy alone; on a CPU side by side, one thread each, never timed",
+        ),
+    ] = 0
     split_seed: Annotated[Seed, Field(description="of the training/validation split")] = 0
     targets: Annotated[list[Fraction], Field(description="validation accuracies to time; the middle is headline")] = []
     instrument_seconds: Annotated[
@@ -34,7 +47,7 @@ class SuiteFile(BaseModel):
         Field(
             ge=0, le=600, description="after training: inference, latency, where a step's time goes; 0 leaves them out"
         ),
-    ] = 2.0
+    ] = 2.5
     trial_timeout_seconds: Annotated[float, Field(gt=0, description="a trial that takes longer is ended")] = 3600.0
 
 

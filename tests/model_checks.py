@@ -337,11 +337,21 @@ def check_width_is_the_channels_of_the_first_stage(case: Case) -> None:
         assert shapes == [width, width, 2 * width, 4 * width], f"channels at width {width}: {shapes}"
 
 
+def check_growth_is_the_channels_of_a_stage_over_those_before(case: Case) -> None:
+    """Rounded to whole channels, from the first stage's; the shapes of all weights follow."""
+    for growth, expected in ((2.0, [10, 20, 40]), (1.26, [10, 13, 16]), (3.0, [10, 30, 90]), (1.0, [10, 10, 10])):
+        model = replace(case, image_size=32).build(depth=3, width=10, growth=growth)
+        found = [cast(nn.Conv2d, block.get_submodule("conv2.0")).out_channels for block in blocks_of(model)]
+        assert found == expected, f"channels at growth {growth}: {found}"
+        assert cast(nn.Linear, model.get_submodule("head")).in_features == 2 * expected[-1]  # mean and maximum
+
+
 def check_cnn_starts_as_its_docstring_says(case: Case) -> None:
     model = case.build(width=32)
     assert not cast(nn.Linear, model.get_submodule("head")).bias.any(), "the head's bias doesn't start at zero"
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             assert module.bias is None, f"{name} has a bias before its normalisation"
-            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
-            assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.15), f"{name} isn't He's"
+            bound = module.weight[0].numel() ** -0.5
+            assert module.weight.abs().max() <= bound, f"{name} isn't uniform within 1 / sqrt(fan in)"
+            assert module.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.15), f"{name} isn't uniform"

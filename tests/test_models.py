@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_checks import SMALL, Case
 
-from models import MODELS, build_model
+from models import DIALS, MODELS, build_model, sketch_model
 
 SHAPES = [(8, 1, 1), (12, 3, 2), (28, 1, 3), (32, 3, 4)]  # image_size, in_channels, depth
 VARIANTS = [
@@ -151,6 +151,10 @@ def test_width_is_the_channels_of_the_first_stage_and_each_further_stage_doubles
     checks.check_width_is_the_channels_of_the_first_stage(CNN)
 
 
+def test_growth_is_the_channels_of_a_stage_over_those_of_the_stage_before() -> None:
+    checks.check_growth_is_the_channels_of_a_stage_over_those_before(CNN)
+
+
 def test_a_cnn_starts_as_its_docstring_says() -> None:
     checks.check_cnn_starts_as_its_docstring_says(CNN)
 
@@ -174,6 +178,8 @@ def test_a_cnn_starts_as_its_docstring_says() -> None:
         ("cnn", {"depth": 0}, "depth"),
         ("cnn", {"width": 0}, "width"),
         ("cnn", {"dropout": -0.1}, "dropout"),
+        ("cnn", {"growth": 0.9}, "growth"),
+        ("cnn", {"growth": 8.1}, "growth"),
         ("cnn", {"kernel_size": 2}, "kernel_size"),  # an even one moves the map against its shortcut
         ("cnn", {"kernel_size": 1}, "kernel_size"),  # with a stride of 2 it never sees three pixels of four
         ("cnn", {"patch_size": 4}, "patch_size"),
@@ -189,6 +195,19 @@ def test_an_unknown_family_is_a_key_error() -> None:
         build_model("mlp", {}, image_size=8, in_channels=1, num_classes=3)
 
 
+def test_a_sketch_has_the_parameters_of_the_model_and_takes_no_memory() -> None:
+    for name, (own, _) in SMALL.items():
+        sketch = sketch_model(name, own, image_size=8, in_channels=1, num_classes=3)
+        assert checks.num_params(sketch) == checks.num_params(Case(name).build())
+        assert all(parameter.is_meta for parameter in sketch.parameters())
+
+
+def test_dials_are_settings_and_leave_depth_alone() -> None:
+    for name, dials in DIALS.items():
+        assert {*dials} <= MODELS[name][0].model_fields.keys()
+        assert "depth" not in dials
+
+
 SETTINGS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "vit": {
         "patch_size": st.integers(1, 8),
@@ -200,7 +219,12 @@ SETTINGS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "positions": st.sampled_from(["learned", "sincos"]),
         "attention": st.sampled_from(["auto", "explicit", "fused"]),
     },
-    "cnn": {"depth": st.integers(1, 6), "width": st.integers(1, 4), "kernel_size": st.integers(1, 7)},
+    "cnn": {
+        "depth": st.integers(1, 6),
+        "width": st.integers(1, 4),
+        "kernel_size": st.integers(1, 7),
+        "growth": st.floats(1, 8),
+    },
 }
 
 

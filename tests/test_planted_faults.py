@@ -186,8 +186,8 @@ def small_positions(model: ViT) -> None:
     nn.init.normal_(cast(Tensor, model.pos_embed), std=0.02)
 
 
-def he_by_fan_in(weight: Tensor, **_: Any) -> Tensor:
-    return nn.init.normal_(weight, std=(2 / weight[0].numel()) ** 0.5)
+def he_by_fan_out(weight: Tensor, **_: Any) -> Tensor:
+    return nn.init.normal_(weight, std=(2 / (weight.numel() / weight.shape[1])) ** 0.5)
 
 
 def trained_positions(self: ViT, name: str, table: Tensor) -> None:
@@ -376,8 +376,14 @@ FAULTS = [
         CNN_8PX,
         checks.check_width_is_the_channels_of_the_first_stage,
     ),
+    Fault(
+        "growth is ignored",
+        with_setting(CNN, growth=2.0),
+        CNN_8PX,
+        checks.check_growth_is_the_channels_of_a_stage_over_those_before,
+    ),
     Fault("torch's own initialisation", replaced(CNN, "init_weights", no_init), CNN_8PX, CNN_STARTS),
-    Fault("He's initialisation by fan in", replaced(nn.init, "kaiming_normal_", he_by_fan_in), CNN_8PX, CNN_STARTS),
+    Fault("He's initialisation", replaced(nn.init, "kaiming_uniform_", he_by_fan_out), CNN_8PX, CNN_STARTS),
 ]
 
 

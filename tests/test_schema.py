@@ -64,6 +64,11 @@ ACCEPTED: list[dict[str, Any]] = [
     GOOD | {"recipe": "notebook", "split_seed": 3, "targets": [0.5, 1], "num_threads": [1, 2]},
     GOOD | {"models": [VIT | {"recipe": "cnn", "epochs": 4, "pool": ["mean", "class"]}]},
     GOOD | {"models": [VIT | {"recipe": None, "device": ["cpu", "cpu:0"]}]},
+    GOOD | {"models": [VIT, {"model": "torchvision:resnet18", "zero_init_residual": [True, False], "epochs": 2}]},
+    GOOD | {"models": [VIT, {"model": "torchvision:resnet18", "recipe": "vit"}]},
+    GOOD | {"match": "params", "models": [VIT, {"model": "cnn", "depth": 2}]},
+    GOOD | {"match": ["flops", "params"], "models": [VIT, {"model": "cnn", "depth": 2, "growth": 3}]},
+    GOOD | {"match": None, "train_fraction": [0.1, 1], "channels_last": [True, False]},
 ]
 
 REFUSED: list[dict[str, Any]] = [
@@ -75,6 +80,14 @@ REFUSED: list[dict[str, Any]] = [
     {"dataset": "digits", "models": [{"patch_size": 4}]},
     {"dataset": "digits", "models": [{"model": "resnet"}]},
     {"dataset": "digits", "models": [{"model": ["vit", "cnn"]}]},
+    {"dataset": "digits", "models": [{"model": "torchvision:"}]},
+    {"dataset": "digits", "models": [{"model": "torchvision:resnet18", "epochs": -1}]},
+    {"dataset": "digits", "models": [{"model": "torchvision:resnet18", "recipe": "resnet"}]},
+    GOOD | {"match": "parameters"},
+    GOOD | {"match": []},
+    GOOD | {"match": ["params", "width"]},
+    GOOD | {"train_fraction": 0},
+    GOOD | {"compile": True},
     {"dataset": "digits", "models": [{"model": "cnn", "patch_size": 4}]},
     {"dataset": "digits", "models": [VIT | {"seeds": 2}]},
     {"dataset": "digits", "models": [VIT | {"depth": 0}]},

@@ -184,6 +184,21 @@ def test_what_a_device_lacks_is_skipped_with_the_reason(plan_of: PlanOf, toaster
     assert len(lacking) == 6
 
 
+def test_what_cannot_be_compiled_here_is_skipped_with_the_reason(
+    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.suite.lacks_compiler", lambda device: f"no compiler for {device.type}")
+    plan = plan_of(SMALL, "compile=[false, default]")
+    compiled = [trial.trial_id for trial in plan.trials if trial.compile]
+    assert plan.skipped == dict.fromkeys(compiled, "no compiler for cpu")
+    assert len(compiled) == len(plan.trials) / 2 == 6
+
+
+def test_a_batch_may_be_larger_than_a_share_of_the_images(plan_of: PlanOf) -> None:
+    [trial] = plan_of(SMALL, "models=[{model: cnn}]", "train_fraction=0.01", "batch_size=1250", "seeds=1").trials
+    assert (trial.train_fraction, trial.training.batch_size) == (0.01, 1250)
+
+
 FILE = """\
 dataset: digits
 models:
@@ -206,8 +221,12 @@ models:
             "mine.yaml:1: dataset: found ['digits', 'mnist'], expected text",
         ),
         ("dataset: digits\n", "", "mine.yaml: 'dataset' is missing"),
-        ("model: cnn", "model: resnet", "mine.yaml:5: unknown model 'resnet'; known: cnn, vit"),
-        ("model: cnn, ", "", "mine.yaml:5: 'model' is missing; known: vit, cnn"),
+        (
+            "model: cnn",
+            "model: resnet",
+            "mine.yaml:5: unknown model 'resnet'; known: cnn, package.module:factory, timm:NAME, torchvision:NAME, vit",
+        ),
+        ("model: cnn, ", "", "mine.yaml:5: 'model' is missing; known: vit, cnn, timm:NAME, "),
         ("[2, 4]", "[2, 3]", "mine.yaml:4: patch_size 3 does not divide image_size 8 (scikit-learn digits)"),
         ("patch_size: 8", "patch_size: 5", "mine.yaml:8: patch_size 5 does not divide image_size 8"),
         ("depth: 1\n", "num_heads: 5\n    embed_dim: 32\n", "mine.yaml:7: num_heads 5 does not divide embed_dim 32"),
@@ -225,7 +244,7 @@ models:
         ("depth: 1\n", "dept: 1\n", "mine.yaml:7: unknown key 'dept'; did you mean 'depth'?"),
         ("depth: 1\n", "width: 1\n", "mine.yaml:7: unknown key 'width'; "),
         ("depth: 1\n", "recipe: note\n", "mine.yaml:7: unknown recipe 'note'; did you mean 'notebook'?"),
-        ("depth: 1\n", "recipe: ''\n", "mine.yaml:7: unknown recipe ''; known: cnn, notebook, vit"),
+        ("depth: 1\n", "recipe: ''\n", "mine.yaml:7: unknown recipe ''; known: cnn, notebook, vit, vit-99"),
         ("depth: 1\n", "dtype: [fp32, bf61]\n", "mine.yaml:7: unknown dtype 'bf61'; "),
         ("depth: 1\n", "device: [cpu, gpu]\n", "mine.yaml:7: device 'gpu': no such device; did you mean '"),
         ("depth: 1\n", "device: 'cpu:1'\n", "mine.yaml:7: device 'cpu:1': this machine has 1 of kind cpu"),
@@ -249,6 +268,14 @@ models:
             "batch_size: 1251\nmodels:",
             "mine.yaml:2: batch_size 1251 is larger than the 1250 training images (scikit-learn digits)",
         ),
+        (
+            "models:",
+            "train_fraction: [1, 0.007]\nmodels:",
+            "mine.yaml:2: train_fraction 0.007 leaves 9 training images for 10 classes (scikit-learn digits); at least",
+        ),
+        ("models:", "train_fraction: 0\nmodels:", "mine.yaml:2: train_fraction: found 0, expected more than 0"),
+        ("models:", "train_fraction: 2\nmodels:", "mine.yaml:2: train_fraction: found 2, expected at most 1"),
+        ("models:", "compile: fast\nmodels:", "mine.yaml:2: compile: found 'fast', expected "),
         ("models:", "seeds: 0\nmodels:", "mine.yaml:2: seeds: found 0, expected at least 1"),
         ("models:", "seeds: 1001\nmodels:", "mine.yaml:2: seeds: found 1001, expected at most 1000"),
         ("models:", "seeds: []\nmodels:", "mine.yaml:2: seeds: found [], expected at least 1 of them"),
@@ -281,8 +308,8 @@ def test_a_mistake_is_named_with_its_place(written: str, instead: str, said: str
         ("[vit]", "models.0: found 'vit', expected a mapping"),
         ("[{model: cnn}, 3]", "models.1: found 3, expected a mapping"),
         ("[{}]", "'model' is missing"),
-        ("[{model: [vit, cnn]}]", "unknown model ['vit', 'cnn']; known: cnn, vit"),
-        ("[{model: }]", "unknown model null; known: cnn, vit"),
+        ("[{model: [vit, cnn]}]", "unknown model ['vit', 'cnn']; known: cnn, package."),
+        ("[{model: }]", "unknown model null; known: cnn, package.module:factory, "),
     ],
 )
 def test_models_that_are_no_list_of_entries_are_refused(models: str, said: str, plan_of: PlanOf) -> None:
@@ -336,3 +363,14 @@ def test_any_options_give_a_plan_or_one_line(changes: list[str], tmp_path_factor
     except UserError as error:
         said = str(error)
     assert len(said.splitlines()) <= 1
+
+
+def test_seeds_for_accuracy_alone_come_after_the_timed_ones_and_are_others(plan_of: PlanOf) -> None:
+    plan = plan_of(SMALL, "seeds=[1, 2]", "accuracy_seeds=3")
+    assert [(t.seed, t.timed) for t in plan.trials[::3]] == [(1, True), (2, True), (0, False), (3, False), (4, False)]
+    assert {t.config_id for t in plan.trials[:3]} == {t.config_id for t in plan.trials[-3:]}  # the same configurations
+
+
+def test_a_device_that_nobody_shares_times_every_seed(plan_of: PlanOf, toaster: None) -> None:
+    plan = plan_of(SMALL, "device=toaster", "accuracy_seeds=2")
+    assert all(trial.timed for trial in plan.trials)

@@ -1,0 +1,348 @@
+"""Matched pairs: how close they come, who is paired with whom, and what is said where nobody fits."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bench.catalogue import show_plan
+from bench.datasets import DATASETS
+from bench.errors import SuiteError
+from bench.flops import forward_flops
+from bench.match import TOLERANCE
+from bench.run import run_trial
+from bench.session import Request, make_plan, run_session
+from bench.solver import GROWTHS_DOWN, GROWTHS_UP, solve, solve_time
+from bench.step_time import time_pair
+from bench.suite import Plan, load_plan
+from bench.suite_file import find_suite, read_suite
+from bench.trial import Trial
+from models import build_model
+
+PlanOf = Callable[..., Plan]
+
+SMALL: dict[str, Any] = {
+    "dataset": "mnist",
+    "match": "params",
+    "models": [
+        {"model": "vit", "patch_size": [7, 14], "depth": [2, 3], "embed_dim": 16},
+        {"model": "cnn", "depth": [2, 3], "width": 4},
+    ],
+    "dtype": ["fp32", "amp-bf16"],
+    "seeds": 2,
+}
+
+
+@pytest.fixture
+def plan_of(tmp_path: Path) -> PlanOf:
+    def make(suite: dict[str, Any], *options: str, **more: Any) -> Plan:
+        path = tmp_path / "mine.yaml"
+        path.write_text(json.dumps(suite), encoding="utf-8")
+        return load_plan(read_suite(path, options), **more)
+
+    return make
+
+
+def pairs(plan: Plan) -> list[tuple[Trial, Trial]]:
+    """(sized, reference), seed 0."""
+    by_id = {trial.config_id: trial for trial in plan.trials}
+    return [(trial, by_id[trial.match.to]) for trial in plan.trials if trial.match and trial.seed == 0]
+
+
+def counted(trial: Trial, by: str) -> int:
+    """From a model with numbers, its FLOPs by the counter: neither is what the solver looks at."""
+    spec = DATASETS[trial.dataset]
+    model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
+    if by == "params":
+        return sum(parameter.numel() for parameter in model.parameters())
+    return forward_flops(model, (spec.in_channels, spec.image_size, spec.image_size))
+
+
+@pytest.mark.parametrize("by", ["params", "flops"])
+def test_every_pair_of_the_main_suite_is_equal_within_tolerance(by: str) -> None:
+    text = read_suite(find_suite("mnist"), [f"match={by}"])
+    found = pairs(load_plan(text))
+    references = {reference.config_id: reference for _, reference in found}
+    assert len(found) == len(references) == 12
+    assert {reference.model for reference in references.values()} == {"vit"}
+    for sized, reference in found:
+        assert sized.match is not None
+        assert sized.match.by == by
+        assert sized.match.target == pytest.approx(counted(reference, by), rel=1e-3)
+        assert counted(sized, by) == pytest.approx(sized.match.target, rel=TOLERANCE[sized.match.by])
+        assert sized.settings["depth"] == reference.settings["depth"]
+        assert (sized.dtype, sized.device) == (reference.dtype, reference.device)
+
+
+def test_nothing_but_the_dials_of_the_sized_family_changes(plan_of: PlanOf) -> None:
+    plain, matched = plan_of(SMALL, "match=null"), plan_of(SMALL)
+    assert [t for t in matched.trials if t.model == "vit"] == [t for t in plain.trials if t.model == "vit"]
+    assert not any(trial.match for trial in plain.trials)
+    before = next(trial for trial in plain.trials if trial.model == "cnn")
+    for sized, _ in pairs(matched):
+        assert sized.training == before.training
+        changed = {key for key, value in sized.settings.items() if value != before.settings[key]}
+        assert changed <= {"width", "growth", "depth"}
+
+
+def test_pairs_agree_in_what_both_sweep(plan_of: PlanOf) -> None:
+    found = [(sized.settings["depth"], sized.dtype, reference) for sized, reference in pairs(plan_of(SMALL))]
+    assert len(found) == 8
+    assert all((depth, dtype) == (r.settings["depth"], r.dtype) for depth, dtype, r in found)
+
+
+def test_a_depth_that_only_one_of_them_sweeps_does_not_part_them(plan_of: PlanOf) -> None:
+    entries = [{"model": "vit", "patch_size": 4, "depth": 2}, {"model": "cnn", "depth": [2, 3]}]
+    found = [(s.settings["depth"], r.settings["depth"]) for s, r in pairs(plan_of(SMALL | {"models": entries}))]
+    assert sorted(set(found)) == [(2, 2), (3, 2)]
+
+
+def test_a_list_matches_in_each_and_widths_of_the_suite_collapse(plan_of: PlanOf) -> None:
+    plan = plan_of(
+        SMALL, "match=[params, flops]", "models.cnn.width=[4, 8]", "models.vit.patch_size=[4, 7]", "dtype=fp32"
+    )
+    kinds = [sized.match.by for sized, _ in pairs(plan) if sized.match]
+    assert kinds == ["params"] * 4 + ["flops"] * 4
+    assert len({trial.trial_id for trial in plan.trials}) == len(plan.trials) == 2 * (4 + 8)
+
+
+def test_other_peoples_models_are_matched_too(plan_of: PlanOf) -> None:
+    entries = [{"model": "torchvision:shufflenet_v2_x0_5"}, {"model": "cnn", "depth": 2}]
+    [(sized, reference)] = pairs(plan_of(SMALL | {"models": entries, "dtype": "fp32"}, "match=flops"))
+    assert counted(sized, "flops") == pytest.approx(counted(reference, "flops"), rel=0.05)
+
+
+def test_default_growth_builds_the_network_that_it_has_always_built() -> None:
+    torch.manual_seed(0)
+    given_two = build_model("cnn", {"width": 6, "depth": 3, "growth": 2.0}, 32, 1, 10).state_dict()
+    torch.manual_seed(0)
+    default = build_model("cnn", {"width": 6, "depth": 3}, 32, 1, 10).state_dict()
+    torch.testing.assert_close(default, given_two, rtol=0, atol=0)
+    shapes = [tuple(default[f"blocks.{i}.conv1.0.weight"].shape[:2]) for i in range(3)]
+    assert shapes == [(6, 6), (12, 6), (24, 12)]
+
+
+def test_a_sized_model_has_in_its_row_whom_it_equals(plan_of: PlanOf) -> None:
+    options = ("dtype=fp32", "epochs=1", "batch_size=625", "evaluations_per_epoch=1", "instrument_seconds=0")
+    entries = [{"model": "vit", "patch_size": 4, "depth": 2, "embed_dim": 32}, {"model": "cnn", "depth": 1}]
+    plan = plan_of(SMALL | {"dataset": "digits", "models": entries}, *options)
+    sized, reference = pairs(plan)[0]
+    result = run_trial(sized)
+    assert result.status == "ok", result.error
+    assert (result.match, result.matched_to) == ("params", reference.config_id)
+    assert result.num_params == plan.num_params[sized.config_id]
+
+
+# A machine whose steps take a time that is known.
+
+
+def steps_of(
+    model_seconds: Callable[[Trial], float], asked: list[str]
+) -> Callable[[Trial, Trial], tuple[float, float]]:
+    def time_pair(own: Trial, reference: Trial) -> tuple[float, float]:
+        asked.append(f"{own.settings['width']}")
+        return model_seconds(own) / model_seconds(reference), model_seconds(reference)
+
+    return time_pair
+
+
+def seconds_of(trial: Trial) -> float:
+    """A fixed cost a step and a block, and one that grows with width."""
+    width = trial.settings.get("width", 100 / trial.settings.get("patch_size", 1))
+    return 1e-3 * trial.settings["depth"] * (1 + (width / 20) ** 1.5)
+
+
+def test_equal_step_times_are_found_with_few_measurements(plan_of: PlanOf) -> None:
+    asked: list[str] = []
+    plan = plan_of(SMALL, "match=step_time", "dtype=fp32", time_pair=steps_of(seconds_of, asked))
+    assert len(pairs(plan)) == 4
+    for sized, reference in pairs(plan):
+        assert seconds_of(sized) == pytest.approx(seconds_of(reference), rel=0.10)
+        assert sized.match is not None
+        assert sized.match.target == seconds_of(reference)
+        assert sized.settings["growth"] == 2.0
+    assert len(asked) <= 4 * 5
+
+
+def test_a_resumed_plan_takes_its_pairs_over_and_measures_nothing(plan_of: PlanOf) -> None:
+    asked: list[str] = []
+    first = plan_of(SMALL, "match=step_time", time_pair=steps_of(seconds_of, asked))
+    stored = json.loads(json.dumps(first.matches))
+    asked.clear()
+    again = plan_of(SMALL, "match=step_time", matches=stored, time_pair=steps_of(lambda trial: 1.0, asked))
+    assert [trial.trial_id for trial in again.trials] == [trial.trial_id for trial in first.trials]
+    assert not asked
+
+
+def test_what_this_machine_lacks_is_not_timed(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.device.CPU.lacks", lambda self, dtype: "no bfloat16" if dtype == "amp-bf16" else None)
+    asked: list[str] = []
+    plan = plan_of(SMALL, "match=step_time", time_pair=steps_of(seconds_of, asked))
+    assert asked
+    assert {trial.dtype for trial, _ in pairs(plan)} == {"fp32"}
+    assert {trial.dtype for trial in plan.trials if trial.trial_id in plan.skipped} == {"amp-bf16"}
+    assert {trial.model for trial in plan.trials if trial.trial_id in plan.skipped} == {"vit", "cnn"}
+
+
+@pytest.mark.parametrize("axes", [{}, {"dtype": "bf16"}, {"channels_last": True}], ids=str)
+def test_a_pair_is_timed_on_this_machine(axes: dict[str, Any], plan_of: PlanOf) -> None:
+    small, large = {"model": "cnn", "width": 4, "depth": 1}, {"model": "cnn", "width": 64, "depth": 6}
+    plan = plan_of({"dataset": "digits", "models": [small, large], "batch_size": 64, "num_threads": 1, **axes})
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    a, b = plan.trials
+    ratio, seconds = time_pair(a, b)
+    assert 0 < ratio < 1
+    assert seconds > 0
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# The solvers alone
+
+
+@settings(max_examples=50)
+@given(
+    target=st.integers(20, 20_000),
+    powers=st.tuples(st.integers(0, 60), st.integers(1, 20), st.integers(0, 5)),
+)
+def test_the_growth_is_the_nearest_to_the_usual_one_that_fits(target: int, powers: tuple[int, int, int]) -> None:
+    def amount(width: int, growth: float) -> float:
+        a, b, c = width, round(width * growth), round(width * growth**2)
+        return powers[0] * a + powers[1] * (a * a + a * b + b * b) + powers[2] * c * c
+
+    (width, growth, found), fits = solve(amount, target, 0.02)
+    assert found == amount(width, growth)
+    widths = [width for width in range(1, 100) if amount(width, 1.2) <= 1.02 * target]
+    every = [(abs(g - 2), w) for g in [*GROWTHS_UP, *GROWTHS_DOWN] for w in widths if _near(amount(w, g), target, 0.02)]
+    assert fits == bool(every) == _near(found, target, 0.02)
+    if every:
+        assert abs(growth - 2) == min(every)[0]
+
+
+def _near(found: float, target: float, tolerance: float) -> bool:
+    return target * (1 - tolerance) <= found <= target * (1 + tolerance)
+
+
+@given(
+    goal=st.floats(1, 500), power=st.floats(0.3, 2.5), fixed=st.floats(0, 0.9), start=st.sampled_from([1, 16, 24, 300])
+)
+def test_a_step_time_is_found_wherever_a_width_has_it(goal: float, power: float, fixed: float, start: int) -> None:
+    def ratio(width: int) -> float:
+        return fixed + (1 - fixed) * (width / goal) ** power
+
+    width, found = solve_time(ratio, start, 0.10)
+    assert found == ratio(width)
+    best = min((abs(math.log(ratio(w))), w) for w in range(1, 600))
+    if best[0] < math.log(1.05):
+        assert abs(found - 1) <= 0.10
+
+
+def test_a_machine_that_contradicts_itself_does_not_keep_the_search_going() -> None:
+    answers = iter([2.0, 3.0, 0.5, 4.0, 0.2, 3.0, 0.3, 2.0, 0.4, 2.0, 2.0])
+    asked = []
+
+    def ratio(width: int) -> float:
+        asked.append(width)
+        return next(answers)
+
+    width, found = solve_time(ratio, 16, 0.10)
+    assert width in asked
+    assert len(asked) <= 10
+    assert found in (0.5, 2.0)
+
+
+# What is said
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        ({}, ["match=parms"], "--set match=parms: match: found 'parms', expected 'params', 'flops' or 'step_time'"),
+        ({}, ["match=[]"], "--set match=[]: match: found [], expected "),
+        (
+            {},
+            ["models=[{model: vit, patch_size: 7}]"],
+            "mine.yaml:1: match needs a model that can be sized; add one of",
+        ),
+        ({}, ["models=[{model: cnn}]"], "mine.yaml:1: match needs a model to match, such as vit"),
+        (
+            {},
+            ["models.vit.depth=[2, 4]"],
+            "'vit p7 d4 e16 fp32' has no partner; the closest, 'cnn d2 w4 fp32', differs ",
+        ),
+        ({}, ["models.cnn.depth=[2, 3, 4]"], "'cnn d4 w4 fp32' has no partner; the closest, 'vit p7 d2 e16 fp32', dif"),
+        ({}, ["models.cnn.num_threads=1"], "differs in num_threads (None, not 1): give both the same"),
+        ({}, ["models.cnn.batch_size=64"], "differs in batch_size (128, not 64): give both the same"),
+        ({}, ["models.cnn.dtype=fp32"], "'vit p7 d2 e16 amp-bf16' has no partner; the closest, 'cnn d2 w4 fp32'"),
+        (
+            {
+                "models": [
+                    {"model": "vit", "patch_size": 7, "embed_dim": 2, "mlp_ratio": 1.0},
+                    {"model": "cnn", "depth": 9},
+                ]
+            },
+            [],
+            "mine.yaml:1: match: no cnn like 'cnn d9 w24 fp32' equals 'vit p7 d4 e2 fp32' in params within 2%; "
+            "the nearest has ",
+        ),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line(changes: dict[str, Any], options: list[str], said: str, plan_of: PlanOf) -> None:
+    with pytest.raises(SuiteError) as caught:
+        plan_of(SMALL | changes, *options)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_no_width_with_such_a_step_time_is_said_with_the_nearest(plan_of: PlanOf) -> None:
+    def slow(trial: Trial) -> float:
+        return 1e-3 if trial.model == "vit" else 1e-2 + 1e-4 * trial.settings["width"]
+
+    with pytest.raises(SuiteError) as caught:
+        plan_of(SMALL, "match=step_time", time_pair=steps_of(slow, []))
+    assert "in step_time within 10%; the nearest has 10.1 ms a step (width 1, growth 2) against 1 ms, +910.0%" in str(
+        caught.value
+    )
+
+
+def test_the_dry_run_shows_the_pairs(
+    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for options, expected in (("dtype=fp32",), 4), (("dtype=fp32", "match=null"), 0):
+        plan = plan_of(SMALL, *options)
+        show_plan(plan, dict.fromkeys((trial.trial_id for trial in plan.trials), 1.0))
+        shown = capsys.readouterr().out
+        assert ("matched to" in shown) == bool(expected)
+        assert shown.count("(params)") == expected
+        assert ("vit p7 d2 e16 fp32 (params)" in shown) == bool(expected)
+    plan = plan_of(SMALL | {"dtype": "fp32", "match": None}, "channels_last=[false, true]", "train_fraction=0.1")
+    show_plan(plan, dict.fromkeys((trial.trial_id for trial in plan.trials), 1.0))
+    shown = capsys.readouterr().out
+    assert shown.count("channels_last=True") == shown.count("channels_last=False") == 6
+    assert "train_fraction" not in shown  # they all have the same
+
+
+def test_a_run_that_goes_on_has_the_pairs_that_it_began_with(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(SMALL | {"dtype": "fp32", "seeds": 1, "match": "flops"}), encoding="utf-8")
+    answer = run_session(
+        Request(str(path), out=tmp_path / "run", budget_seconds=0.0, executor="in-process", quiet=True)
+    )
+    stored = json.loads((answer.folder / "run.json").read_text(encoding="utf-8"))
+    assert len(stored["matches"]) == 4
+    key = next(iter(stored["matches"]))
+    stored["matches"][key]["settings"]["width"] += 1  # as another measurement would have had it
+    stored["plan"] = []
+    (answer.folder / "run.json").write_text(json.dumps(stored), encoding="utf-8")
+    plan, _, _ = make_plan(Request(None, resume=answer.folder), Console(quiet=True))
+    assert plan.matches == stored["matches"]
+    assert stored["matches"][key]["settings"]["width"] in {sized.settings["width"] for sized, _ in pairs(plan)}
