@@ -132,6 +132,34 @@ def report(run_dirs: Sequence[Path]) -> None:
         _say(run_dir, write_report(run_dir), quiet=False)
 
 
+@cli.command()
+@click.argument("run_a", type=folder())
+@click.argument("run_b", type=folder())
+@click.option("--json", "as_json", is_flag=True, help="The comparison as JSON on standard output.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here too.")
+def compare(run_a: Path, run_b: Path, as_json: bool, markdown: Path | None) -> None:
+    """What changed from one run to another, configuration by configuration; needs no torch."""
+    from rich.console import Console
+
+    from bench.compare import compare_runs
+    from bench.compare_text import as_markdown, show_changes
+
+    changes = compare_runs(run_a, run_b)
+    if markdown:
+        _write(markdown, as_markdown(changes))
+    if as_json:
+        click.echo(json.dumps(changes.as_json(), indent=2, allow_nan=False))
+    else:
+        show_changes(changes, Console())
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
+
+
 def _say(run_dir: Path, verdicts: Sequence[Any], quiet: bool) -> None:
     """The answer, on standard output."""
     for verdict in verdicts:

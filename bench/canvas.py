@@ -8,7 +8,7 @@ far apart, so that neither a solved task nor a net that learned nothing squeezes
 import functools
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from bench.summary import Tables, family_title, records
+from bench.labels import family_title
+from bench.summary import Tables
 
 INK, FAINT = "#333333", "#8a8a8a"
 FAMILY_COLOURS = {"vit": "#0072B2", "cnn": "#D55E00"}
@@ -43,8 +44,9 @@ STYLE: Any = sns.axes_style("whitegrid") | {
 }
 TITLE_INCHES = 0.66  # kept free above the axes
 DPI = 150
+WIDTH = 10.5  # inches, of every figure, so that they stand flush and their letters are equally large
+MOST_ROWS = 30  # a picture with more lines than this is a wall: the best are drawn, and the title says so
 
-Box = tuple[float, float, float, float]  # left, bottom, right, top
 Draw = Callable[[Tables], Figure | None]
 
 
@@ -114,7 +116,7 @@ def accuracy_axis(
     ticks = [tick for tick in nice if bottom <= tick <= top]
     if len(ticks) < 4:
         ticks = [tick for tick in MaxNLocator(6).tick_values(bottom, top) if bottom <= tick <= top]
-    _set_ticks(axes.yaxis, ticks, lambda y: f"{100 * y:.6g}")
+    set_ticks(axes.yaxis, ticks, lambda y: f"{100 * y:.6g}")
 
 
 def _log_error(accuracy: Any) -> Any:
@@ -125,31 +127,26 @@ def _accuracy(log_error: Any) -> Any:
     return 1 - 10.0 ** -np.asarray(log_error)
 
 
-def log_axis(axes: Axes, label: str, low: float, high: float, margin: float = 1.3) -> None:
-    """A logarithmic x axis from `low` to `high` and a margin, with plain numbers."""
-    axes.set_xscale("log")
-    axes.set_xlim(low / margin, high * margin)
-    axes.set_xlabel(label)
-    decades = range(math.floor(math.log10(low / margin)), math.ceil(math.log10(high * margin)) + 1)
-    for steps in (
-        (1.0,),
-        (1.0, 3.0),
-        (1.0, 2.0, 5.0),
-        (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0),
-        tuple(np.arange(1, 10, 0.25)),
-    ):
+def log_axis(axes: Axes, label: str, low: float, high: float, which: str = "x", margin: float = 1.3) -> None:
+    """A logarithmic axis ("x" or "y") from `low` to `high` and a margin, with plain numbers."""
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low / margin, high * margin), f"{which}label": label})
+    low, high = low / margin, high * margin
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
         ticks = [step * 10.0**decade for decade in decades for step in steps]
-        ticks = [tick for tick in ticks if low / margin <= tick <= high * margin]
+        ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) >= 3:
             break
-    _set_ticks(axes.xaxis, ticks, _thousands)
+    else:  # less than a factor of two or so: as good as linear
+        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    set_ticks(axes.xaxis if which == "x" else axes.yaxis, ticks, _thousands)
 
 
 def _thousands(x: float) -> str:
     return next((f"{x / size:g}{letter}" for size, letter in ((1e6, "M"), (1e3, "k")) if x >= size), f"{x:g}")
 
 
-def _set_ticks(axis: Axis, ticks: list[float], show: Callable[[float], str]) -> None:
+def set_ticks(axis: Axis, ticks: list[float], show: Callable[[float], str]) -> None:
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
@@ -181,69 +178,3 @@ def title(figure: Figure, text: str, said: str) -> None:
     figure.set_layout_engine("none")
     figure.text(left, 1 - 0.24 * inch, text, va="center", fontsize=13, fontweight="bold")
     figure.text(left, 1 - 0.47 * inch, said, va="center", fontsize=9, color=FAINT)
-
-
-def place_labels(axes: Axes, rows: pd.DataFrame, colours: dict[str, str], size: float = 8.5) -> None:
-    """Write each point's patch and depth beside it: in the nearest free place, with a line to it where that is far."""
-    points_per_pixel = 72 / axes.figure.dpi
-    frame = np.asarray(axes.get_window_extent().extents) * points_per_pixel
-    points = records(rows)
-    crosses = [_cross(axes, point, points_per_pixel) for point in points]
-    taken = [box for cross in crosses for box in cross]
-    for row, (body, *_) in zip(points, crosses, strict=True):
-        text, x, y = _short(row), (body[0] + body[2]) / 2, (body[1] + body[3]) / 2
-        width, height = 0.6 * size * len(text), 1.1 * size
-        boxes = [(far, _box(x, y, dx, dy, width, height)) for far, dx, dy in _offsets()]
-        free = ((far, box) for far, box in boxes if _inside(box, frame) and not any(_overlap(box, b) for b in taken))
-        far, box = next(free, boxes[0])
-        taken.append(box)
-        axes.annotate(
-            text,
-            (row["images_per_second"], row["test_accuracy"]),
-            ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=size,
-            color=colours[row["model"]],
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": FAINT, "shrinkB": 3} if far > 14 else None,
-        )
-
-
-def _cross(axes: Axes, row: dict[str, Any], scale: float) -> list[Box]:
-    """Where a point's marker and its whiskers are, in points of the page."""
-    ends = [
-        [row[f"{metric}{end}"] for end in ("_low", "", "_high")] for metric in ("images_per_second", "test_accuracy")
-    ]
-    (left, x, right), (low, y, high) = ([v if v == v else some[1] for v in some] for some in ends)
-    corners = axes.transData.transform([(x, y), (left, low), (right, high)]) * scale
-    (x, y), (left, low), (right, high) = corners
-    return [(x - 4, y - 4, x + 4, y + 4), (left, y - 0.5, right, y + 0.5), (x - 0.5, low, x + 0.5, high)]
-
-
-def _short(row: dict[str, Any]) -> str:
-    """The label without what colour, marker and panel already say."""
-    said = {family_title(row["model"]), row["dtype"], row["device"]}
-    return " ".join(word for word in row["label"].replace(row["device_name"], "").split() if word not in said)
-
-
-def _offsets() -> Iterator[tuple[float, float, float]]:
-    """Distance and direction, the nearest and most readable places first."""
-    for far in (6.0, 9.0, 13.0, 19.0, 27.0, 37.0, 49.0):
-        for angle in (45, 315, 135, 225, 0, 180, 90, 270):
-            yield far, far * math.cos(math.radians(angle)), far * math.sin(math.radians(angle))
-
-
-def _box(x: float, y: float, dx: float, dy: float, width: float, height: float) -> Box:
-    """Edges of a text that leaves the point (x, y) towards (dx, dy)."""
-    left = x + dx - (0 if dx > 0.1 else width if dx < -0.1 else width / 2)
-    bottom = y + dy - (0 if dy > 0.1 else height if dy < -0.1 else height / 2)
-    return left, bottom, left + width, bottom + height
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _inside(box: Box, frame: Any) -> bool:
-    return box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]

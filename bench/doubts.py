@@ -1,16 +1,30 @@
 """Doubts: what a reader should know before trusting a run's numbers, as sentences in plain text."""
 
 import math
-from typing import Any
 
 import pandas as pd
 
-from bench.stats import ratio_interval
-from bench.summary import Tables, family_title, records, split_size, targets_of
-from bench.units import listed, ratio
+from bench.comparison import Comparison, Row, compare_rows, nothing
+from bench.labels import LAYOUT, family_title, records
+from bench.modes import twin_key
+from bench.pairs import find_pairs, mismatches
+from bench.summary import Tables, split_size, targets_of
+from bench.units import listed, ratio, span
 
 WIDE_SPREAD = 0.10  # interquartile range over median of a trial's timed blocks
-SLOWER = 0.95  # share of fp32's images/s below which a numeric mode is worth a line
+SLOWER = 0.95  # share of the usual choice's images/s below which another is worth a line
+LARGER = 1.10  # times its memory, likewise
+USUAL = {  # the choice that the others of an axis are held against: the first that the run has
+    "dtype": ("fp32",),
+    "compile": ("false",),
+    "channels_last": ("false",),
+    "attention": ("auto", "explicit", "fused"),
+}
+WORSE = {
+    "images_per_second": ("is slower than", "{} times its images/s"),
+    "test_accuracy": ("is less accurate than", "by {} points"),
+    "peak_memory_bytes": ("takes more memory than", "{} times as much"),
+}
 LISTED = 12  # more failures than this are counted, not told one by one
 
 
@@ -18,8 +32,9 @@ def doubts(tables: Tables, device_name: str) -> list[str]:
     """Warnings on one device's part of a run: what is missing, what failed, what is noisy, what is oddly slow."""
     rows = tables.summary[tables.summary["device_name"] == device_name]
     trials = tables.trials[tables.trials["device_name"] == device_name]
-    found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_slow_modes(rows, trials)]
+    found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_worse_choices(tables, rows)]
     if rows["n"].any():
+        found += mismatches([pair for pair in find_pairs(tables) if pair.made["device_name"] == device_name])
         found += [*_missed_targets(tables, rows), *_few_seeds(rows), *_no_floor(tables)]
     return [doubt for doubt in found if doubt]
 
@@ -61,27 +76,53 @@ def _noisy(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _slow_modes(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
-    """Numeric modes that train slower than fp32 does, with everything else alike."""
-    alike = ["model", "settings", "training", "recipe"]
-    measured = rows[rows["n"] > 0].fillna({"settings": "", "training": "", "recipe": ""})
-    plain = {tuple(row[key] for key in alike): row for row in records(measured[measured["dtype"] == "fp32"])}
-    ratios: dict[str, list[float]] = {}
-    for row in records(measured[measured["dtype"] != "fp32"]):
-        other = plain.get(tuple(row[key] for key in alike))
-        if other is None:
+def _worse_choices(tables: Tables, rows: pd.DataFrame) -> list[str]:
+    """Numeric modes, compilations, layouts and kinds of attention that cost more than they bring, all else alike."""
+    measured, lines = records(rows[rows["n"] > 0]), []
+    for axis, usual in USUAL.items():
+        found = {str(row[axis]) for row in measured if row[axis]}
+        base = next((value for value in usual if value in found), None)
+        if base is None:
             continue
-        found = ratio_interval(_speeds(trials, row), _speeds(trials, other))
-        slower = found.median < SLOWER and not found.high >= 1
-        ratios.setdefault(row["dtype"], []).append(found.median if slower else math.nan)
-    lines = []
-    for dtype, factors in ratios.items():
-        slow = sorted(factor for factor in factors if not math.isnan(factor))
-        if slow:
-            span = ratio(slow[0]) if len(slow) == 1 else f"{ratio(slow[0])} to {ratio(slow[-1])}"
-            count = f"{len(slow)} of {len(factors)} configurations"
-            lines.append(f"{dtype} is slower than fp32 here: {span} times its images/s in {count}.")
+        plain = {twin_key(row, axis): row for row in measured if row[axis] == base}
+        for value in dict.fromkeys(str(row[axis]) for row in measured if row[axis] and row[axis] != base):
+            twins = [(row, plain.get(twin_key(row, axis))) for row in measured if row[axis] == value]
+            both = [(row, other) for row, other in twins if other is not None]
+            lines += _worse(tables, both, *(_choice(axis, choice) for choice in (value, base)))
     return lines
+
+
+def _worse(tables: Tables, twins: list[tuple[Row, Row]], name: str, base: str) -> list[str]:
+    """What a choice made worse: slower by 5%, less accurate, or in need of a tenth more memory, and shown to be."""
+    lines = []
+    for metric, (does, what) in WORSE.items():
+        both = [(row, other) for row, other in twins if not math.isnan(row[metric] + other[metric])]
+        found = [compare_rows(tables, row, other, metric) for row, other in both]
+        bad = sorted((each for each in found if _is_worse(each)), key=lambda each: each.amount)
+        if bad:
+            sizes = [abs(each.amount) for each in bad]
+            much = what.format(span(sizes, lambda x: f"{100 * x:.2f}") if nothing(metric) == 0 else span(sizes, ratio))
+            sure = f" {bad[0].range}" if len(bad) == 1 and bad[0].range else ""
+            count = f"{len(bad)} of {len(found)} configurations"
+            lines.append(f"{name} {does} {base} here: {much}{sure} in {count}.")
+    return lines
+
+
+def _is_worse(found: Comparison) -> bool:
+    low, amount, high, _ = found.interval
+    if found.metric == "images_per_second":
+        return amount < SLOWER and not high >= 1
+    if found.metric == "peak_memory_bytes":
+        return amount > LARGER and not low <= 1
+    return high < 0
+
+
+def _choice(axis: str, value: str) -> str:
+    if axis == "compile":
+        return {"false": "no compilation", "default": "compile"}.get(value, f"compile {value}")
+    if axis == "channels_last":
+        return LAYOUT.get(value, "the usual layout")
+    return f"{value} attention" if axis == "attention" else value
 
 
 def _missed_targets(tables: Tables, rows: pd.DataFrame) -> list[str]:
@@ -99,7 +140,3 @@ def _no_floor(tables: Tables) -> list[str]:
     if split_size(tables.run, "test") > 0:
         return []
     return ["The run doesn't say how many test images it has, so accuracy's intervals have no binomial floor."]
-
-
-def _speeds(trials: pd.DataFrame, row: dict[str, Any]) -> "pd.Series[float]":
-    return trials.loc[(trials["config_id"] == row["config_id"]) & (trials["status"] == "ok"), "images_per_second"]

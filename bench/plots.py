@@ -12,17 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench import canvas
-from bench.canvas import FAINT, Draw, family_colours, marker_of, styled
-from bench.summary import Tables, family_title, records, targets_of
-
-WIDTH = 10.5  # inches, of every figure, so that they stand flush and their letters are equally large
-MOST_ROWS = 30  # a picture with more lines than this is a wall: the best are drawn, and the title says so
+from bench.canvas import FAINT, MOST_ROWS, WIDTH, Draw, family_colours, marker_of, styled
+from bench.labels import family_title, records
+from bench.modes import mode_title
+from bench.placement import place_labels
+from bench.plots_compare import data_efficiency, matched_pairs
+from bench.plots_cost import inference_by_batch, memory, step_split
+from bench.summary import Tables, targets_of
 
 
 @styled
 def accuracy_against_throughput(tables: Tables) -> Figure | None:
     """Who is accurate, who is fast, and which choices nothing beats on both."""
-    rows = canvas.measured(tables.summary, "test_accuracy", "images_per_second")
+    rows = canvas.measured(tables.with_all_data, "test_accuracy", "images_per_second")
     if rows.empty:
         return None
     devices = list(dict.fromkeys(rows["device_name"]))
@@ -49,7 +51,7 @@ def accuracy_against_throughput(tables: Tables) -> Figure | None:
     canvas.title(figure, "Test accuracy against training speed", said)
     for axes, device in zip(panels, devices, strict=True):
         here = rows[rows["device_name"] == device]
-        canvas.place_labels(axes, here if len(here) <= MOST_ROWS else here[here["pareto"]], colours)
+        place_labels(axes, here if len(here) <= MOST_ROWS else here[here["pareto"]], colours)
     return figure
 
 
@@ -58,9 +60,11 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     """How long each configuration trains until it first reaches each target; who never does stands at the edge."""
     targets = targets_of(tables.run)[-5:]
     columns = [f"seconds_to_{target:g}" for target in targets]
-    rows = tables.summary[tables.summary["n_trained"] > 0]
+    rows = tables.with_all_data
+    rows = rows[rows["n_raced"] > 0]
     if not targets or rows.empty or not rows[columns].notna().any(axis=None):
         return None
+    total = len(rows)
     headline = f"seconds_to_{tables.run.get('target_accuracy') or targets[-1]:g}"
     rows = rows.sort_values([headline if headline in columns else columns[-1], *columns[::-1]]).head(MOST_ROWS)
     figure = Figure(figsize=(WIDTH, 1.8 + 0.27 * len(rows)), layout="constrained")
@@ -77,7 +81,7 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     canvas.name_rows(panels[0], rows, colours)
     panels[len(panels) // 2].set_xlabel("training seconds to the target on validation (evaluations not counted)")
-    cut = f"; the {len(rows)} quickest of {len(tables.summary)}" if len(rows) < len(tables.summary) else ""
+    cut = f"; the {len(rows)} quickest of {total}" if len(rows) < total else ""
     said = f"large: median, {canvas.count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
     canvas.legend(figure, tables.summary)
     canvas.title(figure, "Time to accuracy", said)
@@ -89,7 +93,7 @@ def _time_panel(
 ) -> None:
     """All configurations at one target: their seeds, the median, and at the edge how many missed."""
     column = f"seconds_to_{target:g}"
-    rows = rows.assign(y=range(len(rows)), missed=rows["n_trained"] - rows[f"reached_{target:g}"])
+    rows = rows.assign(y=range(len(rows)), missed=rows["n_raced"] - rows[f"reached_{target:g}"])
     seeds = trials.merge(rows[["config_id", "device_name", "y"]], on=["config_id", "device_name"])
     for (model, dtype), group in rows.groupby(["model", "dtype"]):
         style: dict[str, Any] = {"ls": "", "marker": marker_of(str(dtype)), "color": colours[str(model)]}
@@ -99,7 +103,7 @@ def _time_panel(
         axes.plot([edge] * len(missed), missed, ms=5, mfc="white", mew=1, **style)
     style = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": FAINT, "in_layout": False}
     for row in records(rows[rows["missed"] > 0]):
-        axes.annotate(f"{row['missed']}/{row['n_trained']}", (edge, row["y"]), (6, 0), **style)
+        axes.annotate(f"{row['missed']}/{row['n_raced']}", (edge, row["y"]), (6, 0), **style)
 
 
 @styled
@@ -155,7 +159,8 @@ def _curve(axes: Axes, x: str, points: pd.DataFrame, colour: str, label: str) ->
 @styled
 def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     """What patch size and depth cost and bring, a row of maps for each numeric mode."""
-    rows = canvas.measured(tables.summary, "patch_size", "depth")
+    rows = canvas.measured(tables.with_all_data, "patch_size", "depth")
+    rows = rows.assign(mode=[mode_title(row) for row in records(rows)])
     metrics: list[tuple[str, str, float, str, str]] = [
         ("test_accuracy", "test accuracy, %", 100, ".2f", "crest"),
         ("images_per_second", "images/s (training)", 1, ",.0f", "crest"),
@@ -164,12 +169,12 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     metrics = [metric for metric in metrics if rows[metric[0]].notna().any()]
     if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not metrics:
         return None
-    groups = list(rows.groupby(["model", "device_name", "dtype"], sort=False))[:8]
+    groups = list(rows.groupby(["model", "device_name", "mode"], sort=False))[:8]
     depths = rows["depth"].nunique()
     figure = Figure(figsize=(WIDTH, 1.2 + len(groups) * max(1.2, 0.7 + 0.4 * depths)), layout="constrained")
     panels = figure.subplots(len(groups), len(metrics), squeeze=False)
     for i, (key, group) in enumerate(groups):
-        model, device, dtype = map(str, key)
+        model, device, mode = map(str, key)
         for axes, (metric, title, factor, fmt, cmap) in zip(panels[i], metrics, strict=True):
             grid = group.pivot_table(index="depth", columns="patch_size", values=metric, aggfunc="median") * factor
             grid.index, grid.columns = grid.index.astype(int), grid.columns.astype(int)
@@ -178,34 +183,10 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
             axes.set(title=title if i == 0 else "", xlabel="patch size, px" if i == len(groups) - 1 else "", ylabel="")
             axes.tick_params(rotation=0, length=0)
         several = device if rows["device_name"].nunique() > 1 else ""
-        name = "\n".join(part for part in (f"{family_title(model)} {dtype}", several) if part)
+        first, *more = mode.split()  # a line each, since the axis is no longer than its map
+        name = "\n".join(part for part in (f"{family_title(model)} {first}", *more, several) if part)
         panels[i][0].set_ylabel(f"{name}\ndepth, blocks")
     canvas.title(figure, "Patch size and depth", f"medians, {canvas.count_seeds(rows)}; darker is more")
-    return figure
-
-
-@styled
-def memory(tables: Tables) -> Figure | None:
-    """Peak memory of training."""
-    rows = canvas.measured(tables.summary, "peak_memory_bytes").sort_values("peak_memory_bytes")
-    if rows.empty:
-        return None
-    total, rows = len(rows), rows.head(MOST_ROWS)
-    figure = Figure(figsize=(WIDTH, 1.5 + 0.27 * len(rows)), layout="constrained")
-    axes, colours = figure.subplots(), family_colours(tables.summary["model"])
-    for y, row in enumerate(records(rows)):
-        size = row["peak_memory_bytes"] / 2**20
-        axes.plot([0, size], [y, y], lw=1.4, color=colours[row["model"]], alpha=0.5)
-        axes.plot([size], [y], marker=marker_of(row["dtype"]), ms=7, color=colours[row["model"]], mec="white", mew=0.7)
-        axes.annotate(f"{size:,.0f}", (size, y), (9, 0), textcoords="offset points", va="center", fontsize=8.5)
-    axes.set_xlim(0, float(rows["peak_memory_bytes"].max()) / 2**20 * 1.1)
-    axes.set_xlabel("peak training memory, MiB")
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-    canvas.name_rows(axes, rows, colours)
-    canvas.legend(figure, tables.summary)
-    cut = f"; the {len(rows)} smallest of {total}" if len(rows) < total else ""
-    canvas.title(figure, "Memory", f"median, {canvas.count_seeds(rows)}{cut}")
     return figure
 
 
@@ -214,5 +195,9 @@ PLOTS: dict[str, Draw] = {
     "time_to_accuracy": time_to_accuracy,
     "learning_curves": learning_curves,
     "patch_depth_heatmaps": patch_depth_heatmaps,
+    "data_efficiency": data_efficiency,
+    "matched_pairs": matched_pairs,
+    "step_split": step_split,
+    "inference_by_batch": inference_by_batch,
     "memory": memory,
 }

@@ -6,14 +6,17 @@ a floor, since a test set of finite size can't tell finer differences apart howe
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
 MEDIAN_FACTOR = 1.2533  # standard error of a median over that of a mean: sqrt(pi / 2), for normal values
 RESAMPLES = 2000
+FEWEST_PAIRS = 3  # seeds in common that a paired comparison needs
+
+BySeed = Mapping[Any, float]
 
 
 class Interval(NamedTuple):
@@ -77,6 +80,26 @@ def ratio_interval(a: Iterable[float | None], b: Iterable[float | None]) -> Inte
     return Interval(ratio / factor, ratio, ratio * factor, n)
 
 
+def difference_by_seed(a: BySeed, b: BySeed, floor: float = 0.0) -> tuple[Interval, bool]:
+    """Difference a - b of two configurations, and whether it is paired: the median of the differences seed by seed.
+
+    What a seed does to both (its order of batches, its hour on the machine) drops out of their differences. With fewer
+    than three seeds in common it is Welch's: a t of one degree of freedom would say next to nothing.
+    """
+    shared = _shared_seeds(a, b)
+    if len(shared) < FEWEST_PAIRS:
+        return difference_interval(a.values(), b.values(), floor), False
+    return median_interval([a[seed] - b[seed] for seed in shared], floor), True
+
+
+def ratio_by_seed(a: BySeed, b: BySeed) -> tuple[Interval, bool]:
+    """Ratio a / b of positive quantities, likewise: seed by seed, on logarithms, where three seeds are shared."""
+    shared = _shared_seeds(a, b)
+    if len(shared) < FEWEST_PAIRS:
+        return ratio_interval(a.values(), b.values()), False
+    return log_median_interval([a[seed] / b[seed] for seed in shared]), True
+
+
 def binomial_half_width(p: float, n: float) -> float:
     """Half of the 95% interval of an accuracy `p` measured on `n` images: 0.0020 at 99% of 10,000.
 
@@ -120,6 +143,10 @@ def median_time_to_target(seconds: Iterable[float | None]) -> tuple[float | None
 
 def _measured(values: Iterable[float | None]) -> list[float]:
     return [float(value) for value in values if value is not None and not math.isnan(value)]
+
+
+def _shared_seeds(a: BySeed, b: BySeed) -> list[Any]:
+    return sorted(seed for seed in a.keys() & b.keys() if not math.isnan(a[seed] + b[seed]))
 
 
 def _logs(values: list[float]) -> list[float]:

@@ -1,6 +1,5 @@
 """Summary: trials reduced over seeds, one row a configuration and device; the only place where averages are taken."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,18 +8,28 @@ from typing import Any
 
 import pandas as pd
 
-from bench.results import STATUSES, read_run, read_table
+from bench.labels import labelled
+from bench.results import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS, read_run, read_table
 from bench.stats import Interval, binomial_half_width, log_median_interval, median_interval, median_time_to_target
 from bench.store import write_atomically
 
-FAMILY_TITLES = {"vit": "ViT", "cnn": "CNN"}  # a family that isn't here goes by its own name
-LABEL_LETTERS = {"patch_size": "p", "depth": "d", "embed_dim": "e", "num_heads": "h", "width": "w"}
 IDENTITY = (
-    *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "num_params"),
-    *("num_flops", "dtype", "device", "device_name", "recipe", "epochs", "batch_size", "settings", "training"),
+    *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "attention", "source"),
+    *("num_params", "num_flops", "num_train_flops", "match", "matched_to", "mismatch", "dtype", "compile"),
+    *("channels_last", "device", "device_name", "num_threads", "train_fraction", "num_train_images", "recipe"),
+    *("epochs", "batch_size", "settings", "training"),
 )
 ACCURACIES = ("test_accuracy", "val_accuracy")
-POSITIVE = ("images_per_second", "peak_memory_bytes", "train_seconds")
+POSITIVE = ("images_per_second", "inference_images_per_second", "peak_memory_bytes", "train_seconds")  # with intervals
+RATES = ("images_per_second", "inference_images_per_second")  # which have an interval over blocks, too
+MEDIANS = (
+    *("latency_p50_seconds", "latency_p95_seconds", "latency_p99_seconds", "step_seconds", "data_seconds"),
+    *("forward_seconds", "backward_seconds", "optimizer_seconds", "first_step_seconds", "compile_seconds"),
+    *("warm_up_seconds", "param_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "flops_per_second"),
+    *("matmul_flops_per_second", "flops_share", "train_joules", "joules_per_epoch", "joules_to_accuracy"),
+)
+GRID = "evaluation_interval_seconds"  # what times to a target can't tell apart
+UNTIMED = ("throughput_spread", GRID, *POSITIVE, *MEDIANS)  # empty of trials side by side
 TRAINED = ("ok", "diverged", "timeout")  # statuses of trials that had their chance at a target
 
 
@@ -33,6 +42,12 @@ class Tables:
     trials: pd.DataFrame
     evaluations: pd.DataFrame
     summary: pd.DataFrame
+    inference: pd.DataFrame
+
+    @property
+    def with_all_data(self) -> pd.DataFrame:
+        """The summary's rows that trained on the largest share of the images that the run has."""
+        return _with_most_data(self.summary)
 
 
 def read_tables(folder: Path) -> Tables:
@@ -42,9 +57,11 @@ def read_tables(folder: Path) -> Tables:
         StoreError: the folder isn't a run.
     """
     run, evaluations = read_run(folder), read_table(folder, "evaluations.csv")
-    trials = labelled(read_table(folder, "trials.csv"))
+    known = (folder / "inference.csv").exists()
+    inference = read_table(folder, "inference.csv") if known else pd.DataFrame(columns=list(INFERENCE_COLUMNS))
+    trials = without_shared_clocks(labelled(read_table(folder, "trials.csv")))
     trials = with_times_to_targets(trials, evaluations, targets_of(run))
-    return Tables(folder, run, trials, evaluations, summarise(trials, evaluations, run))
+    return Tables(folder, run, trials, evaluations, summarise(trials, evaluations, run), inference)
 
 
 def write_summary(folder: Path) -> Tables:
@@ -58,9 +75,10 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
     """One row a (config_id, device_name), in the order of the suite.
 
     Medians and intervals are over the trials that ended `ok` (`n` of them); `n_seen` counts the others too, and
-    `not_ok` says what became of them. `seconds_to_<target>` is a median in which a miss counts as infinity (an empty
-    cell), `reached_<target>` of `n_trained` trials got there. `best_of_family` marks each family's best on validation.
-    `pareto` marks what nothing beats on both test accuracy and images per second.
+    `not_ok` says what became of them. Trials that ran side by side count for accuracy alone: speeds are over the
+    `n_timed` others. `seconds_to_<target>` is a median in which a miss counts as infinity (an empty cell),
+    `reached_<target>` of `n_raced` trials got there. `best_of_family` marks each family's best on validation, `pareto`
+    what nothing beats on both test accuracy and images per second.
     """
     if "label" not in trials:
         trials = labelled(trials)
@@ -68,6 +86,8 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
     groups = trials.groupby(["config_id", "device_name"], sort=False)
     rows = [_summary_row(group, run) for _, group in groups]
     summary = pd.DataFrame(rows, columns=_columns(targets_of(run)))
+    numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
+    summary[numbers] = summary[numbers].apply(pd.to_numeric)  # what nobody knows is NaN there, and None in text
     summary["best_of_family"] = summary.index.isin(_champions(summary))
     summary["pareto"] = [_is_pareto(summary, index) for index in range(len(summary))]
     return summary
@@ -95,101 +115,49 @@ def with_times_to_targets(trials: pd.DataFrame, evaluations: pd.DataFrame, targe
     trials = trials.copy()
     for target in targets:
         reached = evaluations[evaluations["val_accuracy"] >= target]
-        trials[f"seconds_to_{target:g}"] = trials["trial_id"].map(reached.groupby("trial_id")["train_seconds"].min())
+        first = trials["trial_id"].map(reached.groupby("trial_id")["train_seconds"].min())
+        trials[f"seconds_to_{target:g}"] = first.where(trials["timed"] != "false")
     return trials
 
 
-def labelled(trials: pd.DataFrame) -> pd.DataFrame:
-    """`trials` with a short name for people, `label`, and a `device_name` in every row.
-
-    A trial that failed before it saw its device has that of its neighbours on the same device.
-    """
+def without_shared_clocks(trials: pd.DataFrame) -> pd.DataFrame:
+    """`trials` with every time, speed and memory emptied of those that ran side by side: each slowed the others."""
     trials = trials.copy()
-    known = trials[trials["device_name"] != ""].groupby("device")["device_name"].first()
-    missing = trials["device_name"] == ""
-    trials.loc[missing, "device_name"] = trials["device"].map(known).fillna(trials["device"])[missing]
-    configs = trials.drop_duplicates(["config_id", "device_name"])
-    names = dict(zip(zip(configs["config_id"], configs["device_name"], strict=True), _labels(configs), strict=True))
-    keys = zip(trials["config_id"], trials["device_name"], strict=True)
-    trials["label"] = pd.Series([names[key] for key in keys], index=trials.index, dtype=object)
+    trials.loc[trials["timed"] == "false", list(UNTIMED)] = math.nan
     return trials
-
-
-def family_title(model: str) -> str:
-    return FAMILY_TITLES.get(model, model)
-
-
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries by column name."""
-    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
-
-
-def _labels(configs: pd.DataFrame) -> list[str]:
-    """ "ViT p7 d4 fp32": family, patch and depth, numeric mode; the rest only where it varies within the family."""
-    devices = "device" if configs["device"].nunique() == configs["device_name"].nunique() else "device_name"
-    varying = {model: {key for key in rows if rows[key].nunique() > 1} for model, rows in configs.groupby("model")}
-    labels = []
-    for row in records(configs):
-        parts = [family_title(row["model"])]
-        for key, letter in LABEL_LETTERS.items():
-            if not math.isnan(row[key]) and (key in ("patch_size", "depth") or key in varying[row["model"]]):
-                parts.append(f"{letter}{row[key]:g}")
-        parts.append(row["dtype"])
-        if configs["device_name"].nunique() > 1:
-            parts.append(row[devices])
-        parts += [f"{row[key]:g} {key}" for key in ("epochs",) if key in varying[row["model"]] and row[key] == row[key]]
-        labels.append(" ".join(part for part in parts if part))
-    return _told_apart(labels, configs)
-
-
-def _told_apart(labels: list[str], configs: pd.DataFrame) -> list[str]:
-    """Add to labels that several configurations share what differs in their settings or, failing that, their id."""
-    alike: dict[str, list[int]] = {}
-    for index, label in enumerate(labels):
-        alike.setdefault(label, []).append(index)
-    told = list(labels)
-    for indices in (indices for indices in alike.values() if len(indices) > 1):
-        settings = [_settings(configs.iloc[index]) for index in indices]
-        keys = sorted({key for some in settings for key in some})
-        differing = [key for key in keys if len({some.get(key) for some in settings}) > 1]
-        distinct = len({tuple(some.get(key) for key in differing) for some in settings}) == len(settings)
-        for index, some in zip(indices, settings, strict=True):
-            extra = [f"{key}={some.get(key, '')}" for key in differing] if distinct and len(differing) <= 3 else []
-            told[index] = " ".join([labels[index], *(extra or [str(configs.iloc[index]["config_id"])])])
-    return told
-
-
-def _settings(row: pd.Series) -> dict[str, str]:
-    """All settings of a row's model and training, flat, as text."""
-    flat = {"recipe": str(row["recipe"]), "num_threads": f"{row['num_threads']:g}"}
-    for key in ("settings", "training"):
-        try:
-            flat |= {name: json.dumps(value) for name, value in json.loads(row[key] or "{}").items()}
-        except (ValueError, AttributeError):
-            continue
-    return flat
 
 
 def _summary_row(group: pd.DataFrame, run: dict[str, Any]) -> dict[str, Any]:
     ok, trained = group[group["status"] == "ok"], group[group["status"].isin(TRAINED)]
+    timed, raced = (rows[rows["timed"] != "false"] for rows in (ok, trained))
     row: dict[str, Any] = {key: _first_known(group[key]) for key in IDENTITY}
-    row |= {"n": len(ok), "n_trained": len(trained), "n_seen": len(group), "not_ok": _count_not_ok(group["status"])}
+    row |= {"n": len(ok), "n_timed": len(timed), "n_trained": len(trained), "n_raced": len(raced)}
+    row |= {"n_seen": len(group), "not_ok": _count_not_ok(group["status"])}
     for metric, part in zip(ACCURACIES, ("test", "val"), strict=True):
         middle = float(ok[metric].median()) if len(ok) else math.nan
         interval = median_interval(ok[metric], accuracy_floor(run, part, middle))
         row |= _cells(metric, interval._replace(low=max(interval.low, 0.0), high=min(interval.high, 1.0)))
     for metric in POSITIVE:
-        row |= _cells(metric, log_median_interval(ok[metric]))
-    row["images_per_second_interval"] = "seeds" if len(ok) > 1 else ""
-    if len(ok) == 1 and ok["images_per_second_low"].notna().all():
-        row |= {key: float(ok[key].iloc[0]) for key in ("images_per_second_low", "images_per_second_high")}
-        row["images_per_second_interval"] = "blocks of one trial"
-    row["throughput_spread"] = float(ok["throughput_spread"].max()) if len(ok) else math.nan
-    row["evaluation_interval_seconds"] = float(ok["evaluation_interval_seconds"].median()) if len(ok) else math.nan
+        row |= _cells(metric, log_median_interval(timed[metric]))
+    for metric in RATES:
+        row[f"{metric}_interval"] = "seeds" if len(timed) > 1 else ""
+        ends = [f"{metric}_low", f"{metric}_high"]
+        if len(timed) == 1 and timed[ends].notna().all(axis=None):
+            row |= {key: float(timed[key].iloc[0]) for key in ends}
+            row[f"{metric}_interval"] = "blocks of one trial"
+    row |= {metric: float(timed[metric].median()) if len(timed) else math.nan for metric in (*MEDIANS, GRID)}
+    row["throughput_spread"] = float(timed["throughput_spread"].max()) if len(timed) else math.nan
     for target in targets_of(run):
-        seconds, reached, _ = median_time_to_target(trained[f"seconds_to_{target:g}"])
+        seconds, reached, _ = median_time_to_target(raced[f"seconds_to_{target:g}"])
         row |= {f"seconds_to_{target:g}": math.nan if seconds is None else seconds, f"reached_{target:g}": reached}
     return row
+
+
+def samples(trials: pd.DataFrame, row: dict[str, Any], metric: str) -> dict[float, float]:
+    """A metric of the trials behind a row of the summary that ended `ok`, by seed; what wasn't measured is left out."""
+    same = (trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])
+    own = trials[same & (trials["status"] == "ok") & trials[metric].notna()]
+    return dict(zip(own["seed"].astype(float), own[metric].astype(float), strict=True))
 
 
 def _cells(metric: str, interval: Interval) -> dict[str, float]:
@@ -198,10 +166,11 @@ def _cells(metric: str, interval: Interval) -> dict[str, float]:
 
 def _columns(targets: Iterable[float]) -> list[str]:
     metrics = [name for metric in (*ACCURACIES, *POSITIVE) for name in (metric, f"{metric}_low", f"{metric}_high")]
-    metrics.insert(metrics.index("images_per_second_high") + 1, "images_per_second_interval")
+    for metric in RATES:
+        metrics.insert(metrics.index(f"{metric}_high") + 1, f"{metric}_interval")
     times = [name for target in targets for name in (f"seconds_to_{target:g}", f"reached_{target:g}")]
-    counts = ["n", "n_trained", "n_seen", "not_ok"]
-    return [*IDENTITY, *counts, *metrics, "throughput_spread", "evaluation_interval_seconds", *times]
+    counts = ["n", "n_timed", "n_trained", "n_raced", "n_seen", "not_ok"]
+    return [*IDENTITY, *counts, *metrics, "throughput_spread", GRID, *times, *MEDIANS]
 
 
 def _first_known(values: pd.Series) -> Any:
@@ -218,11 +187,18 @@ def _count_not_ok(statuses: pd.Series) -> str:
 def _champions(summary: pd.DataFrame) -> pd.Index:
     """Where each family's best on each device stands: highest median validation accuracy; of equals, the faster.
 
-    One that diverged with some seed doesn't stand for its family, unless that has no steadier one.
+    One that diverged with some seed doesn't stand for its family, unless that has no steadier one; nor does one that
+    saw fewer images than others did.
     """
-    rows = summary[summary["n"] > 0].assign(unsteady=summary["n"] < summary["n_trained"])
+    rows = _with_most_data(summary)
+    rows = rows[rows["n"] > 0].assign(unsteady=summary["n"] < summary["n_trained"])
     rows = rows.sort_values(["unsteady", "val_accuracy", "images_per_second"], ascending=[True, False, False])
     return rows.drop_duplicates(["model", "device_name"]).index
+
+
+def _with_most_data(summary: pd.DataFrame) -> pd.DataFrame:
+    shares = summary["train_fraction"]
+    return summary[shares.isna() | (shares >= shares.max())]
 
 
 def _is_pareto(summary: pd.DataFrame, index: int) -> bool:

@@ -1,6 +1,7 @@
 """Figures as people read them: base units come in, %, points, MiB and rounded seconds come out."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from bench.stats import Interval
@@ -31,11 +32,17 @@ def ratio(factor: float) -> str:
     return _or_dash(factor, lambda x: f"{x:.2f}" if x < 10 else three_digits(x))
 
 
-def between(interval: Interval, show: Callable[[float], str], unit: str = "") -> str:
-    """ "(95% interval 1.2 to 1.4 points)", or nothing where the ends aren't known."""
+def between(interval: Interval, show: Callable[[float], str], note: str = "") -> str:
+    """ "(95% interval 1.2 to 1.4)" with a note at its end, or nothing where the ends aren't known."""
     if math.isnan(interval.low):
         return ""
-    return f"(95% interval {show(interval.low)} to {show(interval.high)}{unit})"
+    return f"(95% interval {show(interval.low)} to {show(interval.high)}{note})"
+
+
+def span(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """ "1.2 to 1.4", or "1.2" where both ends read alike."""
+    low, high = show(min(values)), show(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def whole(count: float) -> str:
@@ -53,6 +60,11 @@ def three_digits(x: float) -> str:
         return f"{x:g}"
     decimals = max(0, 2 - math.floor(math.log10(abs(x))))
     return f"{round(x, 2 - math.floor(math.log10(abs(x)))):,.{decimals}f}"
+
+
+def markdown_text(text: object) -> str:
+    """Text that Markdown shows as it is: in a table, in a list, whatever names and errors hold."""
+    return re.sub(r"([\\`*_\[\]<>|~#$&])", r"\\\1", " ".join(str(text).split()))
 
 
 def _or_dash(x: float, show: Callable[[float], str]) -> str:

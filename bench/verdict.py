@@ -3,8 +3,8 @@
 The rules:
 - A family's best configuration on *validation* stands for it, and only then is test accuracy compared; one that
   diverged with some seed doesn't, unless its family has no steadier one.
-- A difference is shown when the two intervals don't overlap and the interval of the difference (or ratio) leaves out
-  "none". Times to accuracy must also differ by more than the grid of evaluations can tell.
+- A difference is shown when the two intervals don't overlap and the interval of the difference (or ratio), paired by
+  seed, leaves out "none". Times to accuracy must also differ by more than the grid of evaluations can tell.
 - One seed has no interval over seeds: accuracies then have their binomial floor, speeds the interval over blocks, and
   what has neither must differ by a tenth.
 """
@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.comparison import Row, apart, compare_rows
 from bench.doubts import doubts, unfinished
-from bench.stats import Interval, difference_interval, ratio_interval
-from bench.summary import Tables, accuracy_floor, family_title, records, targets_of
-from bench.units import between, listed, mebibytes, percent, points, rate, ratio, seconds
-
-ONE_SEED_MARGIN = 1.1
-
-Row = dict[str, Any]  # of the summary
+from bench.efficiency import data_sentences
+from bench.labels import family_title, records
+from bench.modes import mode_sentences
+from bench.pairs import find_pairs, pair_sentences
+from bench.summary import Tables, targets_of
+from bench.units import listed, mebibytes, percent, points, rate, seconds
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Contest:
     """One device's configurations, asked one question after the other."""
 
     def __init__(self, tables: Tables, device_name: str, place: str) -> None:
-        here = tables.summary[tables.summary["device_name"] == device_name]
+        here = tables.with_all_data[tables.with_all_data["device_name"] == device_name]
         self.tables, self.device_name, self.place = tables, device_name, place
         self.rows = records(here[here["n"] > 0])
         self.families = list(dict.fromkeys(row["model"] for row in self.rows))
@@ -86,6 +86,9 @@ class _Contest:
         times = {target: self.time_to(target) for target in targets_of(self.tables.run)}
         asked = [accuracy, *self._headline_time(times), speed]
         sentences = [finding.said for finding in (accuracy, speed, *times.values(), memory) if finding.said]
+        pairs = [pair for pair in find_pairs(self.tables) if pair.made["device_name"] == self.device_name]
+        sentences += data_sentences(self.tables, self.device_name)
+        sentences += [*pair_sentences(pairs), *mode_sentences(self.tables, self.device_name)]
         sentences.append(self._recommendation(asked))
         return Verdict(self.device_name, self._headline([*asked, memory]), sentences, warnings)
 
@@ -97,12 +100,9 @@ class _Contest:
         n = n if counts != "1" else "one seed, so no interval over seeds: the interval is the binomial floor"
         claims, shown = [], []
         for row in rows[1:]:
-            floors = [accuracy_floor(self.tables.run, "test", each["test_accuracy"]) for each in (rows[0], row)]
-            samples = self._sample(rows[0], "test_accuracy"), self._sample(row, "test_accuracy")
-            gap = difference_interval(*samples, floor=math.hypot(*floors))
-            shown.append(_apart(rows[0], row, "test_accuracy", gap, 0.0))
-            interval = between(gap, lambda x: f"{100 * x:.2f}")
-            said = f"the {_title(rows[0])} is {points(gap.median)} above the {_title(row)} {interval}".rstrip()
+            gap = compare_rows(self.tables, rows[0], row, "test_accuracy")
+            shown.append(apart(rows[0], row, gap))
+            said = f"the {_title(rows[0])} is {gap.text} above the {_title(row)} {gap.range}".rstrip()
             claims.append(_claim(said, shown[-1]))
         said = " ".join([f"Test accuracy: {listed(own)}; {n}.", *claims])
         figure = _figure("test_accuracy", percent)
@@ -121,12 +121,12 @@ class _Contest:
     def time_to(self, target: float) -> Finding:
         """Who gets there first, among configurations that got there with every seed."""
         column, reached, goal = f"seconds_to_{target:g}", f"reached_{target:g}", f"{100 * target:g}%"
-        rows = [row for row in self.rows if row[reached] == row["n_trained"] and row[column] >= 0]
+        rows = [row for row in self.rows if row[reached] == row["n_raced"] and row[column] >= 0]
         rows = _best_of_each(rows, lambda row: -row[column])
-        own = [f"{r['label']} {seconds(r[column])} (reached by {r[reached]} of {r['n_trained']})" for r in rows]
+        own = [f"{r['label']} {seconds(r[column])} (reached by {r[reached]} of {r['n_raced']})" for r in rows]
         for family in (family for family in self.families if family not in {row["model"] for row in rows}):
             near = max((row for row in self.rows if row["model"] == family), key=lambda row: row[reached])
-            every = f" with every seed (at best {near['label']}: {near[reached]} of {near['n_trained']})"
+            every = f" with every seed (at best {near['label']}: {near[reached]} of {near['n_raced']})"
             own.append(f"no {family_title(family)} reached it{every if near[reached] else ''}")
         shown, claims = self._ratios(rows, column, "takes {} times as long as")
         shown = shown or len(rows) == 1 < len(self.families)
@@ -148,10 +148,10 @@ class _Contest:
         shown, claims = [], []
         for row in rows[1:]:
             more, less = (rows[0], row) if rows[0][column] >= row[column] else (row, rows[0])
-            factor = ratio_interval(self._sample(more, column), self._sample(less, column))
-            shown.append(_apart(more, less, column, factor, 1.0))
-            said = f"the {_title(more)} {words.format(ratio(factor.median))} the {_title(less)}"
-            claims.append(_claim(f"{said} {between(factor, ratio)}".rstrip(), shown[-1]))
+            factor = compare_rows(self.tables, more, less, column)
+            shown.append(apart(more, less, factor))
+            said = f"the {_title(more)} {words.format(factor.text)} the {_title(less)} {factor.range}"
+            claims.append(_claim(said.rstrip(), shown[-1]))
         return any(shown[:1]), claims
 
     def _headline_time(self, times: dict[float, Finding]) -> list[Finding]:
@@ -198,24 +198,6 @@ class _Contest:
                 cost = f", {points(gap)} less accurate on test" if gap > 0 else ""
                 said += f" If {finding.matters} matters most, choose {row['label']} ({finding.figure(row)}{cost})."
         return said + (" One seed is little to go by: run more before relying on it." if self.one_seed else "")
-
-    def _sample(self, row: Row, column: str) -> list[float]:
-        trials = self.tables.trials
-        same = (trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])
-        return list(trials.loc[same & (trials["status"] == "ok"), column])
-
-
-def _apart(a: Row, b: Row, column: str, interval: Interval, none: float) -> bool:
-    """Whether two rows are shown to differ: see the rules at the top."""
-    if column.startswith("seconds_to_"):
-        grid = max(_known(row, "evaluation_interval_seconds", 0.0) for row in (a, b))
-        if abs(a[column] - b[column]) < grid:
-            return False
-    ends = [row.get(f"{column}_{end}", math.nan) for row in (a, b) for end in ("low", "high")]
-    if math.isnan(interval.low) and any(math.isnan(end) for end in ends):
-        return none == 1.0 and not 1 / ONE_SEED_MARGIN < interval.median < ONE_SEED_MARGIN
-    overlap = ends[0] <= ends[3] and ends[2] <= ends[1]
-    return not overlap and not interval.low <= none <= interval.high
 
 
 def _steady(rows: list[Row]) -> list[Row]:

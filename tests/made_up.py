@@ -1,5 +1,6 @@
 """Made-up runs: a store with plausible numbers, for the tests of everything that reads one."""
 
+import itertools
 import json
 import math
 import random
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results import Result
+from bench.results import COLUMNS, Result
 from bench.store import Store
 
 TARGETS = (0.9, 0.95, 0.97, 0.98, 0.99)
@@ -25,6 +26,10 @@ CONFIGS: dict[tuple[str, int | None, int], tuple[float, float, int, float]] = {
     ("cnn", None, 4): (0.0072, 10_100, 96_000, 88),
 }
 DTYPES = {"fp32": (1.0, 1.0), "amp-bf16": (0.78, 0.72), "amp-fp16": (0.8, 0.72)}  # speed, memory
+COMPILED = {"vit": 1.25, "cnn": 1.5}  # times the speed
+CHANNELS_LAST = {"vit": 0.99, "cnn": 1.3}
+MATMUL = 8e10  # FLOP/s
+BATCHES = (1, 16, 128, 512)
 ENVIRONMENT = {
     "python": "3.12.3",
     "torch": "2.14.0",
@@ -44,6 +49,11 @@ def make_run(
     *,
     configs: Iterable[tuple[str, int | None, int]] = tuple(CONFIGS),
     dtypes: Sequence[str] = ("fp32", "amp-bf16"),
+    compiles: Sequence[str] = ("false",),
+    layouts: Sequence[bool] = (False,),
+    fractions: Sequence[float] = (1.0,),
+    matches: Sequence[str] = (),
+    joules: bool = False,
     seeds: Sequence[int] = (0, 1, 2),
     devices: dict[str, str] | None = None,
     epochs: int = 3,
@@ -54,13 +64,18 @@ def make_run(
 
     Args:
         configs: (family, patch, depth); those of `CONFIGS` have numbers of their own, others get the first's.
+        compiles, layouts, fractions: axes like dtypes: modes of torch.compile, channels_last, shares of the data.
+        matches: for every ViT, a CNN of depth 2 made equal in each of these.
+        joules: the device has a meter.
         changes: put into run.json; None takes a key out.
         overrides: fields of Result by the start of the trial's id, such as {"vit-p4-d2-amp-bf16": {"status":
             "failed"}}; a status other than ok takes away the measurements. A float factor `speed` scales throughput.
     """
     devices = devices or {"cpu": "AMD EPYC 7R13"}
-    grid = [(seed, d, c, t) for seed in seeds for d in devices for c in configs for t in dtypes]
-    results = [_result(c, t, d, devices[d], seed, epochs, overrides or {}) for seed, d, c, t in grid]
+    modes = list(itertools.product(dtypes, compiles, layouts, fractions))
+    pairs = [("cnn", None, 2, by, patch, depth) for _, patch, depth in configs if patch for by in matches]
+    grid = [(seed, d, c, m) for seed in seeds for d in devices for c in [*configs, *pairs] for m in modes]
+    results = [_result(c, m, d, devices[d], seed, epochs, overrides or {}, joules) for seed, d, c, m in grid]
     store = Store.create(folder, _record([r.trial_id for r in results], seeds, devices, changes or {}))
     for result in results:
         store.append(result)
@@ -98,29 +113,48 @@ def _record(plan: list[Any], seeds: Sequence[int], devices: dict[str, str], chan
     return {key: value for key, value in (run | changes).items() if value is not None}
 
 
+Mode = tuple[str, str, bool, float]
+
+
+def _name(config: tuple[Any, ...], mode: Mode, device: str) -> str:
+    """Id of a configuration; what has its usual value isn't in it."""
+    (model, patch, depth, *match), (dtype, compiled, channels_last, fraction) = config, mode
+    parts = [model, f"p{patch}" if patch else "", f"d{depth}", dtype, "-".join(map(str, match))]
+    parts += [compiled if compiled != "false" else "", "cl" if channels_last else ""]
+    parts += [f"{fraction:g}" if fraction < 1 else "", device]
+    return "-".join(part for part in parts if part)
+
+
 def _result(
-    config: tuple[str, int | None, int],
-    dtype: str,
+    config: tuple[Any, ...],
+    mode: Mode,
     device: str,
     device_name: str,
     seed: int,
     epochs: int,
     overrides: dict[str, dict[str, Any]],
+    joules: bool,
 ) -> Result:
-    model, patch, depth = config
-    error, speed, num_params, mebibytes = CONFIGS.get(config, next(iter(CONFIGS.values())))
-    name = "-".join([model, *([f"p{patch}"] if patch else []), f"d{depth}", dtype])
-    trial_id = f"{name}-{device}-s{seed}"
+    (model, patch, depth, *match), (dtype, compiled, channels_last, fraction) = config, mode
+    known = CONFIGS.get(config[:3], next(iter(CONFIGS.values())))
+    error, speed, num_params, mebibytes = known
+    if match:  # a net made equal has its partner's size, and its own family's accuracy
+        of = CONFIGS.get(("vit", *match[1:]), known)
+        num_params, speed = round(of[2] * 1.008), of[1] * 0.8
+    trial_id = f"{_name(config, mode, device)}-s{seed}"
     change: dict[str, Any] = {}
     for start, fields in overrides.items():
         change |= fields if trial_id.startswith(start) else {}
     noise = random.Random(trial_id)
     quicker, leaner = DTYPES.get(dtype, (1.0, 1.0))
+    quicker *= COMPILED.get(model, 1.0) if compiled != "false" else 1.0
+    quicker *= CHANNELS_LAST.get(model, 1.0) if channels_last else 1.0
     speed *= quicker * math.exp(noise.gauss(0, 0.02)) * (25 if device == "cuda" else 1) * change.pop("speed", 1.0)
-    error *= math.exp(noise.gauss(0, 0.05))
+    error *= math.exp(noise.gauss(0, 0.05)) * fraction ** (-0.45 if patch else -0.35)
+    settings = {"depth": depth, **({"patch_size": patch} if patch else {"width": 16})}
     result = Result(
         trial_id=trial_id,
-        config_id=f"{name}-{device}",
+        config_id=_name(config, mode, device),
         suite="mnist",
         dataset="mnist",
         model=model,
@@ -129,12 +163,22 @@ def _result(
         embed_dim=64 if patch else None,
         num_heads=4 if patch else None,
         width=None if patch else 16,
-        settings=json.dumps({"depth": depth, **({"patch_size": patch} if patch else {"width": 16})}),
+        attention="auto" if patch else None,
+        settings=json.dumps(settings | ({"width": num_params} if match else {})),
         num_params=num_params,
+        num_flops=40 * num_params,
+        num_train_flops=120 * num_params,
+        match=match[0] if match else None,
+        matched_to=_name(("vit", *match[1:]), mode, device) if match else None,
+        mismatch=0.008 if match else None,
         dtype=dtype,
         device=device,
         device_name=device_name,
         num_threads=2,
+        compile=compiled,
+        channels_last=channels_last,
+        train_fraction=fraction,
+        num_train_images=round(fraction * IMAGES_PER_EPOCH),
         recipe=model,
         batch_size=128,
         optimizer="adamw",
@@ -143,13 +187,57 @@ def _result(
         epochs=epochs,
         seed=seed,
         status="ok",
+        timed=True,
         started_at="2026-03-01T09:30:00Z",
+        torch_version="2.14.0",
+        git_commit=str(ENVIRONMENT["git_commit"]),
     )
     if change.get("status", "ok") == "ok":
-        _measure(result, error, speed, mebibytes * leaner * 2**20, noise)
+        _measure(result, min(error, 0.85), speed, mebibytes * leaner * 2**20, noise)
+        _look_closer(result, noise, joules)
     for key, value in change.items():
         setattr(result, key, value)
+    if not result.timed:  # what the harness leaves empty of trials that ran side by side
+        for key, about in COLUMNS.items():
+            if about["unit"] in ("s", "images/s", "FLOP/s", "B", "J") or key in ("throughput_spread", "flops_share"):
+                setattr(result, key, None)
+        result.blocks, result.inference_blocks = [], []
     return result
+
+
+def _look_closer(result: Result, noise: random.Random, joules: bool) -> None:
+    """What the passes after training find: inference, latency, the split of a step and of memory, energy."""
+    speed, memory = result.images_per_second or math.nan, result.peak_memory_bytes or 0
+    batch_size, num_params = result.batch_size or 0, result.num_params or 0
+    step = batch_size / speed
+    compiled = result.compile != "false"
+    result.first_step_seconds = 21.0 * math.exp(noise.gauss(0, 0.05)) if compiled else 0.08
+    result.compile_seconds = result.first_step_seconds - step if compiled else None
+    result.warm_up_seconds, result.untimed_steps, result.instrument_seconds = result.first_step_seconds + 0.4, 40, 2.0
+    result.step_seconds = step
+    parts = zip(("data", "forward", "backward", "optimizer"), (0.05, 0.3, 0.52, 0.11), strict=True)
+    for part, share in parts:
+        setattr(result, f"{part}_seconds", step * share * math.exp(noise.gauss(0, 0.02)))
+    result.inference_images_per_second = 3.1 * speed
+    result.inference_images_per_second_low, result.inference_images_per_second_high = 3.05 * speed, 3.15 * speed
+    for percentile, factor in ((50, 1.0), (95, 1.2), (99, 1.6)):
+        setattr(result, f"latency_p{percentile}_seconds", factor * (4e-4 + 4 / speed))
+    for batch in BATCHES:
+        rate = 3.3 * speed * batch / (batch + 24)
+        for block in range(4):
+            images = max(1, round(rate * 0.05 / batch)) * batch
+            seconds = images / rate * math.exp(noise.gauss(0, 0.01))
+            result.inference_blocks.append({"batch_size": batch, "block": block, "images": images, "seconds": seconds})
+    result.flops_per_second = speed * (result.num_train_flops or 0)
+    result.matmul_flops_per_second = MATMUL
+    result.flops_share = result.flops_per_second / MATMUL
+    result.param_bytes = result.gradient_bytes = 4 * num_params
+    result.optimizer_bytes = 8 * num_params
+    result.activation_bytes = memory - 16 * num_params
+    if joules:
+        result.train_joules = 40 * (result.train_seconds or 0)
+        result.joules_per_epoch = result.train_joules / (result.epochs or 1)
+        result.joules_to_accuracy = 0.4 * result.train_joules
 
 
 def _measure(result: Result, error: float, speed: float, memory: float, noise: random.Random) -> None:

@@ -1,22 +1,35 @@
 """Figures: drawn where there is something to show, legible, and the same every time."""
 
+import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from made_up import make_run
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from bench.canvas import FAMILY_COLOURS, family_colours, save
-from bench.plots import MOST_ROWS, PLOTS
+from bench.canvas import FAMILY_COLOURS, MOST_ROWS, family_colours, save
+from bench.plots import PLOTS
 from bench.summary import Tables, read_tables
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     bad = {"vit-p4-d4-amp-bf16-cpu-s2": {"status": "diverged", "error": "NaN"}}
-    return read_tables(make_run(tmp_path_factory.mktemp("runs") / "full", overrides=bad))
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    return read_tables(make_run(folder, overrides=bad, dtypes=["fp32", "amp-bf16"]))
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """With matched pairs, and with shares of the data."""
+    configs, folder = [("vit", 7, 2), ("vit", 14, 2), ("cnn", None, 2)], tmp_path_factory.mktemp("runs") / "varied"
+    return read_tables(make_run(folder, configs=configs, fractions=[0.01, 0.1, 1.0], matches=["params", "flops"]))
 
 
 def drawn(name: str, tables: Tables) -> Figure:
@@ -25,10 +38,14 @@ def drawn(name: str, tables: Tables) -> Figure:
     return figure
 
 
+def bars(axes: Axes) -> list[Rectangle]:
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+
+
 @pytest.mark.parametrize("name", PLOTS)
-def test_every_plot_draws_the_main_suite_and_leaves_nothing_open(full: Tables, name: str) -> None:
+def test_every_plot_draws_a_full_run_and_leaves_nothing_open(varied: Tables, name: str) -> None:
     before = dict(mpl.rcParams)
-    assert save(drawn(name, full), "png").startswith(b"\x89PNG")
+    assert save(drawn(name, varied), "png").startswith(b"\x89PNG")
     assert dict(mpl.rcParams) == before
     assert not sys.modules["matplotlib.pyplot"].get_fignums()
 
@@ -99,3 +116,64 @@ def test_a_big_run_is_cut_to_what_can_be_read(tmp_path: Path) -> None:
     figure = drawn("memory", tables)
     assert len(figure.axes[0].get_yticklabels()) == MOST_ROWS
     assert any(f"the {MOST_ROWS} smallest of 40" in text.get_text() for text in figure.texts)
+
+
+def test_data_efficiency_has_a_line_a_family_and_only_where_the_share_varies(full: Tables, varied: Tables) -> None:
+    assert PLOTS["data_efficiency"](full) is None
+    (axes,) = drawn("data_efficiency", varied).axes
+    lines = {line.get_label(): np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()}
+    assert lines == {"ViT": [550, 5500, 55_000], "CNN": [550, 5500, 55_000]}
+    assert len(axes.collections) == 3  # a band for each, and the others
+
+
+def test_matched_pairs_have_a_row_a_pair_and_only_where_there_are_pairs(full: Tables, varied: Tables) -> None:
+    assert PLOTS["matched_pairs"](full) is None
+    accuracy, speed = drawn("matched_pairs", varied).axes
+    pairs = [text.get_text() for text in accuracy.get_yticklabels()]
+    assert len(pairs) == len(set(pairs)) == len(speed.texts) == 2 * 2 * 3 * 2  # shapes, kinds, shares, modes
+    assert sum(pair.endswith("equal FLOPs") for pair in pairs) == 12
+
+
+def test_pairs_of_one_configuration_with_several_are_told_apart(tmp_path: Path) -> None:
+    configs = [("vit", 7, 2), ("cnn", None, 2)]
+    how: dict[str, Any] = {"configs": configs, "dtypes": ["fp32"], "matches": ["flops", "params"]}
+    deeper = {"cnn-d2-fp32-params": {"match": "flops", "depth": 4}}
+    accuracy, _ = drawn("matched_pairs", read_tables(make_run(tmp_path / "run", **how, overrides=deeper))).axes
+    names = {text.get_text() for text in accuracy.get_yticklabels()}
+    assert names == {f"ViT p7 d2 fp32, equal FLOPs: CNN d{depth} w16" for depth in (2, 4)}
+
+
+def test_a_ratio_axis_has_few_enough_ticks_to_read(varied: Tables) -> None:
+    assert 2 <= len(drawn("matched_pairs", varied).axes[1].get_xticks()) <= 7
+
+
+def test_a_step_is_split_only_where_all_its_parts_were_measured(tmp_path: Path) -> None:
+    configs = [("vit", 7, 2), ("cnn", None, 2)]
+    gone = {"cnn": {"backward_seconds": None}}
+    tables = read_tables(make_run(tmp_path / "run", configs=configs, dtypes=["fp32"], overrides=gone))
+    (axes,) = drawn("step_split", tables).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ViT p7 d2 fp32"]
+    widths = [bar.get_width() for bar in bars(axes)]
+    row = tables.summary.iloc[0]
+    parts = [row[f"{part}_seconds"] * 1e3 for part in ("data", "forward", "backward", "optimizer")]
+    assert widths == pytest.approx(parts)
+
+
+def test_memory_that_is_not_split_is_one_plain_bar(tmp_path: Path) -> None:
+    configs = [("vit", 7, 2), ("cnn", None, 2)]
+    gone = {"cnn": {"activation_bytes": None}}
+    tables = read_tables(make_run(tmp_path / "run", configs=configs, dtypes=["fp32"], overrides=gone))
+    figure = drawn("memory", tables)
+    assert len(bars(figure.axes[0])) == 4 + 1
+    assert [text.get_text() for legend in figure.legends for text in getattr(legend, "texts", [])][-1] == "not split"
+    ends = max(bar.get_x() + bar.get_width() for bar in bars(figure.axes[0])) * 2**20
+    assert ends == pytest.approx(tables.summary["peak_memory_bytes"].max())
+
+
+def test_inference_by_batch_needs_two_batch_sizes_and_names_the_latency(full: Tables) -> None:
+    (axes,) = drawn("inference_by_batch", full).axes
+    assert all("latency p50" in text.get_text() for text in getattr(axes.get_legend(), "texts", [None]))
+    one = dataclasses.replace(full, inference=full.inference[full.inference["batch_size"] == 1])
+    assert PLOTS["inference_by_batch"](one) is None
+    none = dataclasses.replace(full, inference=full.inference.head(0))
+    assert PLOTS["inference_by_batch"](none) is None

@@ -14,10 +14,12 @@ from bench.stats import (
     Interval,
     binomial_half_width,
     block_interval,
+    difference_by_seed,
     difference_interval,
     log_median_interval,
     median_interval,
     median_time_to_target,
+    ratio_by_seed,
     ratio_interval,
 )
 
@@ -78,6 +80,46 @@ def test_ratio_and_difference_cover_the_truth() -> None:
 def test_difference_is_never_surer_than_the_floor() -> None:
     interval = difference_interval([0.99, 0.99, 0.99], [0.98, 0.98, 0.98], floor=0.003)
     assert interval == (pytest.approx(0.007), pytest.approx(0.01), pytest.approx(0.013), 3)
+
+
+def test_a_paired_difference_by_hand() -> None:
+    a, b = {0: 5.0, 1: 7.0, 2: 9.0, 3: 0.0}, {0: 4.0, 1: 5.0, 2: 6.0, 7: 99.0}
+    interval, paired = difference_by_seed(a, b)
+    assert paired
+    assert interval.median == 2.0  # of 1, 2, 3: the seeds that both have
+    assert interval.high - 2.0 == pytest.approx(4.302653 * 1.2533 / math.sqrt(3), rel=1e-6)
+    assert interval.n == 3
+
+
+def test_fewer_than_three_seeds_in_common_are_compared_by_welch() -> None:
+    a, b = {0: 1.0, 1: 1.1, 2: 1.2}, {1: 2.0, 2: 2.2, 3: 2.3}
+    assert difference_by_seed(a, b) == (difference_interval(a.values(), b.values()), False)
+    assert ratio_by_seed(a, b) == (ratio_interval(a.values(), b.values()), False)
+
+
+def test_what_a_seed_does_to_both_drops_out_of_a_paired_comparison() -> None:
+    a = dict(enumerate((1.0, 5.0, 9.0, 2.0)))
+    difference, _ = difference_by_seed({seed: value + 0.1 for seed, value in a.items()}, a)
+    assert difference.low == pytest.approx(difference.high) == pytest.approx(0.1)
+    ratio, _ = ratio_by_seed({seed: 1.1 * value for seed, value in a.items()}, a)
+    assert ratio.low == pytest.approx(ratio.high) == pytest.approx(1.1)
+    assert ratio_interval([1.1 * value for value in a.values()], a.values()).low < 1
+
+
+def test_a_seed_that_was_not_measured_is_in_no_pair() -> None:
+    interval, paired = difference_by_seed({0: 1.0, 1: math.nan, 2: 3.0, 3: 4.0}, dict.fromkeys(range(4), 0.0))
+    assert (interval.n, paired) == (3, True)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_paired_intervals_cover_the_truth_where_seeds_matter_to_both(n: int) -> None:
+    numbers = np.random.default_rng(5)
+    of_seed, own = numbers.normal(0, 1.0, size=(RUNS, n)), numbers.normal(0, 0.1, size=(2, RUNS, n))
+    a, b = (of_seed + noise for noise in own)
+    pairs = [tuple(dict(enumerate(side)) for side in both) for both in zip((a + 0.3).tolist(), b.tolist(), strict=True)]
+    assert _coverage(difference_by_seed(x, y)[0] for x, y in pairs)(0.3) > 0.935
+    exps = [tuple({seed: math.exp(value) for seed, value in side.items()} for side in both) for both in pairs]
+    assert _coverage(ratio_by_seed(x, y)[0] for x, y in exps)(math.exp(0.3)) > 0.935
 
 
 def test_binomial_half_width_is_a_fifth_of_a_point_on_mnist() -> None:

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from made_up import make_run
 
-from bench.results import read_table
+from bench.labels import labelled
+from bench.results import COLUMNS, read_table
 from bench.stats import binomial_half_width
-from bench.summary import Tables, labelled, read_tables, summarise, write_summary
+from bench.summary import Tables, read_tables, summarise, write_summary
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 
@@ -147,3 +148,72 @@ def test_a_run_without_trials_has_an_empty_summary(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=[])
     assert read_tables(folder).summary.empty
     assert read_table(folder, "trials.csv").empty
+
+
+def test_seeds_that_ran_side_by_side_count_for_accuracy_alone(tmp_path: Path) -> None:
+    beside = {f"cnn-d2-fp32-cpu-s{seed}": {"timed": False} for seed in (3, 4)}
+    tables = read(tmp_path, configs=SMALL, dtypes=["fp32"], seeds=range(5), overrides=beside)
+    row, own = row_of(tables, "CNN d2 fp32"), tables.trials[tables.trials["model"] == "cnn"]
+    assert (row["n"], row["n_timed"], row["n_raced"], row["reached_0.97"]) == (5, 3, 3, 3)
+    assert row["test_accuracy"] == own["test_accuracy"].median()
+    alone = own[own["timed"] == "true"]
+    for metric in ("images_per_second", "peak_memory_bytes", "latency_p50_seconds", "seconds_to_0.97"):
+        assert row[metric] == alone[metric].median()
+
+
+def test_a_speed_beside_others_is_not_believed_even_if_it_was_written(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"])
+    path = folder / "trials.csv"
+    rows = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
+    timed, trial_id = list(COLUMNS).index("timed"), list(COLUMNS).index("trial_id")
+    rows.loc[rows[trial_id] == "cnn-d2-fp32-cpu-s1", timed] = "false"
+    rows.to_csv(path, header=False, index=False, lineterminator="\n")
+    row = row_of(read_tables(folder), "CNN d2 fp32")
+    assert (row["n"], row["n_timed"], row["reached_0.97"]) == (3, 2, 2)
+
+
+def test_instruments_are_summarised_by_their_medians(tmp_path: Path) -> None:
+    tables = read(tmp_path, configs=SMALL, dtypes=["fp32"], joules=True)
+    row, own = row_of(tables, "ViT p7 d2 fp32"), tables.trials[tables.trials["model"] == "vit"]
+    for metric in ("forward_seconds", "latency_p99_seconds", "activation_bytes", "flops_share", "joules_per_epoch"):
+        assert row[metric] == own[metric].median()
+    assert row["inference_images_per_second_interval"] == "seeds"
+    assert row["inference_images_per_second_low"] < row["inference_images_per_second"]
+    assert math.isnan(row["compile_seconds"])
+
+
+def test_axes_stand_in_labels_only_where_they_vary(tmp_path: Path) -> None:
+    cnn = [("cnn", None, 2)]
+    one = read(tmp_path / "one", configs=cnn, dtypes=["fp32"], compiles=["default"], layouts=[True], fractions=[0.1])
+    assert list(one.summary["label"]) == ["CNN d2 fp32"]
+    how: dict[str, Any] = {"compiles": ["false", "max-autotune"], "layouts": [False, True], "fractions": [0.1, 1.0]}
+    many = read(tmp_path / "many", configs=cnn, dtypes=["fp32"], **how)
+    assert list(many.summary["label"]) == [
+        f"CNN d2 fp32{mode}{layout} {share} data"
+        for mode in ("", " max-autotune")
+        for layout in ("", " channels-last")
+        for share in ("10%", "100%")
+    ]
+
+
+def test_a_matched_configuration_is_called_by_what_it_equals(tmp_path: Path) -> None:
+    tables = read(tmp_path, configs=SMALL, dtypes=["fp32"], matches=["params", "flops", "step_time"])
+    assert list(tables.summary["label"]) == [
+        "ViT p7 d2 fp32",
+        "CNN d2 fp32",
+        "CNN d2 fp32 =params of ViT p7 d2",
+        "CNN d2 fp32 =FLOPs of ViT p7 d2",
+        "CNN d2 fp32 =step time of ViT p7 d2",
+    ]
+
+
+def test_batch_threads_and_attention_stand_in_labels_where_they_vary_in_the_family(tmp_path: Path) -> None:
+    trials = read(tmp_path, configs=SMALL, dtypes=["fp32"], seeds=[0]).trials
+    twin = trials.assign(config_id=trials["config_id"] + "-2", batch_size=64.0, num_threads=1.0)
+    twin.loc[twin["model"] == "vit", "attention"] = "fused"
+    assert list(labelled(pd.concat([trials, twin], ignore_index=True))["label"]) == [
+        "ViT p7 d2 fp32 auto 2 threads batch 128",
+        "CNN d2 fp32 2 threads batch 128",
+        "ViT p7 d2 fp32 fused 1 threads batch 64",
+        "CNN d2 fp32 1 threads batch 64",
+    ]

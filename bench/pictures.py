@@ -1,0 +1,64 @@
+"""Pictures of a report: every plot that has something to show, on disk and as data for the page."""
+
+import base64
+import os
+from dataclasses import dataclass
+
+from bench.canvas import save
+from bench.plots import PLOTS
+from bench.summary import Tables
+
+LARGEST_SVG = 400_000  # bytes; a picture with more in it goes into the HTML as PNG
+
+CAPTIONS = {
+    "accuracy_against_throughput": "Up is more accurate, right is faster. Nothing beats a point on the Pareto front on "
+    "both. Accuracy is spaced by the logarithm of the error.",
+    "time_to_accuracy": "Training time until validation accuracy first reaches each target; further left is sooner.",
+    "learning_curves": "The same training against the clock and against epochs: what is quick by epoch may be slow by "
+    "the clock.",
+    "patch_depth_heatmaps": "What patch size and depth bring and cost: a smaller patch makes more tokens, so training "
+    "is slower and takes more memory.",
+    "data_efficiency": "Test accuracy with fewer different training images and as many steps; the steeper the line, "
+    "the hungrier for data.",
+    "matched_pairs": "Each line is a pair of equal size: on the left the test accuracy of both, on the right the ratio "
+    "of their training speeds.",
+    "step_split": "Where the time of a training step goes, from a pass of its own that waits for the device after each "
+    "part; shorter is better.",
+    "inference_by_batch": "Inference speed at each batch size, and the latency of single images; a small net gains "
+    "most from a larger batch.",
+    "memory": "Peak memory that training adds, split into what holds it; shorter is better.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    title: str
+    caption: str
+    alt: str
+    source: str  # data URI
+
+
+def draw_all(tables: Tables) -> list[Picture]:
+    """Draw every plot that has something to show into plots/, and take away what an earlier report left there."""
+    folder = tables.folder / "plots"
+    folder.mkdir(exist_ok=True)
+    pictures = []
+    for name, draw in PLOTS.items():
+        files = {suffix: folder / f"{name}.{suffix}" for suffix in ("png", "svg")}
+        figure = draw(tables)
+        if figure is None:
+            for path in files.values():
+                path.unlink(missing_ok=True)
+            continue
+        data = {suffix: save(figure, suffix) for suffix in files}
+        for suffix, path in files.items():
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_bytes(data[suffix])
+            temporary.replace(path)
+        kind, content = ("svg+xml", data["svg"]) if len(data["svg"]) <= LARGEST_SVG else ("png", data["png"])
+        title = name.replace("_", " ").capitalize()
+        alt = f"{title}. {CAPTIONS[name]} The table of configurations holds the numbers."
+        source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        pictures.append(Picture(name, title, CAPTIONS[name], alt, source))
+    return pictures

@@ -1,0 +1,163 @@
+"""Two runs compared: what changed, how surely, and what else was different."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from made_up import ENVIRONMENT, make_run
+
+import run_bench
+from bench.compare import Change, Changes, compare_runs
+from bench.compare_text import as_markdown
+from bench.errors import StoreError, UserError
+
+SMALL = [("vit", 7, 2), ("cnn", None, 2)]
+
+
+def run(folder: Path, **how: Any) -> Path:
+    options: dict[str, Any] = {"configs": SMALL, "dtypes": ["fp32"]} | how
+    return make_run(folder, **options)
+
+
+def changes(tmp_path: Path, **how: Any) -> Changes:
+    return compare_runs(run(tmp_path / "a"), run(tmp_path / "b", **how))
+
+
+def change(found: Changes, label: str, title: str) -> Change:
+    (only,) = (each for each in found.changes if (each.label, each.title) == (label, title))
+    return only
+
+
+def test_a_run_compared_with_itself_shows_no_difference(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a")
+    found = compare_runs(folder, folder)
+    assert {each.verdict for each in found.changes} == {"no difference shown"}
+    assert len(found.changes) == 2 * 5
+    assert found.conditions == found.only_a == found.only_b == []
+
+
+def test_a_change_has_its_interval_and_says_which_way_is_better(tmp_path: Path) -> None:
+    found = changes(tmp_path, overrides={"cnn": {"speed": 1.5}, "vit": {"test_accuracy": 0.9}})
+    speed = change(found, "CNN d2 fp32", "training speed")
+    assert (speed.verdict, speed.paired, speed.n_a, speed.n_b) == ("better", True, 3, 3)
+    assert speed.low is not None
+    assert speed.high is not None
+    assert speed.low <= 1.5 <= speed.high + 1e-9
+    sooner = change(found, "CNN d2 fp32", "time to 97%")
+    assert sooner.verdict == "better"
+    assert sooner.amount == pytest.approx(1 / 1.5)
+    accuracy = change(found, "ViT p7 d2 fp32", "test accuracy")
+    assert accuracy.verdict == "worse"
+    assert accuracy.amount_text == "-7.29 points"
+    assert change(found, "ViT p7 d2 fp32", "peak memory").verdict == "no difference shown"
+    assert "training speed: no difference shown in 1 and better in 1 of 2 configurations" in found.summary
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.05, "no difference shown (one seed)"), (0.8, "worse (one seed)")])
+def test_of_one_seed_a_speed_must_differ_by_a_tenth(tmp_path: Path, factor: float, verdict: str) -> None:
+    one: dict[str, Any] = {"seeds": [0]}
+    a, b = run(tmp_path / "a", **one), run(tmp_path / "b", **one, overrides={"": {"speed": factor}})
+    found = compare_runs(a, b)
+    speed = change(found, "CNN d2 fp32", "training speed")
+    assert (speed.verdict, speed.low, speed.interval_text) == (verdict, None, "")
+    assert any(note.startswith("Of one seed") for note in found.notes)
+
+
+def test_what_differs_around_the_runs_is_told(tmp_path: Path) -> None:
+    environment = ENVIRONMENT | {"torch": "2.15.0", "cpu": "Other", "git_dirty": True}
+    data = {"name": "mnist", "checksum": "feed"}
+    found = changes(tmp_path, changes={"environment": environment, "dataset": data}, overrides={"": {"num_threads": 1}})
+    assert found.conditions == [
+        "torch: 2.14.0, then 2.15.0",
+        "CPU: AMD EPYC 7R13, then Other",
+        "commit: 0123456789ab, then 0123456789ab with uncommitted changes",
+        "threads: 2, then 1",
+        "checksum of the data: 6bbc9ace898e44ae57da46a324031adb, then feed",
+    ]
+
+
+def test_speeds_of_different_devices_are_shown_and_not_judged(tmp_path: Path) -> None:
+    found = changes(tmp_path, devices={"cpu": "Other CPU"}, overrides={"": {"speed": 2.0}})
+    assert "device: AMD EPYC 7R13, then Other CPU" in found.conditions
+    speed = change(found, "CNN d2 fp32", "training speed")
+    assert speed.verdict == "not comparable: other device"
+    assert speed.amount == pytest.approx(2.0, rel=0.1)
+    assert change(found, "CNN d2 fp32", "test accuracy").verdict == "no difference shown"
+
+
+def test_configurations_of_one_run_only_are_listed(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", configs=[*SMALL, ("vit", 14, 2)])
+    b = run(tmp_path / "b", configs=[*SMALL, ("cnn", None, 4)])
+    found = compare_runs(a, b)
+    assert (found.only_a, found.only_b) == (["ViT p14 d2 fp32"], ["CNN d4 fp32"])
+    assert {each.label for each in found.changes} == {"ViT p7 d2 fp32", "CNN d2 fp32"}
+
+
+def test_a_target_that_some_seed_missed_has_counts_and_no_ratio(tmp_path: Path) -> None:
+    late: dict[str, Any] = {"vit-p7-d2-fp32-cpu-s1": {"evaluations": []}}
+    time = change(changes(tmp_path, overrides=late), "ViT p7 d2 fp32", "time to 97%")
+    assert (time.verdict, time.amount, time.b_text[-8:]) == ("not reached by every seed", None, "(2 of 3)")
+
+
+def test_a_target_that_nobody_reached_has_no_row(tmp_path: Path) -> None:
+    goal = {"target_accuracy": 0.98}
+    found = compare_runs(run(tmp_path / "a", changes=goal), run(tmp_path / "b", changes=goal))
+    assert [each.label for each in found.changes if each.title == "time to 98%"] == ["CNN d2 fp32"]
+
+
+def test_an_unfinished_run_is_compared_as_far_as_it_got(tmp_path: Path) -> None:
+    found = changes(tmp_path, configs=SMALL[:1], seeds=[0, 1], changes={"plan": [str(i) for i in range(6)]})
+    assert found.conditions == [f"{tmp_path / 'b'} isn't finished"]
+    assert found.only_a == ["CNN d2 fp32"]
+    assert change(found, "ViT p7 d2 fp32", "test accuracy").n_b == 2
+
+
+def test_failed_trials_are_no_measurements(tmp_path: Path) -> None:
+    found = changes(tmp_path, overrides={"cnn": {"status": "failed", "error": "boom"}})
+    assert change(found, "CNN d2 fp32", "test accuracy").verdict == "measured in one run only"
+    assert change(found, "CNN d2 fp32", "test accuracy").b_text == "–"
+
+
+def test_runs_with_nothing_in_common_are_refused_in_one_line(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", configs=SMALL[:1]), run(tmp_path / "b", configs=SMALL[1:])
+    with pytest.raises(StoreError, match="no configuration in common"):
+        compare_runs(a, b)
+    with pytest.raises(StoreError, match="not a run"):
+        compare_runs(a, tmp_path)
+
+
+def test_the_command_prints_the_conditions_before_any_figure(tmp_path: Path) -> None:
+    environment = ENVIRONMENT | {"torch": "2.15.0"}
+    a, b = run(tmp_path / "a"), run(tmp_path / "b", changes={"environment": environment})
+    page = tmp_path / "page.md"
+    result = CliRunner().invoke(run_bench.cli, ["compare", str(a), str(b), "--markdown", str(page)])
+    assert result.exit_code == 0, result.output
+    assert result.output.index("torch: 2.14.0, then 2.15.0") < result.output.index("In short")
+    assert "no difference shown" in result.output
+    assert page.read_text(encoding="utf-8") == as_markdown(compare_runs(a, b))
+
+
+def test_json_has_numbers_and_no_nan(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", seeds=[0]), run(tmp_path / "b", seeds=[0])
+    result = CliRunner().invoke(run_bench.cli, ["compare", str(a), str(b), "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output, parse_constant=lambda name: pytest.fail(name))
+    speed = next(each for each in found["changes"] if each["metric"] == "images_per_second")
+    assert (speed["amount"], speed["low"], speed["n_a"]) == (1.0, None, 1)
+
+
+def test_markdown_cannot_be_broken_by_names(tmp_path: Path) -> None:
+    nasty = {"": {"device_name": "a | <b> *c*"}}
+    text = as_markdown(compare_runs(run(tmp_path / "a"), run(tmp_path / "b", overrides=nasty)))
+    assert r"a \| \<b\> \*c\*" in text
+    rows = [line.replace(r"\|", "") for line in text.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {8}
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    a = run(tmp_path / "a")
+    there = str(tmp_path / "no" / "x.md")
+    with pytest.raises(UserError, match="can't be written"):
+        CliRunner().invoke(run_bench.cli, ["compare", str(a), str(a), "--markdown", there], catch_exceptions=False)
