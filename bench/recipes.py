@@ -16,10 +16,10 @@ class Training(BaseModel):
 
     epochs: Annotated[int, Field(ge=1, description="passes over the training set")] = 3
     batch_size: Annotated[int, Field(ge=1, description="images a step")] = 128
-    optimizer: Annotated[str, Field(description="adam, adamw or sgd")] = "adamw"
+    optimizer: Annotated[str, Field(description="adam, adamw, muon or sgd")] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, description="peak of the schedule")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, description="on matrices and kernels; not on biases, norms")] = 0.05
-    beta1: Annotated[float, Field(ge=0, lt=1, description="of Adam; the momentum of SGD")] = 0.9
+    beta1: Annotated[float, Field(ge=0, lt=1, description="of Adam; the momentum of Muon and SGD")] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1, description="of Adam")] = 0.999
     schedule: Annotated[str, Field(description="constant, cosine or one-cycle")] = "one-cycle"
     lr_warmup_fraction: Annotated[float, Field(ge=0, lt=1, description="share of the steps in which it rises")] = 0.3
@@ -36,9 +36,15 @@ class Training(BaseModel):
 
 
 RECIPES: dict[str, Training] = {
-    # AdamW, a high peak and one cycle: the shortest way that we found to 98% with a small ViT (docs/recipes.md).
-    "vit": Training(epochs=3, learning_rate=8e-3, weight_decay=0.05, batch_size=128),
-    "cnn": Training(epochs=2, learning_rate=2e-2, weight_decay=0.05, batch_size=128),
+    # The shortest ways that we found to 98% with a small ViT and to 99% with a small CNN on MNIST's validation split.
+    # For the ViT, Muon instead of AdamW was worth more than any other setting, at 2 to 10% of a step (docs/recipes.md).
+    "vit": Training(epochs=4, optimizer="muon", learning_rate=1.2e-2, weight_decay=0.05, batch_size=128),
+    "cnn": Training(epochs=3, optimizer="muon", learning_rate=2e-2, weight_decay=0.05, batch_size=128),
+    # A ViT has to be shown what a CNN knows: that a digit moved is the same digit. Chosen for `embed_dim: 64`,
+    # `num_heads: 4`, which reached 99% in 9 of 10 epochs; 15 leave room for every seed.
+    "vit-99": Training(
+        epochs=15, optimizer="muon", learning_rate=1e-2, weight_decay=0.1, beta2=0.98, augment={"translation": 2}
+    ),
     # The notebook that this project began from: plain Adam, nothing else.
     "notebook": Training(
         epochs=5, batch_size=64, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant"

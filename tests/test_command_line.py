@@ -172,7 +172,7 @@ def test_words_that_mean_nothing_are_refused(words: list[str], said: str, refuse
         (["--set", "models=vit"], "models: found 'vit', expected a list"),
         (["--set", "models=[vit]"], "models.0: found 'vit', expected a mapping"),
         (["--set", "dataset=minst"], "unknown dataset 'minst'; did you mean 'mnist'?"),
-        (["--set", "dtype=pf32"], "unknown dtype 'pf32'; did you mean 'fp32'?"),
+        (["--set", "dtype=amp-bf61"], "unknown dtype 'amp-bf61'; did you mean 'amp-bf16'?"),
         (["--set", "optimizer=adamv"], "unknown optimizer 'adamv'; did you mean 'adam"),
         (["--set", "schedule=one_cycle"], "unknown schedule 'one_cycle'; did you mean 'one-cycle'?"),
         (["--set", "recipe=notbook"], "unknown recipe 'notbook'; did you mean 'notebook'?"),

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from bench.optim import OPTIMIZERS, SCHEDULES, build_optimizer, learning_rate
+from bench.optim import (
+    NEWTON_SCHULZ,
+    NEWTON_SCHULZ_TURNS,
+    OPTIMIZERS,
+    SCHEDULES,
+    build_optimizer,
+    learning_rate,
+    orthogonalized,
+)
 from bench.recipes import RECIPES, Training
 from models import build_model
 
@@ -58,14 +66,78 @@ def test_fused_adam_is_torchs_bit_for_bit(name: str, overflow: bool) -> None:
             assert torch.equal(mine, other)
 
 
-def test_a_parameter_without_a_gradient_is_left_as_it_is() -> None:
-    used, idle = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
-    before = [p.clone() for p in (*used.parameters(), *idle.parameters())]
-    optimizer = build_optimizer(torch.nn.ModuleList([used, idle]), Training(learning_rate=0.1))
-    used(torch.ones(2, 3)).sum().backward()
-    optimizer.step()
-    moved = [not torch.equal(a, b) for a, b in zip((*used.parameters(), *idle.parameters()), before, strict=True)]
-    assert moved == [True, True, False, False]
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_without_a_gradient_is_left_as_it_is(name: str) -> None:
+    torch.manual_seed(0)
+    idle, used, head = (torch.nn.Linear(3, 3) for _ in range(3))  # Muon takes the first two together, Adam the head
+    before = [p.clone() for p in (*idle.parameters(), *used.parameters())]
+    optimizer = build_optimizer(torch.nn.ModuleList([idle, used, head]), Training(optimizer=name, learning_rate=0.1))
+    for _ in range(2):
+        head(used(torch.ones(2, 3))).square().sum().backward()
+        optimizer.step()
+    moved = [not torch.equal(a, b) for a, b in zip((*idle.parameters(), *used.parameters()), before, strict=True)]
+    assert moved == [False, False, True, True]
+
+
+def test_orthogonalized_keeps_singular_vectors_and_brings_singular_values_near_one() -> None:
+    matrices = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(0))
+    left, values, right = torch.linalg.svd(matrices.double(), full_matrices=False)
+    values = values / values.norm(dim=1, keepdim=True)
+    for _ in range(NEWTON_SCHULZ_TURNS):  # the same polynomial, on the values instead of the matrices
+        a, b, c = NEWTON_SCHULZ
+        values = a * values + b * values**3 + c * values**5
+    assert 0.6 < values.min() < values.max() < 1.3
+    expected = left @ torch.diag_embed(values) @ right
+    torch.testing.assert_close(orthogonalized(matrices).double(), expected, atol=1e-4, rtol=0)
+
+
+def test_muon_is_torchs_muon_on_hidden_matrices_and_adamw_on_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)  # torch's would round to bfloat16 inside
+    training = Training(optimizer="muon", learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.95)
+    models = [_two_hidden_layers() for _ in range(2)]
+    ours = build_optimizer(models[0], training)
+    matrices = [p for p in models[1].parameters() if p.ndim == 2]
+    vectors = [p for p in models[1].parameters() if p.ndim == 1]
+    theirs = [
+        torch.optim.Muon(matrices[:-1], lr=0.01, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([matrices[-1]], lr=0.01, weight_decay=0.1, betas=(0.9, 0.95)),
+        torch.optim.AdamW(vectors, lr=0.01, weight_decay=0.0, betas=(0.9, 0.95)),
+    ]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        images = torch.randn(8, 6, generator=generator)
+        for model, optimizers in zip(models, ([ours], theirs), strict=True):
+            model(images).square().mean().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+def test_muon_forgets_a_step_whose_gradients_overflowed() -> None:
+    training = Training(optimizer="muon", learning_rate=0.01, weight_decay=0.1)
+    smooth, bumpy = _two_hidden_layers(), _two_hidden_layers()
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randn(8, 6, generator=generator) for _ in range(6)]
+    for model, taken in ((smooth, batches), (bumpy, [*batches[:3], batches[3] * float("inf"), *batches[3:]])):
+        optimizer = build_optimizer(model, training)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        for images in taken:
+            scaler.scale(model(images).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+    for mine, other in zip(bumpy.parameters(), smooth.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5)
+
+
+def _two_hidden_layers() -> torch.nn.Module:
+    torch.manual_seed(0)
+    sizes = ((6, 9), (9, 5), (5, 9), (9, 3))
+    return torch.nn.Sequential(
+        *(layer for size in sizes for layer in (torch.nn.Linear(*size), torch.nn.LayerNorm(size[1])))
+    )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -73,10 +145,10 @@ def test_every_parameter_is_optimised_once_and_only_matrices_decay(name: str) ->
     for family, settings in (("vit", {"pool": "class"}), ("cnn", {})):
         model = build_model(family, settings, 28, 1, 10)
         training = RECIPES[family].model_copy(update={"optimizer": name})
-        decayed, rest = build_optimizer(model, training).param_groups
+        *decayed, rest = build_optimizer(model, training).param_groups
         names = {id(parameter): key for key, parameter in model.named_parameters()}
-        assert sorted(names) == sorted(id(p) for p in [*decayed["params"], *rest["params"]])
-        assert decayed["weight_decay"] == training.weight_decay
+        assert sorted(names) == sorted(id(p) for group in (*decayed, rest) for p in group["params"])
+        assert all(group["weight_decay"] == training.weight_decay for group in decayed)
         assert rest["weight_decay"] == 0
         undecayed = {names[id(p)] for p in rest["params"]}
         assert all(key in undecayed for key in names.values() if key.endswith("bias") or "norm" in key)
