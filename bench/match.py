@@ -176,8 +176,13 @@ def _without_doubles(entry: Entry) -> Entry:
 
 
 def _must_agree(own: Entry, reference: Entry, by: MatchedBy) -> list[str]:
-    """All axes, whatever both sweep, and the batch size where a person has chosen it or steps are timed."""
-    keys = [*Axes.model_fields, *sorted(own.swept & reference.swept - Axes.model_fields.keys())]
+    """All axes, whatever both sweep, and the batch size where a person has chosen it or steps are timed.
+
+    The layout changes no size, and what is quick for one family isn't for the other: each keeps its own.
+    """
+    shared = own.swept & reference.swept
+    keys = [key for key in Axes.model_fields if key != "channels_last" or key in shared]
+    keys += sorted(shared - Axes.model_fields.keys())
     chosen = "batch_size" in own.written | reference.written or by == "step_time"
     return [*keys, "batch_size"] if chosen and "batch_size" not in keys else keys
 

@@ -45,9 +45,11 @@ RECIPES: dict[str, Training] = {
     "vit-99": Training(
         epochs=15, optimizer="muon", learning_rate=1e-2, weight_decay=0.1, beta2=0.98, augment={"translation": 2}
     ),
+    # For models that we know nothing of: timm's, torchvision's, a user's own.
+    "plain": Training(epochs=3, learning_rate=2e-3, batch_size=128, clip_norm=1.0),
     # The notebook that this project began from: plain Adam, nothing else.
     "notebook": Training(
         epochs=5, batch_size=64, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, schedule="constant"
     ),
 }
-DEFAULT_RECIPE = "cnn"  # for a family that has none of its own
+DEFAULT_RECIPE = "plain"  # for a family that has none of its own

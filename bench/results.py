@@ -82,7 +82,7 @@ class Result:
     untimed_steps: int | None = column("steps", about="run before the clock, then undone")
     instrument_seconds: float | None = column("s", about="part of setup: the passes that fill the columns below")
     images_per_second: float | None = column("images/s", better="higher", about="training, median over timed blocks")
-    images_per_second_low: float | None = column("images/s", about="95% bootstrap interval over blocks, for display")
+    images_per_second_low: float | None = column("images/s", about="95% interval, from the drift between its quarters")
     images_per_second_high: float | None = column("images/s")
     throughput_spread: float | None = column(better="lower", about="interquartile range over median of the blocks")
     step_seconds: float | None = column("s", better="lower", about="one training step: batch size over images/s")

@@ -13,7 +13,7 @@ import numpy as np
 
 CONFIDENCE = 0.95
 MEDIAN_FACTOR = 1.2533  # standard error of a median over that of a mean: sqrt(pi / 2), for normal values
-RESAMPLES = 2000
+PARTS = 4  # of a trial's timed blocks, in time
 FEWEST_PAIRS = 3  # seeds in common that a paired comparison needs
 
 BySeed = Mapping[Any, float]
@@ -112,10 +112,13 @@ def binomial_half_width(p: float, n: float) -> float:
 
 
 def block_interval(images: Sequence[float], seconds: Sequence[float]) -> BlockInterval:
-    """Images per second of one trial from its timed blocks: median, 95% bootstrap interval, spread.
+    """Images per second of one trial from its timed blocks, in their order: median, 95% interval, spread.
 
-    The same blocks always give the same figures. For display only: blocks share a trial, so they don't stand in for
-    seeds. One block has a median, and neither interval nor spread (NaN).
+    Machines drift, over minutes as over seconds, and what a trial saw of it within itself is about what sets trials
+    apart. So the interval is Student's t times the scatter of the medians of the trial's four quarters, not of their
+    mean: more blocks of one trial don't narrow it. Bootstrap intervals over blocks held the grand median in 10 of 40
+    trials of one configuration, these in 39 (tests/benchmarks/interval_coverage.py). Fewer than three blocks have no
+    interval, one block no spread (NaN).
 
     Raises:
         ValueError: lists of different lengths, or a block that took no time.
@@ -127,10 +130,19 @@ def block_interval(images: Sequence[float], seconds: Sequence[float]) -> BlockIn
     if rates.size < 2:
         return BlockInterval(math.nan, float(rates[0]) if rates.size else math.nan, math.nan, rates.size, math.nan)
     median = float(np.median(rates))
-    picks = np.random.default_rng(0).integers(rates.size, size=(RESAMPLES, rates.size))
-    low, high = np.quantile(np.median(rates[picks], axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     lower, upper = np.quantile(rates, [0.25, 0.75])
-    return BlockInterval(float(low), median, float(high), rates.size, float(upper - lower) / median)
+    factor = _drift_factor(rates)
+    return BlockInterval(median / factor, median, median * factor, rates.size, float(upper - lower) / median)
+
+
+def _drift_factor(rates: "np.ndarray[Any, np.dtype[np.float64]]") -> float:
+    if rates.size < 3:
+        return math.nan
+    from scipy.special import stdtrit
+
+    parts = np.array_split(rates, min(PARTS, rates.size))
+    logs = np.log([float(np.median(part)) for part in parts])
+    return math.exp(float(stdtrit(len(parts) - 1, (1 + CONFIDENCE) / 2)) * float(logs.std(ddof=1)))
 
 
 def median_time_to_target(seconds: Iterable[float | None]) -> tuple[float | None, int, int]:

@@ -104,7 +104,7 @@ def test_keyword_arguments_are_swept(plan_of: PlanOf) -> None:
     found = [(trial.settings["hidden"], trial.training.learning_rate) for trial in plan.trials]
     assert found == [(4, 1e-3), (4, 1e-2), (8, 1e-3), (8, 1e-2)]
     assert [plan.num_params[trial.config_id] for trial in plan.trials] == [65 * 4 + 50, 65 * 4 + 50] + [65 * 8 + 90] * 2
-    assert {trial.recipe for trial in plan.trials} == {"cnn"}
+    assert {trial.recipe for trial in plan.trials} == {"plain"}
     assert {trial.label for trial in plan.trials} == {"make fp32"}
 
 

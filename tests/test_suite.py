@@ -244,7 +244,7 @@ models:
         ("depth: 1\n", "dept: 1\n", "mine.yaml:7: unknown key 'dept'; did you mean 'depth'?"),
         ("depth: 1\n", "width: 1\n", "mine.yaml:7: unknown key 'width'; "),
         ("depth: 1\n", "recipe: note\n", "mine.yaml:7: unknown recipe 'note'; did you mean 'notebook'?"),
-        ("depth: 1\n", "recipe: ''\n", "mine.yaml:7: unknown recipe ''; known: cnn, notebook, vit, vit-99"),
+        ("depth: 1\n", "recipe: ''\n", "mine.yaml:7: unknown recipe ''; known: cnn, notebook, plain, vit, vit-99"),
         ("depth: 1\n", "dtype: [fp32, bf61]\n", "mine.yaml:7: unknown dtype 'bf61'; "),
         ("depth: 1\n", "device: [cpu, gpu]\n", "mine.yaml:7: device 'gpu': no such device; did you mean '"),
         ("depth: 1\n", "device: 'cpu:1'\n", "mine.yaml:7: device 'cpu:1': this machine has 1 of kind cpu"),

@@ -1,6 +1,6 @@
 """One training step and one inference of each family in each numeric mode, for pytest-benchmark.
 
-    python -m pytest tests/benchmarks --benchmark-only --benchmark-json steps.json
+    python -m pytest tests/benchmarks -n 0 --benchmark-only --benchmark-json steps.json
 
 The JSON is what public tools for benchmarks in CI read. A usual test run skips these.
 """
