@@ -12,15 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.compilation import lacks_compiler
+from bench.checks import checked, device_name, lacks
 from bench.complaints import blamed, check_keys, check_name, validated
-from bench.data import AUGMENTATIONS
 from bench.datasets import DATASETS, DatasetSpec
-from bench.device import best_device, open_device
-from bench.errors import DeviceError, SuiteError
+from bench.errors import SuiteError
 from bench.match import Entry, Matcher, TimePair, count_params
-from bench.optim import OPTIMIZERS, SCHEDULES
-from bench.precision import DTYPES
 from bench.recipes import DEFAULT_RECIPE, RECIPES, Training
 from bench.step_time import time_pair
 from bench.suite_file import Place, SuiteText
@@ -71,7 +67,7 @@ def load_plan(text: SuiteText, matches: Mapping[str, Any] | None = None, time_pa
     shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
     _check_shared(text, shared, DATASETS[suite.dataset])
     entries = [_expand_entry(text, suite, shared, index) for index in range(len(suite.models))]
-    matcher = Matcher(text.where(("match",)), _lacks, dict(matches or {}), time_pair)
+    matcher = Matcher(text.where(("match",)), lacks, dict(matches or {}), time_pair)
     kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
     grid = [trial for entry in entries for trial in entry.trials]
     if kinds:
@@ -81,7 +77,7 @@ def load_plan(text: SuiteText, matches: Mapping[str, Any] | None = None, time_pa
     rounds = (_with_seed(trial, *round_) for round_ in _rounds(suite) for trial in grid)
     trials = {trial.trial_id: trial for trial in rounds}
     num_params = {trial.config_id: count_params(trial) for trial in grid}
-    skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := _lacks(trial))}
+    skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacks(trial))}
     return Plan(text.name, suite, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
 
 
@@ -117,7 +113,7 @@ def _expand_entry(text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], 
     for combination in _combinations(text, swept):
         own = {key: value for key, value in combination.items() if key in own_keys}
         settings = validated(config_class, own, text, place, places)
-        axes, training = _checked(combination, RECIPES[recipe], spec, text, place, places)
+        axes, training = checked(combination, RECIPES[recipe], spec, text, place, places)
         trial = Trial(
             suite=text.name,
             dataset=suite.dataset,
@@ -126,7 +122,7 @@ def _expand_entry(text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], 
             recipe=recipe,
             training=training,
             dtype=axes.dtype,
-            device=_device_name(axes),
+            device=device_name(axes),
             num_threads=axes.num_threads,
             compile=axes.compile,
             channels_last=axes.channels_last,
@@ -188,7 +184,7 @@ def _check_shared(text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec)
     """A setting for all models has to be right even where every entry has its own."""
     for key, value in shared.items():
         for combination in _combinations(text, {key: (value, (key,))}):
-            _checked(combination, Training(), spec, text, (), {})
+            checked(combination, Training(), spec, text, (), {})
 
 
 def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:
@@ -202,60 +198,3 @@ def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:
         return entry["model"] if entry["model"] in RECIPES else DEFAULT_RECIPE
     check_name(recipe, RECIPES, "recipe", text, place)
     return recipe
-
-
-def _checked(
-    combination: Mapping[str, Any],
-    recipe: Training,
-    spec: DatasetSpec,
-    text: SuiteText,
-    place: Place,
-    places: Mapping[str, Place],
-) -> tuple[Axes, Training]:
-    """Names that must stand in a table, devices that must be here, a batch that the data must fill."""
-    axes = validated(Axes, _part(Axes, combination), text, place, places)
-    training = validated(Training, recipe.model_dump() | _part(Training, combination), text, place, places)
-
-    def where(key: str) -> Place:
-        return places.get(key, (*place, key))
-
-    check_name(axes.dtype, DTYPES, "dtype", text, where("dtype"))
-    check_name(training.optimizer, OPTIMIZERS, "optimizer", text, where("optimizer"))
-    check_name(training.schedule, SCHEDULES, "schedule", text, where("schedule"))
-    for name in training.augment:
-        check_name(name, AUGMENTATIONS, "augmentation", text, (*where("augment"), name))
-    try:
-        _device_name(axes)
-    except DeviceError as error:
-        raise DeviceError(f"{text.where(where('device'))}: {error}") from None
-    num_images = spec.num_train - spec.num_val
-    if training.batch_size > num_images:
-        raise SuiteError(
-            f"{text.where(where('batch_size'))}: batch_size {training.batch_size} is larger than the {num_images} "
-            f"training images ({spec.title})"
-        )
-    count = round(axes.train_fraction * num_images)
-    if count < spec.num_classes:
-        raise SuiteError(
-            f"{text.where(where('train_fraction'))}: train_fraction {axes.train_fraction:g} leaves {count} training "
-            f"images for {spec.num_classes} classes ({spec.title}); at least {spec.num_classes / num_images:.2g}"
-        )
-    return axes, training
-
-
-def _device_name(axes: Axes) -> str:
-    """One name for one device: "cuda:0" is "cuda"."""
-    if axes.device == "auto":
-        return best_device()
-    device = open_device(axes.device)
-    return f"{device.type}:{device.index}" if device.index else device.type
-
-
-def _lacks(trial: Trial) -> str | None:
-    device = open_device(trial.device)
-    return device.lacks(trial.dtype) or (lacks_compiler(device) if trial.compile else None)
-
-
-def _part(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that one class of settings knows."""
-    return {key: value for key, value in values.items() if key in model.model_fields}

@@ -67,13 +67,15 @@ class Trial(BaseModel):
 
     @property
     def label(self) -> str:
-        """Short name for a person: family, patch, depth, width, numeric mode."""
+        """Short name for a person: family, patch, depth, width, numeric mode, compilation, share of the data."""
         own = (self.source or "").startswith("sha256:")  # a function of the user's: its module says little
         parts = [self.model.rpartition(":")[2] if own else self.model]
         for letter, key in (("p", "patch_size"), ("d", "depth"), ("e", "embed_dim"), ("w", "width")):
             if _is_count(self.settings.get(key)):
                 parts.append(f"{letter}{self.settings[key]}")
-        return " ".join([*parts, self.dtype])
+        parts += [self.dtype, *(["compiled"] if self.compile else [])]
+        parts += [f"{100 * self.train_fraction:.3g}% data"] if self.train_fraction < 1 else []
+        return " ".join(parts)
 
     def row(self) -> dict[str, Any]:
         """The identity as columns of trials.csv."""

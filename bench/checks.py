@@ -1,0 +1,76 @@
+"""Checks of one combination of a suite's settings: against the tables, this machine and the dataset."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from bench.compilation import lacks_compiler
+from bench.complaints import check_name, validated
+from bench.data import AUGMENTATIONS
+from bench.datasets import DatasetSpec
+from bench.device import best_device, open_device
+from bench.errors import DeviceError, SuiteError
+from bench.optim import OPTIMIZERS, SCHEDULES
+from bench.precision import DTYPES
+from bench.recipes import Training
+from bench.suite_file import Place, SuiteText
+from bench.suite_keys import Axes
+from bench.trial import Trial
+
+
+def checked(
+    combination: Mapping[str, Any],
+    recipe: Training,
+    spec: DatasetSpec,
+    text: SuiteText,
+    place: Place,
+    places: Mapping[str, Place],
+) -> tuple[Axes, Training]:
+    """Names that must stand in a table, devices that must be here, a batch that the data must fill."""
+    axes = validated(Axes, part_of(Axes, combination), text, place, places)
+    training = validated(Training, recipe.model_dump() | part_of(Training, combination), text, place, places)
+
+    def where(key: str) -> Place:
+        return places.get(key, (*place, key))
+
+    check_name(axes.dtype, DTYPES, "dtype", text, where("dtype"))
+    check_name(training.optimizer, OPTIMIZERS, "optimizer", text, where("optimizer"))
+    check_name(training.schedule, SCHEDULES, "schedule", text, where("schedule"))
+    for name in training.augment:
+        check_name(name, AUGMENTATIONS, "augmentation", text, (*where("augment"), name))
+    try:
+        device_name(axes)
+    except DeviceError as error:
+        raise DeviceError(f"{text.where(where('device'))}: {error}") from None
+    num_images = spec.num_train - spec.num_val
+    if training.batch_size > num_images:
+        raise SuiteError(
+            f"{text.where(where('batch_size'))}: batch_size {training.batch_size} is larger than the {num_images} "
+            f"training images ({spec.title})"
+        )
+    count = round(axes.train_fraction * num_images)
+    if count < spec.num_classes:
+        raise SuiteError(
+            f"{text.where(where('train_fraction'))}: train_fraction {axes.train_fraction:g} leaves {count} training "
+            f"images for {spec.num_classes} classes ({spec.title}); at least {spec.num_classes / num_images:.2g}"
+        )
+    return axes, training
+
+
+def device_name(axes: Axes) -> str:
+    """One name for one device: "cuda:0" is "cuda"."""
+    if axes.device == "auto":
+        return best_device()
+    device = open_device(axes.device)
+    return f"{device.type}:{device.index}" if device.index else device.type
+
+
+def lacks(trial: Trial) -> str | None:
+    device = open_device(trial.device)
+    return device.lacks(trial.dtype) or (lacks_compiler(device) if trial.compile else None)
+
+
+def part_of(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that one class of settings knows."""
+    return {key: value for key, value in values.items() if key in model.model_fields}
