@@ -44,8 +44,8 @@ def compile_title(mode: str) -> str:
 def _labels(configs: pd.DataFrame) -> list[str]:
     """ "ViT p7 d4 fp32": family, patch and depth, numeric mode; the rest only where it varies.
 
-    The shape, batch and threads where they vary within the family; what can be asked of every family (compilation,
-    layout, share of the data) where it varies in the run.
+    The shape, layout, batch and threads where they vary within the family; what can be asked of every family
+    (compilation, share of the data) where it varies in the run.
     """
     devices = "device" if configs["device"].nunique() == configs["device_name"].nunique() else "device_name"
     varying = {str(model): _varying(rows) for model, rows in configs.groupby("model")}
@@ -57,7 +57,7 @@ def _labels(configs: pd.DataFrame) -> list[str]:
         parts = [shapes[row["config_id"]], row["dtype"]]
         parts.append(row[devices] if configs["device_name"].nunique() > 1 else "")
         parts.append(compile_title(row["compile"]) if "compile" in in_run else "")
-        parts.append(LAYOUT.get(row["channels_last"], "") if "channels_last" in in_run else "")
+        parts.append(LAYOUT.get(row["channels_last"], "") if "channels_last" in own else "")
         parts.append(row["attention"] if "attention" in own else "")
         parts += [f"{row[key]:g} {unit}" for key, unit in UNITS.items() if key in own and row[key] == row[key]]
         parts.append(f"batch {row['batch_size']:g}" if "batch_size" in own and row["batch_size"] > 0 else "")
@@ -65,7 +65,7 @@ def _labels(configs: pd.DataFrame) -> list[str]:
             parts.append(f"{100 * row['train_fraction']:.3g}% data")
         if row["match"]:
             equal = MATCH_TITLES.get(row["match"], row["match"])
-            parts.append(f"={equal} of {shapes.get(row['matched_to'], row['matched_to'])}")
+            parts.append(f"={equal} {shapes.get(row['matched_to'], row['matched_to'])}")
         labels.append(" ".join(part for part in parts if part))
     return _told_apart(labels, configs)
 

@@ -4,6 +4,7 @@ A mode may help one family and hold back the other, so a ratio of speeds measure
 """
 
 import json
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -51,8 +52,9 @@ def mode_sentences(tables: Tables, device_name: str) -> list[str]:
 def _sheet(tables: Tables, device_name: str) -> Sheet | None:
     rows = tables.summary[tables.summary["images_per_second"] > 0]
     here = rows[rows["device_name"] == device_name]
-    modes = list(dict.fromkeys(mode_title(row) for row in records(here)))
-    families = [_variants(here, row) for row in records(here[here["best_of_family"]])]
+    title = _title_in(here)
+    modes = list(dict.fromkeys(title(row) for row in records(here)))
+    families = [_variants(here, row, title) for row in records(here[here["best_of_family"]])]
     if len(modes) < 2 or len(families) < 2:
         return None
     order = list(dict.fromkeys(here["model"]))
@@ -86,10 +88,17 @@ def _sheet(tables: Tables, device_name: str) -> Sheet | None:
     return Sheet(f"Like for like, and each at its best{several}", said, head, table)
 
 
-def _variants(here: pd.DataFrame, champion: Row) -> dict[str, Row]:
+def _title_in(here: pd.DataFrame) -> Callable[[Row], str]:
+    """What a mode is called; a layout that is each family's own tells no two of its rows apart, and is left out."""
+    if (here.groupby("model")["channels_last"].nunique() > 1).any():
+        return mode_title
+    return lambda row: mode_title(row | {"channels_last": ""})
+
+
+def _variants(here: pd.DataFrame, champion: Row, title: Callable[[Row], str]) -> dict[str, Row]:
     """A family's best configuration in every mode that it was measured in."""
     key = twin_key(champion, *MODE)
-    return {mode_title(row): row for row in records(here) if twin_key(row, *MODE) == key}
+    return {title(row): row for row in records(here) if twin_key(row, *MODE) == key}
 
 
 def _any(variants: dict[str, Row]) -> Row:

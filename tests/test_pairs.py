@@ -25,8 +25,8 @@ def tables(tmp_path: Path, **how: Any) -> Tables:
 def test_a_pair_is_a_configuration_and_the_one_made_equal_to_it(tmp_path: Path) -> None:
     pairs = find_pairs(tables(tmp_path, configs=[("vit", 7, 2), ("vit", 7, 4), ("cnn", None, 2)], matches=["params"]))
     assert [(pair.by, pair.base["label"], pair.made["label"]) for pair in pairs] == [
-        ("params", "ViT p7 d2 fp32", "CNN d2 fp32 =params of ViT p7 d2"),
-        ("params", "ViT p7 d4 fp32", "CNN d2 fp32 =params of ViT p7 d4"),
+        ("params", "ViT p7 d2 fp32", "CNN d2 fp32 =params ViT p7 d2"),
+        ("params", "ViT p7 d4 fp32", "CNN d2 fp32 =params ViT p7 d4"),
     ]
 
 
@@ -88,7 +88,7 @@ def test_a_pair_whose_other_half_is_missing_is_no_pair(tmp_path: Path) -> None:
 def test_a_match_that_missed_by_more_than_allowed_is_a_doubt(tmp_path: Path) -> None:
     run = tables(tmp_path, matches=["flops"], overrides={"cnn-d2-fp32-flops": {"mismatch": -0.08}})
     (line,) = mismatches(find_pairs(run))
-    assert line == "Not equal FLOPs within 5%: CNN d2 fp32 =FLOPs of ViT p7 d2 (-8.0%)."
+    assert line == "Not equal FLOPs within 5%: CNN d2 fp32 =FLOPs ViT p7 d2 (-8.0%)."
     assert line in doubts(run, DEVICE)
 
 

@@ -201,9 +201,9 @@ def test_a_matched_configuration_is_called_by_what_it_equals(tmp_path: Path) -> 
     assert list(tables.summary["label"]) == [
         "ViT p7 d2 fp32",
         "CNN d2 fp32",
-        "CNN d2 fp32 =params of ViT p7 d2",
-        "CNN d2 fp32 =FLOPs of ViT p7 d2",
-        "CNN d2 fp32 =step time of ViT p7 d2",
+        "CNN d2 fp32 =params ViT p7 d2",
+        "CNN d2 fp32 =FLOPs ViT p7 d2",
+        "CNN d2 fp32 =step time ViT p7 d2",
     ]
 
 

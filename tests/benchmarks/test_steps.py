@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from bench.precision import DTYPES, set_exact_arithmetic
 from torch import Tensor
 
 from bench.data import ImageFormat, TrainingBatches, load_dataset
 from bench.device import available_devices, open_device
 from bench.optim import build_optimizer
+from bench.precision import DTYPES, set_exact_arithmetic
 from bench.recipes import RECIPES
 from bench.train import Learner
 from models import build_model
