@@ -92,8 +92,8 @@ def whiskers(row: dict[str, Any], metric: str) -> list[list[float]] | None:
     return None if math.isnan(low + high) else [[max(low, 0.0)], [max(high, 0.0)]]
 
 
-def count_seeds(rows: pd.DataFrame) -> str:
-    few, many = int(rows["n_seen"].min()), int(rows["n_seen"].max())
+def count_seeds(rows: pd.DataFrame, column: str = "n_seen") -> str:
+    few, many = int(rows[column].min()), int(rows[column].max())
     return f"n = {many} seed{'s' * (many > 1)}" if few == many else f"n = {few} to {many} seeds"
 
 

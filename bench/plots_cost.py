@@ -73,7 +73,7 @@ def _bars(
     handles = (handles if split.any() else []) + ([] if split.all() else [Patch(color=PLAIN, label="not split")])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     cut = f"; the {len(rows)} smallest of {total}" if len(rows) < total else ""
-    canvas.title(figure, titles[0], f"medians, {canvas.count_seeds(rows)}{cut}")
+    canvas.title(figure, titles[0], f"medians, {canvas.count_seeds(rows, 'n_timed')}{cut}")
     return figure
 
 
@@ -102,7 +102,7 @@ def inference_by_batch(tables: Tables) -> Figure | None:
         axes.legend(loc="lower right", title=device if len(devices) > 1 else None)
     canvas.log_axis(panels[0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
     others = "; faint: the other configurations" if len(tables.summary) > len(best) else ""
-    said = f"each family's best on validation, medians, {canvas.count_seeds(best)}; latency is of one image{others}"
+    said = f"each family's best on validation, medians, {canvas.count_seeds(best, 'n_timed')}; latency is of one image{others}"
     canvas.title(figure, "Inference by batch size", said)
     return figure
 
