@@ -13,9 +13,16 @@ from bench.device import CPU, CUDA
 needs_compiler = pytest.mark.skipif(lacks_compiler(CPU()) is not None, reason=str(lacks_compiler(CPU())))
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("inductor"))
+
+
 @pytest.fixture(autouse=True)
-def forgotten() -> None:
+def forgotten(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing compiled so far; but compiling the C++ headers once is enough for all tests."""
     torch.compiler.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache)
 
 
 def total(model: nn.Module, images: Tensor) -> Tensor:
@@ -56,24 +63,22 @@ class Version(tuple[int, int]):
 
 @needs_compiler
 def test_another_model_of_the_same_shape_takes_the_code_that_is_there() -> None:
-    with cold_cache("default"):
-        function = compiled(total, "default")
-        images = torch.randn(4, 6)
-        first, second = nn.Linear(6, 2), nn.Linear(6, 2)
-        torch.testing.assert_close(function(first, images), total(first, images))
-        with no_recompilation("default"):
-            torch.testing.assert_close(function(second, images), total(second, images))
+    function = compiled(total, "default")
+    images = torch.randn(4, 6)
+    first, second = nn.Linear(6, 2), nn.Linear(6, 2)
+    torch.testing.assert_close(function(first, images), total(first, images))
+    with no_recompilation("default"):
+        torch.testing.assert_close(function(second, images), total(second, images))
 
 
 @needs_compiler
 def test_a_new_shape_in_the_timed_part_fails() -> None:
-    with cold_cache("default"):
-        function = compiled(total, "default")
-        model = nn.Linear(6, 2)
-        function(model, torch.randn(4, 6))
-        with pytest.raises(Exception, match="recompil"), no_recompilation("default"):
-            function(model, torch.randn(5, 6))
-        function(model, torch.randn(5, 6))  # outside it compiles anew
+    function = compiled(total, "default")
+    model = nn.Linear(6, 2)
+    function(model, torch.randn(4, 6))
+    with pytest.raises(Exception, match="recompil"), no_recompilation("default"):
+        function(model, torch.randn(5, 6))
+    function(model, torch.randn(5, 6))  # outside it compiles anew
 
 
 @needs_compiler
@@ -83,7 +88,7 @@ def test_a_graph_break_is_an_error_and_no_silent_slowness() -> None:
             torch._dynamo.graph_break()
             return images
 
-    with cold_cache("default"), pytest.raises(Exception, match="graph_break"):
+    with pytest.raises(Exception, match="graph_break"):
         compiled(total, "default")(Prints(), torch.randn(4, 6))
 
 

@@ -159,17 +159,17 @@ def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path) -> 
 
 def test_an_interrupted_run_keeps_what_is_done_reports_it_and_goes_on(folder: Path) -> None:
     out = folder / "stopped"
-    arguments: tuple[str | Path, ...] = ("--suite", "tiny.yaml", "--out", out)
+    arguments: tuple[str | Path, ...] = ("--suite", "tiny.yaml", "--out", out, "--seeds", "3")
     for rows, number in ((1, signal.SIGINT), (3, signal.SIGTERM)):
         process = subprocess.Popen(command(*arguments), cwd=folder, start_new_session=True)
         wait_for_rows(out, rows)
         os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group
         assert process.wait(60) == 130
-        assert rows <= len(pd.read_csv(out / "trials.csv")) < 6
+        assert rows <= len(pd.read_csv(out / "trials.csv")) < 9
         assert "interrupted" in (out / "report.md").read_text()
         arguments = ("--resume", out)
     assert run(folder, *arguments).returncode == 0
-    assert len(whole(out)) == 6
+    assert len(whole(out)) == 9
 
 
 def test_kill_of_the_whole_group_at_random_moments_loses_and_repeats_nothing(folder: Path) -> None:
