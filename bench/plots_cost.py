@@ -102,7 +102,8 @@ def inference_by_batch(tables: Tables) -> Figure | None:
         axes.legend(loc="lower right", title=device if len(devices) > 1 else None)
     canvas.log_axis(panels[0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
     others = "; faint: the other configurations" if len(tables.summary) > len(best) else ""
-    said = f"each family's best on validation, medians, {canvas.count_seeds(best, 'n_timed')}; latency is of one image{others}"
+    seeds = canvas.count_seeds(best, "n_timed")
+    said = f"each family's best on validation, medians, {seeds}; latency is of one image{others}"
     canvas.title(figure, "Inference by batch size", said)
     return figure
 
