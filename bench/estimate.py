@@ -48,7 +48,7 @@ def _measured(results: Path) -> dict[tuple[str, str], float]:
         except (StoreError, OSError):
             continue  # half a run, or one of another version: no estimate comes from it
         for row in rows:
-            if row["status"] == "ok":
+            if row["status"] == "ok" and row["wall_seconds"]:  # trials side by side tell no seconds
                 seconds.setdefault((row["config_id"], row["device_name"]), []).append(float(row["wall_seconds"]))
     return {key: median(values) for key, values in seconds.items()}
 
