@@ -49,8 +49,8 @@ def _measure_inference(bench: Bench, learner: Learner, result: Result, seconds: 
     record.record_latency(result, latency(predict, images[:1], device, now, 0.15 * seconds))
     for size in (size for size in sizes if size <= len(images)):
         rounds = 4 if size == own else 1
-        block = 0.1 * seconds if size == own else 0.08 * seconds
-        record.record_inference(result, size, inference_blocks(predict, images[:size], rounds, device, now, block))
+        blocks = inference_blocks(predict, images[:size], rounds, device, now, 0.1 * seconds)
+        record.record_inference(result, size, blocks)
 
 
 def _forward(model: nn.Module, images: Tensor) -> Tensor:
