@@ -87,7 +87,7 @@ def torchvision(shape: Shape) -> nn.Module:
 
 def vit_pytorch(shape: Shape) -> nn.Module:
     """It has no bias in query, key and value, and normalises patches before and after their projection."""
-    from vit_pytorch import ViT as TheirViT  # type: ignore[import-untyped, unused-ignore]
+    from vit_pytorch import ViT as TheirViT
 
     return TheirViT(
         image_size=shape.image_size,
