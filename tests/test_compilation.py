@@ -1,7 +1,8 @@
-"""torch.compile as an axis: real compilation of a tiny model, breaks and recompilations that fail loudly."""
+"""torch.compile as an axis: real tracing of a tiny model, breaks and recompilations that fail loudly."""
 
 import os
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -10,19 +11,12 @@ from torch import Tensor, nn
 from bench.compilation import cold_cache, compiled, lacks_compiler, no_recompilation
 from bench.device import CPU, CUDA
 
-needs_compiler = pytest.mark.skipif(lacks_compiler(CPU()) is not None, reason=str(lacks_compiler(CPU())))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("inductor"))
-
 
 @pytest.fixture(autouse=True)
-def forgotten(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing compiled so far; but compiling the C++ headers once is enough for all tests."""
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing compiled so far, and no C++ of these tiny functions: tests/test_run.py compiles a whole trial."""
     torch.compiler.reset()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
 def total(model: nn.Module, images: Tensor) -> Tensor:
@@ -61,7 +55,6 @@ class Version(tuple[int, int]):
     minor = property(lambda self: self[1])
 
 
-@needs_compiler
 def test_another_model_of_the_same_shape_takes_the_code_that_is_there() -> None:
     function = compiled(total, "default")
     images = torch.randn(4, 6)
@@ -71,7 +64,6 @@ def test_another_model_of_the_same_shape_takes_the_code_that_is_there() -> None:
         torch.testing.assert_close(function(second, images), total(second, images))
 
 
-@needs_compiler
 def test_a_new_shape_in_the_timed_part_fails() -> None:
     function = compiled(total, "default")
     model = nn.Linear(6, 2)
@@ -81,7 +73,6 @@ def test_a_new_shape_in_the_timed_part_fails() -> None:
     function(model, torch.randn(5, 6))  # outside it compiles anew
 
 
-@needs_compiler
 def test_a_graph_break_is_an_error_and_no_silent_slowness() -> None:
     class Prints(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
