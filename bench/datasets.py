@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import DataError, nearest
 from bench.idx import read_idx
-from bench.sources import Source, debian_package, mirrors, npm_package, scikit_learn_digits
+from bench.sources import Source, debian_package, mirrors, npm_package, random_pixels, scikit_learn_digits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,6 +141,24 @@ DATASETS: dict[str, DatasetSpec] = {
         sources={"scikit-learn": scikit_learn_digits},
         reader=read_idx_files,
         package="sklearn",
+    ),
+    "noise": DatasetSpec(
+        name="noise",
+        title="random pixels",
+        image_size=28,
+        in_channels=1,
+        class_names=tuple("0123456789"),
+        num_train=2_500,
+        num_val=500,
+        num_test=500,
+        files={
+            _IDX[0]: "f5229500b2da5fca3f5efd9077ef1c29",
+            _IDX[1]: "31b965395b2b2da41beabc5834e87889",
+            _IDX[2]: "e3a9302b515b5e992a7052daa89186c9",
+            _IDX[3]: "bfdff03cde2cffe625d7dc242d22b9bd",
+        },
+        sources={"made here": random_pixels},
+        reader=read_idx_files,
     ),
     "mnist": _mnist_like(
         name="mnist",

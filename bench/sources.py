@@ -6,6 +6,7 @@ gzipped or in their archive. bench.download checks what they hold.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -112,6 +113,25 @@ def debian_package(folder: Path, spec: DatasetSpec, into: Path) -> Path:
     if not folder.is_dir():
         raise SourceFailed(f"Debian package dataset-{spec.name} is not installed")
     return folder
+
+
+def random_pixels(spec: DatasetSpec, into: Path) -> Path:
+    """Images and labels without meaning, for measuring speed where nothing may be downloaded.
+
+    They are the output of a hash function, so that no library's random numbers can ever change them.
+    """
+    import numpy as np
+
+    pixels = spec.in_channels * spec.image_size**2
+    for index, (file, count) in enumerate(zip(spec.files, (spec.num_train,) * 2 + (spec.num_test,) * 2, strict=True)):
+        images = "images" in file
+        length = count * (pixels if images else 1)
+        content = np.frombuffer(hashlib.shake_128(f"{spec.name} {index}".encode()).digest(length), dtype=np.uint8)
+        if images:
+            write_idx(into / file, content.reshape(count, spec.image_size, spec.image_size))
+        else:
+            write_idx(into / file, content % spec.num_classes)
+    return into
 
 
 def scikit_learn_digits(spec: DatasetSpec, into: Path) -> Path:

@@ -1,0 +1,86 @@
+"""Cells: what the gate times. A cell is a training step, or an inference, of one configuration.
+
+This module is what a source tree must have to be compared: bench/worker.py of the program that compares asks the tree
+for PROTOCOL, for `open_cell` and, of the cell, for what the class below has.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bench.data import evaluation_batches
+from bench.measure import Stopwatch
+from bench.suite import load_plan
+from bench.suite_file import SuiteText
+from bench.train import Learner
+from bench.workbench import Bench, new_learner, set_up
+
+PROTOCOL = 1
+Work = Literal["train", "infer"]
+
+
+@dataclass
+class Cell:
+    """One thing to time.
+
+    Attributes:
+        images: of a step.
+        step: does one; nothing waits for the device.
+        synchronize: waits until the device has done all it was asked to.
+    """
+
+    bench: Bench
+    learner: Learner
+    work: Work
+    images: int
+    step: Callable[[], Any]
+    synchronize: Callable[[], None] = field(default=lambda: None)
+
+    @property
+    def label(self) -> str:
+        return f"{self.bench.trial.label} {self.work}"
+
+
+def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: Path | None = None) -> Cell:
+    """The cell for a suite's content that means a single configuration, with this tree's models, loop and defaults.
+
+    Raises:
+        UserError: this tree doesn't know the configuration, or this machine can't run it.
+    """
+    models = [{**entry, "num_threads": num_threads} for entry in content["models"]]
+    plan = load_plan(SuiteText("cell", "gate", {**content, "models": models}, {}))
+    trial = plan.trials[0]
+    for reason in plan.skipped.values():
+        raise ValueError(reason)
+    bench = set_up(trial, data_dir, Stopwatch())
+    learner = new_learner(bench)
+    step = _training(bench, learner) if work == "train" else _inference(bench, learner)
+    return Cell(bench, learner, work, trial.training.batch_size, step, bench.device.synchronize)
+
+
+def _training(bench: Bench, learner: Learner) -> Callable[[], Any]:
+    """Steps of the trial's own recipe, at a rate too small to diverge however many there are."""
+    source = iter(bench.batches)
+    rate = learner.learning_rate
+    learner.learning_rate = lambda step: rate(step % max(1, bench.batches.steps_per_epoch))
+
+    def step() -> Tensor:
+        images, labels = next(source)
+        return learner.step(images, labels)
+
+    return step
+
+
+def _inference(bench: Bench, learner: Learner) -> Callable[[], Any]:
+    images, _ = next(evaluation_batches(bench.data, bench.data.test, bench.trial.training.batch_size, bench.form))
+    learner.model.eval()
+
+    def step() -> Tensor:
+        with torch.inference_mode(), learner.context:
+            return learner.model(images)
+
+    return step
