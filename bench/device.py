@@ -5,7 +5,6 @@ A device is an object of a class in DEVICES, named like torch's ("cpu", "cuda", 
 
 import ctypes
 import gc
-import platform
 import sys
 from contextlib import suppress
 from functools import cached_property
@@ -16,6 +15,7 @@ import torch
 from bench.energy import Meter, nvml_meter, rapl_meter
 from bench.errors import DeviceError, nearest
 from bench.precision import DTYPES
+from bench.processor import cpu_name
 
 
 class CPU:
@@ -201,17 +201,6 @@ def available_devices() -> list[str]:
 def best_device() -> str:
     """What `--device auto` means on this machine."""
     return available_devices()[0].partition(":")[0]
-
-
-def cpu_name() -> str:
-    """The processor's own name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
 
 
 def _resident_bytes(field: str) -> int:

@@ -8,12 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench.processor import cpu_name, usable_cores
+
 PACKAGES = ("torch", "torchvision", "numpy", "pandas")
 
 
 def describe_environment() -> dict[str, Any]:
     """The machine and the software, for run.json."""
-    from bench.device import available_devices, cpu_name, open_device
+    from bench.device import available_devices, open_device
 
     commit, dirty = git_state()
     return {
@@ -38,11 +40,6 @@ def git_state() -> tuple[str | None, bool | None]:
         return head, bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return None, None
-
-
-def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _git(folder: Path, *arguments: str) -> str:

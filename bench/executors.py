@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.environment import usable_cores
+from bench.processor import usable_cores
 from bench.results import Result
 from bench.trial import Trial
 

@@ -21,10 +21,10 @@ import torch
 
 from bench.data import TrainingBatches, load_dataset
 from bench.device import cpu_name, open_device
-from bench.environment import usable_cores
 from bench.measure import BLOCK_SECONDS, Stopwatch
 from bench.optim import build_optimizer, learning_rate
 from bench.precision import DTYPES, set_exact_arithmetic
+from bench.processor import usable_cores
 from bench.recipes import RECIPES
 from bench.stats import log_median_interval
 from bench.store import write_atomically

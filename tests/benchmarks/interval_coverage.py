@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from bench.device import cpu_name
-from bench.environment import usable_cores
 from bench.executors import Subprocess
+from bench.processor import usable_cores
 from bench.results import Result
 from bench.stats import block_interval
 from bench.store import write_atomically

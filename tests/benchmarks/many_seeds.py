@@ -17,9 +17,9 @@ import torch
 from scipy.stats import ks_2samp
 
 from bench.device import cpu_name
-from bench.environment import usable_cores
 from bench.executors import Subprocess
 from bench.precision import DTYPES
+from bench.processor import usable_cores
 from bench.recipes import RECIPES
 from bench.results import Result
 from bench.stats import log_median_interval, median_interval

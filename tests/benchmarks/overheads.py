@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from bench.device import cpu_name
-from bench.environment import usable_cores
 from bench.executors import Subprocess
+from bench.processor import usable_cores
 from bench.store import write_atomically
 from bench.suite import load_plan
 from bench.suite_file import find_suite, read_suite

@@ -35,8 +35,8 @@ from torch.nn import functional as F
 
 from bench.data import Dataset, Split, load_dataset
 from bench.device import cpu_name
-from bench.environment import usable_cores
 from bench.precision import set_exact_arithmetic
+from bench.processor import usable_cores
 from bench.recipes import RECIPES
 from bench.run import run_trial
 from bench.stats import median_time_to_target

@@ -34,10 +34,10 @@ from bench.compilation import compiled
 from bench.data import Dataset, TrainingBatches, load_dataset
 from bench.device import CPU, cpu_name
 from bench.download import cached_folder
-from bench.environment import usable_cores
 from bench.measure import Stopwatch
 from bench.optim import build_optimizer, learning_rate
 from bench.precision import DTYPES, set_exact_arithmetic
+from bench.processor import usable_cores
 from bench.recipes import RECIPES
 from bench.stats import log_median_interval
 from bench.store import write_atomically

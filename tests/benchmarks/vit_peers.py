@@ -36,9 +36,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.device import cpu_name
-from bench.environment import usable_cores
 from bench.optim import FusedAdam
 from bench.precision import set_exact_arithmetic
+from bench.processor import usable_cores
 from bench.stats import log_median_interval
 from bench.store import write_atomically
 
