@@ -1,7 +1,6 @@
 """Should it be a ViT or a CNN, on my images and my hardware? The command line; `--help` answers without torch."""
 
 import json
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,25 +10,10 @@ from typing import Any, NoReturn
 import click
 
 from bench.errors import UserError
+from bench.gate_command import check, gate
+from bench.options import Time, folder
 
 WRONG_USAGE, INTERRUPTED = 2, 130
-
-
-class Time(click.ParamType):
-    """Seconds from 90, 90s, 10m, 1h30m."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", str(value).replace(" ", ""))
-        if not found or not any(found.groups()):
-            self.fail(f"'{value}' is not a time, such as 90s, 10m or 1h30m", param, ctx)
-        hours, minutes, seconds = (float(group or 0) for group in found.groups())
-        return 3600 * hours + 60 * minutes + seconds
-
-
-def folder(**more: Any) -> click.Path:
-    return click.Path(path_type=Path, file_okay=False, **more)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -187,6 +171,10 @@ def _answer_as_json(answer: Any) -> dict[str, Any]:
             for verdict in answer.verdicts
         ],
     }
+
+
+cli.add_command(gate)
+cli.add_command(check)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -1,0 +1,284 @@
+"""The gate: has this change made training slower? From two revisions to a journal, stage by stage.
+
+Work is counted, then all cells are screened, then fresh launches go to the cells that were flagged or left open. How
+many launches there are depends on the time alone, never on what they found, so that looking early decides nothing.
+"""
+
+import random
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench import probe
+from bench.decide import FEWEST_LAUNCHES, flagged, unsettled
+from bench.download import fetch
+from bench.errors import DeviceError, UserError
+from bench.journal import FORMAT, Arm, Journal, Phase, Record, read_journal
+from bench.one_gate import only_one
+from bench.paired import ARMS, GateCell, Launch, Setting, WorkerError, run_launch
+from bench.processor import cpu_name, usable_cores
+from bench.singles import singles
+from bench.suite_file import find_suite, read_suite
+from bench.trees import Tree, checked_out, find_repository, given, is_dirty
+
+MOST_LAUNCHES = 30  # of a phase; more would only tell differences that aren't worth telling
+SECONDS_PER_CELL = 40.0  # of the default budget, which is 2 minutes at least
+SCREEN_SHARE = 0.5  # of the time; the rest is for confirming
+PROBE_SECONDS = 5.0
+START_SECONDS, CELL_SECONDS = 3.5, 1.7  # of a launch, about, on a quiet machine
+
+Say = Callable[[str], None]
+
+
+class GateRequest(BaseModel):
+    """What a person asked for; it stands in the journal, so that a stopped gate can go on.
+
+    Attributes:
+        base, head: revisions; "working tree" takes uncommitted work in.
+        base_dir, head_dir: folders instead; both or none.
+        cells: only those whose name holds one of these.
+        margin, promise: shares, 0.03 and 0.10.
+        only_work: count, and time nothing.
+        aa: both arms are the same on purpose, to see the machine's noise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    journal: Path
+    base: str | None = None
+    head: str = "HEAD"
+    base_dir: Path | None = None
+    head_dir: Path | None = None
+    suite: str = "gate"
+    settings: Sequence[str] = ()
+    cells: Sequence[str] = ()
+    budget_seconds: float | None = None
+    margin: float = 0.03
+    promise: float = 0.10
+    threads: int = 1
+    data_dir: Path | None = None
+    only_work: bool = False
+    aa: bool = False
+
+
+def run_gate(request: GateRequest, say: Say, now: Callable[[], float] = time.monotonic) -> Record:
+    """Measure and write the journal; bench.decide says what it means.
+
+    Raises:
+        UserError: wrong usage; nothing has been written then.
+    """
+    cells = gate_cells(request)
+    with only_one(), _trees(request, say) as trees:
+        if request.journal.exists():
+            raise UserError(f"{request.journal}: exists already; name another --journal, or go on with --resume")
+        request.journal.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(request.journal)
+        try:
+            journal.append("gate", _header(request, cells, trees))
+            return _Gate(request, cells, trees, journal, say, now).run()
+        finally:
+            journal.close()
+
+
+def resume_gate(path: Path, say: Say, now: Callable[[], float] = time.monotonic) -> Record:
+    """Go on where a gate was stopped, with the same two sources.
+
+    Raises:
+        UserError: not a gate's journal, or its sources are no longer to be had.
+    """
+    record = read_journal(path)
+    if record.ended:
+        return record
+    try:
+        request = GateRequest.model_validate(record.header.get("request")).model_copy(update={"journal": path})
+    except ValidationError:
+        raise UserError(f"{path}: doesn't say what was asked; start a new gate") from None
+    cells = gate_cells(request)
+    if [cell.name for cell in cells] != record.header["cells"]:
+        raise UserError(f"{path}: suite '{request.suite}' no longer means the same cells; start a new gate")
+    with only_one(), _trees(request, say, record) as trees:
+        journal = Journal(path)
+        try:
+            return _Gate(request, cells, trees, journal, say, now).run()
+        finally:
+            journal.close()
+
+
+def gate_cells(request: GateRequest) -> list[GateCell]:
+    """Training and inference of each configuration of the suite.
+
+    Raises:
+        UserError: no such suite, or none of its cells is called so.
+    """
+    text = read_suite(find_suite(request.suite), request.settings)
+    works: tuple[Literal["train"], Literal["infer"]] = ("train", "infer")
+    cells = [GateCell(f"{single.name} {work}", single.content, work) for single in singles(text) for work in works]
+    kept = [cell for cell in cells if not request.cells or any(part in cell.name for part in request.cells)]
+    if not kept:
+        known = ", ".join(cell.name for cell in cells)
+        raise UserError(f"--cell {' '.join(request.cells)}: no cell's name holds it; cells: {known}")
+    fetch(text.content.get("dataset", ""), request.data_dir)  # before the clock starts, and once
+    return kept
+
+
+@contextmanager
+def _trees(request: GateRequest, say: Say, before: Record | None = None) -> Iterator[dict[Arm, Tree]]:
+    """Both sources, side by side; a resumed gate asks for the commits that it began with."""
+    with ExitStack() as stack:
+        trees: dict[Arm, Tree] = {}
+        if request.base_dir and request.head_dir:
+            trees = {"base": given(request.base_dir, "base"), "head": given(request.head_dir, "head")}
+        else:
+            repository = find_repository()
+            for arm, revision in (("base", request.base or "HEAD"), ("head", request.head)):
+                revision = before.header[arm]["commit"] if before else revision
+                trees[cast(Arm, arm)] = stack.enter_context(checked_out(repository, revision, arm))
+            if request.head == "HEAD" and is_dirty(repository) and before is None:
+                say("uncommitted changes are left out; --head 'working tree' takes them in")
+        for arm, tree in trees.items():
+            if before and tree.commit != before.header[arm]["commit"]:
+                raise UserError(f"{tree.folder}: is no longer what the gate began with; start a new gate")
+        yield trees
+
+
+def _header(request: GateRequest, cells: Sequence[GateCell], trees: dict[Arm, Tree]) -> dict[str, Any]:
+    asked = {"base": request.base or "HEAD", "head": request.head}
+    folders = {"base": request.base_dir, "head": request.head_dir}
+    return {
+        "format": FORMAT,
+        "cells": [cell.name for cell in cells],
+        "margin": request.margin,
+        "promise": request.promise,
+        **{
+            arm: {"name": str(folders[arm] or asked[arm]), "commit": trees[arm].commit, "dirty": trees[arm].dirty}
+            for arm in ARMS
+        },
+        "only_work": request.only_work,
+        "aa": request.aa,
+        "threads": request.threads,
+        "command": _command(request),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": {
+            "cpu": cpu_name(),
+            "cores": usable_cores(),
+            "python": sys.version.split()[0],
+            "torch": version("torch"),
+        },
+        "request": request.model_dump(mode="json"),
+    }
+
+
+def _command(request: GateRequest) -> str:
+    """What to type for the same comparison; where results go is left out."""
+    words = ["run_bench.py", "gate"]
+    if request.base_dir and request.head_dir:
+        words += ["--base-dir", str(request.base_dir), "--head-dir", str(request.head_dir)]
+    else:
+        words += ["--aa"] if request.aa else ["--base", str(request.base)]
+        words += [] if request.head == "HEAD" else ["--head", request.head]
+    words += [] if request.suite == "gate" else ["--suite", request.suite]
+    words += [word for option in request.settings for word in ("--set", option)]
+    words += [word for cell in request.cells for word in ("--cell", cell)]
+    words += ["--only-invariants"] if request.only_work else []
+    words += ["--budget", f"{request.budget_seconds:g}s"] if request.budget_seconds else []
+    words += [] if request.threads == 1 else ["--threads", str(request.threads)]
+    return shlex.join(words)
+
+
+@dataclass
+class _Gate:
+    """A gate in progress. What it knows is in the journal; this only says what comes next."""
+
+    request: GateRequest
+    cells: Sequence[GateCell]
+    trees: dict[Arm, Tree]
+    journal: Journal
+    say: Say
+    now: Callable[[], float]
+    dice: random.Random = field(default_factory=random.Random)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        budget = request.budget_seconds or max(120.0, SECONDS_PER_CELL * len(self.cells))
+        self.start = self.now()
+        self.end = self.start + budget
+        self.setting = Setting(
+            {arm: tree.folder for arm, tree in self.trees.items()}, request.threads, request.data_dir
+        )
+
+    @property
+    def record(self) -> Record:
+        return read_journal(self.journal.path)
+
+    def run(self) -> Record:
+        """All stages, until the end or a failure that leaves nothing to go on with."""
+        try:
+            self._count_work()
+            if not self.request.only_work:
+                self._probe()
+                self._measure("screen", self._comparable(), self.now() + SCREEN_SHARE * (self.end - self.now()))
+                doubtful = {*flagged(self.record), *unsettled(self.record)}
+                self._measure("confirm", [cell for cell in self._comparable() if cell.name in doubtful], self.end)
+        except WorkerError as error:
+            self.journal.failure(error.failure)
+        self.journal.append("end", {"seconds": round(self.now() - self.start, 1)})
+        return self.record
+
+    def _comparable(self) -> list[GateCell]:
+        """Cells that both trees have."""
+        missing = {failure.cell for failure in self.record.failures}
+        return [cell for cell in self.cells if cell.name not in missing and None not in missing]
+
+    def _count_work(self) -> None:
+        """What a step does in each arm: exact, so once is enough."""
+        counted = self.record.work
+        todo = [cell for cell in self._comparable() if cell.name not in counted]
+        if not todo:
+            return
+        with Launch(self.setting, self.dice) as launch:
+            launch.started()
+            for cell in todo:
+                self.say(f"counting the work of {cell.name}")
+                failures = launch.open(cell)
+                counts, more = ({}, []) if failures else launch.count(cell)
+                for failure in (*failures, *more):
+                    self.journal.failure(failure)
+                for arm, count in counts.items():
+                    self.journal.append("work", {"cell": cell.name, "arm": arm, "counts": count})
+
+    def _probe(self) -> None:
+        """Say beforehand what this machine can tell in the time given; nothing depends on it."""
+        if self.record.slices:
+            return
+        launch_seconds = START_SECONDS + CELL_SECONDS * len(self.cells)
+        launches = int(SCREEN_SHARE * (self.end - self.now()) / launch_seconds)
+        with suppress(DeviceError):  # then nothing is said; a launch will say what is wrong
+            core = 0 if self.request.threads == 1 else None
+            self.say(probe.say(probe.probe(PROBE_SECONDS, core), max(1, launches), self.request.margin))
+
+    def _measure(self, phase: Phase, cells: Sequence[GateCell], until: float) -> None:
+        """Launches until the time is up, as many as any answer needs if the whole budget allows that."""
+        cores = range(usable_cores()) if self.request.threads == 1 else ()
+        took = 0.0
+        done = len(self.record.launches[phase])
+        while cells and done < MOST_LAUNCHES:
+            start = self.now()
+            limit = until if done >= FEWEST_LAUNCHES else self.end
+            if took and start + took > limit:
+                break
+            core = cores[done % len(cores)] if cores else None
+            number = sum(map(len, self.record.launches.values()))
+            slices = run_launch(number, phase, cells, core, self.setting, self.dice)
+            took = self.now() - start
+            self.journal.launch(number, phase, core, slices, took)
+            done += 1
+            self.say(f"{phase}: launch {done}, {self.now() - self.start:.0f} s of {self.end - self.start:.0f} s")

@@ -1,0 +1,43 @@
+"""Kinds of values on the command line."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class Time(click.ParamType):
+    """Seconds from 90, 90s, 10m, 1h30m."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", str(value).replace(" ", ""))
+        if not found or not any(found.groups()):
+            self.fail(f"'{value}' is not a time, such as 90s, 10m or 1h30m", param, ctx)
+        hours, minutes, seconds = (float(group or 0) for group in found.groups())
+        return 3600 * hours + 60 * minutes + seconds
+
+
+class Share(click.ParamType):
+    """A share from 3% or 0.03."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", str(value).strip())
+        share = float(found[1]) / (100 if found[2] else 1) if found else -1.0
+        if not 0 < share < 1:
+            self.fail(f"'{value}' is not a share between 0% and 100%, such as 3%", param, ctx)
+        return share
+
+
+def folder(**more: Any) -> click.Path:
+    """An option that names a folder."""
+    return click.Path(path_type=Path, file_okay=False, **more)
+
+
+def file() -> click.Path:
+    """An option that names a file."""
+    return click.Path(path_type=Path, dir_okay=False)

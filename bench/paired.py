@@ -1,0 +1,255 @@
+"""Paired: two source trees measured in alternation, each launch in fresh processes.
+
+Noise of a shared machine changes from second to second and from process to process. So both arms are timed within
+the same seconds, on the same core, in slices ordered ABBA or BAAB by chance, and the launch is the unit of whatever is
+said.
+"""
+
+import json
+import math
+import os
+import queue
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from bench.journal import Arm, Failure, Phase, Slice
+
+PROTOCOL = 1
+WORKER = Path(__file__).with_name("worker.py")
+ARMS: tuple[Arm, Arm] = ("base", "head")
+SLICE_SECONDS = 0.25  # shorter ones flag differences that aren't there
+BLOCKS = 1  # of four slices, a launch and cell: a fresh launch tells more than a second block of the same
+DISCARDED_SECONDS = 0.02  # at the start of a slice, when the caches are the other arm's
+ANSWER_SECONDS = 120.0  # a worker that says nothing for so long hangs
+MOST_PADDING = 4096  # bytes of environment, which move the stack: a layout is luck, so each launch draws its own
+
+
+@dataclass(frozen=True)
+class GateCell:
+    """One thing to time: a configuration as a suite would say it, and which work."""
+
+    name: str
+    content: dict[str, Any]
+    work: Literal["train", "infer"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all launches of a gate have in common.
+
+    Attributes:
+        trees: arm -> folder of its source.
+        slowed: cell -> r, to have head do every r-th step twice: a slowdown of known size, for proofs.
+    """
+
+    trees: dict[Arm, Path]
+    threads: int = 1
+    data_dir: Path | None = None
+    cores: Sequence[int] = ()
+    blocks: int = BLOCKS
+    slice_seconds: float = SLICE_SECONDS
+    answer_seconds: float = ANSWER_SECONDS
+    slowed: dict[str, int] = field(default_factory=dict)
+
+
+class WorkerError(Exception):
+    """A worker that can't go on; what it says is for a person."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class Worker:
+    """A process of one arm, and the lines that pass between."""
+
+    def __init__(self, arm: Arm, setting: Setting, dice: random.Random) -> None:
+        self.arm, self.limit = arm, setting.answer_seconds
+        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER), str(setting.trees[arm])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._last_words, text=True, encoding="utf-8",
+            cwd=setting.trees[arm], env=_environment(setting.threads, dice), start_new_session=True,
+        )  # fmt: skip
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        assert self._process.stdout
+        threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
+
+    def send(self, do: str, **order: Any) -> None:
+        assert self._process.stdin
+        with suppress(OSError):  # it has died; the answer will say so
+            self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
+            self._process.stdin.flush()
+
+    def answer(self, cell: str | None = None) -> dict[str, Any]:
+        """What it has to say.
+
+        Raises:
+            WorkerError: it died, hangs, or says that it can't.
+        """
+        try:
+            line = self._answers.get(timeout=self.limit)
+        except queue.Empty:
+            raise WorkerError(
+                Failure("timeout", self.arm, cell, f"{self.arm}'s worker gave no answer within {self.limit:g} s")
+            ) from None
+        if not line:
+            raise WorkerError(Failure("crash", self.arm, cell, f"{self.arm}'s worker {self._death()}"))
+        answer: dict[str, Any] = json.loads(line)
+        if "crashed" in answer:
+            raise WorkerError(Failure("crash", self.arm, cell, f"{self.arm}'s worker: {answer['crashed']}"))
+        if "missing" in answer:
+            raise WorkerError(Failure("missing", self.arm, cell, f"{self.arm}: {answer['missing']}"))
+        return answer
+
+    def ask(self, do: str, cell: str | None = None, **order: Any) -> dict[str, Any]:
+        self.send(do, **order)
+        return self.answer(cell)
+
+    def close(self) -> None:
+        """End it now; it has nothing to lose."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # an order that a dead worker never took
+                if stream:
+                    stream.close()
+        self._last_words.close()
+
+    def _death(self) -> str:
+        status = self._process.wait()
+        self._last_words.seek(0, os.SEEK_END)
+        self._last_words.seek(max(0, self._last_words.tell() - 2000))
+        words = self._last_words.read().decode(errors="replace").strip().splitlines()
+        how = f"died of signal {-status}" if status < 0 else f"exited with status {status}"
+        return f"{how}{': ' + words[-1].strip()[:300] if words else ''}"
+
+
+class Launch:
+    """A pair of fresh workers; use it in a `with`, so that none is left behind."""
+
+    def __init__(self, setting: Setting, dice: random.Random) -> None:
+        self.setting, self.dice = setting, dice
+        self.workers: dict[Arm, Worker] = {}
+
+    def __enter__(self) -> "Launch":
+        try:
+            for arm in self.dice.sample(ARMS, 2):
+                self.workers[arm] = Worker(arm, self.setting, self.dice)
+                self.workers[arm].send("start", protocol=PROTOCOL)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+    def started(self) -> None:
+        for worker in self.workers.values():
+            worker.answer()
+
+    def open(self, cell: GateCell) -> list[Failure]:
+        """Make a cell ready in both arms, at the same time; what is missing in either."""
+        where = str(self.setting.data_dir) if self.setting.data_dir else None
+        for arm, worker in self.workers.items():
+            every = self.setting.slowed.get(cell.name, 0) if arm == "head" else 0
+            worker.send(
+                "open", name=cell.name, content=cell.content, work=cell.work, threads=self.setting.threads,
+                data_dir=where, every=every,
+            )  # fmt: skip
+        return self._answers(cell.name)[1]
+
+    def count(self, cell: GateCell) -> tuple[dict[Arm, dict[str, Any]], list[Failure]]:
+        """What a step does, by arm."""
+        for worker in self.workers.values():
+            worker.send("count", name=cell.name)
+        answers, failures = self._answers(cell.name)
+        return {arm: answer["counts"] for arm, answer in answers.items()}, failures
+
+    def measure(self, number: int, phase: Phase, cells: Sequence[GateCell], core: int | None) -> list[Slice]:
+        """All slices of a launch whose cells are open.
+
+        Raises:
+            WorkerError: a worker that didn't come to the end.
+        """
+        for worker in self.workers.values():
+            if core is not None:
+                worker.ask("pin", core=core)
+        steps = {cell.name: self._warm(cell) for cell in cells}
+        slices = []
+        for block in range(self.setting.blocks):
+            for cell in self.dice.sample(list(cells), len(cells)):
+                first, second = self.dice.sample(ARMS, 2)
+                for slot, arm in enumerate((first, second, second, first)):
+                    count, discard = steps[cell.name]
+                    answer = self.workers[arm].ask("slice", cell.name, name=cell.name, steps=count, discard=discard)
+                    times = answer["seconds"], answer["own_seconds"]
+                    slices.append(Slice(number, phase, cell.name, block, slot, arm, count, *times))
+            for worker in self.workers.values():
+                worker.ask("collect")
+        return slices
+
+    def _warm(self, cell: GateCell) -> tuple[int, int]:
+        """Steps that fill a slice in the quicker arm, and those to leave out after a hand-over."""
+        seconds = min(worker.ask("warm", cell.name, name=cell.name)["step_seconds"] for worker in self.workers.values())
+        return max(1, math.ceil(1.05 * self.setting.slice_seconds / seconds)), math.ceil(DISCARDED_SECONDS / seconds)
+
+    def _answers(self, cell: str) -> tuple[dict[Arm, dict[str, Any]], list[Failure]]:
+        """Both arms' answers, and the failures of a kind that leaves the workers fit for other cells."""
+        answers: dict[Arm, dict[str, Any]] = {}
+        failures = []
+        for arm, worker in self.workers.items():
+            try:
+                answers[arm] = worker.answer(cell)
+            except WorkerError as error:
+                if error.failure.kind != "missing":
+                    raise
+                failures.append(error.failure)
+        return answers, failures
+
+
+def run_launch(
+    number: int, phase: Phase, cells: Sequence[GateCell], core: int | None, setting: Setting, dice: random.Random
+) -> list[Slice]:
+    """One launch from start to end.
+
+    Raises:
+        WorkerError: a worker that failed.
+    """
+    with Launch(setting, dice) as launch:
+        launch.started()
+        for cell in cells:
+            for failure in launch.open(cell):
+                raise WorkerError(failure)
+        return launch.measure(number, phase, cells, core)
+
+
+def _environment(threads: int, dice: random.Random) -> dict[str, str]:
+    """The user's own variables, a hash seed and a padding by chance, and threads that don't spin when idle."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return variables | {
+        "PYTHONHASHSEED": str(dice.randrange(2**32)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "VIT_CNN_BENCH_PADDING": "x" * dice.randrange(MOST_PADDING),
+    }
+
+
+def _pass_on(stream: IO[str], answers: "queue.SimpleQueue[str]") -> None:
+    """Read lines until the worker's end, which is an empty one."""
+    with suppress(ValueError):  # closed by `close`
+        for line in stream:
+            answers.put(line)
+    answers.put("")

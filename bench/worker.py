@@ -1,0 +1,162 @@
+"""Worker: one arm's process in the gate. A script, not a module of the tree that it measures.
+
+It is started by the comparing program's interpreter with a source tree as its argument, puts that tree first on the
+path, and takes orders as JSON, a line each, on standard input; answers go, likewise, to standard output. While it waits
+it is blocked in a read. Nothing is imported from the tree but bench.cells and bench.invariants.
+"""
+
+import gc
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SLICE_SECONDS = 0.25  # shorter ones flag differences that aren't there
+SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
+WARM_UP_BLOCKS = 12
+WARM_UP_SECONDS = 0.1
+
+
+class Worker:
+    """Cells by name, and what may be asked of them."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self.cells: dict[str, Any] = {}
+        self.every: dict[str, int] = {}  # cell -> each so many steps, one is done twice: a known slowdown, for tests
+        self.done: dict[str, int] = {}
+
+    def start(self, protocol: int) -> dict[str, Any]:
+        """Load the tree's code."""
+        own = (self.tree / "bench").is_dir()  # a user's repository may have none: then it is the installed one
+        if own:
+            _forget_installed()
+        if own and not (self.tree / "bench" / "cells.py").is_file():
+            return {"missing": "its source has no bench/cells.py, which the gate measures by"}
+        from bench import cells
+
+        here = Path(cells.__file__ or "").resolve()
+        if own and self.tree.resolve() not in here.parents:
+            raise RuntimeError(f"bench was imported from {here.parent}, not from {self.tree}")
+        if protocol != cells.PROTOCOL:
+            return {"missing": f"its bench/cells.py speaks protocol {cells.PROTOCOL}, the gate {protocol}"}
+        return {"started": str(here.parent.parent)}
+
+    def open(
+        self, name: str, content: dict[str, Any], work: Any, threads: int, data_dir: str | None, every: int = 0
+    ) -> dict[str, Any]:
+        """Make a cell ready. A person's mistake here is one that only this tree makes: it doesn't know the cell."""
+        from bench.cells import open_cell
+        from bench.errors import UserError
+
+        try:
+            cell = open_cell(content, work, threads, Path(data_dir) if data_dir else None)
+        except (UserError, ValueError) as error:
+            return {"missing": " ".join(str(error).split())}
+        self.cells[name], self.every[name], self.done[name] = cell, every, 0
+        return {"opened": name, "images": cell.images, "label": getattr(cell, "label", name)}
+
+    def count(self, name: str) -> dict[str, Any]:
+        """What a step of the cell does; its weights and its batches move on."""
+        try:
+            from bench.invariants import count_work
+        except ModuleNotFoundError:
+            return {"counts": {}}
+        return {"counts": count_work(self.cells[name])}
+
+    def pin(self, core: int) -> dict[str, Any]:
+        """Stay on one core, the same as the other arm's, where the system can do that."""
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {core})
+        return {"pinned": core}
+
+    def warm(self, name: str) -> dict[str, Any]:
+        """Steps until two neighbouring blocks agree; says how many fill a slice."""
+        per_step = self._seconds(name, 2) / 2
+        for _ in range(WARM_UP_BLOCKS):
+            size = max(1, math.ceil(WARM_UP_SECONDS / max(per_step, 1e-7)))
+            before, per_step = per_step, self._seconds(name, size) / size
+            if abs(per_step - before) <= SETTLED * before:
+                break
+        gc.collect()
+        gc.freeze()  # what lives now stays; no later collection walks through it
+        gc.disable()
+        return {"step_seconds": per_step}
+
+    def slice(self, name: str, steps: int, discard: int) -> dict[str, Any]:
+        """Time `steps` steps as a whole, after some that bring the caches back from the other arm."""
+        self._seconds(name, discard)
+        waited, busy = _waited(), time.process_time()
+        seconds = self._seconds(name, steps)
+        busy = time.process_time() - busy
+        after = _waited()
+        own = None if waited is None or after is None else max(seconds - (after - waited), busy)
+        return {"seconds": seconds, "own_seconds": own}
+
+    def collect(self) -> dict[str, Any]:
+        """Between blocks, off the clock."""
+        gc.collect()
+        return {"collected": True}
+
+    def _seconds(self, name: str, steps: int) -> float:
+        cell, every, step = self.cells[name], self.every[name], self.cells[name].step
+        cell.synchronize()
+        start = time.perf_counter()
+        if every:
+            self._steps_with_repeats(name, steps, every, step)
+        else:
+            for _ in range(steps):
+                step()
+        cell.synchronize()
+        return time.perf_counter() - start
+
+    def _steps_with_repeats(self, name: str, steps: int, every: int, step: Callable[[], Any]) -> None:
+        for _ in range(steps):
+            step()
+            self.done[name] += 1
+            if self.done[name] % every == 0:
+                step()
+
+
+def _waited() -> float | None:
+    """Seconds that this thread was ready to run while another process had its core; None where the system can't tell.
+
+    It is no part of the code's time: sleep, input and output, and waiting for a device are. Linux counts it (proc(5),
+    /proc/PID/schedstat). A machine's owner can take the core away, too; that isn't seen from inside.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _forget_installed() -> None:
+    """Without an installed program's own finder, which would lend a tree the modules that it lacks."""
+    sys.meta_path[:] = [
+        finder for finder in sys.meta_path if not getattr(finder, "__module__", "").startswith("__editable__")
+    ]
+
+
+def main() -> None:
+    tree = Path(sys.argv[1])
+    sys.path.insert(0, str(tree))
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints goes to standard error
+    worker = Worker(tree)
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            answer = getattr(worker, order.pop("do"))(**order)
+        except Exception as error:  # noqa: BLE001 - the driver tells a person what happened, in one line
+            answer = {"crashed": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
