@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from bench.compilation import compiled
 from bench.data import evaluation_batches
 from bench.measure import Stopwatch
 from bench.suite import load_plan
@@ -78,9 +79,14 @@ def _training(bench: Bench, learner: Learner) -> Callable[[], Any]:
 def _inference(bench: Bench, learner: Learner) -> Callable[[], Any]:
     images, _ = next(evaluation_batches(bench.data, bench.data.test, bench.trial.training.batch_size, bench.form))
     learner.model.eval()
+    forward = compiled(_forward, bench.trial.compile)
 
     def step() -> Tensor:
         with torch.inference_mode(), learner.context:
-            return learner.model(images)
+            return forward(learner.model, images)
 
     return step
+
+
+def _forward(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images)

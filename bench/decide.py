@@ -6,7 +6,7 @@ launches (Holm), both times beyond the margin; it passes only if the interval ex
 can't pass, and a chance finding has to happen twice. How often it is wrong was measured: results/reference/gate.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,7 +30,10 @@ Verdict = Literal["pass", "regression", "inconclusive", "missing", "crashed"]
 EXIT_STATUS: dict[Verdict, int] = {"pass": 0, "regression": 1, "inconclusive": 3, "missing": 4, "crashed": 5}
 WORST_FIRST: tuple[Verdict, ...] = ("regression", "crashed", "missing", "inconclusive", "pass")
 FEWEST_LAUNCHES = 6  # of which trimming leaves 4; fewer say too little to pass or to fail anything
-ALPHA = 0.05  # of the screen over all cells, and again of the confirmation
+# A false alarm has to pass both: at most one gate in a hundred, whatever the noise. The first may be generous, since it
+# costs a wrong suspect only some launches.
+SCREEN_ALPHA = 0.20  # over all cells
+CONFIRM_ALPHA = 0.05  # over the suspects
 
 
 @dataclass(frozen=True)
@@ -85,21 +88,21 @@ class _Tested:
     estimate: Estimate
     p: float
 
-    def slower(self, margin: float) -> bool:
+    def slower(self, alpha: float, margin: float) -> bool:
         """Shown to be slower, and by more than isn't worth failing."""
-        return self.p <= ALPHA and self.estimate.ratio > 1 + margin
+        return self.p <= alpha and self.estimate.ratio > 1 + margin
 
 
 def flagged(record: Record) -> list[str]:
-    """Cells that the screen shows slower than the margin; only fresh launches can confirm them."""
-    return [cell for cell, found in _screen(record).items() if found.slower(record.header["margin"])]
+    """Cells that the screen finds slower than the margin; only fresh launches can confirm them."""
+    return _suspects(_screen(record), record.header["margin"])
 
 
 def unsettled(record: Record) -> list[str]:
     """Cells that aren't flagged but whose interval still holds the promised slowdown: more launches may settle them."""
-    limit = 1 + record.header["promise"]
-    suspects = flagged(record)
-    return [cell for cell, found in _screen(record).items() if cell not in suspects and found.estimate.high >= limit]
+    screen, limit = _screen(record), 1 + record.header["promise"]
+    suspects = _suspects(screen, record.header["margin"])
+    return [cell for cell, found in screen.items() if cell not in suspects and found.estimate.high >= limit]
 
 
 def decide(
@@ -137,6 +140,10 @@ def decide(
     )
 
 
+def _suspects(screen: Mapping[str, _Tested], margin: float) -> list[str]:
+    return [cell for cell, found in screen.items() if found.slower(SCREEN_ALPHA, margin)]
+
+
 def _screen(record: Record) -> dict[str, _Tested]:
     return _tested(record, "screen", bonferroni, record.header["cells"])
 
@@ -153,7 +160,8 @@ def _tested(
 
 def _judge_all(record: Record) -> Iterator[CellVerdict]:
     margin, promise, cells = record.header["margin"], record.header["promise"], record.header["cells"]
-    screen, suspects = _screen(record), flagged(record)
+    screen = _screen(record)
+    suspects = _suspects(screen, margin)
     confirm = _tested(record, "confirm", holm, suspects)
     pooled = launch_values(record.slices, ["screen", "confirm"])
     times = step_seconds(record.slices)
@@ -172,7 +180,7 @@ def _judge_all(record: Record) -> Iterator[CellVerdict]:
             size = f"flagged at {100 * (screen[cell].estimate.ratio - 1):.1f}%"
             if again is None:
                 verdict, reason = "inconclusive", f"{size}, too few launches to confirm: a larger --budget"
-            elif again.slower(margin):
+            elif again.slower(CONFIRM_ALPHA, margin):
                 verdict, reason, found = "regression", f"{size}, confirmed", again.estimate
             else:
                 reason = f"{size}, not confirmed on fresh launches"
@@ -186,7 +194,7 @@ def _judge_all(record: Record) -> Iterator[CellVerdict]:
             found,
             faster=verdict == "pass" and found.high < 1,
             noise=noise(values),
-            detectable=detectable(values, margin, len(cells), ALPHA),
+            detectable=detectable(values, margin, min(SCREEN_ALPHA / len(cells), CONFIRM_ALPHA)),
             p_screen=screen[cell].p,
             p_confirm=again.p if again else None,
             reason=reason,

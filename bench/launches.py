@@ -85,14 +85,14 @@ def noise(values: Array) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def detectable(values: Array, margin: float, cells: int, alpha: float) -> float:
+def detectable(values: Array, margin: float, alpha: float) -> float:
     """The slowdown, as a share, that as many launches of this noise flag and confirm 19 times of 20.
 
     To be flagged the estimate has to pass both the margin and the test's limit; two standard errors above the higher
     of them it does so in 39 of 40 screens, and in as many confirmations.
     """
     _, error, degrees = _trimmed(values)
-    limit = max(math.log1p(margin), float(_stdtrit(degrees, 1 - alpha / cells)) * error)
+    limit = max(math.log1p(margin), float(_stdtrit(degrees, 1 - alpha)) * error)
     return math.expm1(limit + 2 * error)
 
 

@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "work": {"units"},
     "paired": {"journal"},
     "worker": {"cells", "invariants"},  # of the tree that it measures, whichever that is
-    "cells": {"data", "measure", "suite", "suite_file", "train", "workbench"},
+    "cells": {"compilation", "data", "measure", "suite", "suite_file", "train", "workbench"},
     "invariants": {"flops", "train", "workbench"},
     "singles": {"suite_file"},
     "session": {

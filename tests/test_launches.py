@@ -86,6 +86,6 @@ def test_adjusted_p_values_are_those_of_hand_counts() -> None:
 def test_what_can_be_detected_grows_with_noise_and_is_never_below_the_margin() -> None:
     rng = np.random.default_rng(0)
     quiet, loud = rng.normal(0, 0.005, 10), rng.normal(0, 0.1, 10)
-    assert 0.03 < detectable(quiet, 0.03, 4, 0.05) < 0.05 < detectable(loud, 0.03, 4, 0.05)
+    assert 0.03 < detectable(quiet, 0.03, 0.0125) < 0.05 < detectable(loud, 0.03, 0.0125)
     assert noise(loud) == pytest.approx(loud.std(ddof=1))
     assert noise(loud[:1]) is None
