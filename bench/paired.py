@@ -25,9 +25,11 @@ from bench.journal import Arm, Failure, Phase, Slice
 PROTOCOL = 1
 WORKER = Path(__file__).with_name("worker.py")
 ARMS: tuple[Arm, Arm] = ("base", "head")
-SLICE_SECONDS = 0.25  # shorter ones flag differences that aren't there
-BLOCKS = 1  # of four slices, a launch and cell: a fresh launch tells more than a second block of the same
-DISCARDED_SECONDS = 0.02  # at the start of a slice, when the caches are the other arm's
+# A neighbour slows a shared core down for some tenths of a second at a time, and the finer the arms alternate within
+# that, the better it cancels: 4 slices of 250 ms scattered by 8%, 16 of 60 ms by 4% (tests/benchmarks/alternation.py).
+SLICE_SECONDS = 0.06
+BLOCKS = 4  # of four slices, a launch and cell, a second in all
+DISCARDED_SECONDS = 0.01  # at the start of a slice, a step at least, while the caches are the other arm's
 ANSWER_SECONDS = 120.0  # a worker that says nothing for so long hangs
 MOST_PADDING = 4096  # bytes of environment, which move the stack: a layout is luck, so each launch draws its own
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SLICE_SECONDS = 0.25  # shorter ones flag differences that aren't there
 SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1

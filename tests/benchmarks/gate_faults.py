@@ -249,13 +249,15 @@ def main() -> int:
     parser.add_argument("--only-invariants", action="store_true", help="count, and time nothing")
     parser.add_argument("--only", metavar="TEXT", action="append", default=[], help="commits whose name holds it")
     parser.add_argument("--cell", metavar="TEXT", action="append", default=[], help="as the gate's")
+    parser.add_argument("--budget", metavar="TIME", help="as the gate's")
     parser.add_argument("--write", type=Path, help="the table, as Markdown")
     args = parser.parse_args()
     chosen = [c for c in (*FAULTS, *HARMLESS) if not args.only or any(text in c.name for text in args.only)]
     if not chosen:
         parser.error(f"no commit is called so; there are: {', '.join(c.name for c in (*FAULTS, *HARMLESS))}")
     cells = [word for text in args.cell for word in ("--cell", text)]
-    runs = [[*cells, "--only-invariants"], *([] if args.only_invariants else [cells])]
+    timed = [*cells, *(["--budget", args.budget] if args.budget else [])]
+    runs = [[*cells, "--only-invariants"], *([] if args.only_invariants else [timed])]
     told: list[tuple[Commit, list[Answer]]] = []
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"

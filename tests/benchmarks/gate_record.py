@@ -19,7 +19,7 @@ from gate_noise import NOISES, noise
 
 from bench.download import fetch
 from bench.journal import FORMAT, Journal, read_journal
-from bench.paired import GateCell, Setting, run_launch
+from bench.paired import BLOCKS, GateCell, Setting, run_launch
 from bench.singles import singles
 from bench.suite_file import find_suite, read_suite
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("what", choices=EVERY)
     parser.add_argument("noise", choices=[*NOISES, "others"], help="others: whatever else runs on this machine")
     parser.add_argument("--launches", type=int, default=50)
-    parser.add_argument("--blocks", type=int, default=1)
+    parser.add_argument("--blocks", type=int, default=BLOCKS)
     parser.add_argument("--core", type=int, help="always this one; else they take turns")
     parser.add_argument("--suffix", default="")
     args = parser.parse_args()
