@@ -65,7 +65,7 @@ class Record:
         work: cell -> arm -> what a step does (bench.invariants.count_work).
         launches: finished ones of each phase.
         wall_seconds: of each launch, in the order of the file.
-        ended: whether the gate came to its end.
+        ended: whether the gate came to its end, and after how many seconds (of the last sitting, if it was resumed).
     """
 
     header: dict[str, Any]
@@ -75,6 +75,7 @@ class Record:
     launches: dict[str, list[int]] = field(default_factory=lambda: {"screen": [], "confirm": []})
     wall_seconds: list[float] = field(default_factory=list)
     ended: bool = False
+    seconds: float | None = None
 
 
 class Journal:
@@ -139,7 +140,7 @@ def _take(record: Record, kind: str, line: dict[str, Any]) -> None:
     elif kind == "failure":
         record.failures.append(Failure(**line["failure"]))
     elif kind == "end":
-        record.ended = True
+        record.ended, record.seconds = True, line.get("seconds")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """The probe: in five seconds, how noisy this machine is now, and which slowdown a gate could tell on it.
 
 A child process, pinned like the gate's workers, times the reference matrix product and then Python's dispatch in slices
-of 250 ms. Every four neighbouring slices are an ABBA block of one and the same work, whose true ratio is 1: what it
+of 60 ms. Every four neighbouring slices are an ABBA block of one and the same work, whose true ratio is 1: what it
 shows is noise. The parent loads no torch and sleeps meanwhile.
 """
 
@@ -19,12 +19,12 @@ from bench.errors import DeviceError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBED = ("matrix product", "Python dispatch")  # arithmetic, and the interpreter: what small models' steps consist of
-SLICE_SECONDS = 0.25
+SLICE_SECONDS = 0.06
 BLOCK = 4  # slices
 START_SECONDS = 120  # that the child may take to load torch on a busy machine, on top of its slices
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from bench.probe import child; child(*map(float, sys.argv[2:]))"
 LAUNCH_SPREAD = 0.02  # standard deviation of the log ratio that one pair of process launches adds to its blocks' noise
-BLOCKS_PER_LAUNCH = 1
+BLOCKS_PER_LAUNCH = 4
 MARGIN = 0.03  # the gate's
 
 
@@ -48,7 +48,7 @@ def probe(seconds: float = 5.0, core: int | None = None) -> Probe:
     """Measure this machine's noise for `seconds`; loading torch in the child takes a few more.
 
     Args:
-        seconds: of slices; under 2 they are shorter than 250 ms, and more noisy.
+        seconds: of slices; under half a second they are shorter than 60 ms.
         core: the processor to stay on; None leaves that to the system.
 
     Raises:
@@ -97,8 +97,8 @@ def what_it_can_detect(
 ) -> float:
     """The slowdown, as a share, that so many launch pairs tell 19 times of 20.
 
-    To the noise of its blocks a launch adds its own. The estimate has to pass both
-    the margin and a test, about two standard errors from 0; two standard errors above the higher of them, it does.
+    A launch's four blocks quarter the variance of their noise, and the launch adds its own. The estimate has to pass
+    both the margin and a test, about two standard errors from 0; two standard errors above the higher of them, it does.
     """
     error = math.sqrt(launch_spread**2 + spread**2 / BLOCKS_PER_LAUNCH) / math.sqrt(launches)
     return math.expm1(max(math.log1p(margin), 2 * error) + 2 * error)

@@ -204,6 +204,30 @@ def test_revisions_are_compared_and_uncommitted_work_on_request_only(repository:
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
 
+NETS = """
+from torch import nn
+
+def make(num_classes, image_size, in_channels):
+    pixels = in_channels * image_size**2
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, {hidden}), nn.Linear({hidden}, num_classes))
+"""
+
+
+def test_a_users_own_model_is_imported_from_each_revision_of_their_own_repository(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    (folder / "mine").mkdir(parents=True)
+    (folder / "suite.yaml").write_text("dataset: digits\nmodels: [{model: 'mine.nets:make', batch_size: 20}]\n")
+    for hidden in (8, 9):
+        (folder / "mine" / "nets.py").write_text(NETS.format(hidden=hidden))
+        commit_all(folder, f"hidden {hidden}")
+    words = [sys.executable, str(ROOT / "run_bench.py"), "gate", "--suite", "suite.yaml", "--cell", "infer"]
+    done = subprocess.run(
+        [*words, "--base", "HEAD^", "--only-invariants"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "parameters 610 -> 685" in " ".join(done.stdout.split())  # 64 * 8 + 8 + 8 * 10 + 10, and with 9
+
+
 def test_an_unknown_revision_is_one_line(repository: Path) -> None:
     process = command(repository, "--base", "befor")
     _, err = process.communicate(timeout=60)

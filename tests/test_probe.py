@@ -41,7 +41,7 @@ def test_two_works_of_different_length_don_t_mix() -> None:
 
 def test_a_quiet_machine_tells_the_margin_and_what_launches_add() -> None:
     assert what_it_can_detect(0.0, 8, launch_spread=0.0, margin=0.03) == pytest.approx(0.03)
-    error = math.sqrt(0.02**2 + 0.012**2) / math.sqrt(8)
+    error = math.sqrt(0.02**2 + 0.012**2 / 4) / math.sqrt(8)
     assert what_it_can_detect(0.012, 8, 0.02, 0.03) == pytest.approx(1.03 * math.exp(2 * error) - 1)
 
 

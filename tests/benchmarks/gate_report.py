@@ -1,18 +1,28 @@
 """Tables and the picture of the gate's proof; `python tests/benchmarks/gate_replay.py` asks for them."""
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, median
 
 import matplotlib
 import numpy as np
 from gate_curves import OURS, Point, Tally, all_curves, percent, picture
-from gate_replay import Recording, gate_minutes, regressed, separate_gates, virtual_gates, virtual_screens
+from gate_replay import (
+    Recording,
+    gate_minutes,
+    read_any,
+    regressed,
+    separate_gates,
+    virtual_gates,
+    virtual_screens,
+)
 from rival_rules import RIVALS
 
 from bench import canvas
-from bench.decide import Decision
+from bench.decide import Decision, decide
 from bench.store import write_atomically
 
 
@@ -30,7 +40,13 @@ def report(recordings: Sequence[Recording], options: argparse.Namespace) -> None
     print(gates, rules, sep="\n\n")
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)
-        facts = {"launches": launches_text(recordings), "cpu": cpu_text(recordings), "plan": plan_text(options)}
+        real = "\n".join(whole_gates(options.journals))
+        facts = {
+            "real": real,
+            "launches": launches_text(recordings),
+            "cpu": cpu_text(recordings),
+            "plan": plan_text(options),
+        }
         text = TEXT.format(gates=gates, rules=rules, command=command_text(options), **facts)
         write_atomically(options.write / "README.md", text)
         with matplotlib.rc_context(canvas.STYLE):
@@ -79,6 +95,25 @@ def gate_table(
         yield row(
             "**all of identical code**", "none", launches, f"**{together.text()}**", "", "", "-",
             percent(aa_covered.rate), f"{apart.hits} of {apart.n}", f"{fmean(together.minutes):.1f}",
+        )  # fmt: skip
+
+
+def whole_gates(folder: Path) -> Iterator[str]:
+    """What real gates of a tree against itself said, by the noise beside them."""
+    said: dict[str, list[tuple[Decision, float]]] = {}
+    for path in sorted(folder.glob("real-*.jsonl*")):
+        record = read_any(path)
+        said.setdefault(path.name.split("-")[1], []).append((decide(record), record.seconds or math.nan))
+    yield "| noise | gates | pass | inconclusive | false alarms | launches (median) | seconds (median, longest) |"
+    yield "| :-- | --: | --: | --: | --: | --: | --: |"
+    everything = [one for found in said.values() for one in found]
+    for noise, found in [*said.items(), ("**all**", everything)] if everything else []:
+        verdicts = Counter(decision.verdict for decision, _ in found)
+        seconds = [spent for _, spent in found]
+        launches = median(decision.launches["screen"] + decision.launches["confirm"] for decision, _ in found)
+        yield row(
+            noise, len(found), verdicts["pass"], verdicts["inconclusive"], verdicts["regression"], f"{launches:g}",
+            f"{median(seconds):.0f}, {max(seconds):.0f}",
         )  # fmt: skip
 
 
@@ -175,6 +210,13 @@ in the order of recording, none twice: few, but independent of each other. Inter
 a real gate makes as many launches of it as its time allows.
 
 {gates}
+
+## Whole gates, end to end
+
+`python tests/benchmarks/gate_real.py --hog 4 --bursts 4 --stream 4 --quiet 8` runs `run_bench.py gate --aa` so often,
+with its default suite (four cells) and budget (160 s); the launches of their screens are among those above.
+
+{real}
 
 ## Beside other rules
 
