@@ -5,29 +5,24 @@ many launches there are depends on the time alone, never on what they found, so 
 """
 
 import random
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from bench import probe
 from bench.decide import FEWEST_LAUNCHES, flagged, unsettled
 from bench.download import fetch
 from bench.errors import DeviceError, UserError
-from bench.journal import FORMAT, Arm, Journal, Phase, Record, read_journal
+from bench.gate_request import GateRequest, gate_cells, journal_header
+from bench.journal import Arm, Journal, Phase, Record, read_journal
 from bench.one_gate import only_one
-from bench.paired import ARMS, GateCell, Launch, Setting, WorkerError, run_launch
-from bench.processor import cpu_name, usable_cores
-from bench.singles import singles
-from bench.suite_file import find_suite, read_suite
+from bench.paired import GateCell, Launch, Setting, WorkerError, run_launch
+from bench.processor import cores
 from bench.trees import Tree, checked_out, find_repository, given, is_dirty
 
 MOST_LAUNCHES = 30  # of a phase; more would only tell differences that aren't worth telling
@@ -37,37 +32,6 @@ PROBE_SECONDS = 5.0
 START_SECONDS, CELL_SECONDS = 3.5, 1.7  # of a launch, about, on a quiet machine
 
 Say = Callable[[str], None]
-
-
-class GateRequest(BaseModel):
-    """What a person asked for; it stands in the journal, so that a stopped gate can go on.
-
-    Attributes:
-        base, head: revisions; "working tree" takes uncommitted work in.
-        base_dir, head_dir: folders instead; both or none.
-        cells: only those whose name holds one of these.
-        margin, promise: shares, 0.03 and 0.10.
-        only_work: count, and time nothing.
-        aa: both arms are the same on purpose, to see the machine's noise.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    journal: Path
-    base: str | None = None
-    head: str = "HEAD"
-    base_dir: Path | None = None
-    head_dir: Path | None = None
-    suite: str = "gate"
-    settings: Sequence[str] = ()
-    cells: Sequence[str] = ()
-    budget_seconds: float | None = None
-    margin: float = 0.03
-    promise: float = 0.10
-    threads: int = 1
-    data_dir: Path | None = None
-    only_work: bool = False
-    aa: bool = False
 
 
 def run_gate(request: GateRequest, say: Say, now: Callable[[], float] = time.monotonic) -> Record:
@@ -83,7 +47,7 @@ def run_gate(request: GateRequest, say: Say, now: Callable[[], float] = time.mon
         request.journal.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(request.journal)
         try:
-            journal.append("gate", _header(request, cells, trees))
+            journal.append("gate", journal_header(request, cells, trees))
             return _Gate(request, cells, trees, journal, say, now).run()
         finally:
             journal.close()
@@ -113,23 +77,6 @@ def resume_gate(path: Path, say: Say, now: Callable[[], float] = time.monotonic)
             journal.close()
 
 
-def gate_cells(request: GateRequest) -> list[GateCell]:
-    """Training and inference of each configuration of the suite.
-
-    Raises:
-        UserError: no such suite, or none of its cells is called so.
-    """
-    text = read_suite(find_suite(request.suite), request.settings)
-    works: tuple[Literal["train"], Literal["infer"]] = ("train", "infer")
-    cells = [GateCell(f"{single.name} {work}", single.content, work) for single in singles(text) for work in works]
-    kept = [cell for cell in cells if not request.cells or any(part in cell.name for part in request.cells)]
-    if not kept:
-        known = ", ".join(cell.name for cell in cells)
-        raise UserError(f"--cell {' '.join(request.cells)}: no cell's name holds it; cells: {known}")
-    fetch(text.content.get("dataset", ""), request.data_dir)  # before the clock starts, and once
-    return kept
-
-
 @contextmanager
 def _trees(request: GateRequest, say: Say, before: Record | None = None) -> Iterator[dict[Arm, Tree]]:
     """Both sources, side by side; a resumed gate asks for the commits that it began with."""
@@ -150,50 +97,6 @@ def _trees(request: GateRequest, say: Say, before: Record | None = None) -> Iter
         yield trees
 
 
-def _header(request: GateRequest, cells: Sequence[GateCell], trees: dict[Arm, Tree]) -> dict[str, Any]:
-    asked = {"base": request.base or "HEAD", "head": request.head}
-    folders = {"base": request.base_dir, "head": request.head_dir}
-    return {
-        "format": FORMAT,
-        "cells": [cell.name for cell in cells],
-        "margin": request.margin,
-        "promise": request.promise,
-        **{
-            arm: {"name": str(folders[arm] or asked[arm]), "commit": trees[arm].commit, "dirty": trees[arm].dirty}
-            for arm in ARMS
-        },
-        "only_work": request.only_work,
-        "aa": request.aa,
-        "threads": request.threads,
-        "command": _command(request),
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": {
-            "cpu": cpu_name(),
-            "cores": usable_cores(),
-            "python": sys.version.split()[0],
-            "torch": version("torch"),
-        },
-        "request": request.model_dump(mode="json"),
-    }
-
-
-def _command(request: GateRequest) -> str:
-    """What to type for the same comparison; where results go is left out."""
-    words = ["run_bench.py", "gate"]
-    if request.base_dir and request.head_dir:
-        words += ["--base-dir", str(request.base_dir), "--head-dir", str(request.head_dir)]
-    else:
-        words += ["--aa"] if request.aa else ["--base", str(request.base)]
-        words += [] if request.head == "HEAD" else ["--head", request.head]
-    words += [] if request.suite == "gate" else ["--suite", request.suite]
-    words += [word for option in request.settings for word in ("--set", option)]
-    words += [word for cell in request.cells for word in ("--cell", cell)]
-    words += ["--only-invariants"] if request.only_work else []
-    words += ["--budget", f"{request.budget_seconds:g}s"] if request.budget_seconds else []
-    words += [] if request.threads == 1 else ["--threads", str(request.threads)]
-    return shlex.join(words)
-
-
 @dataclass
 class _Gate:
     """A gate in progress. What it knows is in the journal; this only says what comes next."""
@@ -208,9 +111,11 @@ class _Gate:
 
     def __post_init__(self) -> None:
         request = self.request
+        fetch(self.cells[0].content["dataset"], request.data_dir)  # before the clock starts, and once for all workers
         budget = request.budget_seconds or max(120.0, SECONDS_PER_CELL * len(self.cells))
         self.start = self.now()
         self.end = self.start + budget
+        self.cores = cores() if request.threads == 1 else []  # taken in turn, since each has neighbours of its own
         self.setting = Setting(
             {arm: tree.folder for arm, tree in self.trees.items()}, request.threads, request.data_dir
         )
@@ -262,12 +167,11 @@ class _Gate:
         launch_seconds = START_SECONDS + CELL_SECONDS * len(self.cells)
         launches = int(SCREEN_SHARE * (self.end - self.now()) / launch_seconds)
         with suppress(DeviceError):  # then nothing is said; a launch will say what is wrong
-            core = 0 if self.request.threads == 1 else None
+            core = self.cores[0] if self.cores else None
             self.say(probe.say(probe.probe(PROBE_SECONDS, core), max(1, launches), self.request.margin))
 
     def _measure(self, phase: Phase, cells: Sequence[GateCell], until: float) -> None:
         """Launches until the time is up, as many as any answer needs if the whole budget allows that."""
-        cores = range(usable_cores()) if self.request.threads == 1 else ()
         took = 0.0
         done = len(self.record.launches[phase])
         while cells and done < MOST_LAUNCHES:
@@ -275,9 +179,12 @@ class _Gate:
             limit = until if done >= FEWEST_LAUNCHES else self.end
             if took and start + took > limit:
                 break
-            core = cores[done % len(cores)] if cores else None
+            core = self.cores[done % len(self.cores)] if self.cores else None
             number = sum(map(len, self.record.launches.values()))
-            slices = run_launch(number, phase, cells, core, self.setting, self.dice)
+            try:
+                slices = run_launch(number, phase, cells, core, self.setting, self.dice)
+            except WorkerError as error:
+                raise WorkerError(replace(error.failure, launch=number)) from None
             took = self.now() - start
             self.journal.launch(number, phase, core, slices, took)
             done += 1

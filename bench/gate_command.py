@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.options import Share, Time, file, folder
 
 if TYPE_CHECKING:
-    from bench.decide import Decision
+    from bench.decision import Decision
     from bench.journal import Record
 
 JOURNALS = Path("results", "gate")
@@ -96,7 +96,7 @@ def _measured(options: dict[str, Any]) -> "Record":
 
 def _request(options: dict[str, Any]) -> Any:
     """What was asked for, if it makes sense."""
-    from bench.gate import GateRequest
+    from bench.gate_request import GateRequest
 
     folders = [options["base_dir"], options["head_dir"]]
     if any(folders) and (not all(folders) or options["base"] or options["head"] != "HEAD" or options["aa"]):

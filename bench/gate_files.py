@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree as Xml
 
-from bench.decide import EXIT_STATUS, CellVerdict, Decision
+from bench.decision import EXIT_STATUS, CellVerdict, Decision
 from bench.gate_history import as_github_benchmark, as_pytest_benchmark
 from bench.gate_words import (
     caught_in_percent,

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bench.decide import CellVerdict, Decision
+from bench.decision import CellVerdict, Decision
 from bench.gate_words import change_in_words, finite, interval_in_percent, plain
 from bench.journal import Record
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.decide import CellVerdict, Decision
+from bench.decision import CellVerdict, Decision
 from bench.gate_words import (
     attempts,
     caught_in_percent,

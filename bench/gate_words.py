@@ -5,7 +5,7 @@ import shlex
 import unicodedata
 from typing import Any
 
-from bench.decide import CellVerdict, Decision, Estimate, Verdict
+from bench.decision import CellVerdict, Decision, Estimate, Verdict
 from bench.journal import Failure, Record
 from bench.work import WorkChange
 

@@ -83,7 +83,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("ab")
+        self._file = path.open("a+b")
+        self._file.seek(0)
+        whole = self._file.read().rfind(b"\n") + 1
+        self._file.truncate(whole)  # a line that the last process died in would swallow the next one
 
     def append(self, kind: str, content: dict[str, Any]) -> None:
         line = json.dumps({"kind": kind, **content}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

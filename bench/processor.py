@@ -16,6 +16,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def cores() -> list[int]:
+    """Numbers of the processors that this process may use; a container's or a scheduler's need not begin at 0."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
 def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use."""
+    return len(cores())

@@ -35,6 +35,8 @@ def singles(text: SuiteText) -> list[Single]:
     """
     if text.content.get("match") is not None:
         raise SuiteError(f"{text.where(('match',))}: 'match' means nothing to a single step; leave it out")
+    if not isinstance(text.content.get("dataset"), str):
+        raise SuiteError(f"{text.where(('dataset',))}: 'dataset' should be the name of one")
     entries = text.content.get("models")
     if (
         not isinstance(entries, list)

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from bench.decide import EXIT_STATUS, CellVerdict, Decision, Estimate, Verdict
+from bench.decision import EXIT_STATUS, CellVerdict, Decision, Estimate, Verdict
 from bench.journal import Arm, Failure, Phase, Record, Slice
 from bench.work import WorkChange
 

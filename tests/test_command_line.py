@@ -48,6 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where a gate's lock lies; another one may be running
     monkeypatch.setattr(executors, "start_fork_server", lambda: None)
     monkeypatch.setattr(session, "run_sweep", refuse)
     before = signal.getsignal(signal.SIGTERM)
@@ -153,6 +154,22 @@ def test_a_real_process_says_one_line_and_exits_with_2(tmp_path: Path) -> None:
         (["list", "suits"], "unknown kind 'suits'; did you mean 'suites'?"),
         (["report"], "RUN_DIR"),
         (["report", "nowhere"], "nowhere: not a run"),
+        (["gate"], "nothing to compare with: name --base"),
+        (["gate", "--base", "main", "--aa"], "--aa compares --head with itself; leave out --base"),
+        (["gate", "--base-dir", "a"], "--base-dir and --head-dir go together"),
+        (["gate", "--base", "main"], "not in a git repository"),
+        (["gate", "--base-dir", "a", "--head-dir", "b"], "a: no such folder"),
+        (["gate", "--aa", "--margin", "20%"], "--margin 0.2 should be below --promise 0.1"),
+        (["gate", "--aa", "--promise", "ten"], "'ten' is not a share between 0% and 100%, such as 3%"),
+        (["gate", "--aa", "--promise", "0"], "'0' is not a share"),
+        (["gate", "--aa", "--suite", "gait"], "unknown suite 'gait'; did you mean 'gate'?"),
+        (["gate", "--aa", "--cell", "resnet"], "--cell resnet: no cell's name holds it; cells: vit train"),
+        (["gate", "--aa", "--json", "no/such/folder/x.json"], "there is no folder no/such/folder"),
+        (["gate", "--replay", "nowhere.jsonl"], "nowhere.jsonl: can't be read"),
+        (["gate", "--resume", "nowhere.jsonl"], "nowhere.jsonl: can't be read"),
+        (["check", "nowhere", "--baseline", "x.json"], "x.json: can't be read"),
+        (["check", "nowhere", "--baseline", "x.json", "--update"], "nowhere: not a run"),
+        (["check", "nowhere"], "--baseline"),
     ],
     ids=" ".join,
 )

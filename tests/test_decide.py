@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from made_up_journal import NONE, Noise, made_up_journal
 
-from bench.decide import EXIT_STATUS, FEWEST_LAUNCHES, CellVerdict, decide, flagged, unsettled
+from bench.decide import FEWEST_LAUNCHES, decide, flagged, unsettled
+from bench.decision import EXIT_STATUS, CellVerdict
 from bench.journal import Failure, Record
 
 QUIET = Noise(launch=0.01, block=0.005, drift=0.04, odd=0.0)

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from made_up_tree import commit_all, git, make_tree
 
-from bench.decide import Decision, decide
+from bench.decide import decide
+from bench.decision import Decision
 from bench.errors import UserError
-from bench.gate import GateRequest, gate_cells, resume_gate, run_gate
+from bench.gate import resume_gate, run_gate
+from bench.gate_request import GateRequest, gate_cells
 from bench.journal import read_journal
 from bench.paired import Setting
 

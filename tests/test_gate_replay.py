@@ -27,7 +27,8 @@ from gate_replay import (
 )
 from made_up_journal import CELLS, NONE, Noise, made_up_journal, write_journal
 
-from bench.decide import Decision, decide, flagged, unsettled
+from bench.decide import decide, flagged, unsettled
+from bench.decision import Decision
 from bench.errors import StoreError
 from bench.journal import Record
 

@@ -23,7 +23,7 @@ def cells(text: str, start: str) -> list[str]:
 
 def test_the_report_says_what_the_journals_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "gate"
-    report(RECORDINGS, Namespace(gates=8, launches=6, confirm=7, seed=0, write=folder))
+    report(RECORDINGS, Namespace(gates=8, launches=6, confirm=7, seed=0, write=folder, journals=folder))
     text = (folder / "README.md").read_text()
     assert cells(text, "aa-quiet")[1:6] == ["none", "20", "0% (0% to 37%)", "0%", "100%"]
     assert cells(text, "slow10-quiet")[1:6] == ["10.0% in every cell", "20", "100% (63% to 100%)", "0%", "0%"]
@@ -43,7 +43,7 @@ def test_the_report_says_what_the_journals_hold(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_report_of_identical_code_alone_has_no_power_to_show(capsys: pytest.CaptureFixture[str]) -> None:
-    report(RECORDINGS[:1], Namespace(gates=4, launches=6, confirm=None, seed=0, write=None))
+    report(RECORDINGS[:1], Namespace(gates=4, launches=6, confirm=None, seed=0, write=None, journals=Path("nowhere")))
     assert "fails at" not in capsys.readouterr().out
 
 

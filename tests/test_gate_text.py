@@ -27,7 +27,7 @@ from made_up_gate import (
 )
 from rich.console import Console
 
-from bench.decide import EXIT_STATUS, CellVerdict, Decision, Estimate
+from bench.decision import EXIT_STATUS, CellVerdict, Decision, Estimate
 from bench.gate_command import gate
 from bench.gate_files import as_github_benchmark, as_json, as_junit, as_pytest_benchmark
 from bench.gate_text import MARKER, as_markdown, show_decision

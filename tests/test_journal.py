@@ -51,6 +51,14 @@ def test_a_journal_cut_anywhere_loses_at_most_its_last_line(tmp_path_factory: py
     assert len(read_journal(path).launches["screen"]) == whole
 
 
+def test_a_torn_line_does_not_swallow_the_next_one(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b'{"kind":"launch","launch":1,"pha')
+    journal = Journal(path)
+    journal.launch(1, "confirm", 0, SLICES, 1.0)
+    journal.close()
+    assert read_journal(path).launches == {"screen": [0], "confirm": [1]}
+
+
 def test_a_journal_that_went_on_after_a_torn_line_says_where(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20] + b'\n{"kind":"end"}\n')
     with pytest.raises(StoreError, match=r"gate.jsonl:5: not JSON; remove the line"):

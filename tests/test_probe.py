@@ -10,7 +10,7 @@ import pytest
 
 from bench import probe as module
 from bench.errors import DeviceError
-from bench.probe import Probe, block_log_ratios, probe, say, summarise, what_it_can_detect
+from bench.probe import BLOCKS_PER_LAUNCH, Probe, block_log_ratios, probe, say, summarise, what_it_can_detect
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,9 +56,11 @@ def test_a_slowdown_that_can_be_told_is_told_nineteen_times_of_twenty() -> None:
     dice = random.Random(2)
     for spread in (0.01, 0.1):
         slower, caught = math.log1p(what_it_can_detect(spread, 8)), 0
-        error = math.sqrt(0.02**2 + spread**2 / 2) / math.sqrt(8)
+        error = math.sqrt(0.02**2 + spread**2 / BLOCKS_PER_LAUNCH) / math.sqrt(8)
         for _ in range(2_000):
-            launches = [slower + dice.gauss(0, 0.02) + dice.gauss(0, spread / math.sqrt(2)) for _ in range(8)]
+            launches = [
+                slower + dice.gauss(0, 0.02) + dice.gauss(0, spread / math.sqrt(BLOCKS_PER_LAUNCH)) for _ in range(8)
+            ]
             caught += sum(launches) / 8 > max(math.log1p(0.03), 1.96 * error)
         assert caught / 2_000 >= 0.95
 

@@ -52,6 +52,7 @@ def test_each_single_of_our_suites_is_one_configuration_and_all_are_there(name: 
     ("content", "words"),
     [
         ({"models": [{"model": "vit"}], "match": "params"}, "'match' means nothing to a single step"),
+        ({"models": [{"model": "vit"}], "dataset": None}, "'dataset' should be the name of one"),
         ({"models": []}, "list of entries"),
         ({"models": "vit"}, "list of entries"),
         ({"models": [{"depth": 2}]}, "list of entries"),

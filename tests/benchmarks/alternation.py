@@ -11,6 +11,7 @@ import os
 import time
 from datetime import date
 from importlib.metadata import version
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -27,13 +28,16 @@ UNIT_SECONDS = 1.0
 SLICES = (0.25, 0.125, 0.0625, 0.03125, 0.015625)
 
 
-def waited(file: "os.PathLike[str] | object") -> float:
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def waited(file: TextIO) -> float:
     """Seconds that this thread was ready to run while another had its core."""
-    file.seek(0)  # type: ignore[attr-defined]
-    return int(file.read().split()[1]) / 1e9  # type: ignore[attr-defined]
+    file.seek(0)
+    return int(file.read().split()[1]) / 1e9
 
 
-def trace(seconds: float) -> np.ndarray:
+def trace(seconds: float) -> Array:
     """Own seconds of each step, one after the other."""
     torch.set_num_threads(1)
     images, up, down = torch.randn(64, 17, 64), torch.randn(64, 256), torch.randn(256, 64)
@@ -47,7 +51,7 @@ def trace(seconds: float) -> np.ndarray:
     return np.array(times[100:])
 
 
-def scatter(times: np.ndarray, slice_seconds: float) -> tuple[float, int]:
+def scatter(times: Array, slice_seconds: float) -> tuple[float, int]:
     """Standard deviation over units of a second of the log ratio between B and A, and how many units there are."""
     clock, groups = np.cumsum(times), round(UNIT_SECONDS / (4 * slice_seconds))
 

@@ -13,7 +13,7 @@ from rival_rules import RIVALS, Rival, Times, step_times, virtual_runs
 from scipy.stats import binomtest
 
 from bench import canvas
-from bench.decide import Decision
+from bench.decision import Decision
 
 OURS = "this gate"
 SCREENS = (6, 8, 10, 14, 20)  # launches of a screen along our curve

@@ -18,7 +18,8 @@ from statistics import fmean, median
 
 import numpy as np
 
-from bench.decide import CellVerdict, Decision, decide, flagged, unsettled
+from bench.decide import decide, flagged, unsettled
+from bench.decision import CellVerdict, Decision
 from bench.errors import StoreError, UserError
 from bench.journal import Arm, Phase, Record, Slice, read_journal
 from bench.launches import launch_values

@@ -22,7 +22,8 @@ from gate_replay import (
 from rival_rules import RIVALS
 
 from bench import canvas
-from bench.decide import Decision, decide
+from bench.decide import decide
+from bench.decision import Decision
 from bench.store import write_atomically
 
 
@@ -187,13 +188,17 @@ TEXT = """# The gate's proof: how often it is wrong, beside the rules that peopl
 Measured on {cpu}: {launches}.
 
 ```
-# Hours; a journal each:
-python tests/benchmarks/gate_record.py aa quiet --launches 60
+# An hour or two; journals of whole gates, and of launches with a slower head:
+python tests/benchmarks/gate_real.py --hog 4 --bursts 4 --stream 4 --quiet 11
+python tests/benchmarks/gate_record.py slow10 quiet --launches 30
 # A minute or two:
 python tests/benchmarks/gate_replay.py results/reference/gate/journals {command}--write results/reference/gate
 ```
 
-A journal holds launches: two fresh processes, base and head, whose cells are timed in alternation. In `aa` both run
+Real faults, each in a commit of its own, and harmless commits: [faults.md](faults.md). Why the arms alternate every
+60 ms: [alternation.md](alternation.md).
+
+A journal holds launches: two fresh processes, base and head, whose cells are timed in alternation. In `real` both run
 the same code. In `slow10` head does every tenth step twice, which is 10% more work, and no sleep; in `slow03`, `05` and
 `20` it is 3, 5 and 20%. `quiet` had the machine to itself; `hog`, `bursts` and `stream` had a neighbour that keeps a
 core busy, does so now and then, or keeps copying memory (tests/benchmarks/gate_noise.py); with `others`, whatever else
@@ -213,8 +218,8 @@ a real gate makes as many launches of it as its time allows.
 
 ## Whole gates, end to end
 
-`python tests/benchmarks/gate_real.py --hog 4 --bursts 4 --stream 4 --quiet 8` runs `run_bench.py gate --aa` so often,
-with its default suite (four cells) and budget (160 s); the launches of their screens are among those above.
+`gate_real.py` runs `run_bench.py gate --aa` so often, with its default suite (four cells) and budget (160 s); the
+launches of their screens are the `real` ones above.
 
 {real}
 
