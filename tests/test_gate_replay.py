@@ -13,18 +13,8 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from gate_replay import (
-    Launches,
-    Recording,
-    gate_minutes,
-    load,
-    load_all,
-    one_gate,
-    regressed,
-    separate_gates,
-    virtual_gates,
-    virtual_screens,
-)
+from gate_recordings import Recording, load, load_all, one_slow_cell
+from gate_replay import Launches, gate_minutes, one_gate, regressed, separate_gates, virtual_gates, virtual_screens
 from made_up_journal import CELLS, NONE, Noise, made_up_journal, write_journal
 
 from bench.decide import decide, flagged, unsettled
@@ -93,6 +83,17 @@ def test_intervals_hold_the_true_ratio_at_about_their_stated_rate(name: str) -> 
     ]
     assert len(covered) == SCREENS * len(one.record.header["cells"])
     assert 0.86 <= fmean(covered) <= 0.995
+
+
+def test_launches_with_one_slow_cell_are_made_of_two_journals() -> None:
+    same, slower = RECORDINGS["made-up-aa"], RECORDINGS["made-up-slow10"]
+    mixed = list(one_slow_cell(same, slower))
+    assert [one.slowed for one in mixed] == [[cell] for cell in CELLS]
+    for one in mixed:
+        (decision,) = virtual_screens(one.record, 1, 40, rng())
+        for cell in decision.cells:
+            assert cell.estimate
+            assert cell.estimate.ratio == pytest.approx(one.truth(cell.cell), abs=0.03)
 
 
 def test_estimates_are_of_the_true_size() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from gate_curves import Tally, percent
-from gate_replay import Recording
+from gate_recordings import Recording
 from gate_report import report
 from made_up_journal import NONE, made_up_journal
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
-from gate_replay import Recording, gate_minutes, regressed, virtual_gates
+from gate_recordings import Recording
+from gate_replay import gate_minutes, regressed, virtual_gates
 from matplotlib.figure import Figure
 from rival_rules import RIVALS, Rival, Times, step_times, virtual_runs
 from scipy.stats import binomtest

@@ -10,15 +10,8 @@ from statistics import fmean, median
 import matplotlib
 import numpy as np
 from gate_curves import OURS, Point, Tally, all_curves, percent, picture
-from gate_replay import (
-    Recording,
-    gate_minutes,
-    read_any,
-    regressed,
-    separate_gates,
-    virtual_gates,
-    virtual_screens,
-)
+from gate_recordings import Recording, read_any
+from gate_replay import gate_minutes, regressed, separate_gates, virtual_gates, virtual_screens
 from rival_rules import RIVALS
 
 from bench import canvas
