@@ -4,6 +4,7 @@ Work is counted, then all cells are screened, then fresh launches go to the cell
 many launches there are depends on the time alone, never on what they found, so that looking early decides nothing.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -130,9 +131,8 @@ class _Gate:
             self._count_work()
             if not self.request.only_work:
                 self._probe()
-                self._measure("screen", self._comparable(), self.now() + SCREEN_SHARE * (self.end - self.now()))
-                doubtful = {*flagged(self.record), *unsettled(self.record)}
-                self._measure("confirm", [cell for cell in self._comparable() if cell.name in doubtful], self.end)
+                self._screen()
+                self._confirm()
         except WorkerError as error:
             self.journal.failure(error.failure)
         self.journal.append("end", {"seconds": round(self.now() - self.start, 1)})
@@ -170,14 +170,33 @@ class _Gate:
             core = self.cores[0] if self.cores else None
             self.say(probe.say(probe.probe(PROBE_SECONDS, core), max(1, launches), self.request.margin))
 
-    def _measure(self, phase: Phase, cells: Sequence[GateCell], until: float) -> None:
-        """Launches until the time is up, as many as any answer needs if the whole budget allows that."""
+    def _screen(self) -> None:
+        """All cells, for a share of the time, and so that a confirmation of all of them would fit into the rest."""
+        share = self.now() + SCREEN_SHARE * (self.end - self.now())
+        self._measure(
+            "screen", self._comparable(), lambda took: min(share, self.end - FEWEST_LAUNCHES * took), self.end
+        )
+
+    def _confirm(self) -> None:
+        """Suspects, even if that takes longer than the budget; cells that were left open, if it doesn't."""
+        suspects, doubtful = flagged(self.record), unsettled(self.record)
+        cells = [cell for cell in self._comparable() if cell.name in (*suspects, *doubtful)]
+        self._measure("confirm", cells, lambda took: self.end, math.inf if suspects else self.end)
+
+    def _measure(
+        self, phase: Phase, cells: Sequence[GateCell], until: Callable[[float], float], at_last: float
+    ) -> None:
+        """Launches as long as the next one would end in time.
+
+        Args:
+            until: from the seconds of a launch to the end of the phase.
+            at_last: its end as long as it has fewer launches than any answer needs.
+        """
         took = 0.0
         done = len(self.record.launches[phase])
         while cells and done < MOST_LAUNCHES:
             start = self.now()
-            limit = until if done >= FEWEST_LAUNCHES else self.end
-            if took and start + took > limit:
+            if took and start + took > (until(took) if done >= FEWEST_LAUNCHES else at_last):
                 break
             core = self.cores[done % len(self.cores)] if self.cores else None
             number = sum(map(len, self.record.launches.values()))

@@ -126,6 +126,19 @@ def test_a_budget_too_small_for_an_answer_is_inconclusive_and_kept_to(tmp_path: 
     assert "larger --budget" in decision.cells[0].reason
 
 
+def test_a_suspect_is_confirmed_even_beyond_the_budget(tmp_path: Path) -> None:
+    def clock() -> float:
+        return (time.monotonic() - start) * (
+            20 if journal.exists() and journal.read_bytes().count(b'"screen"') > 5 else 1
+        )
+
+    start, journal = time.monotonic(), tmp_path / "gate.jsonl"
+    trees = [make_tree(tmp_path / "base"), make_tree(tmp_path / "head", seconds=0.006)]
+    record = run_gate(ask(tmp_path, trees[0], trees[1], budget_seconds=30.0), SILENT, clock)
+    assert len(record.launches["confirm"]) == 6
+    assert decide(record).verdict == "regression"
+
+
 def test_a_journal_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "gate.jsonl").write_text("mine")
     with pytest.raises(UserError, match="exists already"):

@@ -167,13 +167,17 @@ def command_text(options: argparse.Namespace) -> str:
 
 def launches_text(recordings: Sequence[Recording]) -> str:
     same = sum(len(one.record.launches["screen"]) for one in recordings if not one.slowdown)
-    slower = sum(len(one.record.launches["screen"]) for one in recordings if one.slowdown)
+    slowed = [one for one in recordings if one.slowdown and not one.name.endswith(" only")]  # those are mixed of others
+    slower = sum(len(one.record.launches["screen"]) for one in slowed)
     cells = median(len(one.record.header["cells"]) for one in recordings)
     return f"n = {same} launches of identical code and {slower} with a slower head, {cells:.0f} cells each"
 
 
 def cpu_text(recordings: Sequence[Recording]) -> str:
-    return ", ".join(sorted({str(one.record.header.get("cpu", "unknown processor")) for one in recordings}))
+    headers = [one.record.header for one in recordings]
+    names = {head.get("cpu") or head.get("environment", {}).get("cpu") or "unknown processor" for head in headers}
+    days = sorted({str(head.get("started_at", ""))[:10] for head in headers})
+    return f"{', '.join(sorted(names))}, {days[0]}"
 
 
 TEXT = """# The gate's proof: how often it is wrong, beside the rules that people use
@@ -194,8 +198,9 @@ Real faults, each in a commit of its own, and harmless commits: [faults.md](faul
 A journal holds launches: two fresh processes, base and head, whose cells are timed in alternation. In `real` both run
 the same code. In `slow10` head does every tenth step twice, which is 10% more work, and no sleep; in `slow03`, `05` and
 `20` it is 3, 5 and 20%. `quiet` had the machine to itself; `hog`, `bursts` and `stream` had a neighbour that keeps a
-core busy, does so now and then, or keeps copying memory (tests/benchmarks/gate_noise.py); with `others`, whatever else
-ran there.
+core busy, does so now and then, or keeps copying memory (tests/benchmarks/gate_noise.py). `others` shared its core with
+half a dozen other people's jobs, and alternated in four slices of 250 ms only: the worst that was met. Journals named
+"only" are mixed, cell by cell, from launches of identical and of slowed code.
 
 ## What the gate says
 
