@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bench.compilation import compiled
 from bench.data import evaluation_batches
+from bench.errors import DeviceError
 from bench.measure import Stopwatch
 from bench.suite import load_plan
 from bench.suite_file import SuiteText
@@ -56,7 +57,7 @@ def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: P
     plan = load_plan(SuiteText("cell", "gate", {**content, "models": models}, {}))
     trial = plan.trials[0]
     for reason in plan.skipped.values():
-        raise ValueError(reason)
+        raise DeviceError(reason)
     bench = set_up(trial, data_dir, Stopwatch())
     learner = new_learner(bench)
     step = _training(bench, learner) if work == "train" else _inference(bench, learner)
@@ -64,7 +65,7 @@ def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: P
 
 
 def _training(bench: Bench, learner: Learner) -> Callable[[], Any]:
-    """Steps of the trial's own recipe, at a rate too small to diverge however many there are."""
+    """Steps of the trial's own recipe; its first epoch's learning rates come again and again, for it never ends."""
     source = iter(bench.batches)
     rate = learner.learning_rate
     learner.learning_rate = lambda step: rate(step % max(1, bench.batches.steps_per_epoch))

@@ -6,7 +6,7 @@ launches (Holm), both times beyond the margin; it passes only if the interval ex
 can't pass, and a chance finding has to happen twice. How often it is wrong was measured: results/reference/gate.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,7 +75,7 @@ def decide(
         cells = tuple(_judge_work(record, cell, cell in compared) for cell in record.header["cells"])
     else:
         cells = tuple(_judge_all(record))
-    verdict = _overall(cells, allow_missing)
+    verdict = _overall(cells, _only_base_lacks(record) if allow_missing else ())
     if work == "fail" and any(change.direction == "more" for change in changes):
         verdict = "regression"
     excused = verdict == "inconclusive" and inconclusive != "fail"
@@ -170,11 +170,15 @@ def _verdict_of(failure: Failure) -> Verdict:
     return "missing" if failure.kind == "missing" else "crashed"
 
 
-def _overall(cells: Sequence[CellVerdict], allow_missing: bool) -> Verdict:
-    verdicts = [cell.verdict for cell in cells]
-    if allow_missing and set(verdicts) != {"missing"}:
-        verdicts = [verdict for verdict in verdicts if verdict != "missing"]
-    return min(verdicts, key=WORST_FIRST.index, default="missing")
+def _only_base_lacks(record: Record) -> set[str | None]:
+    """Cells that are new in head; one that head lacks is broken or gone, and that is never excused."""
+    absent = [failure for failure in record.failures if failure.kind == "missing"]
+    return {f.cell for f in absent if f.arm == "base"} - {f.cell for f in absent if f.arm == "head"} - {None}
+
+
+def _overall(cells: Sequence[CellVerdict], excused: Collection[str | None]) -> Verdict:
+    kept = [cell.verdict for cell in cells if cell.verdict != "missing" or cell.cell not in excused]
+    return min(kept, key=WORST_FIRST.index, default="missing")
 
 
 def _changes(record: Record) -> Iterator[WorkChange]:

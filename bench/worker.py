@@ -54,7 +54,7 @@ class Worker:
 
         try:
             cell = open_cell(content, work, threads, Path(data_dir) if data_dir else None)
-        except (UserError, ValueError) as error:
+        except UserError as error:
             return {"missing": " ".join(str(error).split())}
         self.cells[name], self.every[name], self.done[name] = cell, every, 0
         return {"opened": name, "images": cell.images, "label": getattr(cell, "label", name)}

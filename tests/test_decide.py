@@ -130,6 +130,12 @@ def test_missing_cells_may_be_allowed_but_comparing_nothing_never_passes() -> No
     assert decide(record, allow_missing=True).exit_status == 4
 
 
+def test_a_cell_that_head_lacks_is_never_excused() -> None:
+    record = gate(0.0, cells=["x", "y"])
+    record.failures.append(Failure("missing", "head", "y", "it is gone"))
+    assert decide(record, allow_missing=True).exit_status == 4
+
+
 def test_a_confirmed_regression_is_told_even_if_another_cell_crashed() -> None:
     record = gate(0.2, again=0.2, cells=["x", "y"])
     record.failures.append(Failure("crash", "head", "y", "died of signal 9"))
