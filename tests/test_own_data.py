@@ -1,0 +1,318 @@
+"""Data that people bring: what is found at a path, what it becomes, and what is kept between trials."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_data import digits, write_csv, write_idx_folder, write_npz, write_png_folder
+from PIL import Image
+
+from bench import own_cache, own_data
+from bench.download import CACHE_VARIABLE
+from bench.errors import DataError
+from bench.own_data import OwnData, Wishes, describe, list_files, load_image, read_images, read_own, read_unlabelled
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder
+
+
+def found(path: Path, **wishes: object) -> OwnData:
+    return describe(Wishes.model_validate({"path": path.name, **wishes}), path.parent)
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "csv": lambda folder: write_csv(folder / "train.csv", 150),
+    "csv without header, gzipped": lambda folder: write_csv(folder / "train.csv.gz", 150, header=False),
+    "idx": lambda folder: write_idx_folder(folder / "idx"),
+    "idx, gzipped, dots": lambda folder: write_idx_folder(folder / "idx", gzipped=True, dots=True),
+    "npz": lambda folder: write_npz(folder / "digits.npz"),
+    "npz, MedMNIST": lambda folder: write_npz(folder / "digits.npz", 50, 50, form="medmnist", channels_last=True),
+    "folder": lambda folder: write_png_folder(folder / "png", 150, [(8, 8)]),
+}
+
+
+@pytest.mark.parametrize("form", MAKERS)
+def test_digits_come_out_of_every_format_as_they_went_in(form: str, tmp_path: Path) -> None:
+    data = found(MAKERS[form](tmp_path), test_fraction=1 / 3)
+    arrays = read_own(data)
+    assert (data.image_size, data.in_channels, data.class_names) == (8, 1, tuple("0123456789"))
+    assert (data.num_train, data.num_val, data.num_test) == (100, 10, 50)
+    assert [array.shape for array in arrays] == [(100, 1, 8, 8), (100,), (50, 1, 8, 8), (50,)]
+    assert [str(array.dtype) for array in arrays] == ["uint8", "int64"] * 2
+    assert all(array.flags.writeable for array in arrays)
+    images, labels = digits()
+    expected = sorted((image.tobytes(), label) for image, label in zip(images[:150], labels[:150], strict=True))
+    pairs = [*zip(arrays[0], arrays[1], strict=True), *zip(arrays[2], arrays[3], strict=True)]
+    assert sorted((image.tobytes(), label) for image, label in pairs) == expected
+
+
+def test_kaggles_folder_gives_training_and_unlabelled_images(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", 100)
+    write_csv(tmp_path / "test.csv", 20, labelled=False, start=100)
+    (tmp_path / "sample_submission.csv").write_text("ImageId,Label\n1,0\n")
+    data = describe(Wishes(path="."), tmp_path)
+    images, names = read_unlabelled(data)
+    assert np.array_equal(images[:, 0], digits()[0][100:120])
+    assert names == [str(number) for number in range(1, 21)]
+    assert (data.name, data.unlabelled_path) == (tmp_path.name, str(tmp_path / "test.csv"))
+    with pytest.raises(DataError, match="has no unlabelled images"):
+        read_unlabelled(found(tmp_path / "train.csv"))
+
+
+def test_a_test_set_of_its_own_stays_whole(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", 100)
+    write_csv(tmp_path / "b.csv", 40, start=100)
+    data = found(tmp_path / "a.csv", test="b.csv")
+    assert (data.num_train, data.num_test, data.test_fraction) == (100, 40, None)
+    assert np.array_equal(read_own(data).test_images[:, 0], digits()[0][100:140])
+
+
+def test_the_test_set_taken_out_is_the_same_every_time_and_has_each_classs_share(tmp_path: Path) -> None:
+    data = found(write_csv(tmp_path / "a.csv", 300), test_fraction=0.2)
+    _, labels, _, tested = read_own(data)
+    whole = np.bincount(labels) + np.bincount(tested)
+    assert np.bincount(tested).tolist() == [round(0.2 * count) for count in whole]
+    assert data.notes == (
+        "No test set was given: 20% of each class's images, always the same ones, were set aside as one.",
+    )
+    own_cache.root().rename(tmp_path / "away")
+    assert np.array_equal(read_own(data).test_labels, tested)
+
+
+def test_train_val_and_test_folders_are_taken_as_such(tmp_path: Path) -> None:
+    for role, start in (("Train", 0), ("val", 100), ("test", 150)):
+        write_png_folder(tmp_path / role, 50, [(8, 8)], start=start)
+    (tmp_path / "Train" / "0" / "notes.txt").write_text("not an image")
+    data = describe(Wishes(path=str(tmp_path)), Path("/"))
+    assert (data.num_train, data.num_test) == (100, 50)
+    assert data.notes[0] == "1 files that aren't images were left out."
+    assert data.notes[1].startswith("50 images that were given for validation were joined")
+
+
+def test_a_flat_test_folder_is_unlabelled(tmp_path: Path) -> None:
+    write_png_folder(tmp_path / "train", 50)
+    (tmp_path / "test").mkdir()
+    for number in (10, 9, 1):
+        Image.new("L", (8, 8), number).save(tmp_path / "test" / f"img{number}.png")
+    (tmp_path / "train.csv").write_text("file,label\nimg1.png,3\n")  # a list, not images
+    images, names = read_unlabelled(describe(Wishes(path=".", image_size=8), tmp_path))
+    assert names == ["img1.png", "img9.png", "img10.png"]
+    assert images[:, 0, 0, 0].tolist() == [1, 9, 10]
+
+
+def test_mixed_sizes_are_brought_to_the_median_and_the_notes_say_so(tmp_path: Path) -> None:
+    write_png_folder(tmp_path / "d", 60, [(8, 8), (12, 10), (20, 31)])
+    assert found(tmp_path / "d").image_size == 8  # a multiple of 4 below it, so that patches fit
+    data = found(tmp_path / "d", image_size=16, channels="rgb", name="scans")
+    assert read_own(data).train_images.shape == (data.num_train, 3, 16, 16)
+    assert data.notes[:2] == (
+        "Resized with antialiasing from 3 sizes (8 x 8 to 20 x 31) to 16 x 16 pixels, of oblong ones the square in the "
+        "middle.",
+        "Grey images were repeated in three channels.",
+    )
+    assert data.title == data.name == "scans"
+    write_png_folder(tmp_path / "large", 30, [(90, 80)])
+    assert found(tmp_path / "large").image_size == 64
+
+
+def test_colour_is_seen_in_the_pixels_not_in_the_mode(tmp_path: Path) -> None:
+    write_png_folder(tmp_path / "d", 60, [(8, 8)], mode="RGB")
+    grey = found(tmp_path / "d")
+    assert grey.in_channels == 1
+    image = Image.new("RGB", (8, 8))
+    image.putpixel((7, 7), (0, 0, 1))
+    image.save(tmp_path / "d" / "3" / "coloured.png")
+    assert found(tmp_path / "d").in_channels == 3
+    assert found(tmp_path / "d", channels="grey").in_channels == 1
+
+
+def test_names_of_any_letters_come_through_unharmed(tmp_path: Path) -> None:
+    names = ["<script>alert(1)</script>", 'a,"b"', "two\nlines", "日本語", "Ωmega", "NA", "", "x10", "x9", " space"]
+    names[6] = "-"
+    data = found(write_csv(tmp_path / "a.csv", 100, names=names))
+    assert set(data.class_names) == set(names)
+    assert data.class_names.index("x9") < data.class_names.index("x10")
+    names[0] = "<script>alert(1)"  # a slash can't be in a folder's name
+    folder = write_png_folder(tmp_path / "a <b>\n,日", 100, names=names)
+    data = found(folder)
+    assert set(data.class_names) == set(names)
+    assert (data.name, OwnData.model_validate_json(data.model_dump_json())) == (folder.name, data)
+
+
+def test_labels_need_not_count_from_zero(tmp_path: Path) -> None:
+    data = found(write_csv(tmp_path / "a.csv", 100, names=[str(10 * number + 5) for number in range(9, -1, -1)]))
+    assert data.class_names == ("5", "15", "25", "35", "45", "55", "65", "75", "85", "95")
+
+
+def test_the_checksum_is_of_contents_and_wishes_and_not_of_places(tmp_path: Path) -> None:
+    one = found(write_csv(tmp_path / "a.csv", 100))
+    two = found(write_csv(tmp_path / "b.csv", 100), image_size=8, made_by="a script")
+    assert one.checksum == two.checksum
+    assert len(one.checksum) == 12
+    assert found(tmp_path / "a.csv", test_fraction=0.3).checksum != one.checksum
+    assert found(tmp_path / "a.csv", image_size=10).checksum != one.checksum
+    write_png_folder(tmp_path / "x" / "d", 60)
+    write_png_folder(tmp_path / "y" / "d", 60)
+    three, four = found(tmp_path / "x" / "d"), found(tmp_path / "y" / "d")
+    assert three.checksum == four.checksum
+    (tmp_path / "y" / "d" / "3").rename(tmp_path / "y" / "d" / "three")
+    assert found(tmp_path / "y" / "d").checksum != three.checksum
+
+
+def test_a_trial_reads_the_cache_and_never_a_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_csv(tmp_path / "a.csv", 100)
+    data = found(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(own_data, "read_sources", lambda *_: pytest.fail("the files were read again"))
+        assert found(path) == data
+        kept = read_own(data)
+    stored = own_cache.root() / data.checksum / "train_images.npy"
+    damaged = bytearray(stored.read_bytes())
+    damaged[-5] ^= 1
+    stored.write_bytes(damaged)
+    assert own_cache.load(data.checksum) is None
+    assert np.array_equal(read_own(data).train_images, kept.train_images)
+    assert own_cache.load(data.checksum) is not None
+    (own_cache.root() / data.checksum / own_cache.DIGESTS).write_text("{}")
+    assert np.array_equal(read_own(data).train_images, kept.train_images)
+    assert not [*own_cache.root().glob(".*")]
+
+
+def test_files_that_changed_since_the_plan_are_refused(tmp_path: Path) -> None:
+    data = found(write_csv(tmp_path / "a.csv", 100))
+    own_cache.root().rename(tmp_path / "away")
+    write_csv(tmp_path / "a.csv", 90)
+    with pytest.raises(DataError, match="isn't what it was when the run was planned"):
+        read_own(data)
+    data = found(write_png_folder(tmp_path / "d", 60), stream=True)
+    Image.new("L", (8, 8)).save(tmp_path / "d" / "3" / "new.png")
+    with pytest.raises(DataError, match="isn't what it was"):
+        list_files(data)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cache / f"own-{own_cache.VERSION}").write_text("a file in the way")
+    data = found(write_csv(tmp_path / "a.csv", 100))
+    assert len(read_own(data).train_labels) == data.num_train
+    assert "can't keep what was read" in capsys.readouterr().err
+
+
+def test_streamed_files_are_those_that_would_have_been_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_png_folder(tmp_path / "d", 60)
+    kept = found(folder)
+    streamed = found(folder, stream=True)
+    assert (streamed.stream, kept.stream) == (True, False)
+    assert streamed.checksum == kept.checksum
+    files, arrays = list_files(streamed), read_own(kept)
+    assert np.array_equal(files.train_labels, arrays.train_labels)
+    assert np.array_equal(np.stack([load_image(path, 8, 1) for path in files.train_paths]), arrays.train_images)
+    assert np.array_equal(np.stack([load_image(path, 8, 1) for path in files.test_paths]), arrays.test_images)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 4 * 60 * 8 * 8}[name])
+    assert found(folder, image_size=9).stream
+    assert not found(folder, image_size=8).stream
+    with pytest.raises(DataError, match=r"a.csv: only folders of images can be read while training"):
+        found(write_csv(tmp_path / "a.csv", 60), stream=True)
+
+
+@pytest.mark.parametrize("form", ["csv", "npz", "idx file", "idx folder", "flat folder", "class folders", "image"])
+def test_images_to_predict_are_read_from_any_format(form: str, tmp_path: Path) -> None:
+    like = found(write_csv(tmp_path / "like.csv", 100))
+    images, labels = digits()
+    names = [str(number) for number in range(1, 11)]
+    known: list[int] | None = labels[:10].tolist()
+    path = tmp_path / "given"
+    if form == "csv":
+        path = write_csv(tmp_path / "given.csv", 10)
+    elif form == "npz":
+        path = write_npz(tmp_path / "given.npz", 10, form="plain")
+    elif form.startswith("idx"):
+        path = write_idx_folder(path, 10, 0)
+        path = path / "train-images-idx3-ubyte" if form == "idx file" else path
+    elif form == "class folders":
+        write_png_folder(path, 10, [(8, 8)])
+        names = [f"{label}/img{label}.png" for label in range(10)]
+    else:
+        path.mkdir()
+        for number in range(10):
+            Image.fromarray(images[number]).save(path / f"img{number}.png")
+        names, known = [f"img{number}.png" for number in range(10)], None
+        if form == "image":
+            path, names, images = path / "img7.png", ["img7.png"], images[7:]
+    given = read_images(path, like)
+    assert given.names == names
+    assert np.array_equal(given.images[:, 0], images[: len(names)])
+    assert (None if given.labels is None else given.labels.tolist()) == known
+
+
+def test_labels_that_the_model_does_not_know_are_left_out_or_refused(tmp_path: Path) -> None:
+    like = found(write_csv(tmp_path / "like.csv", 100))
+    strange = [f"batch {number}" for number in range(10)]
+    assert read_images(write_csv(tmp_path / "a.csv", 10, names=strange), like).labels is None
+    with pytest.raises(DataError, match=r"image 6 has the label 'five', which is no class's name"):
+        read_images(write_csv(tmp_path / "a.csv", 10, names=[*"01234", "five", *"6789"]), like)
+
+
+def plain_csv(path: Path, rows: list[str]) -> Path:
+    path.write_text("label,a,b,c,d\n" + "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (["1,0,0,0,0"] * 5, "all 5 images are of one class, '1'; two at least are needed"),
+        (
+            ["1,0,0,0,0"] * 5 + ["2,0,0,0,0"] * 2,
+            r"class '2' has too few images \(2\): training, validation and test need",
+        ),
+    ],
+)
+def test_too_few_classes_or_images_are_refused(rows: list[str], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=complaint):
+        found(plain_csv(tmp_path / "a.csv", rows))
+
+
+def test_a_class_that_only_the_test_set_has_is_refused(tmp_path: Path) -> None:
+    plain_csv(tmp_path / "train.csv", ["1,0,0,0,0", "2,0,0,0,0"] * 3)
+    plain_csv(tmp_path / "test.csv", ["1,0,0,0,0", "x,0,0,0,0"])
+    with pytest.raises(DataError, match=r"test.csv: holds class 'x', of which .*train.csv has no image"):
+        describe(Wishes(path=str(tmp_path)), tmp_path)
+
+
+def test_a_path_that_is_not_there_names_the_nearest_or_what_makes_it(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", 10)
+    with pytest.raises(DataError, match=r"trian.csv isn't there; did you mean .*train.csv\?"):
+        found(tmp_path / "trian.csv")
+    with pytest.raises(DataError, match=r"isn't there; `python make.py` makes it, or --data names your own"):
+        found(tmp_path / "trian.csv", made_by="python make.py")
+    with pytest.raises(DataError, match=r"isn't there; .* holds nothing of such a name"):
+        read_images(tmp_path / "no" / "where", found(write_csv(tmp_path / "like.csv", 100)))
+
+
+def test_folders_that_hold_no_dataset_say_what_would_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no dataset and no image"):
+        describe(Wishes(path=str(tmp_path)), tmp_path)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="holds images, but no folder for each class"):
+        describe(Wishes(path=str(tmp_path)), tmp_path)
+    with pytest.raises(DataError, match=r"a.png: is no dataset; expected a CSV, an .npz, IDX files"):
+        found(tmp_path / "a.png")
+    write_png_folder(tmp_path, 30)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: holds no image \(.png, .jpg"):
+        describe(Wishes(path=str(tmp_path)), tmp_path)
+    write_idx_folder(tmp_path / "idx", 10, 10)
+    (tmp_path / "idx" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match=r"holds no IDX file of labels for .*t10k-images-idx3-ubyte"):
+        found(tmp_path / "idx")
+    write_csv(tmp_path / "csv.csv", 30, labelled=False)
+    with pytest.raises(DataError, match=r"csv.csv: has no labels"):
+        found(tmp_path / "csv.csv")
