@@ -1,99 +1,97 @@
-"""Datasets as tensors on the device: splits, normalised batches, augmentations."""
+"""Datasets on the device: loading, normalised batches for training and evaluation."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from bench.augment import augment
 from bench.datasets import DATASETS, DatasetSpec, read_arrays
 from bench.download import fetch
+from bench.own_data import OwnData, list_files, load_image, read_own
+from bench.splits import Split, pixel_statistics, stratified_split
+from bench.streaming import StreamedSplit
 
-
-@dataclass(frozen=True)
-class Split:
-    """Images (N, C, H, W) as uint8 and labels (N,) as int64."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+Normalization = Literal["standard", "symmetric"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, and the mean and standard deviation of the training pixels, shape (1, C, 1, 1), in grey levels."""
+    """Three splits, in memory or streamed from files, and what normalises them: shape (1, C, 1, 1), in grey levels."""
 
-    spec: DatasetSpec
+    spec: DatasetSpec | OwnData
     checksum: str
-    train: Split
-    val: Split
-    test: Split
+    train: Split | StreamedSplit
+    val: Split | StreamedSplit
+    test: Split | StreamedSplit
     mean: Tensor
     std: Tensor
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.spec.in_channels, self.spec.image_size, self.spec.image_size
+
     def to(self, device: torch.device) -> "Dataset":
-        train, val, test = (split.to(device) for split in (self.train, self.val, self.test))
-        return Dataset(self.spec, self.checksum, train, val, test, self.mean.to(device), self.std.to(device))
+        splits = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
+        return replace(self, **splits, mean=self.mean.to(device), std=self.std.to(device))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """`images`, grey levels as float, changed in place."""
+        return images.sub_(self.mean).div_(self.std)
 
 
-def load_dataset(name: str, data_dir: Path | None = None, split_seed: int = 0) -> Dataset:
-    """The dataset `name`, its contents verified, fetched where it isn't here yet.
+def load_dataset(
+    name: str,
+    data_dir: Path | None = None,
+    split_seed: int = 0,
+    own: OwnData | None = None,
+    normalization: Normalization = "standard",
+) -> Dataset:
+    """The dataset `name`, its contents verified, fetched where it isn't here yet; or `own`, where that is given.
+
+    Args:
+        normalization: "standard" goes by mean and standard deviation of the training pixels (of streamed images, those
+            of a fixed sample of at most 2,000); "symmetric" puts black at -1 and white at 1.
 
     Raises:
         DataError: files that are missing or not what they should be.
     """
-    spec = DATASETS[name]
-    fetched = fetch(name, data_dir)
-    arrays = read_arrays(name, fetched.folder)
+    if own is not None and own.stream:
+        return _streamed(own, split_seed, normalization)
+    spec: DatasetSpec | OwnData
+    if own is not None:
+        spec, checksum, arrays = own, own.checksum, read_own(own)
+    else:
+        spec, fetched = DATASETS[name], fetch(name, data_dir)
+        checksum, arrays = fetched.checksum, read_arrays(name, fetched.folder)
     images = torch.from_numpy(arrays.train_images)
     labels = torch.from_numpy(arrays.train_labels).long()
-    train, val = stratified_split(labels, spec.num_val, split_seed)
-    mean, std = pixel_statistics(images[train])
-    return Dataset(
-        spec,
-        fetched.checksum,
-        train=Split(images[train], labels[train]),
-        val=Split(images[val], labels[val]),
-        test=Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels).long()),
-        mean=mean,
-        std=std,
-    )
+    train, val = (Split(images[part], labels[part]) for part in stratified_split(labels, spec.num_val, split_seed))
+    test = Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels).long())
+    mean, std = _symmetric(spec) if normalization == "symmetric" else pixel_statistics(train.images)
+    return Dataset(spec, checksum, train, val, test, mean, std)
 
 
-def stratified_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of training and validation images; each class has its share of both, to within one image.
-
-    Shape: labels (N,) -> (N - num_val,), (num_val,), each in ascending order.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shares = torch.bincount(labels) * num_val / len(labels)
-    counts = shares.floor().long()
-    for index in (shares - counts).argsort(descending=True, stable=True)[: num_val - int(counts.sum())]:
-        counts[index] += 1  # the largest remainders get what rounding down has left
-    val = []
-    for label, count in enumerate(counts.tolist()):
-        members = (labels == label).nonzero()[:, 0]
-        val.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    chosen[torch.cat(val)] = True
-    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+def _streamed(own: OwnData, split_seed: int, normalization: Normalization) -> Dataset:
+    load = partial(load_image, image_size=own.image_size, in_channels=own.in_channels)
+    paths, labels, test_paths, test_labels = list_files(own)
+    known = StreamedSplit(paths, torch.as_tensor(labels).long(), load)
+    train, val = (known.subset(part) for part in stratified_split(known.labels, own.num_val, split_seed))
+    test = StreamedSplit(test_paths, torch.as_tensor(test_labels).long(), load)
+    mean, std = _symmetric(own) if normalization == "symmetric" else train.statistics()
+    return Dataset(own, own.checksum, train, val, test, mean, std)
 
 
-def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation by channel, in grey levels, from the counts of the 256 levels: exact and quick."""
-    levels = torch.arange(256, dtype=torch.float64)
-    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
-    mean = (counts * levels).sum(1) / counts.sum(1)
-    std = ((counts * (levels - mean[:, None]) ** 2).sum(1) / counts.sum(1)).sqrt()
-    return mean.float().view(1, -1, 1, 1), std.float().clamp_min(1.0).view(1, -1, 1, 1)
+def _symmetric(spec: DatasetSpec | OwnData) -> tuple[Tensor, Tensor]:
+    middle = torch.full((1, spec.in_channels, 1, 1), 127.5)
+    return middle, middle.clone()
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,8 @@ class ImageFormat:
 class TrainingBatches:
     """Shuffled, augmented, normalised batches for ever, epoch after epoch; the smaller rest of an epoch is dropped.
 
-    The order depends on the seed and the epoch and on nothing else: not on the device, not on what ran before.
+    The order depends on the seed and the epoch and on nothing else: not on the device, not on what ran before, not on
+    whether the images lie in memory. Labels are int64 (B,); where images are mixed, shares of the classes (B, K).
 
     Args:
         fraction: share of the training images, each class its own; the seed draws them. An epoch keeps its number of
@@ -138,18 +137,34 @@ class TrainingBatches:
             count = max(1, round(fraction * len(data.train)))
             _, self.chosen = stratified_split(data.train.labels.cpu(), count, seed)
 
+    @property
+    def waited_seconds(self) -> float | None:
+        """Spent on waiting for files, by all iterators so far; None where images are in memory.
+
+        What a part of the training waited is the difference between after and before it.
+        """
+        return self.data.train.waited_seconds
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        images, labels = self.data.train.images, self.data.train.labels
-        epoch = 0
-        while True:
+        reading, augmenting = itertools.tee(self._steps())  # whoever reads ahead is steps before whoever augments
+        read = self.data.train.read(indices for indices, _ in reading)
+        return self._finished(read, (generator for _, generator in augmenting))
+
+    def _finished(
+        self, read: Iterator[tuple[Tensor, Tensor]], generators: Iterable[torch.Generator]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        num_classes = self.data.spec.num_classes
+        for (images, labels), generator in zip(read, generators, strict=True):
+            images, labels = augment(images.float(), labels, self.augment, num_classes, generator)
+            yield self.form.of(self.data.normalised(images)), labels
+
+    def _steps(self) -> Iterator[tuple[Tensor, torch.Generator]]:
+        """Each step's indices, and its epoch's generator, from which the order was drawn before all else."""
+        for epoch in itertools.count():
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = self._order(generator).to(images.device)
+            order = self._order(generator).to(self.data.train.index_device)
             for indices in order.split(self.batch_size):
-                batch = images.index_select(0, indices).float()  # half the time of images[indices]
-                for name, strength in self.augment.items():
-                    batch = AUGMENTATIONS[name](batch, strength, generator)
-                yield self.form.of(batch.sub_(self.data.mean).div_(self.data.std)), labels.index_select(0, indices)
-            epoch += 1
+                yield indices, generator
 
     def _order(self, generator: torch.Generator) -> Tensor:
         """Indices of one epoch's images: as many shuffled passes as its steps take, the last one cut short."""
@@ -160,51 +175,10 @@ class TrainingBatches:
 
 def evaluation_batches(
     data: Dataset,
-    split: Split,
+    split: Split | StreamedSplit,
     batch_size: int,
     form: ImageFormat = ImageFormat(),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The whole split in order, normalised, nothing dropped."""
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        yield form.of(images.float().sub_(data.mean).div_(data.std)), labels
-
-
-def rotation(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Turn each image by an angle of its own, uniform within +-degrees; corners become black. (B, C, H, W), kept."""
-    angles = _uniform(len(images), generator, degrees * torch.pi / 180).to(images.device)
-    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    turns = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (B, 2, 3)
-    grid = F.affine_grid(turns, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
-
-
-def translation(images: Tensor, pixels: float, generator: torch.Generator) -> Tensor:
-    """Move each image by whole pixels of its own, uniform within +-pixels; black comes in. (B, C, H, W), kept."""
-    B, _, H, W = images.shape
-    reach = int(pixels)
-    shifts = torch.randint(0, 2 * reach + 1, (2, B), generator=generator).to(images.device)
-    rows = torch.arange(H, device=images.device) + shifts[0, :, None]  # (B, H)
-    columns = torch.arange(W, device=images.device) + shifts[1, :, None]  # (B, W)
-    padded = F.pad(images, (reach, reach, reach, reach))
-    batch = torch.arange(B, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
-
-
-def flip(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Mirror each image left to right with a probability. (B, C, H, W), kept. Digits don't survive it."""
-    chosen = (torch.rand(len(images), generator=generator) < probability).to(images.device)
-    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
-
-
-def _uniform(count: int, generator: torch.Generator, reach: float) -> Tensor:
-    return (torch.rand(count, generator=generator) * 2 - 1) * reach
-
-
-Augmentation = Callable[[Tensor, float, torch.Generator], Tensor]
-
-# images in grey levels (B, C, H, W), strength, generator on the CPU -> images
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "rotation": rotation,  # degrees
-    "translation": translation,  # pixels
-    "flip": flip,  # probability
-}
+    for images, labels in split.in_order(batch_size):
+        yield form.of(data.normalised(images.float())), labels

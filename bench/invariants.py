@@ -196,7 +196,7 @@ def _peak_bytes(cell: Counted, held: list[torch.UntypedStorage], counter: StepCo
 
 def _dataset(bench: Bench) -> list[torch.UntypedStorage]:
     splits = (bench.data.train, bench.data.val, bench.data.test)
-    return [tensor.untyped_storage() for split in splits for tensor in (split.images, split.labels)]
+    return [tensor.untyped_storage() for split in splits for tensor in split.resident]
 
 
 def _graph_breaks(cell: Counted) -> dict[str, Any]:

@@ -1,20 +1,12 @@
-"""Splits, batches, normalisation, augmentations: on real digits."""
+"""Splits, batches, normalisation: on real digits."""
 
 import itertools
 
 import pytest
 import torch
 
-from bench.data import (
-    AUGMENTATIONS,
-    Dataset,
-    ImageFormat,
-    TrainingBatches,
-    evaluation_batches,
-    load_dataset,
-    pixel_statistics,
-    stratified_split,
-)
+from bench.data import Dataset, ImageFormat, TrainingBatches, evaluation_batches, load_dataset
+from bench.splits import Split, pixel_statistics, stratified_split
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +20,9 @@ def take(batches: TrainingBatches, count: int) -> list[torch.Tensor]:
 
 def test_splits_have_their_sizes_and_share_no_image(digits: Dataset) -> None:
     assert (len(digits.train), len(digits.val), len(digits.test)) == (1250, 250, 297)
+    assert isinstance(digits.train, Split)
     assert digits.train.images.dtype == torch.uint8
+    assert digits.image_shape == digits.train.images.shape[1:] == (1, 8, 8)
     train, val = stratified_split(torch.arange(1500) % 10, 250, seed=0)
     assert sorted([*train.tolist(), *val.tolist()]) == list(range(1500))
 
@@ -67,7 +61,7 @@ def test_training_batches_are_normalised_and_an_epoch_holds_each_image_at_most_o
     assert abs(float(pixels.mean())) < 0.01
     assert float(pixels.std()) == pytest.approx(1.0, abs=0.01)
     originals = (pixels * digits.std + digits.mean).round().byte()
-    known = {image.numpy().tobytes() for image in digits.train.images}
+    known = {image.numpy().tobytes() for image in digits.train.pick(torch.arange(1250))}
     seen = [image.numpy().tobytes() for image in originals]
     assert set(seen) <= known
     assert len(set(seen)) >= len(known) - 1250 % 64 - (1250 - len(known))
@@ -88,42 +82,6 @@ def test_evaluation_sees_every_image_in_order(digits: Dataset) -> None:
     parts = list(evaluation_batches(digits, digits.test, 100))
     assert [len(labels) for _, labels in parts] == [100, 100, 97]
     assert torch.equal(torch.cat([labels for _, labels in parts]), digits.test.labels)
-
-
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_augmentations_keep_shapes_depend_on_the_generator_and_rest_at_zero(name: str) -> None:
-    images = torch.rand(16, 3, 8, 8) * 255
-    strength = 1.0 if name == "flip" else 2.0
-
-    def augmented(seed: int, strength: float) -> torch.Tensor:
-        return AUGMENTATIONS[name](images.clone(), strength, torch.Generator().manual_seed(seed))
-
-    assert augmented(0, strength).shape == images.shape
-    assert torch.equal(augmented(0, strength), augmented(0, strength))
-    assert not torch.allclose(augmented(0, strength), images)
-    assert torch.allclose(augmented(0, 0.0), images, atol=1e-3)
-    if name != "flip":
-        assert not torch.equal(augmented(0, strength), augmented(1, strength))
-
-
-def test_translation_moves_each_image_by_its_own_whole_pixels() -> None:
-    images = torch.zeros(200, 1, 9, 9)
-    images[:, :, 4, 4] = 255
-    moved = AUGMENTATIONS["translation"](images, 2, torch.Generator().manual_seed(0))
-    places = {tuple((image[0] == 255).nonzero()[0].tolist()) for image in moved}
-    assert places == set(itertools.product(range(2, 7), range(2, 7)))
-    assert torch.equal(moved.sum((1, 2, 3)), images.sum((1, 2, 3)))
-
-
-def test_rotation_turns_within_its_reach_and_keeps_the_centre() -> None:
-    images = torch.zeros(100, 1, 9, 9)
-    images[:, :, 4, 4] = 255
-    images[:, :, 0, 4] = 255
-    turned = AUGMENTATIONS["rotation"](images, 90, torch.Generator().manual_seed(0))
-    assert torch.allclose(turned[:, 0, 4, 4], torch.tensor(255.0), atol=1e-2)
-    assert float(turned[:, 0, :, :3].amax()) > 100  # some turned left
-    assert float(turned[:, 0, :, 6:].amax()) > 100  # some turned right
-    assert float(turned[:, 0, 6:].amax()) < 30  # none went upside down
 
 
 @pytest.mark.parametrize("count", [10, 30, 100, 625])
@@ -163,3 +121,11 @@ def test_images_enter_in_the_format_asked_for_with_the_same_contents(digits: Dat
     assert torch.equal(images, plain.to(dtype))
     (looked_at, _), *_ = evaluation_batches(digits, digits.val, 50, form)
     assert (looked_at.dtype, looked_at.is_contiguous(memory_format=torch.channels_last)) == (dtype, True)
+
+
+def test_symmetric_normalisation_puts_black_at_minus_one_and_white_at_one() -> None:
+    digits = load_dataset("digits", normalization="symmetric")
+    levels = torch.tensor([0.0, 127.5, 255.0]).view(3, 1, 1, 1)
+    assert digits.normalised(levels).flatten().tolist() == [-1, 0, 1]
+    images, _ = next(iter(TrainingBatches(digits, 64, 0)))
+    assert (float(images.min()), float(images.max())) == (-1, 1)

@@ -33,14 +33,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.data import Dataset, Split, load_dataset
+from bench.data import Dataset, load_dataset
 from bench.device import cpu_name
 from bench.precision import set_exact_arithmetic
 from bench.processor import usable_cores
 from bench.recipes import RECIPES
 from bench.run import run_trial
+from bench.splits import Split
 from bench.stats import median_time_to_target
 from bench.store import write_atomically
+from bench.streaming import StreamedSplit
 from bench.trial import Trial
 from models import find_model
 
@@ -114,12 +116,12 @@ def ours(name: str, seed: int) -> Run:
     return Run(result.train_seconds, tuple(reached), looks[-1]["val_accuracy"], result.test_accuracy)
 
 
-def _normalised(data: Dataset, split: Split) -> Tensor:
-    return split.images.float().sub_(data.mean).div_(data.std)
+def _normalised(data: Dataset, split: Split | StreamedSplit) -> Tensor:
+    return split.pick(torch.arange(len(split))).float().sub_(data.mean).div_(data.std)
 
 
 @torch.inference_mode()
-def _accuracy(model: nn.Module, data: Dataset, split: Split) -> float:
+def _accuracy(model: nn.Module, data: Dataset, split: Split | StreamedSplit) -> float:
     hits = [
         (model(images).argmax(1) == labels).sum()
         for images, labels in zip(_normalised(data, split).split(250), split.labels.split(250), strict=True)

@@ -86,12 +86,13 @@ def ours(data: Dataset, mode: Compile = False) -> Slice:
 def bare(data: Dataset) -> Slice:
     model = build_model("vit", SETTINGS, 28, 1, 10)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    pixels, labels = data.train.resident
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             order = torch.randperm(len(data.train))
             for indices in order.split(BATCH)[: len(order) // BATCH]:
-                yield data.train.images[indices].float().sub_(data.mean).div_(data.std), data.train.labels[indices]
+                yield pixels[indices].float().sub_(data.mean).div_(data.std), labels[indices]
 
     def step(images: Tensor, labels: Tensor) -> None:
         F.cross_entropy(model(images), labels).backward()
