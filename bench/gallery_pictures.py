@@ -1,0 +1,88 @@
+"""Pictures of the gallery, drawn from its file into a run's plots/, with captions and alt texts."""
+
+import base64
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from bench import plots_attention, plots_filters, plots_gallery, plots_samples
+from bench.canvas import save
+from bench.gallery_file import Gallery, read_gallery
+from bench.gallery_words import WORDS
+from bench.lettering import house_style
+from bench.pictures import LARGEST_SVG, Picture
+
+CHARTS: dict[str, Callable[[Gallery], Figure | None]] = {
+    "label_distribution": plots_gallery.label_distribution,
+    "confusion": plots_gallery.confusion,
+    "class_accuracy": plots_gallery.class_accuracy,
+}
+PIXELS: dict[str, Callable[[Gallery], Figure | None]] = {  # as PNG alone: an SVG of pixels is larger and no sharper
+    "samples": plots_samples.samples,
+    "worst_mistakes": plots_samples.worst_mistakes,
+    "disagreements": plots_samples.disagreements,
+    "attention_heads": plots_attention.attention_heads,
+    "attention_rollout": plots_attention.attention_rollout,
+    "saliency": plots_attention.saliency,
+    "patch_filters": plots_filters.patch_filters,
+    "position_similarity": plots_filters.position_similarity,
+    "first_filters": plots_filters.first_filters,
+}
+
+
+def draw_gallery(folder: Path) -> list[Picture]:
+    """Draw what the gallery of a run's folder shows into plots/, and take away what an earlier report left there.
+
+    Without a gallery, or with one that can't be read, there are no pictures.
+    """
+    gallery = read_gallery(folder)
+    target = folder / "plots"
+    pictures = []
+    for name, draw in (CHARTS | PIXELS).items():
+        suffixes = ("svg", "png") if name in CHARTS else ("png",)
+        data = _drawn(gallery, draw, suffixes) if gallery else {}
+        for suffix in ("svg", "png"):
+            _put(target / f"{name}.{suffix}", data.get(suffix))
+        if gallery and data:
+            pictures.append(_picture(name, gallery, data))
+    return pictures
+
+
+def _drawn(gallery: Gallery, draw: Callable[[Gallery], Figure | None], suffixes: tuple[str, ...]) -> dict[str, bytes]:
+    with house_style(gallery.class_names):
+        figure = draw(gallery)
+        data = {suffix: save(figure, suffix) for suffix in suffixes} if figure else {}
+    return data if "svg" in data or not data else {"png": _with_palette(data["png"])}
+
+
+def _with_palette(png: bytes) -> bytes:
+    """The picture in 256 colours, a third of its bytes: a page holds nine of these.
+
+    The method is the one that keeps rare colours, such as those of a map's brightest spots and of a family's name.
+    """
+    method, small = Image.Quantize.MAXCOVERAGE, io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method, dither=Image.Dither.NONE)
+    picture.save(small, "png", optimize=True)
+    return small.getvalue()
+
+
+def _put(path: Path, data: bytes | None) -> None:
+    if data is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _picture(name: str, gallery: Gallery, data: dict[str, bytes]) -> Picture:
+    small = len(data.get("svg", b"")) <= LARGEST_SVG
+    kind, content = ("svg+xml", data["svg"]) if "svg" in data and small else ("png", data["png"])
+    title, caption, alt = WORDS[name]
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Picture(name, title, caption(gallery), f"{title}. {alt(gallery)}", source)

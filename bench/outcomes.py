@@ -1,0 +1,118 @@
+"""Outcomes: what models said of each test image beside the truth, and whom they took for whom. Plain arrays.
+
+Shape letters: I test images, M models, K classes.
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import DataError
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+Z = 1.959964  # of a 95% interval
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Truth (I,), and of each model its prediction and its confidence in it (M, I); the order is the test set's."""
+
+    labels: Ints
+    predictions: Ints
+    confidences: Floats
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(M, I)"""
+        return self.predictions == self.labels
+
+
+def read_outcomes(paths: list[Path], num_classes: int) -> Outcomes:
+    """Of the weights that validation chose, from the models' predictions.csv.
+
+    Raises:
+        DataError: a file that isn't there, isn't one of ours, or is about other images than the first.
+    """
+    read = [_read(path, num_classes) for path in paths]
+    labels = read[0][0]
+    for path, (others, _, _) in zip(paths, read, strict=True):
+        if not np.array_equal(labels, others):
+            raise DataError(f"{path}: is about other images than {paths[0]}")
+    return Outcomes(labels, np.stack([part[1] for part in read]), np.stack([part[2] for part in read]))
+
+
+def _read(path: Path, num_classes: int) -> tuple[Ints, Ints, Floats]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        labels, predictions = (np.array([int(row[key]) for row in rows]) for key in ("label", "prediction_best"))
+        confidences = np.array([float(row["confidence_best"]) for row in rows])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: can't be read as predictions ({error})") from None
+    if not len(rows) or min(labels.min(), predictions.min()) < 0 or max(labels.max(), predictions.max()) >= num_classes:
+        raise DataError(f"{path}: expected rows with classes from 0 to {num_classes - 1}")
+    return labels, predictions, confidences
+
+
+def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:
+    """Images by truth (rows) and prediction (columns). (I,), (I,) -> (K, K)"""
+    return np.bincount(labels * num_classes + predictions, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def confused_pairs(matrix: Ints) -> list[tuple[int, int, int]]:
+    """(truth, prediction, images), most images first; of equals, in the order of the classes. (K, K) -> list"""
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")
+    pairs = [divmod(int(cell), len(matrix)) for cell in order[: np.count_nonzero(wrong)]]
+    return [(truth, said, int(wrong[truth, said])) for truth, said in pairs]
+
+
+def worst_mistakes(outcomes: Outcomes, model: int, count: int) -> Ints:
+    """Images that a model got wrong with the most confidence, the most confident first; of equals, the earlier."""
+    wrong = np.flatnonzero(~outcomes.right[model])
+    return wrong[np.argsort(-outcomes.confidences[model, wrong], kind="stable")][:count]
+
+
+def disagreements(outcomes: Outcomes, right: int, wrong: int, count: int) -> Ints:
+    """Images that one model got right and another wrong, first where they are surest of it between them."""
+    found = np.flatnonzero(outcomes.right[right] & ~outcomes.right[wrong])
+    return found[np.argsort(-outcomes.confidences[:, found].sum(axis=0), kind="stable")][:count]
+
+
+def agreement(outcomes: Outcomes) -> dict[str, int]:
+    """How many images two models got right together, alone, or wrong, and then whether they said the same."""
+    first, second = outcomes.right[:2]
+    same = outcomes.predictions[0] == outcomes.predictions[1]
+    cases = {
+        "both_right": first & second,
+        "only_first": first & ~second,
+        "only_second": second & ~first,
+        "both_wrong_alike": ~first & ~second & same,
+        "both_wrong_apart": ~first & ~second & ~same,
+    }
+    return {name: int(case.sum()) for name, case in cases.items()}
+
+
+def accuracy_interval(right: int, images: int) -> tuple[float, float]:
+    """Wilson's 95% interval of an accuracy: 0.9966 to 1 for 1,135 of 1,135 (Wilson 1927). `images` is at least 1."""
+    p, z2 = right / images, Z**2
+    middle = (p + z2 / (2 * images)) / (1 + z2 / images)
+    half = Z / (1 + z2 / images) * math.sqrt(p * (1 - p) / images + z2 / (4 * images**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def one_each(labels: Ints, allowed: Ints, count: int) -> Ints:
+    """Of the allowed images the first of `count` classes, evenly spread over the classes that have one.
+
+    Shape: labels (I,), indices (A,) -> indices (count or less,), in the order of the classes.
+    """
+    classes, first = np.unique(labels[allowed], return_index=True)
+    spread = np.unique(np.linspace(0, len(classes) - 1, min(count, len(classes))).round().astype(int))
+    return allowed[first[spread]]

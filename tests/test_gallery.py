@@ -1,0 +1,319 @@
+"""The gallery: which models it shows, what it counts of their predictions, and that no name or file can break it."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import make_run
+from made_up_gallery import make_gallery
+from matplotlib.figure import Figure
+from PIL import Image
+from safetensors.torch import load_file
+
+from bench import canvas
+from bench import gallery as gallery_module
+from bench.errors import DataError
+from bench.gallery import LARGEST, choose, collect, smaller
+from bench.gallery_file import Gallery, Insides, read_gallery, write_gallery
+from bench.gallery_pictures import CHARTS, PIXELS, draw_gallery
+from bench.lettering import class_labels, house_style, shortened
+from bench.outcomes import (
+    Outcomes,
+    accuracy_interval,
+    agreement,
+    confused_pairs,
+    confusion,
+    disagreements,
+    one_each,
+    read_outcomes,
+    worst_mistakes,
+)
+from bench.recipes import RECIPES
+from bench.run import run_trial
+from bench.store import Store
+from bench.summary import read_tables
+from bench.trial import Trial
+from models import MODELS
+
+NAMES = [
+    *(
+        "<script>alert(1)</script>",
+        "from $5 to $6",
+        "日本語",
+        '∂α,\n"β"',
+        "a name that is far too long to draw",
+        "",
+        "𓀀",
+    )
+]
+SIZES = {"vit": {"patch_size": 4, "depth": 2, "embed_dim": 16, "num_heads": 2}, "cnn": {"depth": 1, "width": 4}}
+
+
+@pytest.fixture(scope="module")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Path:
+    """Two nets trained on the digits for an epoch, and their gallery."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    store = Store.create(folder, {"suite": "tiny", "targets": [], "dataset": {"title": "digits"}})
+    for family, sizes in SIZES.items():
+        trial = Trial(
+            suite="tiny", dataset="digits", model=family, settings=MODELS[family][0](**sizes).model_dump(),
+            recipe=family, training=RECIPES[family].model_copy(update={"epochs": 1, "batch_size": 50}),
+            dtype="fp32", device="cpu", instrument_seconds=0.0,
+        )  # fmt: skip
+        store.append(run_trial(trial, folder / "trials" / trial.trial_id))
+    store.close()
+    for name, few in {"SAMPLES": 5, "MISTAKES": 3, "LOOKED": 3, "FILTERS": 8}.items():  # axes are slow to draw
+        patch.setattr(gallery_module, name, few)
+    assert collect(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def collected(run: Path) -> Gallery:
+    gallery = read_gallery(run)
+    assert gallery is not None
+    return gallery
+
+
+def test_a_run_s_gallery_holds_what_its_predictions_weights_and_images_say(run: Path, collected: Gallery) -> None:
+    assert [model.model for model in collected.models] == ["vit", "cnn"]
+    assert collected.images is not None
+    assert collected.label_counts is not None
+    trials = read_tables(run).trials.set_index("trial_id")
+    for index, model in enumerate(collected.models):
+        matrix = collected.confusion[index]
+        assert np.trace(matrix) / matrix.sum() == pytest.approx(model.accuracy)
+        assert model.accuracy == pytest.approx(trials.loc[model.trial_id, "test_accuracy_best"])
+    assert collected.label_counts[2].tolist() == collected.confusion[0].sum(axis=1).tolist()
+    assert collected.images.shape == (len(collected.labels), 1, 8, 8)
+    vit, cnn = collected.insides
+    looked = len(collected.looked)
+    assert vit.attention_heads is not None
+    assert vit.attention_heads.shape == (looked, 2, 2, 2)
+    assert vit.attention_depths is not None
+    assert vit.attention_depths.shape == (looked, 2, 2, 2)
+    assert np.allclose(vit.attention_heads.astype(float).sum(axis=(2, 3)), 1, atol=1e-2)  # all tokens on average
+    assert cnn.attention_heads is None
+    weights = load_file(run / "trials" / collected.models[1].trial_id / "model_best.safetensors")
+    stored = weights["stem.0.weight"].numpy()
+    assert cnn.first_filters is not None
+    strengths = np.linalg.norm(cnn.first_filters.astype(float).reshape(len(stored), -1), axis=1)
+    assert (np.diff(strengths) < 1e-2).all()
+    assert np.allclose(np.sort(cnn.first_filters.ravel()), np.sort(stored.ravel()), atol=1e-2)
+    for inside in collected.insides:
+        assert inside.saliency is not None
+        assert inside.saliency.max(axis=(1, 2)).tolist() == [1.0] * looked
+
+
+def test_images_of_a_gallery_are_those_that_the_predictions_are_about(run: Path, collected: Gallery) -> None:
+    from bench.data import load_dataset
+
+    test = load_dataset("digits").test
+    assert collected.images is not None
+    assert np.array_equal(collected.images, test.images[collected.indices].numpy())  # type: ignore[union-attr]
+    assert np.array_equal(collected.labels, test.labels[collected.indices].numpy())
+
+
+def test_a_gallery_made_again_is_the_same(run: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(run, tmp_path / "again")
+    assert collect(again)
+    for name in ("gallery.npz", "gallery.json"):
+        old, new = ((folder / "gallery" / name).read_bytes() for folder in (run, again))
+        assert old == new or name.endswith("npz")
+    with np.load(run / "gallery" / "gallery.npz") as a, np.load(again / "gallery" / "gallery.npz") as b:
+        assert a.files == b.files
+        assert all(np.array_equal(a[key], b[key]) for key in a.files)
+
+
+def test_pictures_say_in_words_what_they_show(run: Path, collected: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canvas, "DPI", 50)
+    (run / "plots").mkdir(exist_ok=True)
+    (run / "plots" / "samples.svg").write_text("stale")
+    pictures = draw_gallery(run)
+    assert [picture.name for picture in pictures] == [*CHARTS, *PIXELS]
+    files = {path.name for path in (run / "plots").iterdir()}
+    assert files == {f"{name}.png" for name in (*CHARTS, *PIXELS)} | {f"{name}.svg" for name in CHARTS}
+    assert sum(len(picture.source) for picture in pictures) < 1_500_000
+    alts = {picture.name: picture.alt for picture in pictures}
+    wrong = int(collected.confusion[0].sum() - np.trace(collected.confusion[0]))
+    assert f"ViT: {wrong:,} of {collected.confusion[0].sum():,} wrong" in alts["confusion"]
+    assert f"Both right: {collected.agreement['both_right']:,}" in alts["disagreements"]
+    assert all(any(letter.isdigit() for letter in alt) for alt in alts.values())
+    for name in PIXELS:
+        with Image.open(run / "plots" / f"{name}.png") as picture:
+            assert picture.width == int(canvas.WIDTH * canvas.DPI)
+
+
+def test_without_weights_predictions_are_shown_and_a_better_gallery_stays(run: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(run, tmp_path / "bare")
+    for path in bare.glob("trials/*/model_best.safetensors"):
+        path.unlink()
+    before = (bare / "gallery" / "gallery.npz").read_bytes()
+    assert not collect(bare)
+    assert (bare / "gallery" / "gallery.npz").read_bytes() == before
+    shutil.rmtree(bare / "gallery")
+    assert collect(bare)
+    gallery = read_gallery(bare)
+    assert gallery is not None
+    assert len(gallery.confusion) == 2
+    assert gallery.images is not None
+    assert gallery.insides == [Insides(), Insides()]
+    assert collect(run)  # a whole one takes the place of any
+
+
+def test_a_run_that_kept_no_predictions_has_no_gallery(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", configs=[("vit", 7, 2), ("cnn", None, 2)])
+    assert not collect(folder)
+    assert draw_gallery(folder) == []
+
+
+def test_each_family_s_best_shows_its_seed_of_median_validation_accuracy(tmp_path: Path) -> None:
+    accuracies = {"vit-p4-d2": (0.91, 0.99, 0.95), "vit-p4-d4": (0.94, 0.90, 0.94), "cnn-d2": (0.96, 0.97, 0.95)}
+    folder = make_run(tmp_path / "run", configs=[("vit", 4, 2), ("vit", 4, 4), ("cnn", None, 2)], dtypes=("fp32",))
+    lines = (folder / "trials.csv").read_text().splitlines()
+    header = lines[0].split(",")
+    import pandas as pd
+
+    trials = pd.read_csv(folder / "trials.csv", dtype=str, keep_default_na=False)
+    assert list(trials.columns) == header
+    for start, values in accuracies.items():
+        for seed, value in enumerate(values):
+            mine = trials["trial_id"].str.startswith(start) & (trials["seed"] == str(seed))
+            assert mine.sum() == 1, trials["trial_id"].tolist()
+            trials.loc[mine, "val_accuracy"] = str(value)
+    trials.loc[trials["model"] == "vit", "attention"] = "auto"
+    trials.to_csv(folder / "trials.csv", index=False, lineterminator="\n")
+    for trial_id in trials["trial_id"]:
+        (folder / "trials" / trial_id).mkdir(parents=True)
+        (folder / "trials" / trial_id / "predictions.csv").write_text("")
+    vit, cnn = choose(read_tables(folder))
+    assert (vit.model, vit.seed, vit.num_seeds) == ("vit", 2, 3)
+    assert "d2" in vit.label
+    assert (cnn.model, cnn.seed) == ("cnn", 0)
+    (folder / "trials" / vit.trial_id / "predictions.csv").unlink()
+    assert choose(read_tables(folder))[0].seed == 0  # the lower of the two that are left
+
+
+def test_outcomes_are_counted_and_ordered_as_by_hand(tmp_path: Path) -> None:
+    labels = np.array([0, 1, 2, 1, 0, 2])
+    first = np.array([0, 2, 2, 0, 1, 0])  # right, wrong, right, wrong, wrong, wrong
+    second = np.array([0, 1, 1, 0, 2, 2])  # right, right, wrong, wrong, wrong, right
+    sure = np.array([[0.9, 0.8, 0.7, 0.95, 0.8, 0.6], [0.5, 0.4, 0.3, 0.9, 0.9, 0.95]])
+    outcomes = Outcomes(labels, np.stack([first, second]), sure)
+    assert confusion(labels, first, 3).tolist() == [[1, 1, 0], [1, 0, 1], [1, 0, 1]]
+    assert confused_pairs(np.array([[5, 0, 2], [3, 9, 0], [0, 2, 7]])) == [(1, 0, 3), (0, 2, 2), (2, 1, 2)]
+    assert worst_mistakes(outcomes, 0, 3).tolist() == [3, 1, 4]  # of equals the earlier
+    assert worst_mistakes(outcomes, 1, 9).tolist() == [3, 4, 2]
+    assert disagreements(outcomes, 0, 1, 9).tolist() == [2]
+    assert disagreements(outcomes, 1, 0, 9).tolist() == [5, 1]
+    assert list(agreement(outcomes).values()) == [1, 1, 2, 1, 1]
+    assert one_each(labels, np.array([1, 2, 4, 5]), 2).tolist() == [4, 2]
+    header = "index,label,prediction,confidence,prediction_best,confidence_best\n"
+    rows = "".join(f"{i},{labels[i]},9,0.1,{first[i]},{sure[0, i]}\n" for i in range(6))
+    (tmp_path / "predictions.csv").write_text(header + rows)
+    read = read_outcomes([tmp_path / "predictions.csv"], 3)
+    assert read.predictions.tolist() == [first.tolist()]
+    assert read.confidences.tolist() == [sure[0].tolist()]
+
+
+def test_the_interval_of_an_accuracy_is_wilson_s() -> None:
+    assert accuracy_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)  # NIST handbook, section 7.2.4.1
+    assert accuracy_interval(4, 20) == pytest.approx((0.0807, 0.4160), abs=1e-4)
+
+
+def test_large_images_are_made_smaller_by_means() -> None:
+    image = np.arange(130 * 130, dtype=np.float32).reshape(1, 1, 130, 130)
+    small = smaller(image)
+    assert max(small.shape) <= LARGEST
+    assert small[0, 0, 0, 0] == image[0, 0, :3, :3].mean()
+    assert small[0, 0, -1, -1] == image[0, 0, 129:, 129:].mean()  # a rest counts as what it is
+    assert smaller(image[..., :64, :64]) is not None
+    assert np.array_equal(smaller(image[..., :64, :64]), image[..., :64, :64])
+
+
+@pytest.mark.parametrize("damage", ["cut", "json", "other run", "pickle", "list", "class"])
+def test_a_damaged_gallery_breaks_nothing_and_leaves_no_old_pictures(damage: str, tmp_path: Path) -> None:
+    write_gallery(tmp_path, make_gallery(["a", "b", "c"], images=300))
+    npz, facts = tmp_path / "gallery" / "gallery.npz", tmp_path / "gallery" / "gallery.json"
+    assert read_gallery(tmp_path) is not None
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "samples.png").write_bytes(b"old")
+    if damage == "cut":
+        npz.write_bytes(npz.read_bytes()[:-500])
+    elif damage == "json":
+        facts.write_text(facts.read_text()[:-20])
+    elif damage == "list":
+        facts.write_text("[]")
+    elif damage == "pickle":
+        np.savez(npz, confusion=np.array([object()]))
+    elif damage == "class":
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"class_names": [1, 2, 3]}))
+    else:
+        write_gallery(tmp_path / "plots", make_gallery(["a", "b"], images=300))
+        shutil.copy(tmp_path / "plots" / "gallery" / "gallery.npz", npz)
+        shutil.rmtree(tmp_path / "plots" / "gallery")
+    assert draw_gallery(tmp_path) == []
+    assert list((tmp_path / "plots").iterdir()) == []
+
+
+def test_names_are_drawn_literally_whatever_they_hold() -> None:
+    gallery = make_gallery(NAMES, channels=3, side=16, images=500)
+    texts = []
+    for draw in (CHARTS["confusion"], CHARTS["class_accuracy"], PIXELS["worst_mistakes"]):
+        with house_style(gallery.class_names):
+            figure = draw(gallery)
+            assert figure is not None
+            texts += [text for text in figure.findobj() if hasattr(text, "get_parse_math")]
+    shown = [text for text in texts if "$5" in text.get_text()]
+    assert shown
+    assert not any(text.get_parse_math() for text in shown)
+    assert any(text.get_text().startswith("<script>") for text in texts)
+
+
+def test_a_name_that_no_font_can_draw_becomes_its_number_and_a_long_one_is_shortened() -> None:
+    labels = class_labels(NAMES, 20)
+    assert labels[5:] == ["class 5", "class 6"]
+    assert labels[1] == "from $5 to $6"
+    assert len(labels[4]) <= 20
+    assert shortened("a name that is far too long to draw", 12) == "a name t…raw"
+    with warnings.catch_warnings(), house_style(NAMES):
+        figure = Figure()
+        figure.text(0, 0, "𓀀 日本語")
+        figure.canvas.draw()
+
+
+def test_many_classes_and_a_single_model_have_pictures_too() -> None:
+    many = make_gallery([f"kind {i}" for i in range(40)], models=("a:net",), side=8, images=900)
+    with house_style(many.class_names):
+        assert all(draw(many) is not None for draw in CHARTS.values())
+        assert PIXELS["disagreements"](many) is PIXELS["first_filters"](many) is None
+        without = replace(many, images=None, insides=[Insides()])
+        assert all(draw(without) is None for draw in PIXELS.values())
+
+
+def test_without_the_data_there_are_counts_and_no_images(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*args: object, **keywords: object) -> None:
+        raise DataError("digits: not here")
+
+    monkeypatch.setattr("bench.data.load_dataset", missing)
+    bare = shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("gallery", "plots"))
+    assert collect(bare)
+    gallery = read_gallery(bare)
+    assert gallery is not None
+    assert gallery.images is gallery.label_counts is None
+    with house_style(gallery.class_names):
+        assert all(draw(gallery) is None for draw in PIXELS.values())
+        assert CHARTS["confusion"](gallery) is not None
