@@ -16,7 +16,7 @@ from bench.comparison import Row, compare, nothing
 from bench.errors import StoreError
 from bench.labels import records
 from bench.results import COLUMNS
-from bench.summary import GRID, Tables, accuracy_floor, read_tables, samples
+from bench.summary import GRID, Tables, accuracy_floor, read_tables
 from bench.units import listed, mebibytes, percent, rate, seconds
 
 METRICS = {
@@ -119,7 +119,7 @@ def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
     for metric, (title, show) in metrics.items():
         if metric not in x or metric not in y:
             continue
-        values = samples(a.trials, x, metric), samples(b.trials, y, metric)
+        values = a.samples(x, metric), b.samples(y, metric)
         if not any(values):
             continue
         accuracies = [(t, row) for t, row in ((a, x), (b, y)) if nothing(metric) == 0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.stats import BySeed, Interval, difference_by_seed, ratio_by_seed
-from bench.summary import ACCURACIES, Tables, accuracy_floor, samples
+from bench.summary import ACCURACIES, Tables, accuracy_floor
 from bench.units import between, points, ratio
 
 ONE_SEED_MARGIN = 1.1  # what has no interval at all must differ by this factor
@@ -84,10 +84,18 @@ def compare(metric: str, a: BySeed, b: BySeed, floor: float = 0.0, grid: float =
 
 def compare_rows(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
     """Two rows of one run's summary in a metric of its trials."""
+    key = (a["config_id"], a["device_name"], b["config_id"], b["device_name"], metric)
+    if key not in tables.compared:
+        tables.compared[key] = _compared(tables, a, b, metric)
+    found: Comparison = tables.compared[key]
+    return found
+
+
+def _compared(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
     floors = [accuracy_floor(tables.run, "test", row[metric]) for row in (a, b) if metric in ACCURACIES]
     grids = [row["evaluation_interval_seconds"] for row in (a, b) if metric.startswith("seconds_to_")]
     grid = max((grid for grid in grids if grid > 0), default=0.0)
-    both = samples(tables.trials, a, metric), samples(tables.trials, b, metric)
+    both = tables.samples(a, metric), tables.samples(b, metric)
     return compare(metric, *both, floor=math.hypot(*floors), grid=grid)
 
 

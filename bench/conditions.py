@@ -3,7 +3,7 @@
 from typing import Any
 
 from bench import units
-from bench.summary import split_size, targets_of
+from bench.summary import Tables, split_size, targets_of
 
 VERSIONS = {"python": "Python", "torch": "torch", "torchvision": "torchvision"}
 PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -44,6 +44,14 @@ RULES = (
 )
 
 
+def condition_sets(tables: Tables) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A title and rows (name, text) for each run that stands side by side; of a run alone, the title is ""."""
+    runs = tables.run.get("runs") or [("", tables.run)]
+    return [
+        (title, [*conditions(run), *((f"Recipe {name}", text) for name, text in recipes(run))]) for title, run in runs
+    ]
+
+
 def conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     """What the numbers hold for; what the run doesn't say is left out."""
     machine, data, split = (run.get(key) or {} for key in ("environment", "dataset", "split"))
@@ -56,6 +64,7 @@ def conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
         f"{units.whole(split_size(run, part))} {name}" for part, name in PARTS.items() if split_size(run, part) > 0
     ]
     stated = {
+        "Run": str(run.get("folder") or ""),
         "Hardware": _joined([machine.get("cpu"), cores, size]),
         "Devices": _joined([f"{d.get('device')}: {d.get('name')}" for d in machine.get("devices") or []], "; "),
         "Versions": _joined([*versions, machine.get("os")]),
@@ -64,6 +73,7 @@ def conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
         "Suite": _joined([run.get("suite"), run.get("description")], ": "),
         "Data": _joined([data.get("title") or data.get("name"), data.get("source")]),
         "Images": "{0} × {0} pixels, channels: {1}, classes: {2}".format(*shape) if all(shape) else "",
+        "Preparation": " ".join(f"{_capital(str(note)).rstrip('.')}." for note in data.get("notes") or []),
         "Checksum": str(data.get("checksum") or ""),
         "Split": _joined([*sizes, f"seed {split['seed']}" if "seed" in split else ""]),
         "Targets": _joined([f"{100 * target:g}%" for target in targets_of(run)]) + " on validation",
@@ -79,6 +89,10 @@ def recipes(run: dict[str, Any]) -> list[tuple[str, str]]:
         (name, _joined([f"{key} {value}" for key, value in (settings or {}).items()]))
         for name, settings in named.items()
     ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _joined(parts: list[Any], by: str = ", ") -> str:

@@ -36,6 +36,12 @@ def labelled(trials: pd.DataFrame) -> pd.DataFrame:
     return trials
 
 
+def without_device(row: dict[str, Any]) -> str:
+    """A row's label without its device, for where that is said already."""
+    words = row["label"].replace(row["device_name"], "").split()
+    return " ".join(word for word in words if word != row["device"])
+
+
 def compile_title(mode: str) -> str:
     """A mode of torch.compile in a word: "compile" for its default, "" for none."""
     return {"false": "", "": "", "default": "compile"}.get(mode, mode)

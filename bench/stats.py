@@ -4,6 +4,7 @@ The unit is the seed (one trial), so n is small: intervals are Student's t aroun
 a floor, since a test set of finite size can't tell finer differences apart however many seeds are run.
 """
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -151,6 +152,25 @@ def median_time_to_target(seconds: Iterable[float | None]) -> tuple[float | None
     reached = sum(math.isfinite(value) for value in times)
     median = statistics.median(times) if times else math.inf
     return (median if math.isfinite(median) else None), reached, len(times)
+
+
+def on_the_front(a: Iterable[float], b: Iterable[float]) -> list[bool]:
+    """Whether no other point is as good in both quantities and better in one; more is better.
+
+    NaN is on no front, nor is an `a` of 0: neither was measured.
+
+    A pass over the points from the greatest `a` to the smallest, with the greatest `b` so far.
+    """
+    points = [(x, y, index) for index, (x, y) in enumerate(zip(a, b, strict=True))]
+    front, highest = [False] * len(points), -math.inf
+    measured = sorted((point for point in points if point[0] > 0 and point[1] >= 0), reverse=True)
+    for _, equals in itertools.groupby(measured, key=lambda point: point[0]):
+        alike = list(equals)
+        top = max(y for _, y, _ in alike)
+        for _, y, index in alike:
+            front[index] = y == top > highest
+        highest = max(highest, top)
+    return front
 
 
 def _measured(values: Iterable[float | None]) -> list[float]:

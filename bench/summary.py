@@ -1,16 +1,29 @@
 """Summary: trials reduced over seeds, one row a configuration and device; the only place where averages are taken."""
 
+import itertools
 import math
-from collections.abc import Iterable
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bench.labels import labelled
 from bench.results import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS, read_run, read_table
-from bench.stats import Interval, binomial_half_width, log_median_interval, median_interval, median_time_to_target
+from bench.stats import (
+    Interval,
+    binomial_half_width,
+    log_median_interval,
+    median_interval,
+    median_time_to_target,
+    on_the_front,
+)
 from bench.store import write_atomically
 
 IDENTITY = (
@@ -26,11 +39,14 @@ MEDIANS = (
     *("latency_p50_seconds", "latency_p95_seconds", "latency_p99_seconds", "step_seconds", "data_seconds"),
     *("forward_seconds", "backward_seconds", "optimizer_seconds", "first_step_seconds", "compile_seconds"),
     *("warm_up_seconds", "param_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "flops_per_second"),
+    "data_wait_seconds",
     *("matmul_flops_per_second", "flops_share", "train_joules", "joules_per_epoch", "joules_to_accuracy"),
 )
 GRID = "evaluation_interval_seconds"  # what times to a target can't tell apart
 UNTIMED = ("throughput_spread", GRID, *POSITIVE, *MEDIANS)  # empty of trials side by side
 TRAINED = ("ok", "diverged", "timeout")  # statuses of trials that had their chance at a target
+
+Columns = dict[str, NDArray[Any]]  # of some trials; plain arrays, since pandas takes a millisecond a configuration
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,30 @@ class Tables:
     def with_all_data(self) -> pd.DataFrame:
         """The summary's rows that trained on the largest share of the images that the run has."""
         return _with_most_data(self.summary)
+
+    @cached_property
+    def compared(self) -> dict[tuple[str, ...], Any]:
+        """What bench.comparison found so far, since several parts of a report ask for the same pair."""
+        return {}
+
+    @cached_property
+    def _ok(self) -> tuple[dict[tuple[str, str], list[int]], dict[str, list[float]]]:
+        """Where the trials that ended `ok` stand, by configuration and device, and the columns that were asked for."""
+        places: dict[tuple[str, str], list[int]] = {}
+        keys = zip(self.trials["config_id"], self.trials["device_name"], self.trials["status"], strict=True)
+        for place, (config_id, device_name, status) in enumerate(keys):
+            if status == "ok":
+                places.setdefault((config_id, device_name), []).append(place)
+        return places, {"seed": self.trials["seed"].astype(float).tolist()}
+
+    def samples(self, row: dict[str, Any], metric: str) -> dict[float, float]:
+        """A metric of the trials behind a row of the summary that ended `ok`, by seed; no NaN."""
+        places, columns = self._ok
+        if metric not in columns:
+            columns[metric] = self.trials[metric].astype(float).tolist()
+        seeds, values = columns["seed"], columns[metric]
+        own = places.get((row["config_id"], row["device_name"]), [])
+        return {seeds[place]: values[place] for place in own if not math.isnan(values[place])}
 
 
 def read_tables(folder: Path) -> Tables:
@@ -83,13 +123,15 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
     if "label" not in trials:
         trials = labelled(trials)
     trials = with_times_to_targets(trials, evaluations, targets_of(run))
-    groups = trials.groupby(["config_id", "device_name"], sort=False)
-    rows = [_summary_row(group, run) for _, group in groups]
-    summary = pd.DataFrame(rows, columns=_columns(targets_of(run)))
+    targets = targets_of(run)
+    rows = [_summary_row(group, run, targets) for group in _groups(trials)]
+    summary = pd.DataFrame(rows, columns=_columns(targets))
     numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
     summary[numbers] = summary[numbers].apply(pd.to_numeric)  # what nobody knows is NaN there, and None in text
     summary["best_of_family"] = summary.index.isin(_champions(summary))
-    summary["pareto"] = [_is_pareto(summary, index) for index in range(len(summary))]
+    summary["pareto"] = False
+    for _, here in summary.groupby("device_name"):
+        summary.loc[here.index, "pareto"] = on_the_front(here["images_per_second"], here["test_accuracy"])
     return summary
 
 
@@ -127,37 +169,48 @@ def without_shared_clocks(trials: pd.DataFrame) -> pd.DataFrame:
     return trials
 
 
-def _summary_row(group: pd.DataFrame, run: dict[str, Any]) -> dict[str, Any]:
-    ok, trained = group[group["status"] == "ok"], group[group["status"].isin(TRAINED)]
-    timed, raced = (rows[rows["timed"] != "false"] for rows in (ok, trained))
+def _groups(trials: pd.DataFrame) -> Iterator[Columns]:
+    """The trials of each configuration on each device, in the order of their first ones."""
+    numbers = trials.groupby(["config_id", "device_name"], sort=False).ngroup().to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    columns = {str(key): trials[key].to_numpy()[order] for key in trials}
+    ends = [*np.flatnonzero(np.diff(numbers[order])) + 1, len(order)] if len(order) else []
+    for start, end in itertools.pairwise([0, *ends]):
+        yield {key: values[start:end] for key, values in columns.items()}
+
+
+def _summary_row(group: Columns, run: dict[str, Any], targets: list[float]) -> dict[str, Any]:
+    timed = group["timed"] != "false"
+    ok, trained = group["status"] == "ok", np.isin(group["status"].astype(str), TRAINED)
     row: dict[str, Any] = {key: _first_known(group[key]) for key in IDENTITY}
-    row |= {"n": len(ok), "n_timed": len(timed), "n_trained": len(trained), "n_raced": len(raced)}
-    row |= {"n_seen": len(group), "not_ok": _count_not_ok(group["status"])}
+    counts = {"n": ok, "n_timed": ok & timed, "n_trained": trained, "n_raced": trained & timed}
+    row |= {key: int(mask.sum()) for key, mask in counts.items()}
+    row |= {"n_seen": len(ok), "not_ok": _count_not_ok(group["status"])}
     for metric, part in zip(ACCURACIES, ("test", "val"), strict=True):
-        middle = float(ok[metric].median()) if len(ok) else math.nan
-        interval = median_interval(ok[metric], accuracy_floor(run, part, middle))
+        values = group[metric][ok].tolist()
+        interval = median_interval(values, accuracy_floor(run, part, _reduced(values)))
         row |= _cells(metric, interval._replace(low=max(interval.low, 0.0), high=min(interval.high, 1.0)))
+    alone, raced = counts["n_timed"], counts["n_raced"]
     for metric in POSITIVE:
-        row |= _cells(metric, log_median_interval(timed[metric]))
+        row |= _cells(metric, log_median_interval(group[metric][alone].tolist()))
     for metric in RATES:
-        row[f"{metric}_interval"] = "seeds" if len(timed) > 1 else ""
-        ends = [f"{metric}_low", f"{metric}_high"]
-        if len(timed) == 1 and timed[ends].notna().all(axis=None):
-            row |= {key: float(timed[key].iloc[0]) for key in ends}
+        row[f"{metric}_interval"] = "seeds" if row["n_timed"] > 1 else ""
+        ends = {f"{metric}_{end}": group[f"{metric}_{end}"][alone].tolist() for end in ("low", "high")}
+        if row["n_timed"] == 1 and not any(math.isnan(end) for (end,) in ends.values()):
+            row |= {key: end for key, (end,) in ends.items()}
             row[f"{metric}_interval"] = "blocks of one trial"
-    row |= {metric: float(timed[metric].median()) if len(timed) else math.nan for metric in (*MEDIANS, GRID)}
-    row["throughput_spread"] = float(timed["throughput_spread"].max()) if len(timed) else math.nan
-    for target in targets_of(run):
-        seconds, reached, _ = median_time_to_target(raced[f"seconds_to_{target:g}"])
+    row |= {metric: _reduced(group[metric][alone].tolist()) for metric in (*MEDIANS, GRID)}
+    row["throughput_spread"] = _reduced(group["throughput_spread"][alone].tolist(), max)
+    for target in targets:
+        seconds, reached, _ = median_time_to_target(group[f"seconds_to_{target:g}"][raced].tolist())
         row |= {f"seconds_to_{target:g}": math.nan if seconds is None else seconds, f"reached_{target:g}": reached}
     return row
 
 
-def samples(trials: pd.DataFrame, row: dict[str, Any], metric: str) -> dict[float, float]:
-    """A metric of the trials behind a row of the summary that ended `ok`, by seed; what wasn't measured is left out."""
-    same = (trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])
-    own = trials[same & (trials["status"] == "ok") & trials[metric].notna()]
-    return dict(zip(own["seed"].astype(float), own[metric].astype(float), strict=True))
+def _reduced(values: list[float], how: Callable[[list[float]], float] = statistics.median) -> float:
+    """The median (or another reduction) of what was measured; NaN of nothing."""
+    known = [value for value in values if not math.isnan(value)]
+    return how(known) if known else math.nan
 
 
 def _cells(metric: str, interval: Interval) -> dict[str, float]:
@@ -173,13 +226,12 @@ def _columns(targets: Iterable[float]) -> list[str]:
     return [*IDENTITY, *counts, *metrics, "throughput_spread", GRID, *times, *MEDIANS]
 
 
-def _first_known(values: pd.Series) -> Any:
-    known = [value for value in values if value == value and value != ""]
-    return known[0] if known else None
+def _first_known(values: NDArray[Any]) -> Any:
+    return next((value for value in values.tolist() if value == value and value != ""), None)
 
 
-def _count_not_ok(statuses: pd.Series) -> str:
-    counts = statuses.value_counts()
+def _count_not_ok(statuses: NDArray[Any]) -> str:
+    counts = Counter(statuses.tolist())
     known = [status for status in STATUSES if status != "ok" and status in counts]
     return ", ".join(f"{counts[status]} {status}" for status in known)
 
@@ -197,14 +249,6 @@ def _champions(summary: pd.DataFrame) -> pd.Index:
 
 
 def _with_most_data(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows that trained on the largest share of the images that their device's have."""
     shares = summary["train_fraction"]
-    return summary[shares.isna() | (shares >= shares.max())]
-
-
-def _is_pareto(summary: pd.DataFrame, index: int) -> bool:
-    here = summary.iloc[index]
-    if not (here["images_per_second"] > 0 and here["test_accuracy"] >= 0):
-        return False
-    rivals = summary[summary["device_name"] == here["device_name"]]
-    faster, better = (rivals[key] - here[key] for key in ("images_per_second", "test_accuracy"))
-    return not ((faster >= 0) & (better >= 0) & ((faster > 0) | (better > 0))).any()
+    return summary[shares.isna() | (shares >= shares.groupby(summary["device_name"]).transform("max"))]

@@ -21,6 +21,7 @@ from bench.stats import (
     log_median_interval,
     median_interval,
     median_time_to_target,
+    on_the_front,
     ratio_by_seed,
     ratio_interval,
 )
@@ -207,3 +208,16 @@ def test_a_floor_never_narrows_an_interval(values: list[float], floor: float) ->
 def _coverage(intervals: Iterable[Interval | BlockInterval]) -> Callable[[float], float]:
     found = list(intervals)
     return lambda truth: sum(interval.low <= truth <= interval.high for interval in found) / len(found)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.nan]), st.sampled_from([0.0, 0.5, 0.9, math.nan])),
+        max_size=12,
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_the_front_is_what_nothing_beats_in_both(points: list[tuple[float, float]]) -> None:
+    beaten = [any(x >= a and y >= b and (x > a or y > b) for x, y in points) for a, b in points]
+    wanted = [a > 0 and b >= 0 and not worse for (a, b), worse in zip(points, beaten, strict=True)]
+    assert on_the_front([a for a, _ in points], [b for _, b in points]) == wanted

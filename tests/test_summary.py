@@ -217,3 +217,14 @@ def test_batch_threads_and_attention_stand_in_labels_where_they_vary_in_the_fami
         "ViT p7 d2 fp32 fused 1 threads batch 64",
         "CNN d2 fp32 1 threads batch 64",
     ]
+
+
+def test_samples_are_the_measured_values_of_trials_that_ended_well(tmp_path: Path) -> None:
+    bad: dict[str, dict[str, Any]] = {"cnn-d2-fp32-cpu-s1": {"status": "failed"}}
+    bad |= {"cnn-d2-fp32-cpu-s2": {"images_per_second": None}}
+    tables = read(tmp_path, configs=SMALL, dtypes=["fp32"], overrides=bad, devices={"cpu": "EPYC", "cuda": "H100"})
+    row: dict[str, Any] = {str(key): value for key, value in row_of(tables, "CNN d2 fp32 cpu").items()}
+    own = tables.trials.set_index("trial_id").loc["cnn-d2-fp32-cpu-s0"]
+    assert tables.samples(row, "images_per_second") == {0.0: own["images_per_second"]}
+    assert list(tables.samples(row, "test_accuracy")) == [0.0, 2.0]
+    assert tables.samples(row | {"device_name": "H100"}, "test_accuracy") == {}  # its config_id is another's

@@ -1,0 +1,114 @@
+"""The report of a big run: seconds by part, memory, and the sizes of what is written.
+
+    python tests/benchmarks/big_report.py [--trials 2000] [--keep FOLDER] [--profile FILE]
+
+The run is made up: 400 configurations (both families, matched pairs, numeric modes, layouts) of five seeds, each with
+its learning curve and its timed blocks; more trials add shares of the training images. `report` runs as a process, as
+people call it; the parts are timed in this process, in the order in which a report is made.
+"""
+
+import argparse
+import cProfile
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from made_up import make_run
+
+from bench.choices import choice_sheets
+from bench.pictures import draw_all
+from bench.report import write_pages
+from bench.results import read_run, read_table
+from bench.summary import read_tables
+from bench.verdict import decide
+
+CONFIGURATIONS, SEEDS = 400, 5
+SHARES = (1.0, 0.5, 0.2, 0.1, 0.05)  # of the training images
+MOST_SECONDS, MOST_BYTES = 30.0, 15e6  # of the report of 2,000 trials
+DEPTHS, PATCHES = (2, 4, 6, 8), (4, 7, 14)
+Made = TypeVar("Made")
+
+
+def big_run(folder: Path, trials: int) -> Path:
+    """A run with about `trials` trials: 2,000, or up to five times as many."""
+    configs: list[tuple[str, int | None, int]] = [("vit", patch, depth) for depth in DEPTHS for patch in PATCHES]
+    configs += [("cnn", None, depth) for depth in DEPTHS]
+    speeds: dict[str, dict[str, Any]] = {
+        f"{model}-{f'p{patch}-' if patch else ''}d{depth}-": {"speed": 4 / depth} for model, patch, depth in configs
+    }
+    speeds |= {"vit-p7-d8-bf16": {"status": "diverged", "error": "the loss became NaN"}}
+    shares = SHARES[: max(1, round(trials / (CONFIGURATIONS * SEEDS)))]
+    dtypes = ("fp32", "amp-bf16", "amp-fp16", "tf32", "bf16")
+    how: dict[str, Any] = {"configs": configs, "matches": ("params", "flops"), "layouts": (False, True)}
+    return make_run(folder, seeds=range(SEEDS), dtypes=dtypes, fractions=shares, overrides=speeds, joules=True, **how)
+
+
+def timed(seconds: dict[str, float], part: str, work: Callable[[], Made]) -> Made:
+    start = time.perf_counter()
+    made = work()
+    seconds[part] = time.perf_counter() - start
+    return made
+
+
+def by_part(folder: Path) -> dict[str, float]:
+    """Seconds of each part of a report; the page is everything else, with comparisons that the verdict made before."""
+    seconds: dict[str, float] = {}
+    timed(seconds, "reading", lambda: (read_run(folder), read_table(folder, "trials.csv"), _other_tables(folder)))
+    tables = timed(seconds, "summary", lambda: read_tables(folder))
+    seconds["summary"] -= seconds["reading"]
+    timed(seconds, "verdict", lambda: decide(tables))
+    timed(seconds, "choices", lambda: choice_sheets(tables))
+    pictures = timed(seconds, "pictures", lambda: draw_all(tables))
+    with patch("bench.report.draw_all", return_value=pictures):
+        timed(seconds, "page", lambda: write_pages(tables))
+    return seconds
+
+
+def _other_tables(folder: Path) -> list[Any]:
+    return [read_table(folder, name) for name in ("evaluations.csv", "inference.csv")]
+
+
+def as_process(folder: Path) -> tuple[float, float]:
+    """Wall seconds of `report`, and its peak of memory in bytes."""
+    command = [sys.executable, str(ROOT / "run_bench.py"), "report", str(folder)]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    scale = 1 if sys.platform == "darwin" else 1024
+    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--keep", type=Path, help="make the run here, or report on the one that is here")
+    parser.add_argument("--profile", type=Path, help="write a profile of the parts here, for pstats")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary) / "run"
+        if not (folder / "run.json").exists():
+            big_run(folder, options.trials)
+        wall, memory = as_process(folder)
+        profile = cProfile.Profile()
+        seconds = profile.runcall(by_part, folder) if options.profile else by_part(folder)
+        if options.profile:
+            profile.dump_stats(options.profile)
+        sizes = {name: (folder / name).stat().st_size for name in ("report.html", "report.md", "summary.csv")}
+        count = len(read_table(folder, "trials.csv"))
+    print(f"report of {count:,} trials: {wall:.1f} s as a process, peak {memory / 2**20:,.0f} MiB")
+    print("; ".join(f"{part} {value:.2f} s" for part, value in seconds.items()))
+    print("; ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
+    if count <= options.trials <= 2000 and (wall > MOST_SECONDS or sizes["report.html"] > MOST_BYTES):
+        sys.exit(f"over the limit of {MOST_SECONDS:.0f} s or {MOST_BYTES / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
