@@ -1,23 +1,44 @@
 """The report: a run as `report.html` (one file that needs nothing else) and `report.md`, made from the store alone."""
 
+import html
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from bench import units
-from bench.conditions import RULES, conditions, recipes
+from bench.choices import choice_sheets
+from bench.conditions import RULES, condition_sets
 from bench.doubts import unfinished
+from bench.gallery_pictures import draw_gallery
 from bench.labels import family_title, records
 from bench.modes import mode_sheets
+from bench.page_table import page_table
 from bench.pairs import find_pairs, pair_sentences, pair_sheets
 from bench.pictures import draw_all
+from bench.published import published_sheets
 from bench.store import write_atomically
 from bench.summary import Tables, write_summary
-from bench.tables import costs_grid, results_grid
+from bench.tables import Cell, Sheet, costs_grid, results_grid
 from bench.verdict import Verdict, decide
 
 FAILURES_SHOWN = 100
+ROWS_OF_TEXT = 50  # rows of a table in report.md; nobody reads on, and GitHub shows no file beyond 512 KB
+DIRECTION_SWITCHES = re.compile("[\u202a-\u202e\u2066-\u2069]")
+SECTIONS = {  # anchor on the page -> name in its contents; those that a run has nothing for are left out
+    "answer": "Answer",
+    "choices": "What to choose",
+    "published": "Published figures",
+    "pictures": "Pictures",
+    "learned": "What the models learned",
+    "table": "Every configuration",
+    "pairs": "Matched pairs",
+    "modes": "Numeric modes",
+    "conditions": "Conditions",
+    "rules": "Rules",
+}
 
 
 def write_report(folder: Path) -> list[Verdict]:
@@ -26,37 +47,68 @@ def write_report(folder: Path) -> list[Verdict]:
     Raises:
         StoreError: the folder isn't a run.
     """
-    tables = write_summary(folder)
+    return write_pages(write_summary(folder))
+
+
+def write_pages(tables: Tables) -> list[Verdict]:
+    """Write plots/, report.md and report.html of tables into their folder; return the answer for each device."""
     verdicts = decide(tables)
-    page = {
-        "run": tables.run,
+    page = _page(tables, verdicts)
+    templates = _templates()
+    for name in ("report.md", "report.html"):
+        write_atomically(tables.folder / name, templates.get_template(f"{name}.j2").render(page))
+    return verdicts
+
+
+def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
+    """What the templates need, in reading order."""
+    has_rows = len(tables.summary) > 0
+    page: dict[str, Any] = {
         "title": _title(tables),
         "context": _context(tables),
         "unfinished": unfinished(tables),
         "verdicts": verdicts,
+        "choices": choice_sheets(tables),
         "warnings": list(dict.fromkeys(text for verdict in verdicts for text in verdict.warnings if text)),
+        "published": published_sheets(tables),
         "pictures": draw_all(tables),
-        "grid": results_grid(tables),
-        "costs": costs_grid(tables),
+        "learned": draw_gallery(tables.folder),
+        "table": page_table(tables) if has_rows else None,
+        "results": results_grid(tables, ROWS_OF_TEXT),
+        "costs": costs_grid(tables, ROWS_OF_TEXT),
         "pairs": pair_sheets(tables),
         "pair_sentences": pair_sentences(find_pairs(tables)),
         "modes": mode_sheets(tables),
         "failures": _failures(tables),
-        "conditions": conditions(tables.run),
-        "recipes": recipes(tables.run),
+        "conditions": condition_sets(tables),
         "rules": RULES,
+        "rows_of_text": ROWS_OF_TEXT,
     }
+    always = ("answer", "conditions")
+    return page | {"contents": {key: name for key, name in SECTIONS.items() if key in always or page[key]}}
+
+
+@cache  # to compile them takes longer than to fill them in
+def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
+        finalize=_in_reading_order,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     templates.filters["md"] = units.markdown_text
-    for name in ("report.md", "report.html"):
-        write_atomically(folder / name, templates.get_template(f"{name}.j2").render(page))
-    return verdicts
+    templates.filters["one_line"] = lambda text: html.escape(" ".join(str(text).split()))
+    return templates
+
+
+def _in_reading_order(value: object) -> object:
+    """Names can't turn round the text after them: what switches the direction of writing is shown as unknown.
+
+    Right-to-left letters need no such switch. Markup was looked at when it was text.
+    """
+    return DIRECTION_SWITCHES.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value
 
 
 def _title(tables: Tables) -> str:
@@ -74,12 +126,21 @@ def _context(tables: Tables) -> str:
     parts = [
         f"suite {tables.run['suite']}" if tables.run.get("suite") else "",
         units.listed(list(dict.fromkeys(tables.summary["device_name"]))),
-        f"{ok} of {planned} trials ok",
+        f"{units.whole(ok)} of {units.whole(planned)} trials ok",
         f"{seeds} seed{'' if seeds == 1 else 's'}",
         str(tables.run.get("created_at") or "")[:10],
     ]
     return " · ".join(part for part in parts if part)
 
 
-def _failures(tables: Tables) -> list[dict[str, Any]]:
-    return records(tables.trials[tables.trials["status"] != "ok"].head(FAILURES_SHOWN))
+def _failures(tables: Tables) -> Sheet | None:
+    """Trials that didn't end well, with their reasons; None where all did."""
+    failed = tables.trials[tables.trials["status"] != "ok"]
+    rows = [
+        [Cell(str(trial["trial_id"])), Cell(str(trial["status"])), Cell(str(trial["error"]))]
+        for trial in records(failed.head(FAILURES_SHOWN))
+    ]
+    left_out = len(failed) - len(rows)
+    said = [f"The first {len(rows)}; {units.whole(left_out)} more are in trials.csv."] if left_out else []
+    title = f"{units.whole(len(failed))} trial{'s' * (len(failed) > 1)}"
+    return Sheet(title, said, ["trial", "status", "reason"], rows) if rows else None

