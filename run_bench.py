@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ import click
 from bench.errors import UserError
 from bench.gate_command import check, gate
 from bench.options import Time, folder
+from bench.saved_command import predict, show
 
 WRONG_USAGE, INTERRUPTED = 2, 130
 
@@ -26,10 +28,15 @@ WRONG_USAGE, INTERRUPTED = 2, 130
 @click.option(
     "--device", "devices", multiple=True, metavar="NAME", help="auto, cpu, cuda, mps, xpu; repeat for several."
 )
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="PATH", help="Your images: CSV, IDX, .npz, class folders."
+)
 @click.option("--data-dir", type=folder(), metavar="DIR", help="Folder that holds the dataset's files.")
 @click.option("--budget", "budget_seconds", type=Time(), help="Start no trial after this time, such as 10m.")
 @click.option("--executor", default="subprocess", metavar="NAME", help="subprocess (the default), or in-process.")
 @click.option("--dry-run", is_flag=True, help="Show the plan: trials, parameters, estimated time. Run nothing.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files into the run's folder, too.")
+@click.option("--mlflow", metavar="URI", help="Log the trials to an MLflow tracking server, too.")
 @click.option("--quiet", is_flag=True, help="No progress, only the answer.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON on standard output.")
 @click.version_option(package_name="vit-cnn-bench")
@@ -108,12 +115,21 @@ def list_(what: str | None, data_dir: Path | None) -> None:
 
 @cli.command()
 @click.argument("run_dirs", nargs=-1, required=True, type=folder(), metavar="RUN_DIR...")
-def report(run_dirs: Sequence[Path]) -> None:
-    """Build the reports of runs again, finished or not, from what they have on disk; needs no torch."""
-    from bench.report import write_report
+@click.option("--out", type=folder(), metavar="DIR", help="Of several runs' report [results/side-by-side/TIME].")
+def report(run_dirs: Sequence[Path], out: Path | None) -> None:
+    """Build a run's report again, from what it has on disk; of several runs (machines, days), one side by side.
 
-    for run_dir in run_dirs:
-        _say(run_dir, write_report(run_dir), quiet=False)
+    Needs no torch.
+    """
+    if len(run_dirs) == 1 and out is None:
+        from bench.report import write_report
+
+        _say(run_dirs[0], write_report(run_dirs[0]), quiet=False)
+    else:
+        from bench.side_by_side import write_side_by_side
+
+        out = out or Path("results", "side-by-side", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
+        _say(out, write_side_by_side(list(run_dirs), out), quiet=False)
 
 
 @cli.command()
@@ -173,6 +189,8 @@ def _answer_as_json(answer: Any) -> dict[str, Any]:
     }
 
 
+cli.add_command(predict)
+cli.add_command(show)
 cli.add_command(gate)
 cli.add_command(check)
 

@@ -50,7 +50,7 @@ def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
     total = duration(_total(plan, estimates))
     first = duration(sum(estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed))
     console.print(
-        f"{plan.name} on {DATASETS[plan.suite.dataset].title}: {len(plan.trials)} trials, about {total}; "
+        f"{plan.name} on {plan.spec.title}: {len(plan.trials)} trials, about {total}; "
         f"the first whole round of the grid about {first}. Nothing was run.",
         highlight=False,
     )
@@ -59,7 +59,7 @@ def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
 def plan_as_json(plan: "Plan", estimates: dict[str, float]) -> dict[str, Any]:
     return {
         "suite": plan.name,
-        "dataset": plan.suite.dataset,
+        "dataset": plan.spec.name,
         "estimated_seconds": _total(plan, estimates),
         "trials": [
             {
@@ -108,7 +108,8 @@ def _suites(data_dir: Path | None) -> Table:
     table = _table("suite", "dataset", "what it is")
     for name in suite_names():
         content = read_suite(find_suite(name)).content
-        table.add_row(name, content["dataset"], content["description"])
+        own = content["dataset"]
+        table.add_row(name, own["path"] if isinstance(own, dict) else own, content["description"])
     return table
 
 

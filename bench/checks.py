@@ -1,17 +1,20 @@
 """Checks of one combination of a suite's settings: against the tables, this machine and the dataset."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from bench.augment import AUGMENTATIONS, check_strength
 from bench.compilation import lacks_compiler
 from bench.complaints import check_name, validated
-from bench.data import AUGMENTATIONS
-from bench.datasets import DatasetSpec
+from bench.datasets import DATASETS, DatasetSpec
 from bench.device import best_device, open_device
-from bench.errors import DeviceError, SuiteError
+from bench.errors import DataError, DeviceError, SuiteError
 from bench.optim import OPTIMIZERS, SCHEDULES
+from bench.own_data import describe
+from bench.own_description import OwnData, Wishes
 from bench.precision import DTYPES
 from bench.recipes import Training
 from bench.suite_file import Place, SuiteText
@@ -19,10 +22,25 @@ from bench.suite_keys import Axes
 from bench.trial import Trial
 
 
+def find_data(asked: str | Wishes, text: SuiteText) -> DatasetSpec | OwnData:
+    """A known dataset by its name, or what lies at a path; relative ones start where the program was started."""
+    if isinstance(asked, str) and not _is_path(asked):
+        check_name(asked, DATASETS, "dataset", text, ("dataset",))
+        return DATASETS[asked]
+    try:
+        return describe(Wishes(path=asked) if isinstance(asked, str) else asked, Path.cwd())
+    except DataError as error:
+        raise DataError(f"{text.where(('dataset',))}: {error}") from None
+
+
+def _is_path(name: str) -> bool:
+    return name not in DATASETS and ("/" in name or "\\" in name or "." in name or Path(name).exists())
+
+
 def checked(
     combination: Mapping[str, Any],
     recipe: Training,
-    spec: DatasetSpec,
+    spec: DatasetSpec | OwnData,
     text: SuiteText,
     place: Place,
     places: Mapping[str, Place],
@@ -37,8 +55,10 @@ def checked(
     check_name(axes.dtype, DTYPES, "dtype", text, where("dtype"))
     check_name(training.optimizer, OPTIMIZERS, "optimizer", text, where("optimizer"))
     check_name(training.schedule, SCHEDULES, "schedule", text, where("schedule"))
-    for name in training.augment:
+    for name, strength in training.augment.items():
         check_name(name, AUGMENTATIONS, "augmentation", text, (*where("augment"), name))
+        if complaint := check_strength(name, strength):
+            raise SuiteError(f"{text.where((*where('augment'), name))}: augment: {complaint}")
     try:
         device_name(axes)
     except DeviceError as error:

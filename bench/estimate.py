@@ -31,7 +31,7 @@ def estimate_seconds(trials: Iterable[Trial], results: Path) -> dict[str, float]
         if (trial.config_id, name) in measured:
             estimates[trial.trial_id] = measured[trial.config_id, name]
         else:
-            shape = f"{trial.dataset} {trial.model} {trial.settings}"
+            shape = f"{trial.dataset} {trial.data and trial.data.checksum} {trial.model} {trial.settings}"
             if shape not in flops:
                 flops[shape] = _forward_flops(trial)
             estimates[trial.trial_id] = _guess(trial, flops[shape])
@@ -55,13 +55,13 @@ def _measured(results: Path) -> dict[tuple[str, str], float]:
 
 def _forward_flops(trial: Trial) -> int:
     """FLOPs of one image's forward pass; elementwise work isn't in it."""
-    spec = DATASETS[trial.dataset]
+    spec = trial.data or DATASETS[trial.dataset]
     model = sketch_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
     return forward_flops(model, (spec.in_channels, spec.image_size, spec.image_size))
 
 
 def _guess(trial: Trial, flops: float) -> float:
-    spec, training = DATASETS[trial.dataset], trial.training
+    spec, training = trial.data or DATASETS[trial.dataset], trial.training
     num_train = spec.num_train - spec.num_val
     steps = training.epochs * (num_train // training.batch_size)
     evaluated = training.epochs * training.evaluations_per_epoch * spec.num_val + spec.num_test

@@ -122,7 +122,9 @@ class _Worker:
         self.trial = trial
         self.timeout_seconds = math.inf if timeout_seconds is None else timeout_seconds
         self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(trial, folder, data_dir, sender), daemon=True)
+        # Not a daemon, which may have no children: images from disk are read by processes of their own. None is left
+        # behind: `stop` ends it, and it ends itself when its parent dies.
+        self.process = context.Process(target=_work, args=(trial, folder, data_dir, sender), daemon=False)
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.start = time.monotonic()
         self.process.start()

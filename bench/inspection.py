@@ -19,7 +19,7 @@ INFERENCE_BATCHES = (8, 512)  # images, besides one and the trial's own
 def inspect(bench: Bench, learner: Learner, result: Result) -> None:
     """The passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters."""
     trial, device, now, seconds = bench.trial, bench.device, bench.watch.now, bench.trial.instrument_seconds
-    example = bench.form.of(torch.zeros(2, *bench.data.test.images.shape[1:], device=device.torch_device))
+    example = bench.form.of(torch.zeros(2, *bench.data.image_shape, device=device.torch_device))
     record.record_flops(result, *count_flops(learner.model, example))
     record.record_mismatch(result, trial)
     if not (seconds and trial.timed):

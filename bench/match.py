@@ -62,8 +62,11 @@ class Matcher:
     matches: dict[str, Any] = field(default_factory=dict)
     time_pair: TimePair = time_pair
 
-    def pair_up(self, entries: Sequence[Entry], kinds: Sequence[MatchedBy]) -> list[Trial]:
+    def pair_up(self, entries: Sequence[Entry], kinds: Sequence[MatchedBy], every_one: bool = True) -> list[Trial]:
         """The references, then for each of `kinds` the configuration that equals each of them.
+
+        Args:
+            every_one: of those to be sized, too, has to find a partner; else the first that agrees is enough.
 
         Raises:
             SuiteError: no reference, no family with dials, one without a partner, or no size that fits.
@@ -76,11 +79,15 @@ class Matcher:
             raise SuiteError(f"{self.where}: match needs a model to match, such as vit; here is none but those sized")
         trials = [trial for entry in references for trial in entry.trials]
         for by in kinds:
-            trials += [self._matched(own, reference, by) for own, reference in self._pairs(owns, references, by)]
+            trials += [
+                self._matched(own, reference, by) for own, reference in self._pairs(owns, references, by, every_one)
+            ]
         return trials
 
-    def _pairs(self, owns: list[Entry], references: list[Entry], by: MatchedBy) -> Iterator[tuple[Trial, Trial]]:
-        """Every two that agree; one that is left over on either side is a mistake."""
+    def _pairs(
+        self, owns: list[Entry], references: list[Entry], by: MatchedBy, every_one: bool
+    ) -> Iterator[tuple[Trial, Trial]]:
+        """Every two that agree, one that is left over being a mistake; or for each reference the first that agrees."""
         every = [
             Pair(own, reference, _differences(own, reference, _must_agree(own_entry, reference_entry, by)))
             for reference_entry in references
@@ -88,7 +95,7 @@ class Matcher:
             for own_entry in owns
             for own in own_entry.trials
         ]
-        for this, other in (("reference", "own"), ("own", "reference")):
+        for this, other in (("reference", "own"), ("own", "reference")) if every_one else (("reference", "own"),):
             groups: dict[str, list[Pair]] = {}
             for pair in every:
                 groups.setdefault(getattr(pair, this).config_id, []).append(pair)
@@ -96,7 +103,10 @@ class Matcher:
                 closest = min(pairs, key=lambda pair: len(pair.differences))
                 if closest.differences:
                     raise self._alone(getattr(closest, this), getattr(closest, other), closest.differences)
-        return ((pair.own, pair.reference) for pair in every if not pair.differences)
+        agreed = [pair for pair in every if not pair.differences]
+        if not every_one:
+            agreed = list({pair.reference.config_id: pair for pair in reversed(agreed)}.values())[::-1]
+        return ((pair.own, pair.reference) for pair in agreed)
 
     def _alone(self, trial: Trial, closest: Trial, differences: list[str]) -> SuiteError:
         found = ", ".join(f"{key} ({_value(trial, key)!r}, not {_value(closest, key)!r})" for key in differences)
@@ -204,19 +214,25 @@ def _sized(trial: Trial, width: int, growth: float) -> Trial:
 
 def count_params(trial: Trial) -> int:
     """Parameters of a trial's model. Raises: ValueError, as models.sketch_model."""
-    return _counts(trial.dataset, trial.model, json.dumps(trial.settings))[0]
+    return _counts_of(trial)[0]
 
 
 def count_flops(trial: Trial) -> int:
     """FLOPs of one image's forward pass; a multiply-add is two."""
-    return _counts(trial.dataset, trial.model, json.dumps(trial.settings))[1]()
+    return _counts_of(trial)[1]()
+
+
+def _counts_of(trial: Trial) -> tuple[int, Callable[[], int]]:
+    spec = trial.data or DATASETS[trial.dataset]
+    return _counts(spec.image_size, spec.in_channels, spec.num_classes, trial.model, json.dumps(trial.settings))
 
 
 @cache
-def _counts(dataset: str, model_name: str, settings: str) -> tuple[int, Callable[[], int]]:
-    spec = DATASETS[dataset]
-    model = sketch_model(model_name, json.loads(settings), spec.image_size, spec.in_channels, spec.num_classes)
-    shape = (spec.in_channels, spec.image_size, spec.image_size)
+def _counts(
+    image_size: int, in_channels: int, num_classes: int, model_name: str, settings: str
+) -> tuple[int, Callable[[], int]]:
+    model = sketch_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
+    shape = (in_channels, image_size, image_size)
     closed_form = getattr(model, "num_flops", None)
     return sum(p.numel() for p in model.parameters()), cache(closed_form or (lambda: forward_flops(model, shape)))
 

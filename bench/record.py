@@ -52,6 +52,11 @@ def record_accuracy(result: Result, target: float | None, val_accuracy_best: flo
         result.joules_to_accuracy = reached["train_joules"]
 
 
+def record_data_wait(result: Result, before: float | None, after: float | None) -> None:
+    """What training waited for images from disk; of images in memory, it isn't known apart from their batch."""
+    result.data_wait_seconds = None if before is None or after is None else after - before
+
+
 def record_energy(result: Result, joules: float | None, epochs: float) -> None:
     result.train_joules = joules
     result.joules_per_epoch = None if joules is None or not epochs else joules / epochs

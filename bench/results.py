@@ -16,7 +16,8 @@ from bench.errors import StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE = (2, 3)  # earlier ones have fewer columns, and nothing else that differs
 
 STATUSES = ("ok", "failed", "diverged", "oom", "timeout", "skipped")
 
@@ -114,6 +115,7 @@ class Result:
     target_accuracy: float | None = column(about="the suite's headline target, on validation")
     time_to_accuracy_seconds: float | None = column("s", better="lower", about="training seconds; empty: never reached")
     evaluation_interval_seconds: float | None = column("s", about="resolution of time to accuracy")
+    data_wait_seconds: float | None = column("s", better="lower", about="of training: for images from disk; else empty")
     train_joules: float | None = column("J", better="lower", about="of the device while it trained; empty: no meter")
     joules_per_epoch: float | None = column("J", better="lower")
     joules_to_accuracy: float | None = column("J", better="lower", about="to the headline target")
@@ -159,22 +161,26 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{folder}: not a run (it has no run.json); runs are results/<suite>/<run_id>") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: can't be read as a run's record ({error})") from None
-    if version != SCHEMA_VERSION:
-        raise StoreError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}")
+    if version not in READABLE:
+        raise StoreError(f"{path}: schema version {version}, this program reads {' and '.join(map(str, READABLE))}")
     return run
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Whole rows of one of the store's tables as text; a torn or foreign row is passed over.
 
-    A line counts when it ends in a newline and has a cell for each column, so a reader never sees half a row.
+    A line counts when it ends in a newline and has a cell for each column, so a reader never sees half a row. Columns
+    that an earlier version didn't have are empty.
     """
     data = path.read_bytes()
     text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace").replace("\0", "")
     columns = TABLES[path.name]
     rows = csv.reader(io.StringIO(text, newline=""))
-    next(rows, None)
-    return [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
+    header = next(rows, [])
+    if not (header and set(header) <= set(columns)):  # torn or foreign: then the rows say what they are by their length
+        header = list(columns)
+    empty = dict.fromkeys(columns, "")
+    return [empty | dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
 
 
 def read_table(folder: Path, name: str) -> "pd.DataFrame":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench import record
-from bench.artefacts import save_trial
+from bench.artefacts import Inputs, save_trial
 from bench.compilation import cold_cache, no_recompilation
 from bench.inspection import inspect
 from bench.measure import Stopwatch, WarmUp, warm_up
@@ -81,6 +81,7 @@ def _train_and_measure(
     limit = EXPLODED * math.log(max(2, bench.data.spec.num_classes))
     stops = evaluation_stops(trial, steps_per_epoch)
     validate = evaluator(bench, learner, "val")
+    waited = bench.batches.waited_seconds
     with no_recompilation(trial.compile):
         for evaluation in train(
             learner, bench.batches, validate, stops, steps_per_epoch, warm.block_steps, limit, watch
@@ -91,6 +92,7 @@ def _train_and_measure(
                 report(record.progress_message(evaluation, watch.blocks))
     record.record_accuracy(result, trial.target_accuracy, best.accuracy)
     record.record_energy(result, watch.joules, evaluation.epoch)
+    record.record_data_wait(result, waited, bench.batches.waited_seconds)
     record.record_throughput(result, watch.blocks)
     with watch.phase("eval"):
         last = {key: value.clone() for key, value in learner.model.state_dict().items()}
@@ -102,7 +104,7 @@ def _train_and_measure(
     with watch.phase("setup"):
         if folder is not None:
             columns = record.prediction_columns(bench.data, test, test_best)
-            save_trial(folder, trial.model_dump(), last, best.state, columns)
+            save_trial(folder, trial.model_dump(), last, best.state, columns, Inputs.of(bench.data))
         inspect(bench, learner, result)
 
 

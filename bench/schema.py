@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.data import AUGMENTATIONS
+from bench.augment import AUGMENTATIONS, Augmentation
 from bench.datasets import DATASETS
 from bench.device import DEVICES
 from bench.optim import OPTIMIZERS, SCHEDULES
@@ -20,7 +20,7 @@ from bench.precision import DTYPES
 from bench.recipes import DEFAULT_RECIPE, RECIPES, Training
 from bench.suite_file import SUITES_FOLDER
 from bench.suite_keys import Axes, SuiteFile
-from models import MODELS
+from models import DIALS, MODELS
 from models.foreign import FORMS
 
 SCHEMA_FILE = SUITES_FOLDER / "schema.json"
@@ -40,7 +40,7 @@ def suite_schema() -> Schema:
         "title": "Suite of vit-cnn-bench",
         "description": "A list of settings where one is expected means: sweep these.",
         **_mapping(own | _references(shared), required=["dataset", "models"]),
-        "$defs": shared | families,
+        "$defs": shared | families | SuiteFile.model_json_schema()["$defs"],
     }
 
 
@@ -80,14 +80,19 @@ def _family(name: str, shared: list[str]) -> Schema:
     own = {key: _swept(rule) for key, rule in _rules(MODELS[name][0]).items()}
     usual = name if name in RECIPES else DEFAULT_RECIPE
     recipe = {"enum": [*RECIPES, None], "default": usual, "description": "training settings to start from"}
-    return _mapping({"model": {"const": name}, "recipe": recipe} | own | _references(shared), required=["model"])
+    named = {"model": {"const": name}, "recipe": recipe} | ({} if name in DIALS else {"match": _match()})
+    return _mapping(named | own | _references(shared), required=["model"])
 
 
 def _foreign(shared: list[str]) -> Schema:
     """An entry of other people's model: any further key is a keyword argument, which its function alone knows."""
     recipe = {"enum": [*RECIPES, None], "default": DEFAULT_RECIPE, "description": "training settings to start from"}
-    named = {"model": {"type": "string", "pattern": FOREIGN_NAME}, "recipe": recipe}
+    named = {"model": {"type": "string", "pattern": FOREIGN_NAME}, "recipe": recipe, "match": _match()}
     return _mapping(named | _references(shared), required=["model"]) | {"additionalProperties": True}
+
+
+def _match() -> Schema:
+    return _rules(SuiteFile)["match"] | {"description": "for each shape of this entry, one of cnn's that equals it"}
 
 
 def _mapping(properties: Schema, required: list[str]) -> Schema:
@@ -116,15 +121,28 @@ def _swept(rule: Schema) -> Schema:
     return notes | {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
+def _strength(about: Augmentation) -> Schema:
+    return {"type": "number", "minimum": about.low, "maximum": about.high, "description": about.unit}
+
+
 # key -> what its rule says besides: the names that the program knows
 NAMES: dict[str, Schema] = {
-    "dataset": {"enum": [*DATASETS]},
+    "dataset": {
+        "anyOf": [
+            {"enum": [*DATASETS]},
+            {"type": "string", "pattern": r"[/\\.]"},  # a path
+            {"$ref": "#/$defs/Wishes"},
+        ]
+    },
     "recipe": {"enum": [*RECIPES, None]},
     "dtype": {"enum": [*DTYPES]},
     "device": {"anyOf": [{"enum": ["auto", *DEVICES]}, {"pattern": f"^({'|'.join(DEVICES)}):[0-9]+$"}]},
     "optimizer": {"enum": [*OPTIMIZERS]},
     "schedule": {"enum": [*SCHEDULES]},
-    "augment": {"properties": {name: {"type": "number"} for name in AUGMENTATIONS}, "additionalProperties": False},
+    "augment": {
+        "properties": {name: _strength(about) for name, about in AUGMENTATIONS.items()},
+        "additionalProperties": False,
+    },
 }
 
 

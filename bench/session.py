@@ -1,28 +1,31 @@
 """A session: from the words on the command line to a run folder, its report and an exit status."""
 
-import sys
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.download import Fetched, fetch
-from bench.environment import describe_environment
+from bench.download import fetch
 from bench.errors import DataError, StoreError, UserError, nearest
 from bench.estimate import estimate_seconds
 from bench.executors import EXECUTORS
-from bench.progress import Display, Progress, Quiet
-from bench.recipes import RECIPES
+from bench.own_description import OwnData
+from bench.progress import Display, Quiet
+from bench.provenance import make_record
 from bench.results import read_rows, read_run
 from bench.store import Store, refuse_used
 from bench.suite import Plan, load_plan
-from bench.suite_file import SUITES_FOLDER, SuiteText, find_suite, read_suite
+from bench.suite_file import SuiteText, find_suite, read_suite
 from bench.sweep import Outcome, run_sweep
+from bench.tracked import Tracker
+from bench.trackers import Several, make_trackers
 
 if TYPE_CHECKING:
     from bench.verdict import Verdict
@@ -40,6 +43,8 @@ class Request:
         suite: name or path; None with `resume`.
         settings: KEY=VALUE overrides, in the order typed.
         budget_seconds: no trial starts after this time.
+        data: images of the person's own, in place of the suite's.
+        mlflow: address of a tracking server.
     """
 
     suite: str | None
@@ -48,6 +53,9 @@ class Request:
     settings: Sequence[str] = ()
     data_dir: Path | None = None
     budget_seconds: float | None = None
+    data: Path | None = None
+    tensorboard: bool = False
+    mlflow: str | None = None
     executor: str = "subprocess"
     quiet: bool = False
 
@@ -77,7 +85,12 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     source = request.suite or record.get("source")
     if source is None:
         raise StoreError(f"{request.resume}: its run.json doesn't say which suite it came from; name it with --suite")
-    text = read_suite(find_suite(source), [*record.get("options", []), *request.settings])
+    text = read_suite(find_suite(source), record.get("options", []))
+    if request.data:
+        path = json.dumps(str(request.data.absolute()))
+        text.set(f"dataset={{path: {path}}}", typed=f"--data {request.data}")
+    for option in request.settings:
+        text.set(option)
     with console.status("checking the suite") if console.is_terminal else nullcontext():
         plan = load_plan(text, record.get("matches"))
     if not set(record.get("plan", [])) <= {trial.trial_id for trial in plan.trials}:
@@ -98,14 +111,19 @@ def run_session(request: Request) -> Answer:
     plan, text, estimates = make_plan(request, console)
     record = read_run(request.resume) if request.resume else {}
     data_dir = request.data_dir or (Path(record["data_dir"]) if record.get("data_dir") else None)
-    data = fetch(plan.suite.dataset, data_dir)
-    if record and record["dataset"]["checksum"] != data.checksum:
-        raise DataError(f"{request.resume}: was made with other contents of {plan.suite.dataset}; start a new run")
-    record = _record(plan, text, request, record, data, data_dir)
+    own = isinstance(plan.spec, OwnData)
+    checksum = plan.spec.checksum if own else fetch(plan.spec.name, data_dir).checksum
+    if record and record["dataset"]["checksum"] != checksum:
+        raise DataError(f"{request.resume}: was made with other contents of {plan.spec.name}; start a new run")
+    record = make_record(plan, text, request.suite, record, data_dir)
+    trackers = make_trackers(plan.name, request.tensorboard, request.mlflow, partial(_warn, console))
     store = Store.open(request.resume) if request.resume else Store.create(_new_folder(request, plan.name), record)
     try:
-        outcome = _run_trials(plan, store, request, data_dir, estimates, record, console)
-        return _conclude(store, plan, outcome, record, console)
+        outcome = _run_trials(plan, store, request, data_dir, estimates, record, console, trackers)
+        answer = _conclude(store, plan, outcome, record, data_dir, console)
+        for tracker in trackers:
+            tracker.finish(store.folder)
+        return answer
     finally:
         store.close()
 
@@ -118,29 +136,37 @@ def _run_trials(
     estimates: dict[str, float],
     record: dict[str, Any],
     console: Console,
+    trackers: Sequence[Tracker],
 ) -> Outcome:
     finished = store.finished()
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
     console.print(_opening(plan, store.folder, len(todo), sum(estimates.values())), highlight=False, soft_wrap=True)
     executor = EXECUTORS[request.executor](data_dir, plan.suite.trial_timeout_seconds)
-    progress: Progress = Quiet() if request.quiet else Display(console, estimates)
+    progress = Several([Quiet() if request.quiet else Display(console, estimates), *trackers])
     try:
         store.write_run(record)
+        for tracker in trackers:
+            tracker.open(store.folder, record)
         return run_sweep(todo, plan.skipped, store, executor, progress, request.budget_seconds)
     finally:
         progress.close()
         executor.close()
 
 
-def _conclude(store: Store, plan: Plan, outcome: Outcome, record: dict[str, Any], console: Console) -> Answer:
-    """Say in the record what was left out, build the report, choose the exit status."""
+def _conclude(
+    store: Store, plan: Plan, outcome: Outcome, record: dict[str, Any], data_dir: Path | None, console: Console
+) -> Answer:
+    """Say in the record what was left out, look at what was learned, build the report, choose the exit status."""
+    from bench.gallery import collect
     from bench.report import write_report  # pandas and matplotlib load while nothing is being measured
 
     left_out = _left_out(plan, outcome, store.finished())
     record |= {"left_out": left_out, "interrupted": outcome.interrupted}
     store.write_run(record)
     with console.status("writing the report") if console.is_terminal else nullcontext():
+        collect(store.folder, data_dir)
+        _predict_unlabelled(store.folder, plan, console)
         verdicts = write_report(store.folder)
     _point_latest(store.folder)
     statuses = Counter(row["status"] for row in read_rows(store.folder / "trials.csv"))
@@ -149,55 +175,18 @@ def _conclude(store: Store, plan: Plan, outcome: Outcome, record: dict[str, Any]
     return Answer(store.folder, verdicts, statuses, left_out, exit_status)
 
 
-def _record(
-    plan: Plan, text: SuiteText, request: Request, before: dict[str, Any], data: Fetched, data_dir: Path | None
-) -> dict[str, Any]:
-    """run.json: all that a reader, a report or a resume needs to know."""
-    from bench.datasets import DATASETS
+def _predict_unlabelled(folder: Path, plan: Plan, console: Console) -> None:
+    """Submissions, where the data have images to predict; should that fail, what was measured is still reported."""
+    unlabelled = getattr(plan.spec, "unlabelled_path", None)
+    if unlabelled is None:
+        return
+    from bench.submissions import write_submissions
 
-    spec = DATASETS[plan.suite.dataset]
-    recipes = {trial.recipe: RECIPES[trial.recipe].model_dump() for trial in plan.trials}
-    return {
-        "suite": plan.name,
-        "source": _source(request, before),
-        "options": text.options,
-        "description": plan.suite.description,
-        "content": plan.content,
-        "created_at": before.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
-        "command": [*before.get("command", []), *([";"] if before else []), "run_bench.py", *sys.argv[1:]],
-        "data_dir": str(data_dir.resolve()) if data_dir else None,
-        "dataset": {
-            "name": spec.name,
-            "title": spec.title,
-            "checksum": data.checksum,
-            "image_size": spec.image_size,
-            "in_channels": spec.in_channels,
-            "num_classes": spec.num_classes,
-        },
-        "split": {
-            "train": spec.num_train - spec.num_val,
-            "val": spec.num_val,
-            "test": spec.num_test,
-            "seed": plan.suite.split_seed,
-        },
-        "seeds": sorted({trial.seed for trial in plan.trials}),
-        "targets": list(plan.trials[0].targets),
-        "target_accuracy": plan.trials[0].target_accuracy,
-        "recipes": recipes,
-        "environment": describe_environment(),
-        "plan": [trial.trial_id for trial in plan.trials],
-        "matches": plan.matches,
-        "left_out": None,
-        "interrupted": False,
-    }
-
-
-def _source(request: Request, before: dict[str, Any]) -> str:
-    """The suite as a later resume finds it, from whichever folder: its name, or its file's whole path."""
-    path = find_suite(request.suite) if request.suite else None
-    if path is None:
-        return before["source"]
-    return path.stem if path.parent == SUITES_FOLDER else str(path.resolve())
+    try:
+        for path in write_submissions(folder, Path(unlabelled)):
+            console.print(f"submission: {path}", highlight=False, markup=False, soft_wrap=True)
+    except UserError as error:
+        _warn(console, f"no submission: {error}")
 
 
 def _opening(plan: Plan, folder: Path, todo: int, seconds: float) -> str:
@@ -237,3 +226,7 @@ def _point_latest(folder: Path) -> None:
         temporary.replace(link)
     except OSError:
         temporary.unlink(missing_ok=True)  # Windows without the right to make links: the folder's name tells its age
+
+
+def _warn(console: Console, text: str) -> None:
+    console.print(f"warning: {text}", highlight=False, markup=False, soft_wrap=True)

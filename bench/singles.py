@@ -14,6 +14,7 @@ from bench.suite_file import SuiteText
 # Keys that say how often, with what aim and for how long a suite runs; a single step has no use for them.
 OF_A_RUN = (
     *("description", "seeds", "accuracy_seeds", "targets", "instrument_seconds", "trial_timeout_seconds"),
+    *("published", "match"),  # `match` of an entry; a suite's own is refused
     "num_threads",  # the gate's own
 )
 KEPT = ("dataset", "split_seed", "recipe")  # never swept
@@ -45,15 +46,18 @@ def singles(text: SuiteText) -> list[Single]:
     ):
         raise SuiteError(f"{text.where(('models',))}: 'models' should be a list of entries, each with its 'model'")
     kept = {key: text.content[key] for key in KEPT if key in text.content}
-    shared = {key: value for key, value in text.content.items() if key not in (*KEPT, *OF_A_RUN, "models", "match")}
+    shared = {key: value for key, value in text.content.items() if key not in (*KEPT, *OF_A_RUN, "models")}
     found: dict[str, Single] = {}
     for entry in entries:
         for combination, many in _choices(text, shared, entry):
+            own = {key: entry[key] for key in ("model", "recipe") if key in entry}
+            content = {**kept, "models": [{**own, **combination}]}
+            if any(single.content == content for single in found.values()):
+                continue  # an entry that stands there for its match
             name = _name(entry, combination, many)
             while name in found:  # entries of one model that no sweep tells apart
                 name += "'"
-            own = {key: entry[key] for key in ("model", "recipe") if key in entry}
-            found[name] = Single(name, {**kept, "models": [{**own, **combination}]})
+            found[name] = Single(name, content)
     return list(found.values())
 
 

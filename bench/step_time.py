@@ -59,7 +59,7 @@ def _group(trial: Trial, now: Callable[[], float]) -> Callable[[], float]:
 def _stepper(trial: Trial) -> tuple[Callable[[], object], Callable[[], None]]:
     """One training step of a trial on a batch of noise, and what waits for its device."""
     device, precision, training = open_device(trial.device), DTYPES[trial.dtype], trial.training
-    spec = DATASETS[trial.dataset]
+    spec = trial.data or DATASETS[trial.dataset]
     model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
     model.to(device.torch_device, precision.weights)
     images = torch.randn(training.batch_size, spec.in_channels, spec.image_size, spec.image_size)

@@ -128,4 +128,4 @@ def _cell(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, float) and value != value:  # NaN: not measured either
         return ""
-    return " ".join(value.split()) if isinstance(value, str) and "\n" in value else value
+    return " ".join(value.split()) if isinstance(value, str) and ("\n" in value or "\r" in value) else value

@@ -8,23 +8,25 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from bench.checks import checked, device_name, lacks
+from bench.checks import checked, device_name, find_data, lacks
 from bench.complaints import blamed, check_keys, check_name, validated
-from bench.datasets import DATASETS, DatasetSpec
+from bench.datasets import DatasetSpec
 from bench.errors import SuiteError
 from bench.match import Entry, Matcher, TimePair, count_params
+from bench.own_description import OwnData
 from bench.recipes import DEFAULT_RECIPE, RECIPES, Training
 from bench.step_time import time_pair
 from bench.suite_file import Place, SuiteText
 from bench.suite_keys import Axes, SuiteFile
 from bench.trial import MatchedBy, Trial
-from models import MODELS, find_model, source_of
+from models import DIALS, MODELS, find_model, source_of
 from models.foreign import FORMS
 
+NOT_SWEPT = ("model", "recipe", "match")  # of an entry
 KNOWN_KEYS = (*Axes.model_fields, *Training.model_fields)  # never passed on to a model
 MOST_CONFIGURATIONS = 10_000  # of one entry; more is a slip of the keyboard, and takes minutes only to list
 
@@ -42,6 +44,7 @@ class Plan:
 
     name: str
     suite: SuiteFile
+    spec: DatasetSpec | OwnData
     content: dict[str, Any]
     trials: tuple[Trial, ...]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -63,22 +66,26 @@ def load_plan(text: SuiteText, matches: Mapping[str, Any] | None = None, time_pa
     _check_top_keys(text)
     own = {key: value for key, value in text.content.items() if key in SuiteFile.model_fields}
     suite = validated(SuiteFile, own, text, (), {})
-    check_name(suite.dataset, DATASETS, "dataset", text, ("dataset",))
+    spec = find_data(suite.dataset, text)
     shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
-    _check_shared(text, shared, DATASETS[suite.dataset])
-    entries = [_expand_entry(text, suite, shared, index) for index in range(len(suite.models))]
+    _check_shared(text, shared, spec)
+    entries = [_expand_entry(text, suite, spec, shared, index) for index in range(len(suite.models))]
     matcher = Matcher(text.where(("match",)), lacks, dict(matches or {}), time_pair)
     kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
     grid = [trial for entry in entries for trial in entry.trials]
     if kinds:
-        grid = matcher.pair_up(entries, [*kinds])
+        grid = matcher.pair_up([*_without_repeats(entries)], [*kinds])
+    for index, entry in enumerate(entries):
+        if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
+            sized = [other for other in entries if other.trials[0].model in DIALS]
+            grid += matcher.pair_up([entry, *sized], wanted, every_one=False)
     devices = list(dict.fromkeys(trial.device for trial in grid))
     grid.sort(key=lambda trial: devices.index(trial.device))
     rounds = (_with_seed(trial, *round_) for round_ in _rounds(suite) for trial in grid)
     trials = {trial.trial_id: trial for trial in rounds}
     num_params = {trial.config_id: count_params(trial) for trial in grid}
     skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacks(trial))}
-    return Plan(text.name, suite, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
+    return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
 
 
 def _rounds(suite: SuiteFile) -> Iterator[tuple[int, bool]]:
@@ -94,7 +101,33 @@ def _with_seed(trial: Trial, seed: int, timed: bool) -> Trial:
     return trial.model_copy(update={"seed": seed, "timed": timed or trial.device != "cpu"})
 
 
-def _expand_entry(text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], index: int) -> Entry:
+def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy]:
+    """What an entry asks to be matched in, for itself alone."""
+    asked = suite.models[index].get("match")
+    place: Place = ("models", index, "match")
+    if asked is None:
+        return []
+    if suite.models[index]["model"] in DIALS:
+        raise SuiteError(f"{text.where(place)}: match: a {suite.models[index]['model']} is sized to match others")
+    kinds = asked if isinstance(asked, list) else [asked]
+    for kind in kinds:
+        check_name(kind, get_args(MatchedBy), "match", text, place)
+    return kinds
+
+
+def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries that add something to those before them; one that doesn't is there for its own match."""
+    seen: set[str] = set()
+    for entry in entries:
+        ids = {trial.config_id for trial in entry.trials}
+        if not ids <= seen:
+            yield entry
+        seen |= ids
+
+
+def _expand_entry(
+    text: SuiteText, suite: SuiteFile, spec: DatasetSpec | OwnData, shared: Mapping[str, Any], index: int
+) -> Entry:
     """The trials of one entry of `models`, seed 0: the product of all its lists and the suite's."""
     place: Place = ("models", index)
     entry = suite.models[index]
@@ -102,12 +135,11 @@ def _expand_entry(text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], 
         raise SuiteError(f"{text.where(place)}: 'model' is missing; known: {', '.join([*MODELS, *FORMS])}")
     name = entry["model"]
     config_class, source = _model(name, text, (*place, "model"))
-    own_keys = [key for key in entry if key not in KNOWN_KEYS] if source else config_class.model_fields
-    check_keys(text, place, ["model", "recipe", *own_keys, *KNOWN_KEYS])
+    own_keys = [key for key in entry if key not in (*KNOWN_KEYS, *NOT_SWEPT)] if source else config_class.model_fields
+    check_keys(text, place, [*NOT_SWEPT, *own_keys, *KNOWN_KEYS])
     recipe = _recipe(text, suite, place)
-    spec = DATASETS[suite.dataset]
     swept: dict[str, tuple[Any, Place]] = {key: (value, (key,)) for key, value in shared.items()}
-    swept |= {key: (value, (*place, key)) for key, value in entry.items() if key not in ("model", "recipe")}
+    swept |= {key: (value, (*place, key)) for key, value in entry.items() if key not in NOT_SWEPT}
     places = {key: where for key, (_, where) in swept.items()}
     trials = []
     for combination in _combinations(text, swept):
@@ -116,7 +148,8 @@ def _expand_entry(text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], 
         axes, training = checked(combination, RECIPES[recipe], spec, text, place, places)
         trial = Trial(
             suite=text.name,
-            dataset=suite.dataset,
+            dataset=spec.name,
+            data=spec if isinstance(spec, OwnData) else None,
             model=name,
             settings=settings.model_dump(),
             recipe=recipe,
@@ -135,7 +168,9 @@ def _expand_entry(text: SuiteText, suite: SuiteFile, shared: Mapping[str, Any], 
         try:
             count_params(trial)  # builds it; the model alone knows what fits
         except ValueError as error:
-            raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title})") from None
+            resize = isinstance(spec, OwnData) and "image_size" in str(error)
+            advice = "; --set dataset.image_size=N resizes the images" if resize else ""
+            raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title}){advice}") from None
         trials.append(trial)
     sweeps = {key for key, (value, _) in swept.items() if isinstance(value, list) and len(value) > 1}
     return Entry(trials, sweeps, set(swept))
@@ -180,11 +215,11 @@ def _check_top_keys(text: SuiteText) -> None:
     check_keys(text, (), known)
 
 
-def _check_shared(text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec) -> None:
+def _check_shared(text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData) -> None:
     """A setting for all models has to be right even where every entry has its own."""
     for key, value in shared.items():
         for combination in _combinations(text, {key: (value, (key,))}):
-            checked(combination, Training(), spec, text, (), {})
+            checked(combination, Training(batch_size=1), spec, text, (), {})  # any data can fill that
 
 
 def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:

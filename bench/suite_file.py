@@ -94,13 +94,16 @@ class SuiteText:
             node = node[key]
         return node
 
-    def set(self, option: str) -> None:
+    def set(self, option: str, typed: str = "") -> None:
         """Apply `--set KEY=VALUE`: a dotted key; a model's settings are `models.NAME.KEY` or `models.POSITION.KEY`.
+
+        Args:
+            typed: what messages blame, where a person wrote something else.
 
         Raises:
             SuiteError: no `=`, no such model, or a value that isn't YAML.
         """
-        typed = f"--set {' '.join(option.split())}"
+        typed = typed or f"--set {' '.join(option.split())}"
         self.options.append(option)
         key, equals, text = option.partition("=")
         keys = self._keys(key.strip())

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.device import DEVICES
+from bench.own_description import Wishes
 from bench.precision import DTYPES
 from bench.trial import Compile, MatchedBy
 
@@ -15,13 +16,39 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
+class Point(BaseModel):
+    """What somebody else reports after so many epochs; losses are means a training step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    epoch: Annotated[float, Field(gt=0)]
+    train_loss: float | None = None
+    val_accuracy: Fraction | None = None
+    test_accuracy: Fraction | None = None
+
+
+class Published(BaseModel):
+    """Somebody else's figures for what the suite's first configuration replays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    title: str
+    source: Annotated[str, Field(description="where it stands, and what was done there")]
+    points: Annotated[list[Point], Field(min_length=1)]
+
+
 class SuiteFile(BaseModel):
     """The keys of a suite that aren't swept; the swept ones are settings of models and of training, and Axes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     description: Annotated[str, Field(description="one line, for `list`")] = ""
-    dataset: Annotated[str, Field(description="name of a dataset; see `list datasets`")]
+    dataset: Annotated[
+        str | Wishes,
+        Field(
+            description="name of a dataset (see `list datasets`), path of images of your own, or what to make of them"
+        ),
+    ]
     models: Annotated[list[dict[str, Any]], Field(min_length=1, description="one entry a family or shape")]
     recipe: Annotated[str | None, Field(description="forces one recipe on all models")] = None
     match: Annotated[
@@ -48,6 +75,9 @@ class SuiteFile(BaseModel):
             ge=0, le=600, description="after training: inference, latency, where a step's time goes; 0 leaves them out"
         ),
     ] = 2.5
+    published: Annotated[
+        list[Published], Field(description="figures of others, to stand in the report beside the first configuration")
+    ] = []
     trial_timeout_seconds: Annotated[float, Field(gt=0, description="a trial that takes longer is ended")] = 3600.0
 
 

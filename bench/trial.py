@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from bench.own_description import OwnData
 from bench.recipes import Training
 
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
@@ -37,6 +38,7 @@ class Trial(BaseModel):
 
     suite: str
     dataset: str
+    data: OwnData | None = None  # where `dataset` isn't one of DATASETS
     model: str
     settings: dict[str, Any]  # every setting of the model, defaults included
     recipe: str
@@ -58,7 +60,13 @@ class Trial(BaseModel):
     @property
     def config_id(self) -> str:
         left_out = {"suite", "recipe", "targets", "seed", "instrument_seconds", "timed"}
-        named = self.model_dump(exclude={**dict.fromkeys(left_out, True), "match": {"target"}})
+        places = {"path", "test_path", "unlabelled_path", "notes"}
+        named = self.model_dump(exclude={**dict.fromkeys(left_out, True), "match": {"target"}, "data": places})
+        # Settings that came later say nothing while they have their default, so that older runs keep their ids.
+        if named["data"] is None:
+            del named["data"]
+        if named["training"]["normalization"] == "standard":
+            del named["training"]["normalization"]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
 
     @property

@@ -46,7 +46,8 @@ def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch) -> Bench:
         torch.set_num_threads(threads)
     device = open_device(trial.device)
     watch.synchronize, watch.energy = device.synchronize, device.energy_joules
-    data = load_dataset(trial.dataset, data_dir, trial.split_seed).to(device.torch_device)
+    own, normalization = trial.data, trial.training.normalization
+    data = load_dataset(trial.dataset, data_dir, trial.split_seed, own, normalization).to(device.torch_device)
     layout = torch.channels_last if trial.channels_last else torch.contiguous_format
     form = ImageFormat(precision.image_dtype, layout)
     training = trial.training

@@ -119,6 +119,20 @@ def test_other_peoples_models_are_matched_too(plan_of: PlanOf) -> None:
     assert counted(sized, "flops") == pytest.approx(counted(reference, "flops"), rel=0.05)
 
 
+def test_one_entry_may_be_matched_alone_beside_the_whole_grid(plan_of: PlanOf) -> None:
+    plain = SMALL | {"match": None}
+    models = [*SMALL["models"], {"model": "vit", "patch_size": 7, "depth": 2, "embed_dim": 16, "match": ["params"]}]
+    plan = plan_of(plain | {"models": models, "seeds": 1})
+    assert len([trial for trial in plan.trials if not trial.match]) == 8 + 4  # every sweep as it is written
+    pairs = [trial for trial in plan.trials if trial.match]
+    assert {trial.dtype for trial in pairs} == {"fp32", "amp-bf16"}  # one for each of the entry's
+    ids = {trial.config_id: trial for trial in plan.trials}
+    for trial in pairs:
+        assert trial.match is not None
+        assert ids[trial.match.to].settings["patch_size"] == 7
+        assert plan.num_params[trial.config_id] == pytest.approx(plan.num_params[trial.match.to], rel=0.02)
+
+
 def test_default_growth_builds_the_network_that_it_has_always_built() -> None:
     torch.manual_seed(0)
     given_two = build_model("cnn", {"width": 6, "depth": 3, "growth": 2.0}, 32, 1, 10).state_dict()
@@ -311,6 +325,14 @@ def test_no_width_with_such_a_step_time_is_said_with_the_nearest(plan_of: PlanOf
     assert "in step_time within 10%; the nearest has 10.1 ms a step (width 1, growth 2) against 1 ms, +910.0%" in str(
         caught.value
     )
+
+
+def test_an_entry_that_is_sized_itself_or_matched_in_nonsense_is_refused(plan_of: PlanOf) -> None:
+    vit, cnn = SMALL["models"]
+    with pytest.raises(SuiteError, match="a cnn is sized to match others"):
+        plan_of(SMALL | {"match": None, "models": [vit, cnn | {"match": "params"}]})
+    with pytest.raises(SuiteError, match="unknown match 'size'"):
+        plan_of(SMALL | {"match": None, "models": [vit | {"match": ["size"]}, cnn]})
 
 
 def test_the_dry_run_shows_the_pairs(

@@ -53,7 +53,17 @@ def test_a_trial_fills_its_row(family: str, dtype: str) -> None:
     assert result.status == "ok", result.error
     row = result.row()
     missing = {key for key, value in row.items() if value is None}
-    unknown = {"git_commit", "git_dirty", "error", "source", "match", "matched_to", "mismatch", "compile_seconds"}
+    unknown = {
+        "git_commit",
+        "git_dirty",
+        "error",
+        "data_wait_seconds",
+        "source",
+        "match",
+        "matched_to",
+        "mismatch",
+        "compile_seconds",
+    }
     unmetered = set() if CPU().energy_joules() else {"train_joules", "joules_per_epoch", "joules_to_accuracy"}
     other_family = {"width"} if family == "vit" else {"patch_size", "embed_dim", "num_heads", "attention"}
     unscaled = set() if DTYPES[dtype].scale_gradients else {"skipped_steps"}

@@ -13,7 +13,7 @@ from bench.schema import SCHEMA_FILE, suite_schema, write_schema
 from bench.suite import load_plan
 from bench.suite_file import SUITES_FOLDER, find_suite, read_suite, suite_names
 from bench.suite_keys import Axes
-from models import MODELS
+from models import DIALS, MODELS
 
 VIT: dict[str, Any] = {"model": "vit", "patch_size": 4}
 GOOD: dict[str, Any] = {"dataset": "digits", "models": [VIT, {"model": "cnn", "depth": [1, 2]}]}
@@ -46,7 +46,8 @@ def test_every_shipped_suite_is_valid(name: str, judge: Draft202012Validator) ->
 def test_an_entry_may_hold_its_familys_settings_and_no_others(name: str) -> None:
     entry = suite_schema()["$defs"][f"{name}_entry"]
     own, shared = set(MODELS[name][0].model_fields), {*Axes.model_fields, *Training.model_fields}
-    assert set(entry["properties"]) == {"model", "recipe"} | own | shared
+    match = set() if name in DIALS else {"match"}
+    assert set(entry["properties"]) == {"model", "recipe"} | match | own | shared
     assert entry["additionalProperties"] is False
 
 

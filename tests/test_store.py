@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import StoreError
-from bench.results import COLUMNS, TABLES, Result, read_rows, read_run, read_table
+from bench.results import COLUMNS, SCHEMA_VERSION, TABLES, Result, read_rows, read_run, read_table
 from bench.store import Store, write_atomically
 
 
@@ -176,3 +176,23 @@ def test_atomic_write_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a.txt", "one")
     write_atomically(tmp_path / "a.txt", "two")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_run_of_an_earlier_version_is_read_and_goes_on_with_new_columns(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    Store.create(folder, {"suite": "x"}).append(result("a"))
+    older = [name for name in COLUMNS if name != "data_wait_seconds"]
+    pd.read_csv(folder / "trials.csv", dtype=str)[older].to_csv(folder / "trials.csv", index=False)
+    record = (folder / "run.json").read_text(encoding="utf-8")
+    (folder / "run.json").write_text(
+        record.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 2'), encoding="utf-8"
+    )
+    assert read_run(folder)["suite"] == "x"
+    assert read_table(folder, "trials.csv").test_accuracy.tolist() == [0.975]
+    store = Store.open(folder)
+    store.append(result("b", data_wait_seconds=0.5))
+    store.close()
+    frame = read_table(folder, "trials.csv")
+    assert frame.test_accuracy.tolist() == [0.975, 0.975]
+    assert frame.data_wait_seconds.isna().tolist() == [True, False]
+    assert list(pd.read_csv(folder / "trials.csv").columns) == list(COLUMNS)

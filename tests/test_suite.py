@@ -1,5 +1,6 @@
 """From a suite's text to its trials: which, in which order, under which names, and what is refused."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from bench import device
 from bench.datasets import DATASETS
 from bench.device import CPU, available_devices
-from bench.errors import DeviceError, SuiteError, UserError
+from bench.errors import DataError, DeviceError, SuiteError, UserError
 from bench.recipes import RECIPES
 from bench.suite import Plan, load_plan
 from bench.suite_file import find_suite, read_suite, suite_names
@@ -166,6 +167,26 @@ def test_an_id_changes_with_any_setting_and_with_nothing_else(
     assert config_id(entry | {key: after}) != config_id(entry)
 
 
+@pytest.fixture
+def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kaggle's files in the folder where the program is started, as the suite kaggle-vit wants them."""
+    rows = gzip.decompress((Path(__file__).parent / "data" / "images" / "mnist.csv.gz").read_bytes()).decode()
+    header, *images = rows.splitlines()
+    (tmp_path / "kaggle").mkdir()
+    (tmp_path / "kaggle" / "train.csv").write_text("\n".join([header, *images, *images]) + "\n", encoding="utf-8")
+    unlabelled = [row.partition(",")[2] for row in (header, *images[:20])]
+    (tmp_path / "kaggle" / "test.csv").write_text("\n".join(unlabelled) + "\n", encoding="utf-8")
+    monkeypatch.setenv("VIT_CNN_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_suite_whose_files_are_not_here_says_what_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^kaggle-vit.yaml:3: .*`python examples/make_kaggle_csv.py kaggle` makes it"):
+        load_plan(read_suite(find_suite("kaggle-vit")))
+
+
+@pytest.mark.usefixtures("kaggle")
 @pytest.mark.parametrize("name", suite_names())
 def test_every_shipped_suite_can_be_planned(name: str) -> None:
     plan = load_plan(read_suite(find_suite(name)))
@@ -244,7 +265,11 @@ models:
         ("depth: 1\n", "dept: 1\n", "mine.yaml:7: unknown key 'dept'; did you mean 'depth'?"),
         ("depth: 1\n", "width: 1\n", "mine.yaml:7: unknown key 'width'; "),
         ("depth: 1\n", "recipe: note\n", "mine.yaml:7: unknown recipe 'note'; did you mean 'notebook'?"),
-        ("depth: 1\n", "recipe: ''\n", "mine.yaml:7: unknown recipe ''; known: cnn, notebook, plain, vit, vit-99"),
+        (
+            "depth: 1\n",
+            "recipe: ''\n",
+            "mine.yaml:7: unknown recipe ''; known: blog, cnn, notebook, plain, vit, vit-99",
+        ),
         ("depth: 1\n", "dtype: [fp32, bf61]\n", "mine.yaml:7: unknown dtype 'bf61'; "),
         ("depth: 1\n", "device: [cpu, gpu]\n", "mine.yaml:7: device 'gpu': no such device; did you mean '"),
         ("depth: 1\n", "device: 'cpu:1'\n", "mine.yaml:7: device 'cpu:1': this machine has 1 of kind cpu"),

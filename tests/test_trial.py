@@ -8,11 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.own_description import OwnData
 from bench.recipes import Training
 from bench.results import COLUMNS
 from bench.trial import Trial, slug
 
 VIT = {"patch_size": 7, "depth": 2, "embed_dim": 32, "num_heads": 4, "dropout": 0.0}
+
+OWN = OwnData(
+    name="faces",
+    kind="folder",
+    path="/here/faces",
+    image_size=32,
+    in_channels=3,
+    class_names=("a", "b"),
+    num_train=90,
+    num_val=10,
+    num_test=10,
+    checksum="123456789abc",
+)
 
 
 def trial(**changes: Any) -> Trial:
@@ -40,6 +54,9 @@ def trial(**changes: Any) -> Trial:
         {"training": Training(epochs=4)},
         {"training": Training(augment={"flip": 0.5})},
         {"training": Training(clip_norm=1.0)},
+        {"training": Training(normalization="symmetric")},
+        {"data": OWN},
+        {"data": OWN.model_copy(update={"checksum": "0" * 12})},
         {"dtype": "amp-bf16"},
         {"device": "cuda"},
         {"num_threads": 1},
@@ -152,3 +169,12 @@ def test_a_row_holds_columns_of_the_store_only_and_leaves_what_is_not_there_empt
 def test_the_headline_target_is_the_middle_one() -> None:
     assert trial().target_accuracy == 0.95
     assert trial(targets=()).target_accuracy is None
+
+
+def test_settings_that_came_later_leave_the_ids_of_older_runs_as_they_were() -> None:
+    assert trial().config_id == "327abc305e"
+
+
+def test_data_of_ones_own_may_be_moved() -> None:
+    moved = OWN.model_copy(update={"path": "/there/faces", "notes": ("resized",)})
+    assert trial(data=OWN).trial_id == trial(data=moved).trial_id

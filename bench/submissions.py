@@ -1,0 +1,26 @@
+"""Submissions: what the best models of a run say of images that nobody has labelled, in Kaggle's format."""
+
+from pathlib import Path
+
+from bench.gallery import choose
+from bench.predict import as_kaggle, find_images, probabilities, write_predictions
+from bench.saved import load_trial
+from bench.summary import read_tables
+
+
+def write_submissions(folder: Path, unlabelled: Path) -> list[Path]:
+    """`submissions/<trial_id>.csv` in a run's folder, for the models that its gallery shows; the files written.
+
+    Raises:
+        StoreError: the folder isn't a run, or a trial's weights are damaged.
+        DataError: the images can't be read.
+    """
+    written = []
+    for model in choose(read_tables(folder)):
+        saved = load_trial(folder / "trials" / model.trial_id)
+        images = find_images(saved, unlabelled)
+        path = folder / "submissions" / f"{model.trial_id}.csv"
+        path.parent.mkdir(exist_ok=True)
+        write_predictions(path, as_kaggle(probabilities(saved, images.split), saved.inputs.class_names))
+        written.append(path)
+    return written
