@@ -5,8 +5,8 @@ import math
 import pandas as pd
 
 from bench.comparison import Comparison, Row, compare_rows, nothing
-from bench.labels import LAYOUT, family_title, records
-from bench.modes import twin_key
+from bench.labels import family_title, records
+from bench.modes import twins
 from bench.pairs import find_pairs, mismatches
 from bench.summary import Tables, split_size, targets_of
 from bench.units import listed, ratio, span
@@ -14,12 +14,6 @@ from bench.units import listed, ratio, span
 WIDE_SPREAD = 0.10  # interquartile range over median of a trial's timed blocks
 SLOWER = 0.95  # share of the usual choice's images/s below which another is worth a line
 LARGER = 1.10  # times its memory, likewise
-USUAL = {  # the choice that the others of an axis are held against: the first that the run has
-    "dtype": ("fp32",),
-    "compile": ("false",),
-    "channels_last": ("false",),
-    "attention": ("auto", "explicit", "fused"),
-}
 WORSE = {
     "images_per_second": ("is slower than", "{} times its images/s"),
     "test_accuracy": ("is less accurate than", "by {} points"),
@@ -78,18 +72,10 @@ def _noisy(rows: pd.DataFrame) -> list[str]:
 
 def _worse_choices(tables: Tables, rows: pd.DataFrame) -> list[str]:
     """Numeric modes, compilations, layouts and kinds of attention that cost more than they bring, all else alike."""
-    measured, lines = records(rows[rows["n"] > 0]), []
-    for axis, usual in USUAL.items():
-        found = {str(row[axis]) for row in measured if row[axis]}
-        base = next((value for value in usual if value in found), None)
-        if base is None:
-            continue
-        plain = {twin_key(row, axis): row for row in measured if row[axis] == base}
-        for value in dict.fromkeys(str(row[axis]) for row in measured if row[axis] and row[axis] != base):
-            twins = [(row, plain.get(twin_key(row, axis))) for row in measured if row[axis] == value]
-            both = [(row, other) for row, other in twins if other is not None]
-            lines += _worse(tables, both, *(_choice(axis, choice) for choice in (value, base)))
-    return lines
+    found: dict[tuple[str, str], list[tuple[Row, Row]]] = {}
+    for twin in twins(records(rows[rows["n"] > 0])):
+        found.setdefault((twin.title, twin.base_title), []).append((twin.row, twin.plain))
+    return [line for names, both in found.items() for line in _worse(tables, both, *names)]
 
 
 def _worse(tables: Tables, twins: list[tuple[Row, Row]], name: str, base: str) -> list[str]:
@@ -115,14 +101,6 @@ def _is_worse(found: Comparison) -> bool:
     if found.metric == "peak_memory_bytes":
         return amount > LARGER and not low <= 1
     return high < 0
-
-
-def _choice(axis: str, value: str) -> str:
-    if axis == "compile":
-        return {"false": "no compilation", "default": "compile"}.get(value, f"compile {value}")
-    if axis == "channels_last":
-        return LAYOUT.get(value, "the usual layout")
-    return f"{value} attention" if axis == "attention" else value
 
 
 def _missed_targets(tables: Tables, rows: pd.DataFrame) -> list[str]:

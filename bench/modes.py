@@ -5,6 +5,7 @@ A mode may help one family and hold back the other, so a ratio of speeds measure
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -17,8 +18,47 @@ from bench.units import listed, ratio, span, three_digits
 MODE = ("dtype", "compile", "channels_last")
 AXES = (*MODE, "attention")
 ALIKE = ("device_name", "model", "training", "recipe", "source", "num_threads", "train_fraction", "match")
+USUAL = {  # the choice that the others of an axis are held against: the first that the run has
+    "dtype": ("fp32",),
+    "compile": ("false",),
+    "channels_last": ("false",),
+    "attention": ("auto", "explicit", "fused"),
+}
 
-Mode = tuple[str, ...]
+
+@dataclass(frozen=True)
+class Twin:
+    """Two configurations that differ in one choice alone: `row` made it, `plain` has the usual one."""
+
+    axis: str
+    row: Row
+    plain: Row
+
+    @property
+    def title(self) -> str:
+        return _choice(self.axis, str(self.row[self.axis]))
+
+    @property
+    def base_title(self) -> str:
+        return _choice(self.axis, str(self.plain[self.axis]))
+
+
+def twins(rows: list[Row]) -> list[Twin]:
+    """Every row that made another choice than the usual one, with its twin; choice by choice, in the rows' order."""
+    found = []
+    for axis, usual in USUAL.items():
+        values = {str(row[axis]) for row in rows if row[axis]}
+        base = next((value for value in usual if value in values), None)
+        if base is None or len(values) < 2:
+            continue
+        plain = {twin_key(row, axis): row for row in rows if row[axis] == base}
+        others: dict[str, list[Row]] = {}
+        for row in rows:
+            if row[axis] and row[axis] != base:
+                others.setdefault(str(row[axis]), []).append(row)
+        for same in others.values():
+            found += [Twin(axis, row, plain[key]) for row in same if (key := twin_key(row, axis)) in plain]
+    return found
 
 
 def twin_key(row: Row, *but: str) -> tuple[str, ...]:
@@ -30,6 +70,14 @@ def twin_key(row: Row, *but: str) -> tuple[str, ...]:
     settings.pop("attention", None)
     axes = [str(row[axis]) for axis in AXES if axis not in but]
     return (*axes, *(str(row[key]) for key in ALIKE), json.dumps(settings, sort_keys=True))
+
+
+def _choice(axis: str, value: str) -> str:
+    if axis == "compile":
+        return {"false": "no compilation", "default": "compile"}.get(value, f"compile {value}")
+    if axis == "channels_last":
+        return LAYOUT.get(value, "the usual layout")
+    return f"{value} attention" if axis == "attention" else value
 
 
 def mode_title(row: Row) -> str:

@@ -1,9 +1,9 @@
 """Pairs: a configuration and the one of another family that was made equal to it, in what is left to differ."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.comparison import Comparison, Row, compare_rows
+from bench.comparison import Comparison, Row, compare_rows, nothing
 from bench.labels import family_title, records
 from bench.summary import Tables
 from bench.tables import Cell, Sheet
@@ -42,6 +42,15 @@ class Pair:
         better = found.side * (METRICS.get(metric, TIME)[2]) if found else 0
         return {0: "", 1: self.names[1], -1: self.names[0]}[better]
 
+    def ahead(self, metric: str) -> Comparison | None:
+        """The winner against the other one, whichever was made; made against base where no difference is shown."""
+        found = self.found.get(metric)
+        if found is None or self.winner(metric) != self.names[0]:
+            return found
+        low, middle, high, n = found.interval
+        turned = (-high, -middle, -low) if nothing(metric) == 0 else (1 / high, 1 / middle, 1 / low)
+        return replace(found, interval=type(found.interval)(*turned, n))
+
 
 def find_pairs(tables: Tables) -> list[Pair]:
     """All pairs of which both have a finished trial, in the order of the summary."""
@@ -63,7 +72,7 @@ def pair_sentences(pairs: list[Pair]) -> list[str]:
     lines = []
     for by in dict.fromkeys(pair.by for pair in pairs):
         own = [pair for pair in pairs if pair.by == by]
-        parts = [_tally(own, metric) for metric in SAID]
+        parts = [tally(own, metric) for metric in SAID]
         lines.append(f"At equal {EQUAL.get(by, by)}: {'; '.join(part for part in parts if part)}.")
     return lines
 
@@ -119,7 +128,7 @@ def _in_words(pair: Pair) -> str:
     return "; ".join(f"{name} in {listed(what)}" for name, what in wins.items()) or "no difference shown"
 
 
-def _tally(pairs: list[Pair], metric: str) -> str:
+def tally(pairs: list[Pair], metric: str) -> str:
     """ "the CNN is more accurate in 6 of 6 pairs, by 0.90 to 2.10 points"."""
     (does, of_it, _), asked = METRICS[metric], [pair for pair in pairs if metric in pair.found]
     wins: dict[str, list[float]] = {}

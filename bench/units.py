@@ -24,6 +24,10 @@ def seconds(duration: float) -> str:
     return _or_dash(duration, lambda x: f"{three_digits(x)} s" if x < 600 else f"{three_digits(x / 60)} min")
 
 
+def milliseconds(duration: float) -> str:
+    return _or_dash(duration, lambda x: f"{three_digits(x * 1e3)} ms")
+
+
 def mebibytes(size: float) -> str:
     return _or_dash(size, lambda x: f"{three_digits(x / 2**20)} MiB")
 

@@ -8,7 +8,7 @@ import pytest
 from made_up import make_run
 
 from bench.summary import read_tables
-from bench.verdict import Verdict, decide
+from bench.verdict import Verdict, decide, overall_sentence
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 
@@ -29,9 +29,13 @@ def figures(**of: float) -> dict[str, float]:
 
 def test_a_clear_win_is_named_with_points_interval_and_n(tmp_path: Path) -> None:
     found = verdict(tmp_path, dtypes=["fp32"])
-    assert found.headline.startswith("The CNN is more accurate, reaches 97% sooner")
+    said = (
+        "The CNN is more accurate by 1.14 points, reaches 97% sooner (4.63 s against 6.03 s) and needs 48% less memory;"
+    )
+    assert found.headline == f"{said} the ViT trains 2.52 times as fast."
     accuracy = sentence(found, "Test accuracy: CNN d4 fp32 99.")
     assert "n = 3 seeds" in accuracy
+    assert found.winners == {"accuracy": "CNN", "time to 97%": "CNN", "training speed": "ViT", "memory": "CNN"}
     assert "points above the ViT (95% interval" in accuracy
     assert found.sentences[-1].startswith("On this machine choose the CNN: CNN d4 fp32 for accuracy (99.")
 
@@ -60,7 +64,10 @@ def test_intervals_that_overlap_show_no_difference(tmp_path: Path) -> None:
 def test_without_a_difference_in_accuracy_the_quicker_is_recommended(tmp_path: Path) -> None:
     level = {"cnn": figures(accuracy=0.98, speed=1000.0), "vit": figures(accuracy=0.98, speed=3000.0)}
     found = verdict(tmp_path, configs=SMALL, dtypes=["fp32"], overrides=level, changes={"targets": []})
-    assert found.headline.startswith("No difference in accuracy is shown; the ViT trains more images a second")
+    assert (
+        found.headline
+        == "No difference in accuracy is shown; the ViT trains 3.00 times as fast and needs 29% less memory."
+    )
     assert "choose the ViT, since no difference in accuracy is shown" in found.sentences[-1]
 
 
@@ -78,7 +85,9 @@ def test_a_target_that_one_family_misses_is_the_others_win(tmp_path: Path) -> No
     found = verdict(tmp_path, configs=SMALL, dtypes=["fp32"], changes={"target_accuracy": 0.98})
     assert "reached by 3 of 3" in sentence(found, "Time to 98%")
     assert sentence(found, "Time to 98%").endswith("and no ViT reached it.")
-    assert found.headline.startswith("The CNN is more accurate and reaches 98% sooner")
+    assert re.match(
+        r"The CNN is more accurate by \S+ points and alone reaches 98% with every seed \(\S+ s\)", found.headline
+    )
 
 
 def test_a_target_reached_by_some_seeds_says_by_how_many(tmp_path: Path) -> None:
@@ -146,6 +155,103 @@ def test_each_device_has_a_verdict_of_its_own(tmp_path: Path) -> None:
     assert (cpu.device_name, cuda.device_name) == ("EPYC", "H100")
     assert cuda.sentences[-1].startswith("On H100 choose the CNN")
     assert "cpu" not in " ".join(cuda.sentences)
+
+
+def test_the_summary_tells_each_lead_with_its_interval_and_n(tmp_path: Path) -> None:
+    """Figures worked out by hand: seeds that are all alike leave an interval of no width but accuracy's floor."""
+    known = {
+        "vit": figures(accuracy=0.97, speed=3000.0) | {"peak_memory_bytes": 2**20},
+        "cnn": figures(accuracy=0.99, speed=1000.0) | {"peak_memory_bytes": 2**21},
+    }
+    found = verdict(tmp_path, configs=SMALL, dtypes=["fp32"], overrides=known, changes={"targets": []})
+    assert found.headline == (
+        "The CNN is more accurate by 2.00 points; the ViT trains 3.00 times as fast and needs 50% less memory."
+    )
+    assert found.summary == [
+        "The best CNN (CNN d2 fp32) reaches 99.00% on test, 2.00 points (1.61 to 2.39) above the best ViT (ViT p7 d2 "
+        "fp32); ranges are 95% intervals, n = 3 seeds.",
+        "The ViT trains 3.00 times (3.00 to 3.00) as fast as the CNN.",
+        "The best ViT trains in 1.00 MiB of memory, the best CNN takes 2.00 MiB, 2.00 times (2.00 to 2.00) as much; no "
+        "pair of equal parameters or FLOPs was measured (`--set match=params` or `--set match=flops` adds one).",
+    ]
+    assert sentence(found, "Equal size") == (
+        "Equal size: no pair of equal parameters or FLOPs was measured (`--set match=params` or `--set match=flops` "
+        "adds one)."
+    )
+
+
+def test_the_summary_tells_of_fastest_and_most_accurate_where_those_differ(tmp_path: Path) -> None:
+    known = {
+        "vit-p7": figures(accuracy=0.97, speed=3000.0),
+        "vit-p14": figures(accuracy=0.96, speed=9000.0),
+        "cnn": figures(accuracy=0.99, speed=1000.0),
+    }
+    configs = [*SMALL, ("vit", 14, 2)]
+    found = verdict(tmp_path, configs=configs, dtypes=["fp32"], overrides=known, changes={"targets": []})
+    assert found.summary[1] == (
+        "Each at its fastest, the ViT trains 9.00 times (9.00 to 9.00) as fast as the CNN, at their most accurate 3.00 "
+        "times (3.00 to 3.00)."
+    )
+
+
+def test_one_seed_of_unknown_test_size_has_figures_without_ranges(tmp_path: Path) -> None:
+    known = {"vit": figures(accuracy=0.97, speed=3000.0), "cnn": figures(accuracy=0.99, speed=1000.0)}
+    changes: dict[str, Any] = {"targets": [], "split": None}
+    found = verdict(tmp_path, configs=SMALL, dtypes=["fp32"], seeds=[0], overrides=known, changes=changes)
+    assert found.summary[0] == (
+        "No difference in accuracy is shown: the best CNN (CNN d2 fp32) reaches 99.00% on test, 2.00 points above the "
+        "best ViT (ViT p7 d2 fp32); n = 1 seed."
+    ).replace("No", "On one seed, no", 1)
+    assert found.summary[1].startswith("The ViT trains 3.00 times as fast as the CNN")
+
+
+def test_a_pair_of_equal_size_is_told_with_its_intervals(tmp_path: Path) -> None:
+    known = {
+        "vit": figures(accuracy=0.97, speed=1000.0),
+        "cnn": figures(accuracy=0.96, speed=1000.0),
+        "cnn-d2-fp32-params": figures(accuracy=0.96, speed=500.0),
+    }
+    how: dict[str, Any] = {"configs": SMALL, "dtypes": ["fp32"], "overrides": known, "changes": {"targets": []}}
+    found = verdict(tmp_path, matches=["params"], **how)
+    assert found.summary[2].endswith(
+        "; at equal parameters the ViT is more accurate by 1.00 points (0.49 to 1.51) and trains 2.00 times (2.00 to "
+        "2.00) as fast (ViT p7 d2 fp32 against CNN d2 w16); no pair of equal FLOPs was measured (`--set match=flops` "
+        "adds one)."
+    )
+    assert not [text for text in found.sentences if text.startswith("Equal size")]
+
+
+def test_pairs_of_both_kinds_leave_nothing_to_ask_for(tmp_path: Path) -> None:
+    configs = [*SMALL, ("vit", 14, 2)]
+    found = verdict(tmp_path, configs=configs, dtypes=["fp32"], matches=["params", "flops"])
+    assert re.search(r"at equal parameters the CNN is more accurate in 2 of 2 pairs, by .* points", found.summary[2])
+    assert "at equal FLOPs the CNN is more accurate in 2 of 2 pairs" in found.summary[2]
+    assert "--set" not in " ".join(found.summary)
+
+
+def test_the_summary_of_one_family_and_of_none_compares_nothing(tmp_path: Path) -> None:
+    (alone,) = verdict(tmp_path, configs=[("vit", 7, 2), ("vit", 14, 2)], dtypes=["fp32"]).summary
+    assert re.match(
+        r"ViT p7 d2 fp32 is the best ViT .* \(95% interval .* n = 3 seeds\); the fastest, ViT p14 d2", alone
+    )
+    assert alone.endswith("nothing is said of which is better.")
+    gone = verdict(tmp_path / "failed", configs=SMALL, overrides={"": {"status": "failed"}})
+    assert (gone.summary, gone.winners) == ([], {})
+
+
+def test_a_run_on_several_devices_says_where_the_winner_differs(tmp_path: Path) -> None:
+    devices = {"cpu": "EPYC", "cuda": "H100"}
+    how: dict[str, Any] = {"configs": SMALL, "dtypes": ["fp32"], "devices": devices}
+    found = decide(read_tables(make_run(tmp_path / "split", overrides={"vit-p7-d2-fp32-cuda": {"speed": 0.3}}, **how)))
+    assert overall_sentence(found) == (
+        "The winner depends on the device: in training speed the ViT wins on EPYC and the CNN wins on H100."
+    )
+    agreed = decide(read_tables(make_run(tmp_path / "agreed", **how)))
+    assert overall_sentence(agreed) == (
+        "The devices agree wherever they show a difference: "
+        "the CNN in accuracy and time to 97% and the ViT in training speed and memory."
+    )
+    assert overall_sentence(found[:1]) == ""
 
 
 @pytest.mark.parametrize("status", ["skipped", "diverged", "oom"])
