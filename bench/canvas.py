@@ -14,10 +14,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
@@ -28,19 +29,31 @@ INK, FAINT = "#333333", "#8a8a8a"
 FAMILY_COLOURS = {"vit": "#0072B2", "cnn": "#D55E00"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A4C93")  # for families that come later
 MARKERS = {"fp32": "o", "amp-bf16": "s", "amp-fp16": "^", "tf32": "D", "bf16": "P", "fp16": "X"}
-STYLE: Any = sns.axes_style("whitegrid") | {
+STYLE: Any = {  # of everything that tells the eye something; whatever else a person has set is left alone
+    "axes.axisbelow": True,
     "axes.edgecolor": "#cccccc",
+    "axes.facecolor": "white",
+    "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
+    "figure.facecolor": "white",
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],  # which comes with matplotlib, so a picture looks alike on every machine
     "font.size": 10,
     "grid.color": "#e8e8e8",
+    "grid.linestyle": "-",
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "white",
+    "patch.force_edgecolor": True,
     "legend.fontsize": 9,
     "legend.frameon": False,
     "svg.hashsalt": "vit-cnn-bench",
     "text.color": INK,
+    "xtick.bottom": False,
     "xtick.color": INK,
     "ytick.color": INK,
+    "ytick.left": False,
 }
 TITLE_INCHES = 0.66  # kept free above the axes
 DPI = 150
@@ -87,9 +100,12 @@ def measured(summary: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return summary[(summary["n"] > 0) & summary[list(columns)].notna().all(axis=1)]
 
 
-def whiskers(row: dict[str, Any], metric: str) -> list[list[float]] | None:
-    low, high = row[metric] - row[f"{metric}_low"], row[f"{metric}_high"] - row[metric]
-    return None if math.isnan(low + high) else [[max(low, 0.0)], [max(high, 0.0)]]
+def leading(rows: pd.DataFrame, first: "pd.Series[bool]") -> pd.DataFrame:
+    """As many as can be told apart: those of `first`, then each family's best on validation in turn."""
+    ordered = rows.assign(first=first).sort_values(["first", "val_accuracy"], ascending=False)
+    turn = ordered.groupby(["first", "model"], sort=False).cumcount()
+    ordered = ordered.assign(turn=turn.where(~ordered["first"], -1)).sort_values("turn", kind="stable")
+    return rows.loc[ordered.index[:MOST_ROWS]].sort_index()
 
 
 def count_seeds(rows: pd.DataFrame, column: str = "n_seen") -> str:
@@ -158,6 +174,16 @@ def name_rows(axes: Axes, rows: pd.DataFrame, colours: dict[str, str]) -> None:
         text.set_color(colours[model])
 
 
+def faint_curves(axes: Axes, points: pd.DataFrame, columns: tuple[str, str], colours: dict[str, str]) -> None:
+    """A thin curve for each configuration, in its family's colour; of many, as pixels, or the SVG would be huge."""
+    for model, rows in points.groupby("model", sort=False):
+        ends = np.flatnonzero(np.diff(rows["config_id"].factorize()[0])) + 1
+        curves = np.split(rows[list(columns)].to_numpy(float), ends)
+        shade, many = colours[str(model)], len(curves) > MOST_ROWS
+        alpha = max(0.06, 0.3 * MOST_ROWS / len(curves)) if many else 0.3
+        axes.add_collection(LineCollection(curves, colors=shade, lw=0.8, alpha=alpha, zorder=1.5, rasterized=many))
+
+
 def legend(figure: Figure, summary: pd.DataFrame, *more: Line2D) -> None:
     """Family by colour, numeric mode by marker, in one line below the axes."""
     colours, modes = family_colours(summary["model"]), sorted(set(summary["dtype"]), key=_order)
@@ -171,10 +197,10 @@ def legend(figure: Figure, summary: pd.DataFrame, *more: Line2D) -> None:
 
 
 def title(figure: Figure, text: str, said: str) -> None:
-    """Title and, smaller, what is drawn; then fix the layout, so that saving doesn't lay out again."""
+    """Title and, smaller, what is drawn; then fix the layout, so that saving neither lays out nor measures again."""
     inch, left = 1 / figure.get_figheight(), 0.12 / figure.get_figwidth()
-    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - TITLE_INCHES * inch))
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - TITLE_INCHES * inch))
+    engine.execute(figure)
+    figure.set_layout_engine(None)
     figure.text(left, 1 - 0.24 * inch, text, va="center", fontsize=13, fontweight="bold")
     figure.text(left, 1 - 0.47 * inch, said, va="center", fontsize=9, color=FAINT)

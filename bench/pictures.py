@@ -1,23 +1,32 @@
 """Pictures of a report: every plot that has something to show, on disk and as data for the page."""
 
 import base64
+import io
 import os
 from dataclasses import dataclass
 
+from PIL import Image
+
 from bench.canvas import save
+from bench.picture_alts import alt_text
 from bench.plots import PLOTS
 from bench.summary import Tables
 
 LARGEST_SVG = 400_000  # bytes; a picture with more in it goes into the HTML as PNG
+LARGEST_PNG = 250_000
 
 CAPTIONS = {
     "accuracy_against_throughput": "Up is more accurate, right is faster. Nothing beats a point on the Pareto front on "
     "both. Accuracy is spaced by the logarithm of the error.",
+    "accuracy_against_latency": "On the left the time of one image, where further left is better; on the right how "
+    "many go through in batches, where further right is. Nothing beats a point on the Pareto front on both.",
     "time_to_accuracy": "Training time until validation accuracy first reaches each target; further left is sooner.",
     "learning_curves": "The same training against the clock and against epochs: what is quick by epoch may be slow by "
     "the clock.",
     "patch_depth_heatmaps": "What patch size and depth bring and cost: a smaller patch makes more tokens, so training "
     "is slower and takes more memory.",
+    "mode_ratios": "What a numeric mode, a compilation or a memory layout changed: each configuration over its twin "
+    "without it. Right of the dashed line is faster, more memory, more accurate; hollow points show no difference.",
     "data_efficiency": "Test accuracy with fewer different training images and as many steps; the steeper the line, "
     "the hungrier for data.",
     "matched_pairs": "Each line is a pair of equal size: on the left the test accuracy of both, on the right the ratio "
@@ -26,6 +35,8 @@ CAPTIONS = {
     "part; shorter is better.",
     "inference_by_batch": "Inference speed at each batch size, and the latency of single images; a small net gains "
     "most from a larger batch.",
+    "flops_share": "How much of its matrix-product speed the device brings to training; higher is better used. Small "
+    "nets stay far below it, as their time goes elsewhere.",
     "memory": "Peak memory that training adds, split into what holds it; shorter is better.",
 }
 
@@ -51,14 +62,24 @@ def draw_all(tables: Tables) -> list[Picture]:
             for path in files.values():
                 path.unlink(missing_ok=True)
             continue
-        data = {suffix: save(figure, suffix) for suffix in files}
+        data = {"png": _lighter(save(figure, "png")), "svg": save(figure, "svg")}
         for suffix, path in files.items():
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
             temporary.write_bytes(data[suffix])
             temporary.replace(path)
         kind, content = ("svg+xml", data["svg"]) if len(data["svg"]) <= LARGEST_SVG else ("png", data["png"])
         title = name.replace("_", " ").capitalize()
-        alt = f"{title}. {CAPTIONS[name]} The table of configurations holds the numbers."
+        alt = alt_text(name, title, tables)
         source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
         pictures.append(Picture(name, title, CAPTIONS[name], alt, source))
     return pictures
+
+
+def _lighter(png: bytes) -> bytes:
+    """A large picture in 256 colours, which takes a third; a small one isn't worth the time."""
+    if len(png) <= LARGEST_PNG:
+        return png
+    data = io.BytesIO()
+    few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(data, "png")
+    return data.getvalue()

@@ -14,23 +14,40 @@ from bench.labels import family_title, records
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
-def place_labels(axes: Axes, rows: pd.DataFrame, colours: dict[str, str], size: float = 8.5) -> None:
-    """Write each point's patch and depth beside it: in the nearest free place, with a line to it where that is far."""
+def place_labels(
+    axes: Axes,
+    rows: pd.DataFrame,
+    colours: dict[str, str],
+    metrics: tuple[str, str],
+    others: pd.DataFrame | None = None,
+    size: float = 8.5,
+) -> None:
+    """Write each point's patch and depth beside it: in the nearest free place, with a line to it where that is far.
+
+    Args:
+        metrics: of the two axes.
+        others: points that get no label, and are kept clear of.
+
+    Where nothing is free, a point stays without.
+    """
     points_per_pixel = 72 / axes.figure.dpi
     frame = np.asarray(axes.get_window_extent().extents) * points_per_pixel
     points = records(rows)
-    crosses = [_cross(axes, point, points_per_pixel) for point in points]
-    taken = [box for cross in crosses for box in cross]
+    crosses = [_cross(axes, point, points_per_pixel, metrics) for point in points]
+    more = [] if others is None else [_cross(axes, point, points_per_pixel, metrics) for point in records(others)]
+    taken = [box for cross in (*crosses, *more) for box in cross]
     for row, (body, *_) in zip(points, crosses, strict=True):
         text, x, y = _short(row), (body[0] + body[2]) / 2, (body[1] + body[3]) / 2
         width, height = 0.6 * size * len(text), 1.1 * size
         boxes = [(far, _box(x, y, dx, dy, width, height)) for far, dx, dy in _offsets()]
         free = ((far, box) for far, box in boxes if _inside(box, frame) and not any(_overlap(box, b) for b in taken))
-        far, box = next(free, boxes[0])
+        far, box = next(free, (0.0, None))
+        if box is None:
+            continue
         taken.append(box)
         axes.annotate(
             text,
-            (row["images_per_second"], row["test_accuracy"]),
+            (row[metrics[0]], row[metrics[1]]),
             ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y),
             textcoords="offset points",
             ha="center",
@@ -41,11 +58,9 @@ def place_labels(axes: Axes, rows: pd.DataFrame, colours: dict[str, str], size: 
         )
 
 
-def _cross(axes: Axes, row: dict[str, Any], scale: float) -> list[Box]:
+def _cross(axes: Axes, row: dict[str, Any], scale: float, metrics: tuple[str, str]) -> list[Box]:
     """Where a point's marker and its whiskers are, in points of the page."""
-    ends = [
-        [row[f"{metric}{end}"] for end in ("_low", "", "_high")] for metric in ("images_per_second", "test_accuracy")
-    ]
+    ends = [[row.get(f"{metric}{end}", math.nan) for end in ("_low", "", "_high")] for metric in metrics]
     (left, x, right), (low, y, high) = ([v if v == v else some[1] for v in some] for some in ends)
     corners = axes.transData.transform([(x, y), (left, low), (right, high)]) * scale
     (x, y), (left, low), (right, high) = corners

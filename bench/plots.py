@@ -4,55 +4,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench import canvas
 from bench.canvas import FAINT, MOST_ROWS, WIDTH, Draw, family_colours, marker_of, styled
 from bench.labels import family_title, records
 from bench.modes import mode_title
-from bench.placement import place_labels
 from bench.plots_compare import data_efficiency, matched_pairs
 from bench.plots_cost import inference_by_batch, memory, step_split
+from bench.plots_modes import mode_ratios
+from bench.plots_scatter import accuracy_against_latency, accuracy_against_throughput, flops_share
 from bench.summary import Tables, targets_of
 
-
-@styled
-def accuracy_against_throughput(tables: Tables) -> Figure | None:
-    """Who is accurate, who is fast, and which choices nothing beats on both."""
-    rows = canvas.measured(tables.with_all_data, "test_accuracy", "images_per_second")
-    if rows.empty:
-        return None
-    devices = list(dict.fromkeys(rows["device_name"]))
-    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(devices), sharey=True))
-    colours = family_colours(rows["model"])
-    for axes, device in zip(panels, devices, strict=True):
-        here = rows[rows["device_name"] == device]
-        front = here[here["pareto"]].sort_values("images_per_second")
-        axes.plot(front["images_per_second"], front["test_accuracy"], "--", color=FAINT, lw=1, zorder=1)
-        for row in records(here):
-            errors = [canvas.whiskers(row, metric) for metric in ("images_per_second", "test_accuracy")]
-            style: dict[str, Any] = {"color": colours[row["model"]], "marker": marker_of(row["dtype"]), "ms": 7}
-            point = (row["images_per_second"], row["test_accuracy"])
-            axes.errorbar(*point, xerr=errors[0], yerr=errors[1], lw=0.9, mec="white", mew=0.7, zorder=3, **style)
-        ends = here["images_per_second"].min(), here["images_per_second"].max()
-        canvas.log_axis(axes, "training throughput, images/s", *ends)
-        axes.set_title(device if len(devices) > 1 else "", color=FAINT)
-    canvas.accuracy_axis(panels[0], *(rows[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
-    panels[0].set_ylabel("test accuracy, %")
-    canvas.legend(figure, rows, Line2D([], [], ls="--", lw=1, color=FAINT, label="Pareto front"))
-    alone = "; of one seed, the interval is that of its test images and timed blocks" if rows["n"].min() == 1 else ""
-    said = f"median and 95% interval, {canvas.count_seeds(rows)}{alone}"
-    canvas.title(figure, "Test accuracy against training speed", said)
-    for axes, device in zip(panels, devices, strict=True):
-        here = rows[rows["device_name"] == device]
-        place_labels(axes, here if len(here) <= MOST_ROWS else here[here["pareto"]], colours)
-    return figure
+MOST_MAPS = 5  # rows of maps: one more numeric mode shows little that these don't
 
 
 @styled
@@ -121,8 +87,9 @@ def learning_curves(tables: Tables) -> Figure | None:
     panels = figure.subplots(len(devices), 2, sharey=True, squeeze=False)
     for pair, device in zip(panels, devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
+        others = _medians(here[~here["config_id"].isin(chosen["config_id"])])
         for axes, x in zip(pair, ("train_seconds", "epoch"), strict=True):
-            _faint_curves(axes, x, here[~here["config_id"].isin(chosen["config_id"])], colours)
+            canvas.faint_curves(axes, others, (x, "val_accuracy"), colours)
             for row in records(chosen):
                 seeds = here[here["config_id"] == row["config_id"]]
                 _curve(axes, x, seeds, colours[row["model"]], f"{row['label']}, n = {row['n']:g}")
@@ -133,20 +100,16 @@ def learning_curves(tables: Tables) -> Figure | None:
         pair[0].set_ylabel("validation accuracy, %")
         pair[1].legend(loc="lower right", title=device if len(devices) > 1 else None)
     canvas.accuracy_axis(panels[0][0], pd.Series([low, points["val_accuracy"].max()]))
-    others = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
-    said = f"each family's best on validation: thin, every seed; thick, the median{others}"
+    faint = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
+    said = f"each family's best on validation: thin, every seed; thick, the median{faint}"
     canvas.title(figure, "Learning curves", said)
     return figure
 
 
-def _faint_curves(axes: Axes, x: str, points: pd.DataFrame, colours: dict[str, str]) -> None:
-    medians = points.groupby(["model", "config_id", "step"], sort=False)[[x, "val_accuracy"]].median().reset_index()
-    for model, rows in medians.groupby("model", sort=False):
-        curves = [curve[[x, "val_accuracy"]].to_numpy() for _, curve in rows.groupby("config_id")]
-        faint = LineCollection(
-            curves, colors=colours[str(model)], lw=0.8, alpha=0.3, rasterized=len(curves) > MOST_ROWS
-        )
-        axes.add_collection(faint)
+def _medians(points: pd.DataFrame) -> pd.DataFrame:
+    """Each configuration's curve, over its seeds."""
+    keys, values = ["model", "config_id", "step"], ["train_seconds", "epoch", "val_accuracy"]
+    return points.groupby(keys, sort=False)[values].median().reset_index().sort_values(["config_id", "step"])
 
 
 def _curve(axes: Axes, x: str, points: pd.DataFrame, colour: str, label: str) -> None:
@@ -169,35 +132,46 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     metrics = [metric for metric in metrics if rows[metric[0]].notna().any()]
     if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not metrics:
         return None
-    groups = list(rows.groupby(["model", "device_name", "mode"], sort=False))[:8]
-    depths = rows["depth"].nunique()
-    figure = Figure(figsize=(WIDTH, 1.2 + len(groups) * max(1.2, 0.7 + 0.4 * depths)), layout="constrained")
-    panels = figure.subplots(len(groups), len(metrics), squeeze=False)
-    for i, (key, group) in enumerate(groups):
-        model, device, mode = map(str, key)
-        for axes, (metric, title, factor, fmt, cmap) in zip(panels[i], metrics, strict=True):
-            grid = group.pivot_table(index="depth", columns="patch_size", values=metric, aggfunc="median") * factor
-            grid.index, grid.columns = grid.index.astype(int), grid.columns.astype(int)
-            ends = {"vmin": rows[metric].min() * factor, "vmax": rows[metric].max() * factor}
-            sns.heatmap(grid, ax=axes, annot=True, fmt=fmt, cmap=cmap, cbar=False, linewidths=2, **ends)
-            axes.set(title=title if i == 0 else "", xlabel="patch size, px" if i == len(groups) - 1 else "", ylabel="")
-            axes.tick_params(rotation=0, length=0)
-        several = device if rows["device_name"].nunique() > 1 else ""
-        first, *more = mode.split()  # a line each, since the axis is no longer than its map
-        name = "\n".join(part for part in (f"{family_title(model)} {first}", *more, several) if part)
-        panels[i][0].set_ylabel(f"{name}\ndepth, blocks")
-    canvas.title(figure, "Patch size and depth", f"medians, {canvas.count_seeds(rows)}; darker is more")
+    import seaborn  # here, since it takes longer to load than all else that draws
+
+    groups = list(rows.groupby(["model", "device_name", "mode"], sort=False))
+    cut = f"; {MOST_MAPS} of {len(groups)} modes" if len(groups) > MOST_MAPS else ""
+    several = rows["device_name"].nunique() > 1
+    names = [
+        f"{family_title(str(model))} {mode}{f' {device}' if several else ''}" for (model, device, mode), _ in groups
+    ]
+    shown = pd.concat([group.assign(group=place) for place, (_, group) in enumerate(groups[:MOST_MAPS])])
+    lines = sorted({(place, depth) for place, depth in zip(shown["group"], shown["depth"], strict=True)})
+    breaks = [y for y in range(1, len(lines)) if lines[y][0] != lines[y - 1][0]]
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.36 * len(lines)), layout="constrained")
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, (metric, title, factor, fmt, cmap) in zip(panels, metrics, strict=True):
+        grid = shown.pivot_table(index=["group", "depth"], columns="patch_size", values=metric, aggfunc="median")
+        grid = (grid * factor).reindex(pd.MultiIndex.from_tuples(lines))
+        grid.columns = grid.columns.astype(int)
+        seaborn.heatmap(grid, ax=axes, annot=True, fmt=fmt, cmap=cmap, cbar=False, linewidths=2, yticklabels=False)
+        axes.set(title=title, xlabel="patch size, px", ylabel="")
+        axes.tick_params(rotation=0, length=0)
+        axes.grid(visible=False)
+        for y in breaks:
+            axes.axhline(y, color="white", lw=9)
+    words = [f"{names[place]} d{depth:g}" for place, depth in lines]
+    panels[0].set_yticks([y + 0.5 for y in range(len(lines))], words, fontsize=9)
+    canvas.title(figure, "Patch size and depth", f"medians, {canvas.count_seeds(rows)}; darker is more; d: blocks{cut}")
     return figure
 
 
 PLOTS: dict[str, Draw] = {
     "accuracy_against_throughput": accuracy_against_throughput,
+    "accuracy_against_latency": accuracy_against_latency,
     "time_to_accuracy": time_to_accuracy,
     "learning_curves": learning_curves,
     "patch_depth_heatmaps": patch_depth_heatmaps,
+    "mode_ratios": mode_ratios,
     "data_efficiency": data_efficiency,
     "matched_pairs": matched_pairs,
     "step_split": step_split,
     "inference_by_batch": inference_by_batch,
+    "flops_share": flops_share,
     "memory": memory,
 }

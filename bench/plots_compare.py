@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench import canvas
 from bench.canvas import FAINT, INK, MOST_ROWS, WIDTH, family_colours, styled
+from bench.comparison import Row
 from bench.efficiency import best_at_each_size
 from bench.labels import MATCH_TITLES, family_title
 from bench.pairs import Pair, find_pairs, shape
@@ -58,20 +62,17 @@ def matched_pairs(tables: Tables) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 1.9 + 0.3 * len(pairs)), layout="constrained")
     accuracy, speed = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     colours = family_colours(tables.summary["model"])
-    for y, pair in enumerate(pairs):
-        ends = pair.base["test_accuracy"] * 100, pair.made["test_accuracy"] * 100
-        accuracy.plot(ends, (y, y), color="#c9ced4", lw=3, zorder=1, solid_capstyle="butt")
-        for row, marker, shift in ((pair.base, "o", -0.12), (pair.made, "D", 0.12)):
-            style: dict[str, Any] = {"color": colours[row["model"]], "marker": marker, "ms": 6.5, "mec": "white"}
-            errors = canvas.whiskers(row, "test_accuracy")
-            percent = [[100 * each for each in end] for end in errors] if errors else None
-            accuracy.errorbar(100 * row["test_accuracy"], y + shift, xerr=percent, lw=1, mew=0.7, zorder=3, **style)
-        low, middle, high, _ = pair.found["images_per_second"].interval
-        if low == low:
-            speed.plot((low, high), (y, y), color=INK, lw=1)
-        speed.plot(middle, y, "s", color=INK, ms=5)
+    ends = [[100 * row["test_accuracy"] for row in (pair.base, pair.made)] for pair in pairs]
+    accuracy.add_collection(LineCollection([[(a, y), (b, y)] for y, (a, b) in enumerate(ends)], colors="#c9ced4", lw=3))
+    for side, marker, shift in (("base", "o", -0.12), ("made", "D", 0.12)):
+        _accuracies(accuracy, [getattr(pair, side) for pair in pairs], marker, shift, colours)
+    factors = [pair.found["images_per_second"].interval for pair in pairs]
+    spans = [[(each.low, y), (each.high, y)] for y, each in enumerate(factors) if each.low == each.low]
+    speed.add_collection(LineCollection(spans, colors=INK, lw=1))
+    speed.plot([each.median for each in factors], range(len(pairs)), "s", color=INK, ms=5)
+    for y, (_, middle, _, _) in enumerate(factors):
         place: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": INK}
-        speed.annotate(f"{middle:.2f}", (middle, y), (0, 5), **place)
+        speed.annotate(f"{middle:.2f}", (middle, y), (0, 5), in_layout=False, **place)
     names = dict.fromkeys(pair.names for pair in pairs)
     which = " over ".join(reversed(next(iter(names)))) if len(names) == 1 else "made over given"
     ratios = [end for pair in pairs for end in pair.found["images_per_second"].interval[:3] if end == end]
@@ -93,6 +94,18 @@ def matched_pairs(tables: Tables) -> Figure | None:
     said = f"medians and 95% intervals, {seeds}; right of the dashed line, the one made equal is faster{cut}"
     canvas.title(figure, "Matched pairs", said)
     return figure
+
+
+def _accuracies(axes: Axes, rows: list[Row], marker: str, shift: float, colours: dict[str, str]) -> None:
+    """One side of the pairs: a marker a line, with its interval."""
+    frame = 100 * pd.DataFrame(rows)[["test_accuracy", "test_accuracy_low", "test_accuracy_high"]].astype(float)
+    middle, low, high = (frame[key] for key in frame)
+    models = pd.Series([row["model"] for row in rows])
+    for model in models.unique():
+        own = (models == model).to_numpy()
+        errors = np.nan_to_num(np.clip([middle - low, high - middle], 0, None))[:, own]
+        style: dict[str, Any] = {"color": colours[model], "marker": marker, "ms": 6.5, "mec": "white", "mew": 0.7}
+        axes.errorbar(middle[own], np.flatnonzero(own) + shift, xerr=errors, ls="", elinewidth=1, zorder=3, **style)
 
 
 def _order(pair: Pair) -> tuple[Any, ...]:

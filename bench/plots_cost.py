@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,28 +52,33 @@ def _bars(
     """Stacked bars, the shortest first; one whose parts aren't known is plain."""
     if rows.empty:
         return None
-    total, rows = len(rows), rows.head(MOST_ROWS)
+    total, champions = len(rows), rows[rows["best_of_family"]]
+    rows = rows.loc[[*champions.index, *rows.index.difference(champions.index, sort=False)][:MOST_ROWS]].sort_values(
+        whole
+    )
     figure = Figure(figsize=(WIDTH, 1.7 + 0.27 * len(rows)), layout="constrained")
     axes, colours = figure.subplots(), family_colours(tables.summary["model"])
-    for y, row in enumerate(records(rows)):
-        sizes = [row[part] * unit for part in parts]
-        known = not math.isnan(sum(sizes))
-        left = 0.0
-        for size, colour in zip(sizes, SHADES, strict=True) if known else [(row[whole] * unit, PLAIN)]:
-            axes.barh(y, size, 0.66, left, color=colour, lw=0)
-            left += size
-        place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8.5, "color": canvas.INK}
-        axes.annotate(three_digits(row[whole] * unit), (max(left, row[whole] * unit), y), (5, 0), **place)
+    known = rows[list(parts)].notna().all(axis=1).to_numpy()
+    places, left = np.arange(len(rows)), np.zeros(known.sum())
+    for part, colour in zip(parts, SHADES, strict=True):
+        sizes = rows.loc[known, part].to_numpy() * unit
+        axes.barh(places[known], sizes, 0.66, left, color=colour, lw=0)
+        left = left + sizes
+    axes.barh(places[~known], rows.loc[~known, whole] * unit, 0.66, color=PLAIN, lw=0)
+    ends = rows[whole].to_numpy() * unit
+    ends[known] = np.maximum(ends[known], left)
+    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8.5, "color": canvas.INK}
+    for y, (end, total_of) in enumerate(zip(ends, rows[whole] * unit, strict=True)):
+        axes.annotate(three_digits(total_of), (end, y), (5, 0), in_layout=False, **place)
     axes.set_xlim(0, float(rows[whole].max()) * unit * 1.08)
     axes.set_xlabel(titles[1])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     canvas.name_rows(axes, rows, colours)
-    split = rows[list(parts)].notna().all(axis=1)
     handles = [Patch(color=colour, label=name) for name, colour in zip(parts.values(), SHADES, strict=True)]
-    handles = (handles if split.any() else []) + ([] if split.all() else [Patch(color=PLAIN, label="not split")])
+    handles = (handles if known.any() else []) + ([] if known.all() else [Patch(color=PLAIN, label="not split")])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    cut = f"; the {len(rows)} smallest of {total}" if len(rows) < total else ""
+    cut = f"; {len(rows)} of {total}: the smallest, and each family's best on validation" if len(rows) < total else ""
     canvas.title(figure, titles[0], f"medians, {canvas.count_seeds(rows, 'n_timed')}{cut}")
     return figure
 
@@ -90,9 +96,8 @@ def inference_by_batch(tables: Tables) -> Figure | None:
     panels = figure.subplots(1, len(devices), sharey=True, squeeze=False)[0]
     for axes, device in zip(panels, devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
-        for (model, config), line in here.groupby(["model", "config_id"], sort=False):
-            if config not in set(chosen["config_id"]):
-                axes.plot(line["batch_size"], line["rate"], color=colours[str(model)], lw=0.8, alpha=0.35)
+        others = here[~here["config_id"].isin(chosen["config_id"])]
+        canvas.faint_curves(axes, others, ("batch_size", "rate"), colours)
         for row in records(chosen):
             line = here[here["config_id"] == row["config_id"]]
             style: dict[str, Any] = {"color": colours[row["model"]], "marker": canvas.marker_of(row["dtype"])}

@@ -1,6 +1,7 @@
 """Figures: drawn where there is something to show, legible, and the same every time."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,15 @@ import numpy as np
 import pytest
 from made_up import make_run
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bench.canvas import FAMILY_COLOURS, MOST_ROWS, family_colours, save
+from bench.comparison import compare_rows
+from bench.labels import records
+from bench.picture_alts import SEEN, alt_text
+from bench.pictures import CAPTIONS, LARGEST_SVG
 from bench.plots import PLOTS
 from bench.summary import Tables, read_tables
 
@@ -32,10 +38,24 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return read_tables(make_run(folder, configs=configs, fractions=[0.01, 0.1, 1.0], matches=["params", "flops"]))
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """More configurations than can be read."""
+    configs = [("vit", patch, depth) for patch in (2, 4, 7, 14) for depth in range(1, 11)]
+    folder = tmp_path_factory.mktemp("runs") / "many"
+    return read_tables(make_run(folder, configs=[*configs, ("cnn", None, 2)], dtypes=["fp32"], seeds=[0]))
+
+
 def drawn(name: str, tables: Tables) -> Figure:
-    figure = PLOTS[name](tables)
-    assert figure is not None
-    return figure
+    """A figure of a run, drawn once, since that takes long; nobody may change it."""
+    if (name, tables.folder) not in DRAWN:
+        figure = PLOTS[name](tables)
+        assert figure is not None
+        DRAWN[name, tables.folder] = figure
+    return DRAWN[name, tables.folder]
+
+
+DRAWN: dict[tuple[str, Path], Figure] = {}
 
 
 def bars(axes: Axes) -> list[Rectangle]:
@@ -47,20 +67,27 @@ def test_every_plot_draws_a_full_run_and_leaves_nothing_open(varied: Tables, nam
     before = dict(mpl.rcParams)
     assert save(drawn(name, varied), "png").startswith(b"\x89PNG")
     assert dict(mpl.rcParams) == before
-    assert not sys.modules["matplotlib.pyplot"].get_fignums()
+    pyplot = sys.modules.get("matplotlib.pyplot")  # which seaborn loads
+    assert pyplot is None or not pyplot.get_fignums()
 
 
 def test_the_same_run_gives_the_same_svg(full: Tables) -> None:
-    first = save(drawn("memory", full), "svg")
-    assert first == save(drawn("memory", full), "svg")
+    once, again = drawn("memory", full), PLOTS["memory"](full)
+    assert again is not None
+    assert again is not once
+    first = save(once, "svg")
+    assert first == save(again, "svg")
     assert b"<dc:date>" not in first
 
 
-@pytest.mark.parametrize("name", PLOTS)
-def test_a_run_where_all_failed_has_no_plots(tmp_path: Path, name: str) -> None:
-    folder = make_run(tmp_path / "run", configs=[("vit", 7, 2)], overrides={"": {"status": "failed", "error": "boom"}})
-    assert PLOTS[name](read_tables(folder)) is None
-    assert PLOTS[name](read_tables(make_run(tmp_path / "empty", configs=[]))) is None
+def test_a_run_where_all_failed_has_no_plots(tmp_path: Path) -> None:
+    failed = {"": {"status": "failed", "error": "boom"}}
+    for folder in (
+        make_run(tmp_path / "run", configs=[("vit", 7, 2)], overrides=failed),
+        make_run(tmp_path / "empty", configs=[]),
+    ):
+        tables = read_tables(folder)
+        assert [name for name, draw in PLOTS.items() if draw(tables) is not None] == []
 
 
 def test_a_family_without_patches_has_no_patch_map(tmp_path: Path) -> None:
@@ -110,12 +137,93 @@ def test_families_keep_their_colours_and_later_ones_get_their_own(tmp_path: Path
     assert len({colours[name] for name in ("vit", "cnn", "mixer", "kan")}) == 4
 
 
-def test_a_big_run_is_cut_to_what_can_be_read(tmp_path: Path) -> None:
-    configs = [("vit", patch, depth) for patch in (2, 4, 7, 14) for depth in range(1, 11)]
-    tables = read_tables(make_run(tmp_path / "run", configs=configs, dtypes=["fp32"], seeds=[0]))
-    figure = drawn("memory", tables)
+def test_a_big_run_is_cut_to_what_can_be_read(many: Tables) -> None:
+    figure = drawn("memory", many)
     assert len(figure.axes[0].get_yticklabels()) == MOST_ROWS
-    assert any(f"the {MOST_ROWS} smallest of 40" in text.get_text() for text in figure.texts)
+    assert any(f"{MOST_ROWS} of 41: the smallest" in text.get_text() for text in figure.texts)
+    names = {text.get_text() for text in figure.axes[0].get_yticklabels()}
+    assert set(many.summary.loc[many.summary["best_of_family"], "label"]) <= names
+
+
+@pytest.mark.parametrize("name", ["accuracy_against_throughput", "accuracy_against_latency", "flops_share"])
+def test_of_a_big_run_the_best_are_drawn_in_full_and_the_rest_faint(many: Tables, name: str) -> None:
+    figure = drawn(name, many)
+    assert len(figure.axes[0].texts) <= MOST_ROWS + 1
+    (faint,) = (dots for dots in figure.axes[0].collections if isinstance(dots, PathCollection))
+    assert np.asarray(faint.get_offsets()).shape == (41 - MOST_ROWS, 2)
+    assert faint.get_rasterized()
+
+
+@pytest.mark.parametrize("name", ["learning_curves", "inference_by_batch"])
+def test_many_curves_are_pixels_within_the_svg(many: Tables, name: str) -> None:
+    figure = drawn(name, many)
+    assert [curves.get_rasterized() for curves in figure.axes[0].collections if len(curves.get_paths()) > MOST_ROWS]
+    assert len(save(figure, "svg")) < LARGEST_SVG
+
+
+def test_accuracy_stands_against_the_latency_of_one_image_and_the_speed_of_batches(full: Tables) -> None:
+    latency, batches = drawn("accuracy_against_latency", full).axes
+    points = [line for line in latency.get_lines() if line.get_linestyle() == "None"]
+    drawn_at = sorted({float(x) for line in points for x in np.asarray(line.get_xdata())})
+    assert drawn_at == pytest.approx(sorted(full.summary["latency_p50_seconds"] * 1e3))
+    assert "images/s" in batches.get_xlabel()
+    (front,) = (line for line in latency.get_lines() if line.get_linestyle() == "--")
+    best = full.summary.sort_values("test_accuracy").iloc[-1]
+    assert np.asarray(front.get_xdata())[-1] == pytest.approx(best["latency_p50_seconds"] * 1e3)
+
+
+def test_a_run_without_latency_has_only_the_speed_of_batches(full: Tables) -> None:
+    unknown = dataclasses.replace(full, summary=full.summary.assign(latency_p50_seconds=float("nan")))
+    figure = PLOTS["accuracy_against_latency"](unknown)
+    assert figure is not None
+    assert [axes.get_xlabel() for axes in figure.axes] == ["inference throughput in batches, images/s"]
+
+
+def test_each_choice_is_held_against_its_plain_twin(full: Tables) -> None:
+    speed, memory, accuracy = drawn("mode_ratios", full).axes
+    head, *names = [text.get_text() for text in speed.get_yticklabels()]
+    assert head == "amp-bf16 against fp32"
+    assert len(names) == 8
+    rows = {row["label"]: row for row in records(full.summary)}
+    twins = [(rows[name], rows[name.replace("amp-bf16", "fp32")]) for name in names]
+    ratios = [compare_rows(full, row, plain, "images_per_second").amount for row, plain in twins]
+    assert [text.get_text() for text in speed.texts] == [f"{ratio:.2f}" for ratio in ratios]
+    assert len(memory.texts) == len(accuracy.texts) == len(names)
+
+
+def test_a_run_of_one_mode_has_no_choices_to_show(many: Tables) -> None:
+    assert PLOTS["mode_ratios"](many) is None
+
+
+def test_work_a_second_stands_below_the_measured_peak(full: Tables) -> None:
+    (axes,) = drawn("flops_share", full).axes
+    peaks = {text.get_text() for text in axes.texts if "peak" in text.get_text()}
+    assert peaks == {"amp-bf16 and fp32 peak 80.0 GFLOP/s"}
+    points = [line for line in axes.get_lines() if line.get_linestyle() == "None"]
+    found = sorted(float(y) for line in points for y in np.asarray(line.get_ydata()))
+    assert found == pytest.approx(sorted(full.summary["flops_per_second"] / 1e9))
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_the_alt_text_says_what_is_seen_with_numbers(varied: Tables, name: str) -> None:
+    text = alt_text(name, "Title", varied)
+    assert text.startswith("Title. ")
+    assert len(re.findall(r"\d", text)) > 5
+    assert "nan" not in text
+
+
+def test_alt_texts_name_the_ends_of_the_range(full: Tables) -> None:
+    text = alt_text("memory", "Memory", full)
+    rows = full.summary.sort_values("peak_memory_bytes", ascending=False)
+    first, last = rows.iloc[0], rows.iloc[-1]
+    assert text == (
+        f"Memory. Peak training memory goes from {first['peak_memory_bytes'] / 2**20:.0f} MiB ({first['label']}) to "
+        f"{last['peak_memory_bytes'] / 2**20:.1f} MiB ({last['label']}). The table of configurations holds the numbers."
+    )
+
+
+def test_every_plot_has_a_caption_and_an_alt_text() -> None:
+    assert PLOTS.keys() == CAPTIONS.keys() == SEEN.keys()
 
 
 def test_data_efficiency_has_a_line_a_family_and_only_where_the_share_varies(full: Tables, varied: Tables) -> None:
