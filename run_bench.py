@@ -165,6 +165,8 @@ def _say(run_dir: Path, verdicts: Sequence[Any], quiet: bool) -> None:
     for verdict in verdicts:
         click.echo("")
         click.secho(verdict.headline, bold=True)
+        if verdict.summary:
+            click.echo("  " + " ".join(verdict.summary) + "\n")
         for sentence in () if quiet else verdict.sentences:
             click.echo(f"  {sentence}")
     click.echo(f"\nReport: {run_dir / 'report.html'}")
@@ -181,6 +183,7 @@ def _answer_as_json(answer: Any) -> dict[str, Any]:
             {
                 "device_name": verdict.device_name,
                 "headline": verdict.headline,
+                "summary": verdict.summary,
                 "sentences": verdict.sentences,
                 "warnings": verdict.warnings,
             }

@@ -15,9 +15,10 @@ import pandas as pd
 
 from bench.comparison import Row, apart, compare, compare_rows
 from bench.labels import records, without_device
+from bench.stats import median_interval
 from bench.summary import Tables, accuracy_floor
 from bench.tables import Cell, Sheet
-from bench.units import mebibytes, percent, points, seconds, three_digits, whole
+from bench.units import mebibytes, percent, points, three_digits, whole
 
 MOST = 4  # rows a limit
 WORTH = 0.001  # accuracy on validation: a larger limit that buys less than this gets no row
@@ -45,10 +46,10 @@ class Candidate:
 
 LIMITS = (
     Limit("{} parameters", lambda row: row["num_params"], whole),
-    Limit("{} an image", lambda row: row["num_flops"], lambda x: f"{three_digits(x / 1e6)} MFLOP", 1e6),
-    Limit("{} for one image", lambda row: row["latency_p50_seconds"], lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
-    Limit("{} for a batch", lambda row: _batch_seconds(row), lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
-    Limit("{} of training memory", lambda row: row["peak_memory_bytes"], mebibytes, 2**20),
+    Limit("{} MFLOP an image", lambda row: row["num_flops"], lambda x: f"{three_digits(x / 1e6)} MFLOP", 1e6),
+    Limit("{} ms for one image", lambda row: row["latency_p50_seconds"], lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
+    Limit("{} ms for a batch", lambda row: _batch_seconds(row), lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
+    Limit("{} MiB of training memory", lambda row: row["peak_memory_bytes"], mebibytes, 2**20),
 )
 
 
@@ -68,7 +69,7 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     batches = sorted({int(row["batch_size"]) for row in rows if row["batch_size"] > 0})
     said = [
         "For each limit the configuration that is best on validation among those that keep it; a row for each limit at "
-        "which the choice changes. *: on validation, since the test images are read at the end of training alone.",
+        "which the choice gains a tenth of a point or more. *: on validation, since the test images are read at the end of training alone.",
         f"A batch is one of inference, {' or '.join(map(str, batches))} images." if batches else "",
     ]
     head = ["with at most", "choose", "test accuracy", "the other family's best", "difference"]
@@ -84,7 +85,8 @@ def _lines(tables: Tables, limit: Limit, rows: Sequence[Row]) -> list[list[Cell]
     found = []
     for size, best in _steps(known, limit.unit):
         others = [each for each in known if each.amount <= size and each.row["model"] != best.row["model"]]
-        cells = [Cell(limit.words.format(limit.show(size))), _named(best, limit.show(best.amount)), _accuracy(best.row)]
+        words = limit.words.format(f"{size / limit.unit:,.10g}")
+        cells = [Cell(words), _named(best, limit.show(best.amount)), _accuracy(best.row)]
         if others:
             other = max(others, key=_merit)
             gap = compare_rows(tables, best.row, other.row, "test_accuracy")
@@ -154,7 +156,11 @@ def _training_lines(tables: Tables, rows: Sequence[Row]) -> list[list[Cell]]:
 
 
 def _training_line(tables: Tables, size: float, best: Candidate, known: Sequence[Candidate]) -> list[Cell]:
-    cells = [Cell(f"{seconds(size)} of training"), _named(best, "by then"), Cell(f"{percent(best.accuracy)}*", "")]
+    n = len(best.by_seed)
+    around = median_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
+    ends = "" if math.isnan(around.low) else f"{100 * max(around.low, 0):.2f} to {100 * min(around.high, 1):.2f}, "
+    cells = [Cell(f"{size:,.10g} s of training"), _named(best, "by then")]
+    cells.append(Cell(f"{percent(best.accuracy)}*", f"{ends}n = {n}"))
     others = [each for each in known if each.row["model"] != best.row["model"]]
     if not others:
         return [*cells, Cell("none"), Cell("–")]

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from bench import units
+from bench.across import across_sheet
 from bench.choices import choice_sheets
 from bench.conditions import RULES, condition_sets
 from bench.doubts import unfinished
@@ -22,7 +23,7 @@ from bench.published import published_sheets
 from bench.store import write_atomically
 from bench.summary import Tables, write_summary
 from bench.tables import Cell, Sheet, costs_grid, results_grid
-from bench.verdict import Verdict, decide
+from bench.verdict import Verdict, decide, overall_sentence
 
 FAILURES_SHOWN = 100
 ROWS_OF_TEXT = 50  # rows of a table in report.md; nobody reads on, and GitHub shows no file beyond 512 KB
@@ -30,6 +31,7 @@ DIRECTION_SWITCHES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 SECTIONS = {  # anchor on the page -> name in its contents; those that a run has nothing for are left out
     "answer": "Answer",
     "choices": "What to choose",
+    "across": "Device against device",
     "published": "Published figures",
     "pictures": "Pictures",
     "learned": "What the models learned",
@@ -68,8 +70,10 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "context": _context(tables),
         "unfinished": unfinished(tables),
         "verdicts": verdicts,
+        "overall": overall_sentence(verdicts),
         "choices": choice_sheets(tables),
-        "warnings": list(dict.fromkeys(text for verdict in verdicts for text in verdict.warnings if text)),
+        "across": across_sheet(tables),
+        "warnings": [*dict.fromkeys(text for text in (*tables.run.get("notes", ()), *_warnings(verdicts)) if text)],
         "published": published_sheets(tables),
         "pictures": draw_all(tables),
         "learned": draw_gallery(tables.folder),
@@ -86,6 +90,13 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
     }
     always = ("answer", "conditions")
     return page | {"contents": {key: name for key, name in SECTIONS.items() if key in always or page[key]}}
+
+
+def _warnings(verdicts: list[Verdict]) -> list[str]:
+    """What every device's verdict warns of; of several, each says which it is about."""
+    if len(verdicts) == 1:
+        return verdicts[0].warnings
+    return [f"{verdict.device_name}: {text}" for verdict in verdicts for text in verdict.warnings if text]
 
 
 @cache  # to compile them takes longer than to fill them in
