@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -42,9 +44,8 @@ def draw_gallery(folder: Path) -> list[Picture]:
     gallery = read_gallery(folder)
     target = folder / "plots"
     pictures = []
-    for name, draw in (CHARTS | PIXELS).items():
-        suffixes = ("svg", "png") if name in CHARTS else ("png",)
-        data = _drawn(gallery, draw, suffixes) if gallery else {}
+    for name in CHARTS | PIXELS:
+        data = _drawn(gallery, name) if gallery else {}
         for suffix in ("svg", "png"):
             _put(target / f"{name}.{suffix}", data.get(suffix))
         if gallery and data:
@@ -52,21 +53,25 @@ def draw_gallery(folder: Path) -> list[Picture]:
     return pictures
 
 
-def _drawn(gallery: Gallery, draw: Callable[[Gallery], Figure | None], suffixes: tuple[str, ...]) -> dict[str, bytes]:
+def _drawn(gallery: Gallery, name: str) -> dict[str, bytes]:
+    """The files of a picture by suffix; none where there is nothing to show."""
     with house_style(gallery.class_names):
-        figure = draw(gallery)
-        data = {suffix: save(figure, suffix) for suffix in suffixes} if figure else {}
-    return data if "svg" in data or not data else {"png": _with_palette(data["png"])}
+        figure = (CHARTS | PIXELS)[name](gallery)
+        if figure is None:
+            return {}
+        return {suffix: save(figure, suffix) for suffix in ("svg", "png")} if name in CHARTS else {"png": _png(figure)}
 
 
-def _with_palette(png: bytes) -> bytes:
-    """The picture in 256 colours, a third of its bytes: a page holds nine of these.
+def _png(figure: Figure) -> bytes:
+    """A sheet of images in 256 colours, a third of the bytes of all colours: a page holds nine of these.
 
     The method is the one that keeps rare colours, such as those of a map's brightest spots and of a family's name.
     """
-    method, small = Image.Quantize.MAXCOVERAGE, io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method, dither=Image.Dither.NONE)
-    picture.save(small, "png", optimize=True)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    small = io.BytesIO()
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png")
     return small.getvalue()
 
 

@@ -9,10 +9,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from bench.canvas import FAINT, INK, WIDTH
+from bench.canvas import FAINT, INK, TITLE_INCHES, WIDTH
+from bench.contact_sheet import GAP, MARGIN, ContactSheet, colours, height_of, squares
 from bench.gallery_file import Array, Gallery
-from bench.plots_gallery import entitle
-from bench.plots_samples import first_with, image_grid
+from bench.plots_samples import first_with
 
 SIGNED: Any = sns.color_palette("RdBu_r", as_cmap=True)
 COSINE: Any = sns.color_palette("viridis", as_cmap=True)
@@ -25,11 +25,10 @@ def patch_filters(gallery: Gallery) -> Figure | None:
         return None
     shown, inside = found
     assert inside.patch_filters is not None
-    figure = _filters(inside.patch_filters)
+    sheet = _filters(inside.patch_filters)
     side = inside.patch_filters.shape[-1]
     said = f"{shown.label}: {_colour_words(inside.patch_filters)}; {side} × {side} pixels, strongest first"
-    entitle(figure, f"Patch filters of the {shown.name}: what a token is made of", said)
-    return figure
+    return sheet.finish(f"Patch filters of the {shown.name}: what a token is made of", said)
 
 
 def position_similarity(gallery: Gallery) -> Figure | None:
@@ -41,23 +40,20 @@ def position_similarity(gallery: Gallery) -> Figure | None:
     assert inside.similarity is not None
     assert inside.similar_to is not None
     side, panels = inside.similarity.shape[-1], int(len(inside.similar_to) ** 0.5)
-    figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.1), squeeze=False)[0]
-    grid = left.subplots(panels, panels, squeeze=False)
+    top, square = TITLE_INCHES + 0.1, 4.0  # inches
+    sheet, pitch = ContactSheet(height_of(square + 0.45)), (square + GAP) / panels
     similarity = inside.similarity.astype(np.float32)
     low = min(0.0, float(similarity.min()))
-    for axes, values, place in zip(grid.ravel(), similarity, inside.similar_to, strict=True):
-        axes.imshow(values, cmap=COSINE, vmin=low, vmax=1, interpolation="nearest")
-        row, column = divmod(int(place), side)
-        axes.plot(column, row, marker="+", color="black", ms=4)
-        axes.set(xticks=[], yticks=[])
-        axes.grid(visible=False)
-    bar = left.colorbar(ScalarMappable(Normalize(low, 1), COSINE), ax=grid, aspect=30, pad=0.02)
-    bar.set_label("cosine")
-    _by_distance(right.subplots(), similarity, inside.similar_to)
+    for index, (values, place) in enumerate(zip(similarity, inside.similar_to, strict=True)):
+        x, y = MARGIN + index % panels * pitch, top + index // panels * pitch
+        sheet.image(x, y, pitch - GAP, colours(values, COSINE, low, 1))
+        row, column = ((at + 0.5) / side * (pitch - GAP) for at in divmod(int(place), side))
+        sheet.write(x + column, y + row, "+", color="black", fontsize=7, va="center_baseline")
+    sheet.scale(MARGIN + square + 0.12, top, square, ScalarMappable(Normalize(low, 1), COSINE), "cosine")
+    left = MARGIN + square + 1.8
+    _by_distance(sheet.axes(left, top, WIDTH - MARGIN - left, square), similarity, inside.similar_to)
     said = f"{shown.label}: each panel compares the position that it lies at (+) with all {side} × {side}"
-    entitle(figure, f"Position embeddings: which places look alike to the {shown.name}", said)
-    return figure
+    return sheet.finish(f"Position embeddings: which places look alike to the {shown.name}", said)
 
 
 def _by_distance(axes: Axes, similarity: Array, places: Array) -> None:
@@ -83,33 +79,39 @@ def first_filters(gallery: Gallery) -> Figure | None:
     shown, inside = found
     filters, responses = inside.first_filters, inside.first_responses
     assert filters is not None
-    figure = _filters(filters, responses if gallery.images is not None else None)
+    sheet = _filters(filters, responses if gallery.images is not None else None)
     side = filters.shape[-1]
     below = "; below each, its answer to one image" if responses is not None else ""
     said = f"{shown.label}: {_colour_words(filters)}; {side} × {side} pixels, strongest first{below}"
-    entitle(figure, f"First filters of the {shown.name}", said)
-    return figure
+    return sheet.finish(f"First filters of the {shown.name}", said)
 
 
-def _filters(filters: Array, responses: Array | None = None) -> Figure:
+def _filters(filters: Array, responses: Array | None = None) -> ContactSheet:
     """Filters in rows of 16; with what they make of an image below each."""
+    filters = filters.astype(np.float32)
     columns = min(16, max(8, len(filters)))
-    lines = 1 if responses is None else 2
-    figure, grid = image_grid(-(-len(filters) // columns) * lines, columns)
-    largest = float(np.abs(filters.astype(np.float32)).max()) or 1.0
-    for index, kernel in enumerate(filters.astype(np.float32)):
+    side, pitch = squares(columns)
+    answered = side + GAP / 2 if responses is not None else 0.0
+    height = side + answered + 2 * GAP
+    sheet = ContactSheet(height_of(0.1 + -(-len(filters) // columns) * height))
+    largest = float(np.abs(filters).max()) or 1.0
+    for index, kernel in enumerate(filters):
         row, column = divmod(index, columns)
-        if len(kernel) == 3:
-            scaled = 0.5 + 0.5 * kernel / (float(np.abs(kernel).max()) or 1.0)
-            grid[row * lines, column].imshow(np.moveaxis(scaled, 0, -1), interpolation="nearest")
-        else:
-            shown = kernel.mean(axis=0)
-            grid[row * lines, column].imshow(shown, cmap=SIGNED, vmin=-largest, vmax=largest, interpolation="nearest")
+        x, y = MARGIN + column * pitch, TITLE_INCHES + 0.1 + row * height
+        sheet.image(x, y, side, _kernel(kernel, largest))
         if responses is not None:
             answer = responses[index].astype(np.float32)
             most = float(np.abs(answer).max()) or 1.0
-            grid[row * lines + 1, column].imshow(answer, cmap=SIGNED, vmin=-most, vmax=most, interpolation="nearest")
-    return figure
+            sheet.image(x, y + answered, side, colours(answer, SIGNED, -most, most))
+    return sheet
+
+
+def _kernel(kernel: Array, largest: float) -> Array:
+    """A filter (C, k, k): of RGB as colours on its own scale, others by sign on the scale of all. (k, k, 3), uint8"""
+    if len(kernel) == 3:
+        own = 0.5 + 0.5 * kernel / (float(np.abs(kernel).max()) or 1.0)
+        return np.moveaxis(255 * own, 0, -1).round().astype(np.uint8)
+    return colours(kernel.mean(axis=0), SIGNED, -largest, largest)
 
 
 def _colour_words(filters: Array) -> str:

@@ -4,37 +4,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench import canvas
-from bench.canvas import FAINT, INK, WIDTH
+from bench.canvas import FAINT, INK, TITLE_INCHES
+from bench.contact_sheet import MARGIN, ContactSheet, height_of, squares
 from bench.gallery_file import Array, Gallery, Insides, Shown
-from bench.lettering import LITERAL, class_labels
-from bench.plots_gallery import colours_of, entitle
+from bench.lettering import class_labels
+from bench.plots_gallery import colours_of
 
 COLUMNS = 10
 NAME, LETTERS = 12, 14  # letters of a class's name, and of a line, that fit the width of an image
-LINE = 11.5  # points between lines of text
+LINE = 0.16  # inches from one line of text to the next
+LEGEND = 0.36  # inches
 
 
 def samples(gallery: Gallery) -> Figure | None:
     """Test images drawn at random, with the truth above and each model's prediction below."""
     if gallery.images is None or not len(gallery.samples):
         return None
-    rows = -(-len(gallery.samples) // COLUMNS)
-    figure, grid = _rows(rows, lines=1 + len(gallery.models), below=0.4)
-    for axes, place in zip(grid.ravel(), gallery.samples, strict=False):
-        draw_image(axes, gallery.images[place])
-        _say(axes, gallery, int(place), range(len(gallery.models)))
-    _legend(figure, gallery)
+    models = range(len(gallery.models))
+    rows = [gallery.samples[start : start + COLUMNS] for start in range(0, len(gallery.samples), COLUMNS)]
+    sheet = _sheet(gallery, [(None, row, models) for row in rows], legend=True)
     n = int(gallery.confusion[0].sum())
     said = (
         f"{len(gallery.samples)} of {n:,} test images, drawn at random; above: truth, below: prediction and confidence"
     )
-    entitle(figure, "Sample predictions", said)
-    return figure
+    return sheet.finish("Sample predictions", said)
 
 
 def worst_mistakes(gallery: Gallery) -> Figure | None:
@@ -42,17 +38,13 @@ def worst_mistakes(gallery: Gallery) -> Figure | None:
     lists = [(model, places) for model, places in enumerate(gallery.mistakes) if len(places)]
     if gallery.images is None or not lists:
         return None
-    figure, grid = _rows(len(lists), lines=2, heads=True)
-    for row, (model, places) in zip(grid, lists, strict=True):
+    rows = []
+    for model, places in lists:
         wrong = int(gallery.confusion[model].sum() - np.trace(gallery.confusion[model]))
-        shown = gallery.models[model]
-        _head(row[0], f"{shown.name}: {len(places)} of its {wrong:,} mistakes", colours_of(gallery)[model])
-        for axes, place in zip(row, places, strict=False):
-            draw_image(axes, gallery.images[place])
-            _say(axes, gallery, int(place), [model])
+        text = f"{gallery.models[model].name}: {len(places)} of its {wrong:,} mistakes"
+        rows.append(((text, colours_of(gallery)[model]), places[:COLUMNS], [model]))
     said = "most confident first; above: truth, below: prediction and confidence"
-    entitle(figure, "The worst mistakes of each", said)
-    return figure
+    return _sheet(gallery, rows).finish("The worst mistakes of each", said)
 
 
 def disagreements(gallery: Gallery) -> Figure | None:
@@ -60,71 +52,56 @@ def disagreements(gallery: Gallery) -> Figure | None:
     lists = [(model, places) for model, places in enumerate(gallery.only) if len(places)]
     if gallery.images is None or not lists:
         return None
-    figure, grid = _rows(len(lists), lines=3, heads=True, below=0.4)
     counts = [gallery.agreement[name] for name in ("only_first", "only_second")]
-    for row, (model, places) in zip(grid, lists, strict=True):
-        name, n = gallery.models[model].name, counts[model]
-        _head(row[0], f"only the {name} is right: {len(places)} of {n:,} images", colours_of(gallery)[model])
-        for axes, place in zip(row, places, strict=False):
-            draw_image(axes, gallery.images[place])
-            _say(axes, gallery, int(place), range(2))
-    _legend(figure, gallery)
+    rows = []
+    for model, places in lists:
+        text = f"only the {gallery.models[model].name} is right: {len(places)} of {counts[model]:,} images"
+        rows.append(((text, colours_of(gallery)[model]), places[:COLUMNS], range(2)))
     both, alike, apart = (gallery.agreement[name] for name in ("both_right", "both_wrong_alike", "both_wrong_apart"))
     said = f"both right: {both:,}; both wrong: {alike + apart:,}, of them {alike:,} with the same answer; surest first"
-    entitle(figure, "Where they disagree", said)
-    return figure
+    return _sheet(gallery, rows, legend=True).finish("Where they disagree", said)
 
 
-def draw_image(axes: Axes, image: Array) -> None:
-    """One image (C, H, W), uint8: grey as grey, RGB in its colours."""
-    axes.set_axis_on()
-    axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if len(image) == 3:
-        axes.imshow(np.moveaxis(image, 0, -1), interpolation="nearest")
-    else:
-        axes.imshow(image.mean(axis=0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+Row = tuple[tuple[str, str] | None, Array, Sequence[int]]  # a head and its colour, places of images, models that speak
 
 
-def _rows(rows: int, lines: int, heads: bool = False, below: float = 0.0) -> tuple[Figure, Any]:
-    """Axes in rows of COLUMNS for square images, with room for so many lines of text about each, and heads of rows."""
-    text = (lines + heads) * LINE / 72 + 0.12
-    side = (WIDTH - 0.2) / COLUMNS - 0.08
-    figure = Figure(figsize=(WIDTH, canvas.TITLE_INCHES + rows * (side + text) + below + 0.1), layout="constrained")
-    grid = figure.subplots(rows, COLUMNS, squeeze=False)
-    for axes in grid.ravel():
-        axes.set_axis_off()
-    return figure, grid
-
-
-def _head(axes: Axes, text: str, colour: str) -> None:
-    """What a row of images is, above its first one."""
-    _write(axes, text, (0, 1), (0, 5 + LINE), color=colour, fontweight="bold", ha="left", fontsize=10)
-
-
-def _say(axes: Axes, gallery: Gallery, place: int, models: Sequence[int]) -> None:
-    """The truth above an image, below it what models said; what is wrong is bold and crossed."""
+def _sheet(gallery: Gallery, rows: Sequence[Row], legend: bool = False) -> ContactSheet:
+    """Rows of images, the truth above each image and what models said below."""
+    side, pitch = squares(COLUMNS)
+    heights = [(2.4 if head else 1.3) * LINE + side + (len(models) + 0.7) * LINE for head, _, models in rows]
+    sheet, y = ContactSheet(height_of(sum(heights) + legend * LEGEND)), TITLE_INCHES
+    assert gallery.images is not None
     labels, colours = class_labels(gallery.class_names, NAME), colours_of(gallery)
-    truth = gallery.labels[place]
-    _write(axes, labels[truth], (0.5, 1), (0, 3), color=INK)
-    for line, model in enumerate(models):
-        said, sure = gallery.predictions[model, place], gallery.confidences[model, place]
-        wrong = said != truth
-        name = f"{'✗ ' if wrong else ''}{labels[said]}"
-        fitting = [f"{name} · {confidence(sure)}", f"{name} {confidence(sure, 0)}", name]
-        text = next((words for words in fitting if len(words) <= LETTERS - wrong), name)
-        weight = "bold" if wrong else "normal"
-        _write(axes, text, (0.5, 0), (0, -3 - LINE * line), color=colours[model], fontweight=weight, va="top")
+    for (head, places, models), height in zip(rows, heights, strict=True):
+        top = y + height - (len(models) + 0.7) * LINE - side
+        if head:
+            sheet.write(MARGIN, y + LINE, head[0], color=head[1], fontweight="bold", ha="left", fontsize=10)
+        for column, place in enumerate(places):
+            x = MARGIN + column * pitch
+            sheet.image(x, top, side, as_pixels(gallery.images[place]))
+            sheet.write(x + side / 2, top - 0.05, labels[gallery.labels[place]], color=INK)
+            for line, model in enumerate(models):
+                text, wrong = _said(gallery, int(place), model, labels)
+                style = {"color": colours[model], "fontweight": "bold" if wrong else "normal"}
+                sheet.write(x + side / 2, top + side + 0.86 * LINE + line * LINE, text, **style)
+        y += height
+    if legend:
+        _legend(sheet.figure, gallery)
+    return sheet
 
 
-def _write(axes: Axes, text: str, place: tuple[float, float], shift: tuple[float, float], **style: Any) -> None:
-    """A line about an image. It keeps its height free and not its width, so that long names shrink no image."""
-    plain: dict[str, Any] = {"fontsize": 8, "ha": "center", "annotation_clip": False}
-    style = plain | style | {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(text, place, shift, **style, **LITERAL).set_in_layout(False)
-    axes.annotate("|", place, shift, **(style | {"alpha": 0}))
+def as_pixels(image: Array) -> Array:
+    """An image (C, H, W), uint8, as grey (H, W) or colours (H, W, 3)."""
+    return np.moveaxis(image, 0, -1) if len(image) == 3 else image.mean(axis=0).round().astype(np.uint8)
+
+
+def _said(gallery: Gallery, place: int, model: int, labels: Sequence[str]) -> tuple[str, bool]:
+    """What a model said of an image, as fits its width, and whether it is wrong; that is crossed."""
+    said, sure = gallery.predictions[model, place], gallery.confidences[model, place]
+    wrong = bool(said != gallery.labels[place])
+    name = f"{'✗ ' if wrong else ''}{labels[said]}"
+    fitting = [f"{name} · {confidence(sure)}", f"{name} {confidence(sure, 0)}", name]
+    return next((words for words in fitting if len(words) <= LETTERS - wrong), name), wrong
 
 
 def confidence(share: float, digits: int = 1) -> str:
@@ -140,7 +117,7 @@ def _legend(figure: Figure, gallery: Gallery) -> None:
         for line, model, colour in zip(("first", "second"), gallery.models, colours_of(gallery), strict=False)
     ]
     handles.append(Line2D([], [], ls="", marker="$✗$", ms=7, color=FAINT, label="wrong"))
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.3)
+    legend = figure.legend(handles=handles, loc="lower center", ncols=len(handles), handletextpad=0.3)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -151,16 +128,3 @@ def first_with(gallery: Gallery, *needed: str) -> tuple[Shown, Insides] | None:
         if all(getattr(inside, name) is not None for name in needed):
             return shown, inside
     return None
-
-
-def image_grid(rows: int, columns: int, aside: float = 0.1, gap: int = 0) -> tuple[Figure, Any]:
-    """Axes for square images, with so many inches kept free beside them, and a gap before column `gap`."""
-    side = min((WIDTH - aside) / columns, 1.6)
-    figure = Figure(figsize=(WIDTH, canvas.TITLE_INCHES + 0.3 + rows * side), layout="constrained")
-    ratios = [1.0] * columns
-    if gap:
-        ratios.insert(gap, 0.12)
-    grid = figure.subplots(rows, len(ratios), squeeze=False, gridspec_kw={"width_ratios": ratios})
-    for axes in grid.ravel():
-        axes.set_axis_off()
-    return figure, np.delete(grid, gap, axis=1) if gap else grid

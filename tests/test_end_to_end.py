@@ -1,18 +1,27 @@
-"""The whole program, as a person runs it: real processes, real digits, a killed run that goes on."""
+"""The whole program, as a person runs it: real processes, real digits, a killed run that goes on.
+
+Where neither processes nor pictures are the promise, the program runs in this process and draws no pictures: loading
+torch takes seconds, and so do all pictures of a report.
+"""
 
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import run_bench
+from bench import gallery_pictures, pictures
 from bench.results import COLUMNS, TABLES
+from bench.session import Request, run_session
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,7 +29,7 @@ TINY = """
 description: a few seconds
 dataset: digits
 models:
-  - {model: vit, patch_size: [2, 4], depth: 1, embed_dim: 16}
+  - {model: vit, patch_size: [4], depth: 1, embed_dim: 16}
   - {model: cnn, depth: 1, width: 4}
 batch_size: 50
 num_threads: 1
@@ -31,12 +40,27 @@ seeds: 2
 targets: [0.2, 0.5, 0.9999]
 """
 
+FEW = ("--epochs", "1")
 
-FEW = ("--set", "models.vit.patch_size=4", "--epochs", "1")  # 2 configurations
+PLAIN = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from bench import gallery_pictures, pictures
+for drawn in (pictures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+    drawn.clear()
+import run_bench
+sys.exit(run_bench.main())
+"""
+
+Typed = Callable[..., tuple[int, str]]
 
 
 def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, str(ROOT / "run_bench.py"), *map(str, arguments)]
+
+
+def without_pictures(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", PLAIN, *map(str, arguments)]
 
 
 def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -58,6 +82,23 @@ def finished(folder: Path) -> tuple[Path, dict[str, object]]:
     return folder / str(summary["run"]), summary
 
 
+@pytest.fixture
+def typed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
+    """The program in this process and without pictures: words -> exit status, standard error."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("bench.executors.start_fork_server", lambda: None)
+    for module, name in ((pictures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
+        monkeypatch.setattr(module, name, {})
+
+    def run(*words: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["run_bench.py", *map(str, words), "--executor", "in-process"])
+        return run_bench.main(), capsys.readouterr().err
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
 def whole(run_dir: Path) -> pd.DataFrame:
     """The trials of a finished run, after a look at every file: each trial once, all readable, nothing foreign."""
     trials = pd.read_csv(run_dir / "trials.csv")
@@ -77,8 +118,8 @@ def test_a_run_leaves_its_tables_report_plots_weights_and_predictions(finished: 
     trials = whole(run_dir)
     assert list(trials.columns) == list(COLUMNS)
     assert (trials.status == "ok").all()
-    assert len(trials) == 6
-    assert summary["trials"] == {"ok": 6}
+    assert len(trials) == 4
+    assert summary["trials"] == {"ok": 4}
     for name in ("summary.csv", "report.md", "report.html", "run.json"):
         assert (run_dir / name).stat().st_size > 500
     assert len(list((run_dir / "plots").glob("*.png"))) >= 4
@@ -122,38 +163,52 @@ sys.exit(run_bench.main())
     assert (run_dir / "report.html").is_file()
 
 
-def test_resuming_a_finished_run_runs_nothing(folder: Path, finished: tuple[Path, dict[str, object]]) -> None:
-    run_dir = finished[0]
+@pytest.fixture(scope="module")
+def small(folder: Path) -> Path:
+    """A finished run of two seeds, for tests of what comes after one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("bench.gallery.collect", lambda *_: False)
+        patch.setattr(pictures, "PLOTS", {})
+        few = ["instrument_seconds=0", "epochs=1"]
+        run_session(Request("tiny.yaml", out=folder / "small", settings=few, executor="in-process", quiet=True))
+    return folder / "small"
+
+
+def test_resuming_a_finished_run_runs_nothing(small: Path, typed: Typed, tmp_path: Path) -> None:
+    run_dir = shutil.copytree(small, tmp_path / "run")
+    (run_dir / "report.html").unlink()
     before = (run_dir / "trials.csv").read_bytes()
-    process = run(folder, "--resume", run_dir)
-    assert process.returncode == 0, process.stderr
+    status, err = typed("--resume", run_dir)
+    assert status == 0, err
     assert (run_dir / "trials.csv").read_bytes() == before
+    assert (run_dir / "report.html").is_file()
 
 
-def test_fewer_seeds_than_a_run_has_are_refused(folder: Path, finished: tuple[Path, dict[str, object]]) -> None:
-    process = run(folder, "--resume", finished[0], "--seeds", "1")
-    assert process.returncode == 2
-    assert "start a new run" in process.stderr
-    assert len(process.stderr.splitlines()) == 1
+def test_fewer_seeds_than_a_run_has_are_refused(small: Path, typed: Typed) -> None:
+    status, err = typed("--resume", small, "--seeds", "1")
+    assert status == 2
+    assert "start a new run" in err
+    assert len(err.splitlines()) == 1
 
 
-def test_budget_leaves_out_trials_and_says_so_and_more_seeds_extend_the_run(folder: Path) -> None:
-    process = run(folder, "--suite", "tiny.yaml", "--out", "short", "--budget", "1s", *FEW)
-    assert process.returncode == 0, process.stderr
+def test_budget_leaves_out_trials_and_says_so_and_more_seeds_extend_the_run(folder: Path, typed: Typed) -> None:
+    status, err = typed("--suite", "tiny.yaml", "--out", "short", "--budget", "0.01s", *FEW)
+    assert status == 0, err
     first = pd.read_csv(folder / "short" / "trials.csv")
     assert 1 <= len(first) < 4
     assert "budget" in (folder / "short" / "report.md").read_text()
-    process = run(folder, "--resume", "short", "--seeds", "3")
-    assert process.returncode == 0, process.stderr
+    status, err = typed("--resume", "short", "--seeds", "3")
+    assert status == 0, err
     trials = whole(folder / "short")
     assert trials.seed.tolist() == [0, 0, 1, 1, 2, 2]
     assert trials.trial_id[: len(first)].equals(first.trial_id)
 
 
-def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path) -> None:
+def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path, typed: Typed) -> None:
     extreme = ("--set", "models.cnn.learning_rate=1e20", "--set", "models.cnn.optimizer=sgd", *FEW, "--seeds", "1")
-    process = run(folder, "--suite", "tiny.yaml", "--out", "wild", *extreme)
-    assert process.returncode == 1, process.stderr
+    status, err = typed("--suite", "tiny.yaml", "--out", "wild", *extreme)
+    assert status == 1, err
     trials = pd.read_csv(folder / "wild" / "trials.csv")
     assert trials[trials.model == "cnn"].status.tolist() == ["diverged"]
     assert trials[trials.model == "vit"].status.tolist() == ["ok"]
@@ -162,18 +217,19 @@ def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path) -> 
 
 def test_an_interrupted_run_keeps_what_is_done_reports_it_and_goes_on(folder: Path) -> None:
     out = folder / "stopped"
-    arguments: tuple[str | Path, ...] = ("--suite", "tiny.yaml", "--out", out, *FEW, "--seeds", "4")
-    for rows, number in ((1, signal.SIGINT), (3, signal.SIGTERM)):
-        process = subprocess.Popen(command(*arguments), cwd=folder, start_new_session=True)
+    begin = without_pictures("--suite", "tiny.yaml", "--out", out, *FEW, "--seeds", "4")
+    go_on = without_pictures("--resume", out)
+    for words, rows, number in ((begin, 1, signal.SIGINT), (go_on, 3, signal.SIGTERM)):
+        process = subprocess.Popen(words, cwd=folder, start_new_session=True)
         wait_for_rows(out, rows)
         os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group
         assert process.wait(60) == 130
         assert rows <= len(pd.read_csv(out / "trials.csv")) < 8
         assert "interrupted" in (out / "report.md").read_text()
-        arguments = ("--resume", out)
+        (out / "report.md").unlink()
 
 
-def test_kill_of_the_whole_group_at_a_random_moment_loses_and_repeats_nothing(folder: Path) -> None:
+def test_kill_of_the_whole_group_at_a_random_moment_loses_and_repeats_nothing(folder: Path, typed: Typed) -> None:
     out, delay = folder / "killed", random.Random(0).uniform(0.0, 0.5)
     process = subprocess.Popen(
         command("--suite", "tiny.yaml", "--out", out, *FEW),
@@ -186,8 +242,8 @@ def test_kill_of_the_whole_group_at_a_random_moment_loses_and_repeats_nothing(fo
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     seen = pd.read_csv(out / "trials.csv", on_bad_lines="skip").trial_id.tolist()
-    final = run(folder, "--resume", out)
-    assert final.returncode == 0, final.stderr
+    status, err = typed("--resume", out)
+    assert status == 0, err
     assert whole(out).trial_id.tolist()[: len(seen)] == seen
 
 

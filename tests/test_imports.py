@@ -228,7 +228,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": {"mlflow_runs", "progress", "results", "tensorboard_files", "tracked", "trial"},
     "brief": {"comparison", "findings", "pairs", "units"},
     "choices": {"comparison", "labels", "stats", "summary", "tables", "units"},
-    "contact_sheet": {"canvas"},
+    "contact_sheet": {"canvas", "lettering"},
     "findings": {"comparison", "labels", "summary", "units"},
     "picture_alts": {"comparison", "efficiency", "labels", "modes", "pairs", "summary", "units"},
     "plots_modes": {"canvas", "comparison", "labels", "modes", "summary", "units"},

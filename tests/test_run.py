@@ -161,12 +161,14 @@ def test_train_eval_and_setup_seconds_add_up_to_the_wall() -> None:
         gaps.append(abs(wall - parts) / wall)
         assert sum(block["seconds"] for block in result.blocks) == pytest.approx(result.train_seconds, rel=1e-9)
         assert sum(block["images"] for block in result.blocks) == 4 * 25 * 50
+        if gaps[-1] < 0.02:
+            break
     assert min(gaps) < 0.02
 
 
 def test_same_trial_twice_gives_bit_identical_losses() -> None:
     for family in SMALL:
-        assert losses(run_trial(trial(family))) == losses(run_trial(trial(family)))
+        assert losses(run_trial(trial(family, epochs=1))) == losses(run_trial(trial(family, epochs=1)))
 
 
 def test_another_seed_gives_other_losses() -> None:
