@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,7 +270,7 @@ def test_a_damaged_gallery_breaks_nothing_and_leaves_no_old_pictures(damage: str
 
 def test_names_are_drawn_literally_whatever_they_hold() -> None:
     gallery = make_gallery(NAMES, channels=3, side=16, images=500)
-    texts = []
+    texts: list[Any] = []
     for draw in (CHARTS["confusion"], CHARTS["class_accuracy"], PIXELS["worst_mistakes"]):
         with house_style(gallery.class_names):
             figure = draw(gallery)
