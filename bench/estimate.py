@@ -7,10 +7,9 @@ from statistics import median
 from bench.datasets import DATASETS
 from bench.device import open_device
 from bench.errors import StoreError
-from bench.flops import forward_flops
+from bench.match import count_flops
 from bench.results import read_rows, read_run
 from bench.trial import Trial
-from models import sketch_model
 
 # Guesses for two CPU cores, fitted to a few trials; any measured trial on this machine is worth more.
 SECONDS_PER_STEP = 1.5e-3
@@ -24,17 +23,13 @@ PAST_RUNS = 20  # of a suite's, the newest
 def estimate_seconds(trials: Iterable[Trial], results: Path) -> dict[str, float]:
     """trial_id -> seconds; from the newest runs under `results` where this machine ran the same configuration."""
     measured = _measured(results)
-    flops: dict[str, float] = {}
     estimates = {}
     for trial in trials:
         name = open_device(trial.device).name
         if (trial.config_id, name) in measured:
             estimates[trial.trial_id] = measured[trial.config_id, name]
         else:
-            shape = f"{trial.dataset} {trial.data and trial.data.checksum} {trial.model} {trial.settings}"
-            if shape not in flops:
-                flops[shape] = _forward_flops(trial)
-            estimates[trial.trial_id] = _guess(trial, flops[shape])
+            estimates[trial.trial_id] = _guess(trial, count_flops(trial))
     return estimates
 
 
@@ -51,13 +46,6 @@ def _measured(results: Path) -> dict[tuple[str, str], float]:
             if row["status"] == "ok" and row["wall_seconds"]:  # trials side by side tell no seconds
                 seconds.setdefault((row["config_id"], row["device_name"]), []).append(float(row["wall_seconds"]))
     return {key: median(values) for key, values in seconds.items()}
-
-
-def _forward_flops(trial: Trial) -> int:
-    """FLOPs of one image's forward pass; elementwise work isn't in it."""
-    spec = trial.data or DATASETS[trial.dataset]
-    model = sketch_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
-    return forward_flops(model, (spec.in_channels, spec.image_size, spec.image_size))
 
 
 def _guess(trial: Trial, flops: float) -> float:

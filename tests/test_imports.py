@@ -133,7 +133,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "step_time": {"compilation", "datasets", "device", "models", "optim", "precision", "train", "trial"},
     "complaints": {"suite_file"},
     "schema": {"augment", "datasets", "device", "models", "optim", "precision", "recipes", "suite_file", "suite_keys"},
-    "estimate": {"datasets", "device", "flops", "models", "results", "trial"},
+    "estimate": {"datasets", "device", "match", "results", "trial"},
     "environment": {"device", "processor"},
     "device": {"energy", "precision", "processor"},
     "trial": {"own_description", "recipes"},
