@@ -2,8 +2,8 @@
 
 from typing import Any
 
+import matplotlib
 import numpy as np
-import seaborn as sns
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ IMAGES, MOST_HEADS, MOST_BLOCKS = 3, 6, 6  # of the picture of heads
 NAME = 11
 HEAD, BESIDE, BAR = 0.3, 0.25, 0.85  # inches kept free: above the first row, before the first column, for a scale
 OPACITY = 0.7  # of maps over images
-WARM: Any = sns.color_palette("inferno", as_cmap=True)
+WARM: Any = matplotlib.colormaps["inferno"]
 
 
 def attention_heads(gallery: Gallery) -> Figure | None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+import matplotlib
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -14,8 +14,8 @@ from bench.contact_sheet import GAP, MARGIN, ContactSheet, colours, height_of, s
 from bench.gallery_file import Array, Gallery
 from bench.plots_samples import first_with
 
-SIGNED: Any = sns.color_palette("RdBu_r", as_cmap=True)
-COSINE: Any = sns.color_palette("viridis", as_cmap=True)
+SIGNED: Any = matplotlib.colormaps["RdBu_r"]
+COSINE: Any = matplotlib.colormaps["viridis"]
 
 
 def patch_filters(gallery: Gallery) -> Figure | None:

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -22,7 +21,7 @@ from bench.outcomes import accuracy_interval, confused_pairs
 MOST_CLASSES = 30  # more are a wall: then the hardest, the largest and smallest, the most confused
 PAIRS = 12
 NAME = 22  # letters of a class's name beside a chart
-ERRORS: Any = sns.light_palette("#3b2a5c", as_cmap=True)  # of one colour that no family has
+ERRORS = LinearSegmentedColormap.from_list("errors", ("#f0eff2", "#3b2a5c"))  # of one colour that no family has
 PLAIN = "#c9ced4"
 
 
