@@ -69,7 +69,7 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     batches = sorted({int(row["batch_size"]) for row in rows if row["batch_size"] > 0})
     said = [
         "For each limit the configuration that is best on validation among those that keep it; a row for each limit at "
-        "which the choice gains a tenth of a point or more. *: on validation; test images are read once, after training.",
+        "which the choice gains 0.1 points or more. *: on validation; test images are read once, after training.",
         f"A batch is one of inference, {' or '.join(map(str, batches))} images." if batches else "",
     ]
     head = ["with at most", "choose", "test accuracy", "the other family's best", "difference"]
