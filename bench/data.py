@@ -18,7 +18,7 @@ from bench.own_data import OwnData, list_files, load_image, read_own
 from bench.splits import Split, pixel_statistics, stratified_split
 from bench.streaming import StreamedSplit
 
-Normalization = Literal["standard", "symmetric"]
+Normalization = Literal["standard", "symmetric", "unit"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def load_dataset(
 
     Args:
         normalization: "standard" goes by mean and standard deviation of the training pixels (of streamed images, those
-            of a fixed sample of at most 2,000); "symmetric" puts black at -1 and white at 1.
+            of a fixed sample of at most 2,000); "symmetric" puts black at -1 and white at 1, "unit" black
+            at 0.
 
     Raises:
         DataError: files that are missing or not what they should be.
@@ -75,7 +76,7 @@ def load_dataset(
     labels = torch.from_numpy(arrays.train_labels).long()
     train, val = (Split(images[part], labels[part]) for part in stratified_split(labels, spec.num_val, split_seed))
     test = Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels).long())
-    mean, std = _symmetric(spec) if normalization == "symmetric" else pixel_statistics(train.images)
+    mean, std = _range(spec, normalization) or pixel_statistics(train.images)
     return Dataset(spec, checksum, train, val, test, mean, std)
 
 
@@ -85,13 +86,17 @@ def _streamed(own: OwnData, split_seed: int, normalization: Normalization) -> Da
     known = StreamedSplit(paths, torch.as_tensor(labels).long(), load)
     train, val = (known.subset(part) for part in stratified_split(known.labels, own.num_val, split_seed))
     test = StreamedSplit(test_paths, torch.as_tensor(test_labels).long(), load)
-    mean, std = _symmetric(own) if normalization == "symmetric" else train.statistics()
+    mean, std = _range(own, normalization) or train.statistics()
     return Dataset(own, own.checksum, train, val, test, mean, std)
 
 
-def _symmetric(spec: DatasetSpec | OwnData) -> tuple[Tensor, Tensor]:
-    middle = torch.full((1, spec.in_channels, 1, 1), 127.5)
-    return middle, middle.clone()
+def _range(spec: DatasetSpec | OwnData, normalization: Normalization) -> tuple[Tensor, Tensor] | None:
+    """Mean and deviation that put the grey levels into a fixed range; None where the pixels have to be asked."""
+    known = {"symmetric": (127.5, 127.5), "unit": (0.0, 255.0)}
+    if normalization not in known:
+        return None
+    mean, std = (torch.full((1, spec.in_channels, 1, 1), level) for level in known[normalization])
+    return mean, std
 
 
 @dataclass(frozen=True)

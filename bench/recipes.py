@@ -31,8 +31,10 @@ class Training(BaseModel):
         AfterValidator(lambda strengths: dict(sorted(strengths.items()))),  # equal settings are equal training
     ] = {}
     normalization: Annotated[
-        Literal["standard", "symmetric"],
-        Field(description="standard: mean 0 and deviation 1 over the training pixels; symmetric: black -1, white 1"),
+        Literal["standard", "symmetric", "unit"],
+        Field(
+            description="standard: mean 0, deviation 1 over the training pixels; symmetric: black -1, white 1; unit: 0, 1"
+        ),
     ] = "standard"
     evaluations_per_epoch: Annotated[int, Field(ge=1, description="evaluations on the validation split")] = 4
 

@@ -67,6 +67,8 @@ class Trial(BaseModel):
             del named["data"]
         if named["training"]["normalization"] == "standard":
             del named["training"]["normalization"]
+        if self.source is None and named["settings"].get("init") == "xavier":
+            del named["settings"]["init"]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
 
     @property

@@ -36,6 +36,9 @@ class ViTConfig(BaseModel):
     pool: Literal["mean", "class"] = Field("mean", description="mean of all tokens, or a class token")
     positions: Literal["learned", "sincos"] = Field("learned", description="position embedding")
     attention: Literal["auto", "explicit", "fused"] = Field("auto", description="auto takes the faster one")
+    init: Literal["xavier", "torch"] = Field(
+        "xavier", description="weights at the start; torch: as its layers make them"
+    )
 
     @property
     def hidden_dim(self) -> int:
@@ -185,18 +188,20 @@ class ViT(nn.Module):
         """Xavier uniform for every linear map, as torch's own attention and encoder; N(0, 1/D) for positions.
 
         Widths are small here, where the usual 0.02 would start with tokens that all but ignore their place. Biases
-        are zero; a class token starts as timm's, at N(0, 0.02).
+        are zero; a class token starts as timm's, at N(0, 0.02). With `init: torch`, linear maps stay as torch makes them
+        (Kaiming uniform), and positions and class token are torch.randn's, as in many notebooks.
         """
+        xavier = self.config.init == "xavier"
         for module in self.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and xavier:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         if self.pos_embed.is_meta:
             return  # a sketch has no numbers, and torch would load 900 modules, for 2 s, before it draws none
         if isinstance(self.pos_embed, nn.Parameter):
-            nn.init.normal_(self.pos_embed, std=self.config.embed_dim**-0.5)
+            nn.init.normal_(self.pos_embed, std=self.config.embed_dim**-0.5 if xavier else 1.0)
         if self.cls_token is not None:
-            nn.init.normal_(self.cls_token, std=0.02)
+            nn.init.normal_(self.cls_token, std=0.02 if xavier else 1.0)
 
     def num_flops(self) -> int:
         """FLOPs of one image's forward pass; a multiply-add is two.

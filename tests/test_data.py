@@ -123,6 +123,13 @@ def test_images_enter_in_the_format_asked_for_with_the_same_contents(digits: Dat
     assert (looked_at.dtype, looked_at.is_contiguous(memory_format=torch.channels_last)) == (dtype, True)
 
 
+def test_unit_normalisation_puts_black_at_nought_and_white_at_one() -> None:
+    digits = load_dataset("digits", normalization="unit")
+    assert digits.normalised(torch.tensor([0.0, 51.0, 255.0]).view(3, 1, 1, 1)).flatten().tolist() == pytest.approx(
+        [0, 0.2, 1]
+    )
+
+
 def test_symmetric_normalisation_puts_black_at_minus_one_and_white_at_one() -> None:
     digits = load_dataset("digits", normalization="symmetric")
     levels = torch.tensor([0.0, 127.5, 255.0]).view(3, 1, 1, 1)

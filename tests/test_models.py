@@ -242,3 +242,15 @@ def test_a_model_that_can_be_built_can_be_run(
     logits = model(torch.zeros(2, in_channels, image_size, image_size))
     assert logits.shape == (2, num_classes)
     assert logits.isfinite().all()
+
+
+def test_a_vit_may_start_as_torch_makes_its_layers() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (ViT(ViTConfig(pool="class", init=init), 28, 1, 10) for init in ("xavier", "torch"))
+    assert float(theirs.pos_embed.std()) == pytest.approx(1.0, rel=0.1)
+    assert float(ours.pos_embed.std()) == pytest.approx(32**-0.5, rel=0.1)
+    limit = 49**-0.5  # of nn.Linear: uniform within one over the root of its inputs
+    assert float(theirs.patch_embed.proj.weight.detach().abs().max()) <= limit
+    assert float(ours.patch_embed.proj.weight.detach().abs().max()) > limit
+    assert float(ours.head.bias.detach().abs().max()) == 0
+    assert float(theirs.head.bias.detach().abs().max()) > 0

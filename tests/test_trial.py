@@ -173,6 +173,8 @@ def test_the_headline_target_is_the_middle_one() -> None:
 
 def test_settings_that_came_later_leave_the_ids_of_older_runs_as_they_were() -> None:
     assert trial().config_id == "327abc305e"
+    assert trial(settings=VIT | {"init": "xavier"}).config_id == "327abc305e"
+    assert trial(settings=VIT | {"init": "torch"}).config_id != "327abc305e"
 
 
 def test_data_of_ones_own_may_be_moved() -> None:
