@@ -33,7 +33,7 @@ class Training(BaseModel):
     normalization: Annotated[
         Literal["standard", "symmetric", "unit"],
         Field(
-            description="standard: mean 0, deviation 1 over the training pixels; symmetric: black -1, white 1; unit: 0, 1"
+            description="standard: mean 0, deviation 1 of the training pixels; symmetric: black -1, white 1; unit: 0, 1"
         ),
     ] = "standard"
     evaluations_per_epoch: Annotated[int, Field(ge=1, description="evaluations on the validation split")] = 4

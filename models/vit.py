@@ -188,7 +188,7 @@ class ViT(nn.Module):
         """Xavier uniform for every linear map, as torch's own attention and encoder; N(0, 1/D) for positions.
 
         Widths are small here, where the usual 0.02 would start with tokens that all but ignore their place. Biases
-        are zero; a class token starts as timm's, at N(0, 0.02). With `init: torch`, linear maps stay as torch makes them
+        are zero; a class token starts as timm's, at N(0, 0.02). With `init: torch` linear maps stay as torch makes them
         (Kaiming uniform), and positions and class token are torch.randn's, as in many notebooks.
         """
         xavier = self.config.init == "xavier"
