@@ -198,6 +198,16 @@ def test_every_shipped_suite_can_be_planned(name: str) -> None:
     assert plan.suite.description
 
 
+@pytest.mark.usefixtures("kaggle")
+@pytest.mark.parametrize("name", ["notebook-vit", "kaggle-vit"])
+def test_a_replay_begins_with_the_model_that_it_replays(name: str) -> None:
+    plan = load_plan(read_suite(find_suite(name)))
+    first = plan.trials[0]
+    assert first.model == "vit"
+    assert plan.num_params[first.config_id] == 14_410
+    assert plan.suite.published[0].points[-1].epoch == first.training.epochs
+
+
 def test_what_a_device_lacks_is_skipped_with_the_reason(plan_of: PlanOf, toaster: None) -> None:
     plan = plan_of(SMALL, "device=['toaster:1', cpu]", "dtype=[fp32, amp-bf16]")
     lacking = [t.trial_id for t in plan.trials if t.device == "toaster:1" and t.dtype == "amp-bf16"]
