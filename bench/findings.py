@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.comparison import Comparison, Row, apart, compare_rows
-from bench.labels import family_title, records
+from bench.labels import family_title, records, without_device
 from bench.summary import Tables
 from bench.units import listed, mebibytes, milliseconds, percent, points, rate, seconds
 
@@ -66,6 +66,8 @@ class Contest:
         here = tables.with_all_data[tables.with_all_data["device_name"] == device_name]
         self.tables = tables
         self.rows = records(here[here["n"] > 0])
+        if tables.summary["device_name"].nunique() > 1:  # the answer stands under the device's name
+            self.rows = [row | {"label": without_device(row)} for row in self.rows]
         self.families = list(dict.fromkeys(row["model"] for row in self.rows))
         self.one_seed = bool(self.rows) and max(row["n"] for row in self.rows) == 1
         self.champions = [row for row in self.rows if row["best_of_family"]]
