@@ -380,7 +380,9 @@ def test_what_is_no_time_is_refused(written: str) -> None:
 
 
 def answering(status: int, folder: Path) -> Callable[[Any], Any]:
-    verdict = SimpleNamespace(device_name="CPU", headline="The CNN.", sentences=["It is."], warnings=[])
+    verdict = SimpleNamespace(
+        device_name="CPU", headline="The CNN.", summary=["By 1 point."], sentences=["It is."], warnings=[]
+    )
     return lambda request: session.Answer(folder, [verdict], Counter(ok=3, failed=status), None, status)  # type: ignore[list-item]
 
 
