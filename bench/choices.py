@@ -64,8 +64,9 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     here = tables.with_all_data
     rows = records(here[(here["device_name"] == device_name) & (here["n"] > 0)])
     rows = [row for row in rows if row["n"] == row["n_trained"]]  # what diverged with some seed is no advice
-    table = [line for limit in LIMITS for line in _lines(tables, limit, rows)] if len(rows) > 1 else []
-    table = [*_training_lines(tables, rows), *table] if len(rows) > 1 else []
+    rows = rows if len(rows) > 1 else []  # of one there is nothing to choose
+    table = _training_lines(tables, rows)
+    table += [line for limit in LIMITS for line in _lines(tables, limit, rows)]
     batches = sorted({int(row["batch_size"]) for row in rows if row["batch_size"] > 0})
     said = [
         "For each limit the configuration that is best on validation among those that keep it; a row for each limit at "

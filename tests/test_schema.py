@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from bench.errors import UserError
 from bench.recipes import Training
 from bench.schema import SCHEMA_FILE, suite_schema, write_schema
-from bench.suite import load_plan
+from bench.suite import Plan, load_plan
 from bench.suite_file import SUITES_FOLDER, find_suite, read_suite, suite_names
 from bench.suite_keys import Axes
 from models import DIALS, MODELS
@@ -39,7 +39,7 @@ def test_the_schema_is_written_where_suites_name_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", suite_names())
 def test_every_shipped_suite_is_valid(name: str, judge: Draft202012Validator) -> None:
-    judge.validate(read_suite(find_suite(name)).content)
+    assert [*judge.iter_errors(read_suite(find_suite(name)).content)] == []
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -122,16 +122,16 @@ REFUSED: list[dict[str, Any]] = [
 ]
 
 
-def planned(content: dict[str, Any], folder: Path) -> None:
+def planned(content: dict[str, Any], folder: Path) -> Plan:
     path = folder / "mine.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
-    load_plan(read_suite(path))
+    return load_plan(read_suite(path))
 
 
 @pytest.mark.parametrize("content", ACCEPTED, ids=json.dumps)
 def test_schema_and_program_accept(content: dict[str, Any], judge: Draft202012Validator, tmp_path: Path) -> None:
-    judge.validate(content)
-    planned(content, tmp_path)
+    assert [*judge.iter_errors(content)] == []
+    assert planned(content, tmp_path).trials
 
 
 @pytest.mark.parametrize("content", REFUSED, ids=json.dumps)
