@@ -33,7 +33,15 @@ WRONG_USAGE, INTERRUPTED = 2, 130
 )
 @click.option("--data-dir", type=folder(), metavar="DIR", help="Folder that holds the dataset's files.")
 @click.option("--budget", "budget_seconds", type=Time(), help="Start no trial after this time, such as 10m.")
-@click.option("--executor", default="subprocess", metavar="NAME", help="subprocess (the default), or in-process.")
+@click.option("--executor", default="subprocess", metavar="NAME", help="subprocess (the default), in-process, or ray.")
+@click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster; without it, the one that runs here.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="N trials side by side, for their accuracy alone: no speeds.",
+)
+@click.option("--yes", is_flag=True, help="Go ahead with a plan of more than 1,000 trials.")
 @click.option("--dry-run", is_flag=True, help="Show the plan: trials, parameters, estimated time. Run nothing.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files into the run's folder, too.")
 @click.option("--mlflow", metavar="URI", help="Log the trials to an MLflow tracking server, too.")

@@ -1,17 +1,16 @@
 """Checks of one combination of a suite's settings: against the tables, this machine and the dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from bench.augment import AUGMENTATIONS, check_strength
-from bench.compilation import lacks_compiler
 from bench.complaints import check_name, validated
 from bench.datasets import DATASETS, DatasetSpec
-from bench.device import best_device, open_device
 from bench.errors import DataError, DeviceError, SuiteError
+from bench.inventory import Inventory
 from bench.optim import OPTIMIZERS, SCHEDULES
 from bench.own_data import describe
 from bench.own_description import OwnData, Wishes
@@ -19,7 +18,6 @@ from bench.precision import DTYPES
 from bench.recipes import Training
 from bench.suite_file import Place, SuiteText
 from bench.suite_keys import Axes
-from bench.trial import Trial
 
 
 def find_data(asked: str | Wishes, text: SuiteText) -> DatasetSpec | OwnData:
@@ -44,6 +42,7 @@ def checked(
     text: SuiteText,
     place: Place,
     places: Mapping[str, Place],
+    inventory: Inventory,
 ) -> tuple[Axes, Training]:
     """Names that must stand in a table, devices that must be here, a batch that the data must fill."""
     axes = validated(Axes, part_of(Axes, combination), text, place, places)
@@ -60,15 +59,11 @@ def checked(
         if complaint := check_strength(name, strength):
             raise SuiteError(f"{text.where((*where('augment'), name))}: augment: {complaint}")
     try:
-        device_name(axes)
+        inventory.device_name(axes.device)
     except DeviceError as error:
         raise DeviceError(f"{text.where(where('device'))}: {error}") from None
     num_images = spec.num_train - spec.num_val
-    if training.batch_size > num_images:
-        raise SuiteError(
-            f"{text.where(where('batch_size'))}: batch_size {training.batch_size} is larger than the {num_images} "
-            f"training images ({spec.title})"
-        )
+    _check_batch(axes, training, num_images, spec.title, text, where)
     count = round(axes.train_fraction * num_images)
     if count < spec.num_classes:
         raise SuiteError(
@@ -78,17 +73,23 @@ def checked(
     return axes, training
 
 
-def device_name(axes: Axes) -> str:
-    """One name for one device: "cuda:0" is "cuda"."""
-    if axes.device == "auto":
-        return best_device()
-    device = open_device(axes.device)
-    return f"{device.type}:{device.index}" if device.index else device.type
-
-
-def lacks(trial: Trial) -> str | None:
-    device = open_device(trial.device)
-    return device.lacks(trial.dtype) or (lacks_compiler(device) if trial.compile else None)
+def _check_batch(
+    axes: Axes, training: Training, num_images: int, title: str, text: SuiteText, where: Callable[[str], Place]
+) -> None:
+    """The data fill a batch, and the processes share it evenly."""
+    scaled = axes.global_batch == "scaled"
+    batch_size = training.batch_size * (axes.world_size if scaled else 1)
+    if batch_size > num_images:
+        of_all = f" x {axes.world_size} processes" if batch_size != training.batch_size else ""
+        raise SuiteError(
+            f"{text.where(where('batch_size'))}: batch_size {training.batch_size}{of_all} is larger than the "
+            f"{num_images} training images ({title})"
+        )
+    if batch_size % axes.world_size:
+        raise SuiteError(
+            f"{text.where(where('world_size'))}: world_size {axes.world_size} can't share a batch_size of {batch_size} "
+            "evenly; choose a multiple, or global_batch: scaled"
+        )
 
 
 def part_of(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

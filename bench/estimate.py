@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import median
 
 from bench.datasets import DATASETS
-from bench.device import open_device
 from bench.errors import StoreError
+from bench.inventory import HERE, Inventory
 from bench.match import count_flops
 from bench.results import read_rows, read_run
 from bench.trial import Trial
@@ -20,12 +20,12 @@ BACKWARD = 3  # forward and backward cost about three forwards
 PAST_RUNS = 20  # of a suite's, the newest
 
 
-def estimate_seconds(trials: Iterable[Trial], results: Path) -> dict[str, float]:
+def estimate_seconds(trials: Iterable[Trial], results: Path, inventory: Inventory = HERE) -> dict[str, float]:
     """trial_id -> seconds; from the newest runs under `results` where this machine ran the same configuration."""
     measured = _measured(results)
     estimates = {}
     for trial in trials:
-        name = open_device(trial.device).name
+        name = inventory.title(trial.device)
         if (trial.config_id, name) in measured:
             estimates[trial.trial_id] = measured[trial.config_id, name]
         else:

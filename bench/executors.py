@@ -8,11 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.errors import UserError, nearest
+from bench.inventory import HERE, Inventory
 from bench.processor import usable_cores
 from bench.results import Result
 from bench.trial import Trial
@@ -28,8 +31,31 @@ GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
 FolderOf = Callable[[Trial], Path | None]
 
 
+@dataclass(frozen=True)
+class Options:
+    """What an executor is told.
+
+    Attributes:
+        data_dir: folder that holds the dataset's files; None: the cache, or wherever they may be had.
+        timeout_seconds: a trial that takes longer is ended.
+        jobs: trials side by side, where they may be; None: one a core.
+        address: of a cluster, HOST:PORT; None: the one that is there, or one of this machine alone.
+    """
+
+    data_dir: Path | None = None
+    timeout_seconds: float | None = None
+    jobs: int | None = None
+    address: str | None = None
+
+
 class Executor(Protocol):
-    """Runs a trial with the machine to itself; or several side by side, which nobody may time."""
+    """Runs a trial with the machine to itself; or several side by side, which nobody may time.
+
+    Attributes:
+        exclusive: `run_together` gives each trial a device of its own, so that timed ones, too, may run at once.
+    """
+
+    exclusive: bool
 
     def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
         """The trial's result, whatever became of it."""
@@ -47,13 +73,15 @@ class Executor(Protocol):
 class InProcess:
     """The trial in this process: for debugging, since memory and crashes are then the caller's."""
 
-    def __init__(self, data_dir: Path | None = None, timeout_seconds: float | None = None) -> None:
-        self.data_dir = data_dir
+    exclusive = False
+
+    def __init__(self, options: Options = Options()) -> None:
+        self.options = options
 
     def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
         from bench.run import run_trial
 
-        return run_trial(trial, folder, self.data_dir, report)
+        return run_trial(trial, folder, self.options.data_dir, report)
 
     def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
         for trial in trials:  # one after the other: there is one process
@@ -70,9 +98,10 @@ class Subprocess:
     it is spawned. The waiting parent sleeps: on two cores, polling would be half of the machine under measurement.
     """
 
-    def __init__(self, data_dir: Path | None = None, timeout_seconds: float | None = None) -> None:
-        self.data_dir = data_dir
-        self.timeout_seconds = timeout_seconds
+    exclusive = False
+
+    def __init__(self, options: Options = Options()) -> None:
+        self.options = options
         set_environment()
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
@@ -84,7 +113,7 @@ class Subprocess:
         return result
 
     def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
-        return self._run_all(trials, folder_of, _unheard, at_once=usable_cores())
+        return self._run_all(trials, folder_of, _unheard, at_once=self.options.jobs or usable_cores())
 
     def close(self) -> None:
         pass  # the fork server ends with this process
@@ -97,7 +126,7 @@ class Subprocess:
         try:
             while True:
                 for trial in itertools.islice(waiting, at_once - len(running)):
-                    worker = _Worker(self._context, trial, folder_of(trial), self.data_dir, self.timeout_seconds)
+                    worker = _Worker(self._context, trial, folder_of(trial), self.options)
                     running[worker.receiver] = worker
                 if not running:
                     return
@@ -116,15 +145,13 @@ class Subprocess:
 class _Worker:
     """A process with one trial in it."""
 
-    def __init__(
-        self, context: Any, trial: Trial, folder: Path | None, data_dir: Path | None, timeout_seconds: float | None
-    ) -> None:
+    def __init__(self, context: Any, trial: Trial, folder: Path | None, options: Options) -> None:
         self.trial = trial
-        self.timeout_seconds = math.inf if timeout_seconds is None else timeout_seconds
+        self.timeout_seconds = math.inf if options.timeout_seconds is None else options.timeout_seconds
         self.receiver, sender = context.Pipe(duplex=False)
         # Not a daemon, which may have no children: images from disk are read by processes of their own. None is left
         # behind: `stop` ends it, and it ends itself when its parent dies.
-        self.process = context.Process(target=_work, args=(trial, folder, data_dir, sender), daemon=False)
+        self.process = context.Process(target=_work, args=(trial, folder, options.data_dir, sender), daemon=False)
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.start = time.monotonic()
         self.process.start()
@@ -211,7 +238,27 @@ def _cause_of_death(exitcode: int | None) -> tuple[str, str]:
     return "failed", f"exited with status {exitcode} before it had a result"
 
 
-EXECUTORS: dict[str, Callable[..., Executor]] = {
+def inventory_of(executor: str, address: str | None = None) -> Inventory:
+    """The devices that an executor can use. Raises: UserError: no such executor, or nothing at the address."""
+    if executor not in EXECUTORS:
+        raise UserError(f"unknown executor '{executor}'; {nearest(executor, EXECUTORS)}")
+    if executor != "ray":
+        if address:
+            raise UserError(f"--address is for --executor ray, not for '{executor}'")
+        return HERE
+    from bench.cluster import connect
+
+    return connect(address)
+
+
+def _on_a_cluster(options: Options) -> Executor:
+    from bench.cluster import RayExecutor  # ray is an extra, and takes a second to load
+
+    return RayExecutor(options)
+
+
+EXECUTORS: dict[str, Callable[[Options], Executor]] = {
     "subprocess": Subprocess,
     "in-process": InProcess,
+    "ray": _on_a_cluster,
 }

@@ -16,8 +16,8 @@ from bench.errors import StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 3
-READABLE = (2, 3)  # earlier ones have fewer columns, and nothing else that differs
+SCHEMA_VERSION = 4
+READABLE = (2, 3, 4)  # earlier ones have fewer columns, and nothing else that differs
 
 STATUSES = ("ok", "failed", "diverged", "oom", "timeout", "skipped")
 
@@ -64,7 +64,9 @@ class Result:
     train_fraction: float | None = column(about="share of the training images")
     num_train_images: int | None = column("images", about="different ones that training saw")
     recipe: str | None = column(about="named defaults that training started from")
-    batch_size: int | None = column("images")
+    batch_size: int | None = column("images", about="of one update, over all processes")
+    world_size: int | None = column("processes", about="that trained one model together")
+    global_batch: str | None = column(about="with several processes: fixed, or scaled with their number")
     optimizer: str | None = column()
     learning_rate: float | None = column(about="peak of the schedule")
     training: str | None = column(about="all settings of training, JSON")
@@ -72,6 +74,12 @@ class Result:
     seed: int | None = column()
     status: str | None = column(about=", ".join(STATUSES))
     error: str | None = column()
+    node: str | None = column(about="machine of a cluster that ran it")
+    node_cpu: str | None = column(about="its processor")
+    node_cores: int | None = column("cores")
+    load: float | None = column(
+        about="processes that ran or waited on the machine just before, a core; 1-minute average"
+    )
     timed: bool | None = column(about="ran alone; times and speeds of trials side by side stay empty")
     train_seconds: float | None = column("s", better="lower", about="timed training, evaluation left out")
     eval_seconds: float | None = column("s")
@@ -123,9 +131,11 @@ class Result:
     git_commit: str | None = column()
     git_dirty: bool | None = column()
     started_at: str | None = column(about="UTC, ISO 8601")
+    seal: str | None = column(about="digest of this row, of its rows in the other tables, and of the trial's files")
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[dict[str, Any]] = field(default_factory=list)
     inference_blocks: list[dict[str, Any]] = field(default_factory=list)
+    trace: str | None = None  # of a failure: where in the program; a file beside the tables, not a column
 
     def row(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in COLUMNS}
@@ -162,7 +172,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: can't be read as a run's record ({error})") from None
     if version not in READABLE:
-        raise StoreError(f"{path}: schema version {version}, this program reads {' and '.join(map(str, READABLE))}")
+        raise StoreError(f"{path}: schema version {version}, this program reads {READABLE[0]} to {READABLE[-1]}")
     return run
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -54,7 +55,7 @@ def run_trial(
         result.status, result.error = "diverged", str(error)
     except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a row
         result.status = "oom" if _is_out_of_memory(error) else "failed"
-        result.error = f"{type(error).__name__}: {error}"
+        result.error, result.trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     result.wall_seconds = now() - start
     result.train_seconds, result.eval_seconds, result.setup_seconds = (
         watch.seconds.get(phase) for phase in ("train", "eval", "setup")

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench.download import fetch
-from bench.errors import DataError, StoreError, UserError, nearest
+from bench.errors import DataError, StoreError, UserError
 from bench.estimate import estimate_seconds
-from bench.executors import EXECUTORS
+from bench.executors import EXECUTORS, Options, inventory_of
 from bench.own_description import OwnData
 from bench.progress import Display, Quiet
 from bench.provenance import make_record
 from bench.results import read_rows, read_run
 from bench.store import Store, refuse_used
-from bench.suite import Plan, load_plan
+from bench.suite import Plan, load_plan, side_by_side
 from bench.suite_file import SuiteText, find_suite, read_suite
 from bench.sweep import Outcome, run_sweep
 from bench.tracked import Tracker
@@ -45,6 +45,9 @@ class Request:
         budget_seconds: no trial starts after this time.
         data: images of the person's own, in place of the suite's.
         mlflow: address of a tracking server.
+        jobs: trials side by side on this machine, for their accuracy alone.
+        address: of a cluster, for the executor `ray`.
+        yes: to a plan of very many trials.
     """
 
     suite: str | None
@@ -57,6 +60,9 @@ class Request:
     tensorboard: bool = False
     mlflow: str | None = None
     executor: str = "subprocess"
+    jobs: int | None = None
+    address: str | None = None
+    yes: bool = False
     quiet: bool = False
 
 
@@ -77,8 +83,7 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     Raises:
         UserError: anything that can't be run.
     """
-    if request.executor not in EXECUTORS:
-        raise UserError(f"unknown executor '{request.executor}'; {nearest(request.executor, EXECUTORS)}")
+    inventory = inventory_of(request.executor, request.address)
     if request.out:
         refuse_used(request.out)
     record = read_run(request.resume) if request.resume else {}
@@ -92,13 +97,15 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     for option in request.settings:
         text.set(option)
     with console.status("checking the suite") if console.is_terminal else nullcontext():
-        plan = load_plan(text, record.get("matches"))
+        plan = load_plan(text, record.get("matches"), inventory=inventory)
     if not set(record.get("plan", [])) <= {trial.trial_id for trial in plan.trials}:
         raise StoreError(
             f"{request.resume}: suite '{plan.name}' no longer has all trials of this run (was the suite, an option or "
             "the device changed?); put it back, or start a new run"
         )
-    return plan, text, estimate_seconds(plan.trials, RESULTS)
+    if (request.jobs or 1) > 1:
+        plan = side_by_side(plan)
+    return plan, text, estimate_seconds(plan.trials, RESULTS, inventory)
 
 
 def run_session(request: Request) -> Answer:
@@ -142,7 +149,8 @@ def _run_trials(
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
     console.print(_opening(plan, store.folder, len(todo), sum(estimates.values())), highlight=False, soft_wrap=True)
-    executor = EXECUTORS[request.executor](data_dir, plan.suite.trial_timeout_seconds)
+    options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address)
+    executor = EXECUTORS[request.executor](options)
     progress = Several([Quiet() if request.quiet else Display(console, estimates), *trackers])
     try:
         store.write_run(record)

@@ -7,15 +7,16 @@ grid, and slow drift of the machine hits all configurations alike.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from bench.checks import checked, device_name, find_data, lacks
+from bench.checks import checked, find_data
 from bench.complaints import blamed, check_keys, check_name, validated
 from bench.datasets import DatasetSpec
 from bench.errors import SuiteError
+from bench.inventory import HERE, Inventory
 from bench.match import Entry, Matcher, TimePair, count_params
 from bench.own_description import OwnData
 from bench.recipes import DEFAULT_RECIPE, RECIPES, Training
@@ -52,25 +53,31 @@ class Plan:
     matches: dict[str, Any] = field(default_factory=dict)
 
 
-def load_plan(text: SuiteText, matches: Mapping[str, Any] | None = None, time_pair: TimePair = time_pair) -> Plan:
+def load_plan(
+    text: SuiteText,
+    matches: Mapping[str, Any] | None = None,
+    time_pair: TimePair = time_pair,
+    inventory: Inventory = HERE,
+) -> Plan:
     """Check a suite and expand it.
 
     Args:
         matches: of the plan that a resumed run began with.
         time_pair: measures step times, for `match: step_time`.
+        inventory: of the devices that trials may run on.
 
     Raises:
         SuiteError: anything in it that can't be run, with its place.
-        DeviceError: a device that isn't here.
+        DeviceError: a device that isn't there.
     """
     _check_top_keys(text)
     own = {key: value for key, value in text.content.items() if key in SuiteFile.model_fields}
     suite = validated(SuiteFile, own, text, (), {})
     spec = find_data(suite.dataset, text)
     shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
-    _check_shared(text, shared, spec)
-    entries = [_expand_entry(text, suite, spec, shared, index) for index in range(len(suite.models))]
-    matcher = Matcher(text.where(("match",)), lacks, dict(matches or {}), time_pair)
+    _check_shared(text, shared, spec, inventory)
+    entries = [_expand_entry(text, suite, spec, shared, index, inventory) for index in range(len(suite.models))]
+    matcher = Matcher(text.where(("match",)), inventory.lacks, dict(matches or {}), time_pair)
     kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
     grid = [trial for entry in entries for trial in entry.trials]
     if kinds:
@@ -84,8 +91,13 @@ def load_plan(text: SuiteText, matches: Mapping[str, Any] | None = None, time_pa
     rounds = (_with_seed(trial, *round_) for round_ in _rounds(suite) for trial in grid)
     trials = {trial.trial_id: trial for trial in rounds}
     num_params = {trial.config_id: count_params(trial) for trial in grid}
-    skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacks(trial))}
+    skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := inventory.lacks(trial))}
     return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
+
+
+def side_by_side(plan: Plan) -> Plan:
+    """The plan with all its trials for their accuracy alone: they share the machine, and nobody times them."""
+    return replace(plan, trials=tuple(trial.model_copy(update={"timed": False}) for trial in plan.trials))
 
 
 def _rounds(suite: SuiteFile) -> Iterator[tuple[int, bool]]:
@@ -126,7 +138,12 @@ def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _expand_entry(
-    text: SuiteText, suite: SuiteFile, spec: DatasetSpec | OwnData, shared: Mapping[str, Any], index: int
+    text: SuiteText,
+    suite: SuiteFile,
+    spec: DatasetSpec | OwnData,
+    shared: Mapping[str, Any],
+    index: int,
+    inventory: Inventory,
 ) -> Entry:
     """The trials of one entry of `models`, seed 0: the product of all its lists and the suite's."""
     place: Place = ("models", index)
@@ -145,7 +162,7 @@ def _expand_entry(
     for combination in _combinations(text, swept):
         own = {key: value for key, value in combination.items() if key in own_keys}
         settings = validated(config_class, own, text, place, places)
-        axes, training = checked(combination, RECIPES[recipe], spec, text, place, places)
+        axes, training = checked(combination, RECIPES[recipe], spec, text, place, places, inventory)
         trial = Trial(
             suite=text.name,
             dataset=spec.name,
@@ -155,11 +172,13 @@ def _expand_entry(
             recipe=recipe,
             training=training,
             dtype=axes.dtype,
-            device=device_name(axes),
+            device=inventory.device_name(axes.device),
             num_threads=axes.num_threads,
             compile=axes.compile,
             channels_last=axes.channels_last,
             train_fraction=axes.train_fraction,
+            world_size=axes.world_size,
+            global_batch=axes.global_batch,
             source=source,
             split_seed=suite.split_seed,
             targets=tuple(sorted(suite.targets)),
@@ -215,11 +234,14 @@ def _check_top_keys(text: SuiteText) -> None:
     check_keys(text, (), known)
 
 
-def _check_shared(text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData) -> None:
+def _check_shared(
+    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData, inventory: Inventory
+) -> None:
     """A setting for all models has to be right even where every entry has its own."""
+    alone = {"global_batch": "scaled"}  # a batch of one, which any data can fill and any number of processes
     for key, value in shared.items():
         for combination in _combinations(text, {key: (value, (key,))}):
-            checked(combination, Training(batch_size=1), spec, text, (), {})  # any data can fill that
+            checked(alone | combination, Training(batch_size=1), spec, text, (), {}, inventory)
 
 
 def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.device import DEVICES
 from bench.own_description import Wishes
 from bench.precision import DTYPES
-from bench.trial import Compile, MatchedBy
+from bench.trial import Compile, GlobalBatch, MatchedBy
 
 MOST_SEEDS = 1_000
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
@@ -96,3 +96,10 @@ class Axes(BaseModel):
     train_fraction: Annotated[
         float, Field(gt=0, le=1, description="share of the training images; an epoch keeps its number of steps")
     ] = 1.0
+    world_size: Annotated[
+        int, Field(ge=1, le=1024, description="processes that train one model together (data parallel), a device each")
+    ] = 1
+    global_batch: Annotated[
+        GlobalBatch,
+        Field(description="with several processes: batch_size is shared out (fixed), or that of each (scaled)"),
+    ] = "fixed"

@@ -77,8 +77,8 @@ class _Sweep:
     def run(self) -> None:
         """Those that are timed one after the other, neighbours that aren't side by side."""
         todo = self._begun()
-        for timed, group in itertools.groupby(todo, key=lambda trial: trial.timed):
-            if timed:
+        for alone, group in itertools.groupby(todo, key=lambda trial: trial.timed and not self.executor.exclusive):
+            if alone:
                 for trial in group:
                     self._end(trial, self.executor.run(trial, self._folder_of(trial), self.progress.evaluated))
             else:

@@ -12,6 +12,7 @@ from bench.recipes import Training
 
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
 MatchedBy = Literal["params", "flops", "step_time"]
+GlobalBatch = Literal["fixed", "scaled"]
 
 
 class Match(BaseModel):
@@ -49,6 +50,8 @@ class Trial(BaseModel):
     compile: Compile = False
     channels_last: bool = False
     train_fraction: float = 1.0  # of the training images; an epoch has as many steps as with all of them
+    world_size: int = 1  # processes that train one model together, each on its share of every batch
+    global_batch: GlobalBatch = "fixed"  # scaled: batch_size is that of each process, not of all together
     match: Match | None = None
     source: str | None = None  # of a model that isn't ours: its library's version, or its file's checksum
     seed: int = 0
@@ -67,6 +70,8 @@ class Trial(BaseModel):
             del named["data"]
         if named["training"]["normalization"] == "standard":
             del named["training"]["normalization"]
+        if self.world_size == 1:  # alone, there is no batch to be shared out
+            del named["world_size"], named["global_batch"]
         if self.source is None and named["settings"].get("init") == "xavier":
             del named["settings"]["init"]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
@@ -85,6 +90,8 @@ class Trial(BaseModel):
                 parts.append(f"{letter}{self.settings[key]}")
         parts += [self.dtype, *(["compiled"] if self.compile else [])]
         parts += [f"{100 * self.train_fraction:.3g}% data"] if self.train_fraction < 1 else []
+        if self.world_size > 1:
+            parts.append(f"x{self.world_size} processes{' (scaled batch)' if self.global_batch == 'scaled' else ''}")
         return " ".join(parts)
 
     def row(self) -> dict[str, Any]:
@@ -112,12 +119,19 @@ class Trial(BaseModel):
             "matched_to": self.match.to if self.match else None,
             "seed": self.seed,
             "timed": self.timed,
-            "batch_size": training.batch_size,
+            "batch_size": self.batch_size,
+            "world_size": self.world_size,
+            "global_batch": self.global_batch if self.world_size > 1 else None,
             "optimizer": training.optimizer,
             "learning_rate": training.learning_rate,
             "epochs": training.epochs,
             "target_accuracy": self.target_accuracy,
         }
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one update, over all processes."""
+        return self.training.batch_size * (self.world_size if self.global_batch == "scaled" else 1)
 
     @property
     def target_accuracy(self) -> float | None:

@@ -149,7 +149,7 @@ def test_a_real_process_says_one_line_and_exits_with_2(tmp_path: Path) -> None:
         (["--suite", "smoke", "--budget", "soon"], "'soon' is not a time, such as 90s, 10m or 1h30m"),
         (["--suite", "smoke", "--budget", ""], "'' is not a time"),
         (["--suite", "smoke", "--budget", "-5m"], "'-5m' is not a time"),
-        (["--suite", "smoke", "--executor", "clustre"], "unknown executor 'clustre'; known: in-process, subprocess"),
+        (["--suite", "smoke", "--executor", "clustre"], "unknown executor 'clustre'; known: in-process, ray, subprocess"),
         (["--suite", "smoke", "--out", "a", "--resume", "b"], "--resume goes on in its own folder; leave out --out"),
         (["list", "suits"], "unknown kind 'suits'; did you mean 'suites'?"),
         (["report"], "RUN_DIR"),
@@ -263,7 +263,7 @@ def test_an_out_that_is_a_file_is_refused(mine: Path, here: Path, refused: Calla
         (None, "old: not a run (it has no run.json)"),
         ("", "run.json: can't be read as a run's record"),
         ("[1]", "run.json: can't be read as a run's record"),
-        ('{"schema_version": -1}', f"run.json: schema version -1, this program reads 2 and {SCHEMA_VERSION}"),
+        ('{"schema_version": -1}', f"run.json: schema version -1, this program reads 2 to {SCHEMA_VERSION}"),
     ],
 )
 def test_a_folder_that_is_no_run_cannot_be_resumed(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.executors import InProcess, Subprocess
+from bench.executors import InProcess, Options, Subprocess
 from bench.recipes import RECIPES
 from bench.results import COLUMNS, Result
 from bench.trial import Trial
@@ -88,7 +88,7 @@ def test_a_crash_is_a_row_that_names_the_signal(executor: Subprocess, number: in
 
 
 def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
-    hasty = Subprocess(timeout_seconds=1.0)
+    hasty = Subprocess(Options(timeout_seconds=1.0))
     start = time.perf_counter()
     result = run(hasty, trial(epochs=100_000))
     assert result.status == "timeout"
@@ -126,7 +126,7 @@ def test_trials_side_by_side_tell_no_seconds_speeds_or_bytes(executor: Subproces
 
 
 def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it() -> None:
-    hasty = Subprocess(timeout_seconds=5.0)
+    hasty = Subprocess(Options(timeout_seconds=5.0))
     run(hasty, trial().model_copy(update={"timed": False}))  # torch has loaded before a clock matters
     crash = FatalTrial(**trial().model_dump(), driver=os.getpid(), number=signal.SIGSEGV)
     asked = [trial(epochs=100_000), crash, trial().model_copy(update={"seed": 1})]

@@ -218,7 +218,7 @@ def test_what_a_device_lacks_is_skipped_with_the_reason(plan_of: PlanOf, toaster
 def test_what_cannot_be_compiled_here_is_skipped_with_the_reason(
     plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.checks.lacks_compiler", lambda device: f"no compiler for {device.type}")
+    monkeypatch.setattr("bench.inventory.lacks_compiler", lambda device: f"no compiler for {device.type}")
     plan = plan_of(SMALL, "compile=[false, default]")
     compiled = [trial.trial_id for trial in plan.trials if trial.compile]
     assert plan.skipped == dict.fromkeys(compiled, "no compiler for cpu")

@@ -29,6 +29,8 @@ def trials(count: int = 3, seeds: int = 2) -> list[Trial]:
 class FakeExecutor:
     """Answers at once; notes what was asked, and how many rows were on disk by then."""
 
+    exclusive = False
+
     def __init__(self, store: Store, act: Callable[[int], Result | None] = lambda index: None) -> None:
         self.store = store
         self.act = act
