@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+
+from bench.durability import make_folder, sync_file, sync_folder, unwritable
+from bench.sealing import write_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,23 +77,58 @@ def save_trial(
 
     Args:
         folder: gets `trial.json`, `data.json` (of `inputs`), `model.safetensors` (last evaluation),
-            `model_best.safetensors` (the evaluation that validation chose) and `predictions.csv` (a row a test image).
+            `model_best.safetensors` (the evaluation that validation chose), `predictions.csv` (a row a test image)
+            and `SHA256SUMS` of them.
         columns: of predictions.csv, each of shape (images,).
+
+    Raises:
+        StoreError: the disk doesn't take them.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    _write_json(temporary / TRIAL, description)
-    _write_json(temporary / INPUTS, inputs.model_dump())
+    try:
+        make_folder(folder.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write(temporary, description, last, best, columns, inputs)
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt whose row never reached the store
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # leaves the disk room for what is finished
+        raise unwritable(folder, error, "the trial's files aren't kept") from error
+
+
+def _write(
+    folder: Path,
+    description: Mapping[str, Any],
+    last: State,
+    best: State,
+    columns: Mapping[str, Tensor],
+    inputs: Inputs,
+) -> None:
+    """All files, flushed, with a list of their checksums."""
+    _write_json(folder / TRIAL, description)
+    _write_json(folder / INPUTS, inputs.model_dump())
     for name, state in ((LAST, last), (BEST, best)):
-        save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary / name)
-    with open(temporary / PREDICTIONS, "w", encoding="utf-8", newline="") as file:
+        _save_weights(state, folder / name)
+    with open(folder / PREDICTIONS, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", *columns])
         lists = (column.tolist() for column in columns.values())
         writer.writerows((index, *map(_short, row)) for index, row in enumerate(zip(*lists, strict=True)))
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt whose row never reached the store
-    temporary.rename(folder)
+    for name in (TRIAL, INPUTS, LAST, BEST, PREDICTIONS):
+        sync_file(folder / name)
+    write_sums(folder)
+
+
+def _save_weights(state: State, path: Path) -> None:
+    try:
+        save_file({key: value.contiguous().cpu() for key, value in state.items()}, path)
+    except SafetensorError as error:  # tells the system's own error in its text alone
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

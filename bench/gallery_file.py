@@ -6,7 +6,6 @@ S images that are shown, M models (one or two), K classes, s patches a side.
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, fields
@@ -134,9 +133,7 @@ def write_gallery(folder: Path, gallery: Gallery) -> None:
     np.savez_compressed(data, **{name: array for name, array in arrays.items() if array is not None})
     target = folder / "gallery"
     target.mkdir(exist_ok=True)
-    temporary = target / f".gallery.npz.{os.getpid()}"
-    temporary.write_bytes(data.getvalue())
-    temporary.replace(target / "gallery.npz")
+    write_atomically(target / "gallery.npz", data.getvalue())
     facts = {"version": VERSION} | {name: getattr(gallery, name) for name in TEXTS}
     facts["models"] = [asdict(model) for model in gallery.models]
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bench.download import CACHE_VARIABLE
+from bench.durability import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,8 @@ def save(key: str, arrays: Mapping[str, np.ndarray]) -> None:
             with suppress(OSError):  # another process was quicker
                 ready.rename(root() / key)
     except OSError as error:
-        print(f"warning: {root()}: can't keep what was read ({error.strerror})", file=sys.stderr, flush=True)
+        why = error.strerror or "the disk is full"  # NumPy says only how many numbers it has written
+        print(f"warning: {root()}: can't keep what was read ({why})", file=sys.stderr, flush=True)
 
 
 def load_text(key: str) -> str | None:
@@ -83,9 +85,7 @@ def save_text(key: str, text: str) -> None:
     """Keep a text, quietly not where nothing can be written."""
     with suppress(OSError):
         root().mkdir(parents=True, exist_ok=True)
-        temporary = root() / f".{key}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(root() / f"{key}.json")
+        write_atomically(root() / f"{key}.json", text)
 
 
 def _digest(array: np.ndarray) -> str:

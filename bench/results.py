@@ -3,8 +3,6 @@
 Nothing here imports torch, nor pandas until a table is read.
 """
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import StoreError
+from bench.table_lines import Table, parse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +107,9 @@ class Result:
     flops_per_second: float | None = column("FLOP/s", better="higher", about="achieved in training")
     matmul_flops_per_second: float | None = column("FLOP/s", about="the device's best matrix product in this mode")
     flops_share: float | None = column(better="higher", about="achieved over that best")
-    peak_memory_bytes: int | None = column("B", better="lower", about="training's peak above the floor before it")
+    peak_memory_bytes: int | None = column(
+        "B", better="lower", about="training's peak above the floor before; of rank 0"
+    )
     peak_memory_reserved_bytes: int | None = column("B", better="lower", about="held by the device's allocator")
     param_bytes: int | None = column("B", better="lower", about="part of the peak: weights and buffers")
     gradient_bytes: int | None = column("B", better="lower", about="part of the peak: gradients")
@@ -135,6 +136,7 @@ class Result:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[dict[str, Any]] = field(default_factory=list)
     inference_blocks: list[dict[str, Any]] = field(default_factory=list)
+    unsaved: bool = False  # its files couldn't be written: the disk's fault, which each further trial would meet
     trace: str | None = None  # of a failure: where in the program; a file beside the tables, not a column
 
     def row(self) -> dict[str, Any]:
@@ -157,6 +159,13 @@ TABLES: dict[str, Sequence[str]] = {
 }
 
 
+# Columns that versions brought; a file whose header is lost is told by how many its rows have.
+_NEW_IN_3 = {"data_wait_seconds"}
+_NEW_IN_4 = {"world_size", "global_batch", "node", "node_cpu", "node_cores", "load", "seal"}
+EARLIER = tuple(tuple(name for name in COLUMNS if name not in new) for new in (_NEW_IN_4, _NEW_IN_4 | _NEW_IN_3))
+PREVIOUS = ".run.json.previous"  # run.json as it was before it was last written
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """`run.json` of a run folder.
 
@@ -165,15 +174,32 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / "run.json"
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = json.loads(path.read_bytes())
         version = run["schema_version"]
+        if type(version) is not int:
+            raise ValueError("its schema_version is no number")
     except FileNotFoundError:
         raise StoreError(f"{folder}: not a run (it has no run.json); runs are results/<suite>/<run_id>") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: can't be read as a run's record ({error})") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        copy = f"; {PREVIOUS} beside it is an earlier copy: put it in its place" if (folder / PREVIOUS).exists() else ""
+        raise StoreError(f"{path}: can't be read as a run's record ({why}){copy}") from None
+    if version > READABLE[-1]:
+        raise StoreError(
+            f"{path}: written by a newer version of this program (schema {str(version)[:20]}, this one reads "
+            f"{READABLE[0]} to {READABLE[-1]}); update the program"
+        )
     if version not in READABLE:
         raise StoreError(f"{path}: schema version {version}, this program reads {READABLE[0]} to {READABLE[-1]}")
     return run
+
+
+def read_lines(path: Path) -> Table:
+    """One of the store's tables line by line, also what is no row. Raises: OSError, where it can't be read."""
+    if path.name not in TABLES:  # rows of trials, kept elsewhere
+        return parse(path.read_bytes(), TABLES["trials.csv"], EARLIER, {*STATUSES, ""})
+    trials = path.name == "trials.csv"
+    return parse(path.read_bytes(), TABLES[path.name], EARLIER if trials else (), {*STATUSES, ""} if trials else None)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -182,25 +208,28 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     A line counts when it ends in a newline and has a cell for each column, so a reader never sees half a row. Columns
     that an earlier version didn't have are empty.
     """
-    data = path.read_bytes()
-    text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace").replace("\0", "")
-    columns = TABLES[path.name]
-    rows = csv.reader(io.StringIO(text, newline=""))
-    header = next(rows, [])
-    if not (header and set(header) <= set(columns)):  # torn or foreign: then the rows say what they are by their length
-        header = list(columns)
-    empty = dict.fromkeys(columns, "")
-    return [empty | dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+    empty = dict.fromkeys(TABLES.get(path.name, tuple(COLUMNS)), "")
+    return [empty | row for row in read_lines(path).rows]
 
 
 def read_table(folder: Path, name: str) -> "pd.DataFrame":
     """A table of the store (`trials.csv`, `evaluations.csv`, `throughput.csv`) as a data frame with numbers.
 
     Text columns hold "" where the cell is empty; number columns hold NaN.
+
+    Raises:
+        StoreError: there is no such file, or it can't be read.
     """
     import pandas as pd
 
-    frame = pd.DataFrame(read_rows(folder / name), columns=list(TABLES[name]))
+    try:
+        table = read_lines(folder / name)
+    except OSError as error:
+        raise StoreError(f"{folder / name}: can't be read ({error.strerror}); --resume makes a missing table") from None
+    cells = [line.cells for line in table.lines if line.cells is not None]
+    frame = pd.DataFrame(cells, columns=list(table.layout), dtype=object).reindex(
+        columns=list(TABLES[name]), fill_value=""
+    )
     for key in frame.columns:
         if key not in TEXT_COLUMNS:
             frame[key] = pd.to_numeric(frame[key], errors="coerce").astype(float)
