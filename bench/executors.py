@@ -4,13 +4,9 @@ import itertools
 import math
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,13 +15,13 @@ from bench.inventory import HERE, Inventory
 from bench.processor import usable_cores
 from bench.results import Result
 from bench.trial import Trial
+from bench.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from bench.run import Report
 
 # What the fork server loads once for all workers; torch's optimisers import the other on first use, for 1.2 s.
 PRELOADED = ["bench.run", "torch._dynamo", "platformdirs", "numpy.random"]
-GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
 
 
 FolderOf = Callable[[Trial], Path | None]
@@ -122,70 +118,27 @@ class Subprocess:
         self, trials: Iterable[Trial], folder_of: FolderOf, report: "Report", at_once: int
     ) -> Iterator[Result]:
         waiting = iter(trials)
-        running: dict[Connection, _Worker] = {}
+        limit = math.inf if self.options.timeout_seconds is None else self.options.timeout_seconds
+        running: list[WorkerProcess] = []
         try:
             while True:
                 for trial in itertools.islice(waiting, at_once - len(running)):
-                    worker = _Worker(self._context, trial, folder_of(trial), self.options)
-                    running[worker.receiver] = worker
+                    folder = folder_of(trial)
+                    running.append(WorkerProcess(self._context, trial, folder, self.options.data_dir, limit))
                 if not running:
                     return
-                left = min(worker.seconds_left() for worker in running.values())
-                wait(list(running), None if math.isinf(left) else left)
-                for worker in list(running.values()):
+                left = min(worker.seconds_left() for worker in running)
+                signs = [each for worker in running for each in worker.waitables()]
+                wait(signs, None if math.isinf(left) else left)
+                for worker in [*running]:
                     result = worker.result(report)
                     if result is not None:
-                        running.pop(worker.receiver).stop()
+                        running.remove(worker)
+                        worker.stop()
                         yield result
         finally:
-            for worker in running.values():
+            for worker in running:
                 worker.stop()
-
-
-class _Worker:
-    """A process with one trial in it."""
-
-    def __init__(self, context: Any, trial: Trial, folder: Path | None, options: Options) -> None:
-        self.trial = trial
-        self.timeout_seconds = math.inf if options.timeout_seconds is None else options.timeout_seconds
-        self.receiver, sender = context.Pipe(duplex=False)
-        # Not a daemon, which may have no children: images from disk are read by processes of their own. None is left
-        # behind: `stop` ends it, and it ends itself when its parent dies.
-        self.process = context.Process(target=_work, args=(trial, folder, options.data_dir, sender), daemon=False)
-        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.start = time.monotonic()
-        self.process.start()
-        sender.close()  # so that the worker's death ends the stream
-
-    def seconds_left(self) -> float:
-        return max(0.0, self.timeout_seconds - (time.monotonic() - self.start))
-
-    def result(self, report: "Report") -> Result | None:
-        """What became of the trial, or None while it runs; messages that have come are passed on."""
-        try:
-            while self.receiver.poll():
-                message = self.receiver.recv()
-                if isinstance(message, Result):
-                    return message
-                report(message)
-        except EOFError:
-            self.process.join()
-            status, error = _cause_of_death(self.process.exitcode)
-            return Result(**self.trial.row(), status=status, error=error, started_at=self.started_at)
-        if self.seconds_left() == 0:
-            error = f"took more than {self.timeout_seconds:g} s"
-            return Result(**self.trial.row(), status="timeout", error=error, started_at=self.started_at)
-        return None
-
-    def stop(self) -> None:
-        """Let it end, then ask it to, then make it."""
-        self.receiver.close()
-        self.process.join(1.0)
-        for end in (self.process.terminate, self.process.kill):
-            if self.process.is_alive():
-                end()
-                self.process.join(GRACE_SECONDS)
-        self.process.close()
 
 
 def set_environment() -> None:
@@ -208,34 +161,8 @@ def start_fork_server() -> None:
     forkserver.ensure_running()
 
 
-def _work(trial: Trial, folder: Path | None, data_dir: Path | None, sender: Connection) -> None:
-    """The worker's whole life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_die_with, args=(parent.join,), daemon=True).start()
-    from bench.run import run_trial
-
-    sender.send(run_trial(trial, folder, data_dir, sender.send))
-
-
-def _die_with(parent_ends: Callable[[], Any]) -> None:
-    """Leave no orphan: a trial that nobody waits for would disturb the next measurement."""
-    parent_ends()
-    os._exit(1)
-
-
 def _unheard(message: dict[str, Any]) -> None:
     """Nobody follows trials side by side."""
-
-
-def _cause_of_death(exitcode: int | None) -> tuple[str, str]:
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        if name == "SIGKILL":
-            return "oom", "killed by SIGKILL, which is what the system does when memory runs out"
-        return "failed", f"died of {name}"
-    return "failed", f"exited with status {exitcode} before it had a result"
 
 
 def inventory_of(executor: str, address: str | None = None) -> Inventory:

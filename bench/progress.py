@@ -4,7 +4,8 @@ It is drawn when something happens and never by a thread of its own: the machine
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -58,9 +59,9 @@ class Display:
         self.estimates = dict(estimates)
         self.now = now
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=console,
             auto_refresh=False,
         )
@@ -71,6 +72,7 @@ class Display:
         if self._live:
             self._live.start()
         self._expected = self._spent = 0.0  # seconds of the finished trials
+        self._ahead = sum(self.estimates.values())  # of those that aren't; kept, since a sum would cost n a trial
         self._finished = 0
         self._mark: float | None = None  # when the last one ended
 
@@ -94,26 +96,39 @@ class Display:
         now = self.now()
         self._spent += now - (self._mark or now)
         self._mark = now
-        self._expected += self.estimates.pop(trial.trial_id, 0.0)
+        estimate = self.estimates.pop(trial.trial_id, 0.0)
+        self._expected += estimate
+        self._ahead = self._ahead - estimate if self.estimates else 0.0
         self._finished += 1
         line = f"[{self._finished}/{self._count}] {trial.label} seed {trial.seed}: {describe(result)}"
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        with self._unheard():
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        if self._live:
-            self._live.stop()
+        with self._unheard():
+            if self._live:
+                self._live.stop()
+
+    @contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """A terminal that was closed, or a pipe whose reader left, ends the talk and not the sweep."""
+        try:
+            yield
+        except (OSError, SystemExit):  # rich turns a broken pipe into the latter
+            self.console.quiet, self._live = True, None
 
     def _draw(self, share: float, figures: str) -> None:
         if self._live:
             name = f"{self._position + 1}/{self._count} {self._trial.label} seed {self._trial.seed}"
             self._bar.update(self._task, description=name, completed=share, figures=figures)
-            self._live.refresh()
+            with self._unheard():
+                self._live.refresh()
 
     def _left(self) -> str:
         pace = self._spent / self._expected if self._expected else 1.0
         now = self.now()
         running = now - (self._mark or now)
-        left = max(0.0, pace * sum(self.estimates.values()) - running)
+        left = max(0.0, pace * self._ahead - running)
         return f"about {duration(left)} left"
 
 

@@ -5,14 +5,18 @@ Trials that are there for their accuracy alone run side by side; each of them, t
 
 import itertools
 import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import interrupts
 from bench.environment import git_state
 from bench.executors import Executor
 from bench.progress import Progress
+from bench.redaction import redacted
 from bench.results import Result
 from bench.store import Store
 from bench.trial import Trial
@@ -48,12 +52,17 @@ def run_sweep(
         trials: those that are still to do.
         skipped: trial_id -> why it can't run here; it gets a row that says so.
         budget_seconds: no trial starts after this time; one that has started is finished.
+
+    Raises:
+        StoreError: the run folder can't be written to any more; no trial runs any longer then.
     """
     sweep = _Sweep(trials, skipped, store, executor, progress, budget_seconds, now)
-    try:
-        sweep.run()
-    except KeyboardInterrupt:
-        sweep.outcome.interrupted = True
+    with interrupts.listening():
+        try:
+            sweep.run()
+        except KeyboardInterrupt:
+            interrupts.taken()
+            sweep.outcome.interrupted = True
     return sweep.outcome
 
 
@@ -73,6 +82,7 @@ class _Sweep:
         self.deadline = math.inf if budget_seconds is None else now() + budget_seconds
         self.now = now
         self.outcome = Outcome()
+        self.loads: dict[str, float | None] = {}  # of the machine, just before each trial that runs
 
     def run(self) -> None:
         """Those that are timed one after the other, neighbours that aren't side by side."""
@@ -82,14 +92,21 @@ class _Sweep:
                 for trial in group:
                     self._end(trial, self.executor.run(trial, self._folder_of(trial), self.progress.evaluated))
             else:
-                known: dict[str, Trial] = {}  # trials that have begun, by id, as the executor takes them
-                taken = (known.setdefault(trial.trial_id, trial) for trial in group)
-                for result in self.executor.run_together(taken, self._folder_of):
-                    self._end(known[str(result.trial_id)], result)
+                self._run_together(group)
+
+    def _run_together(self, group: Iterator[Trial]) -> None:
+        known: dict[str, Trial] = {}  # trials that have begun, by id, as the executor takes them
+        taken = (known.setdefault(trial.trial_id, trial) for trial in group)
+        results = self.executor.run_together(taken, self._folder_of)
+        stop = closing(results) if isinstance(results, Generator) else nullcontext()
+        with stop:  # should a row not reach the disk, or Ctrl-C come, the others' processes end here and now
+            for result in results:
+                self._end(known.pop(str(result.trial_id)), result)
 
     def _begun(self) -> Iterator[Trial]:
         """Trials that can run here, each begun when it is asked for; the others get their rows on the way."""
         for position, trial in enumerate(self.trials):
+            interrupts.check()
             if self.now() >= self.deadline:
                 self.outcome.left_out = self.trials[position:]
                 return
@@ -97,13 +114,31 @@ class _Sweep:
             if trial.trial_id in self.skipped:
                 self._end(trial, Result(**trial.row(), status="skipped", error=self.skipped[trial.trial_id]))
             else:
+                if not self.executor.exclusive:  # a cluster's trials run elsewhere, and say for themselves
+                    self.loads[trial.trial_id] = load()
                 yield trial
 
     def _end(self, trial: Trial, result: Result) -> None:
+        """Put it on disk; a signal that comes meanwhile is heard when it is there, and everybody has been told."""
         result.git_commit, result.git_dirty = git_state()
-        self.store.append(result)
-        self.outcome.statuses[trial.trial_id] = result.status or "failed"
-        self.progress.end(trial, result)
+        result.error, result.trace = (text and redacted(text) for text in (result.error, result.trace))
+        if result.load is None:
+            result.load = self.loads.pop(trial.trial_id, None)
+        try:
+            with interrupts.held():
+                self.store.append(result)
+                self.outcome.statuses[trial.trial_id] = result.status or "failed"
+        finally:
+            if trial.trial_id in self.outcome.statuses:
+                self.progress.end(trial, result)
 
     def _folder_of(self, trial: Trial) -> Path:
         return self.store.folder / "trials" / trial.trial_id
+
+
+def load() -> float | None:
+    """Processes that run or wait on this machine, a core: the system's average over the last minute."""
+    try:
+        return round(os.getloadavg()[0] / (os.cpu_count() or 1), 3)
+    except (AttributeError, OSError):
+        return None  # Windows keeps none

@@ -238,7 +238,7 @@ def test_kill_of_the_whole_group_at_a_random_moment_loses_and_repeats_nothing(fo
         stderr=subprocess.DEVNULL,
     )
     wait_for_rows(out, 1)
-    time.sleep(delay)  # tests/benchmarks/kill_and_resume.py does it at as many moments as you like
+    time.sleep(delay)  # tests/benchmarks/faults.py does it at as many moments as you like
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     seen = pd.read_csv(out / "trials.csv", on_bad_lines="skip").trial_id.tolist()

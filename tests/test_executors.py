@@ -1,7 +1,10 @@
 """Trials in processes of their own: isolation, crashes, hangs, orphans; with real processes."""
 
+import contextlib
+import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -11,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from bench.executors import InProcess, Options, Subprocess
+from bench.inbox import Inbox
 from bench.recipes import RECIPES
 from bench.results import COLUMNS, Result
 from bench.trial import Trial
+from bench.worker_process import cause_of_death
 from models import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -76,15 +81,57 @@ class FatalTrial(Trial):
         return super().row()
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "word"), [(signal.SIGSEGV, "failed", "SIGSEGV"), (signal.SIGKILL, "oom", "SIGKILL")]
-)
-def test_a_crash_is_a_row_that_names_the_signal(executor: Subprocess, number: int, status: str, word: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_a_crash_is_a_row_that_names_the_signal(executor: Subprocess, number: signal.Signals) -> None:
     result = run(executor, FatalTrial(**trial().model_dump(), driver=os.getpid(), number=number))
-    assert result.status == status
-    assert word in (result.error or "")
+    assert result.status in ({"failed"} if number == signal.SIGSEGV else {"failed", "oom"})
+    assert number.name in (result.error or "")
     assert result.trial_id
+    assert ("in row" in (result.trace or "")) == (number == signal.SIGSEGV)  # nobody sees SIGKILL come
     assert run(executor, trial()).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "status"), [(3, 4, "oom"), (3, 3, "failed"), (None, None, "oom"), (3, None, "oom")]
+)
+def test_a_sigkill_is_called_want_of_memory_unless_the_kernel_knows_better(
+    before: int | None, now: int | None, status: str
+) -> None:
+    found, error = cause_of_death(-signal.SIGKILL, before, now)
+    assert found == status
+    assert "SIGKILL" in error
+
+
+def test_a_trial_runs_after_the_fork_server_was_killed(executor: Subprocess) -> None:
+    from multiprocessing import forkserver
+
+    killed: list[int] = []
+
+    def kill_the_server(message: object) -> None:
+        if not killed:
+            killed.append(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+            os.kill(killed[0], signal.SIGKILL)
+
+    assert executor.run(trial(), None, kill_the_server).status == "ok"  # it had its process by then
+    assert len(killed) == 1
+    assert run(executor, trial()).status == "ok"
+
+
+def test_half_a_message_or_none_at_all_is_waited_for_by_nobody() -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    inbox = Inbox(receiver)
+    assert list(inbox.messages()) == []
+    whole = struct.pack("!i", 7) + b'{"a":1}'
+    os.write(sender.fileno(), whole + whole[:6])
+    assert list(inbox.messages()) == [{"a": 1}]
+    os.write(sender.fileno(), whole[6:])
+    assert list(inbox.messages()) == [{"a": 1}]
+    assert not inbox.closed
+    os.write(sender.fileno(), b"printed by somebody")
+    with pytest.raises(ValueError, match="message"):
+        list(inbox.messages())
+    sender.close()
+    inbox.close()
 
 
 def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
@@ -93,6 +140,7 @@ def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
     result = run(hasty, trial(epochs=100_000))
     assert result.status == "timeout"
     assert result.error == "took more than 1 s"
+    assert result.trace is None or "File" in result.trace  # a second may be too short to come to the first line
     assert time.perf_counter() - start < 20
 
 
@@ -134,31 +182,34 @@ def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it
     assert statuses == ["failed", "ok", "timeout"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
 def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = """
         from tests.test_executors import trial
         from bench.executors import Subprocess
-        import os
         def told(message):
             print("training", flush=True)
-        print(os.getpid(), flush=True)
         Subprocess().run(trial(epochs=100_000), None, told)
     """
+    variables = {**os.environ, "OF_THIS_TEST": str(tmp_path)}
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=variables)
     assert driver.stdout is not None
-    driver.stdout.readline()
     assert driver.stdout.readline() == "training\n"
-    group = os.getpgid(driver.pid)
+    assert len(living(tmp_path)) >= 3  # driver, fork server and worker
     driver.kill()
     driver.wait()
     driver.stdout.close()
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
+    while left := living(tmp_path):
+        assert time.monotonic() < deadline, f"they still live 20 s after their parent: {left}"
         time.sleep(0.1)
-    os.killpg(group, signal.SIGKILL)
-    pytest.fail("a worker or the fork server still lives 20 s after its parent")
+
+
+def living(mark: Path) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"OF_THIS_TEST={mark}\0".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found

@@ -1,12 +1,16 @@
 """A sweep with a fake executor: order, a row after each, failures as rows, budget, interruption, resume."""
 
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from bench import interrupts
+from bench.errors import StoreError
 from bench.progress import Quiet
 from bench.recipes import Training
 from bench.results import Result, read_rows
@@ -145,3 +149,102 @@ def test_budget_takes_no_further_trial_while_others_run_together(store: Store) -
     outcome = run_sweep(untimed, {}, store, FakeExecutor(store, ten_seconds), Quiet(), 15.0, now=lambda: time)
     assert len(outcome.statuses) == 2
     assert outcome.left_out == untimed[2:]
+
+
+@pytest.mark.parametrize("name", interrupts.ENDINGS)
+def test_a_signal_in_an_append_is_heard_when_the_row_is_there(
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(signal, name):
+        pytest.skip(f"no {name} here")
+    append = Store.append
+
+    def struck(self: Store, result: Result) -> None:
+        os.kill(os.getpid(), getattr(signal, name))
+        append(self, result)
+
+    monkeypatch.setattr(Store, "append", struck)
+    told: list[str | None] = []
+    progress = Quiet()
+    monkeypatch.setattr(progress, "end", lambda trial, result: told.append(result.trial_id))
+    before = signal.getsignal(getattr(signal, name))
+    plan = trials()
+    outcome = run_sweep(plan, {}, store, FakeExecutor(store), progress)
+    assert outcome.interrupted
+    assert store.finished() == {plan[0].trial_id} == set(outcome.statuses)
+    assert told == [plan[0].trial_id]
+    assert signal.getsignal(getattr(signal, name)) == before
+
+
+def test_a_signal_that_was_swallowed_is_heard_before_the_next_trial(store: Store) -> None:
+    def swallow(index: int) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):
+                pass
+        except KeyboardInterrupt:
+            pass  # what Python does in a callback of a weak reference
+
+    outcome = run_sweep(trials(), {}, store, FakeExecutor(store, swallow), Quiet())
+    assert outcome.interrupted
+    assert len(outcome.statuses) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+def test_under_nohup_the_end_of_the_terminal_stays_unheard(store: Store) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        strike = lambda index: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+        assert not run_sweep(trials(), {}, store, FakeExecutor(store, strike), Quiet()).interrupted
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_when_a_row_cannot_be_written_no_trial_beside_it_runs_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[bool] = []
+
+    class Watched(FakeExecutor):
+        def run_together(self, trials: Iterable[Trial], folder_of: Any) -> Iterator[Result]:
+            try:
+                yield from super().run_together(trials, folder_of)
+            finally:
+                stopped.append(True)
+
+    def full(result: Result) -> NoReturn:
+        raise StoreError("No space left on device")
+
+    monkeypatch.setattr(store, "append", full)
+    untimed = [trial.model_copy(update={"timed": False}) for trial in trials(3, 2)]
+    with pytest.raises(StoreError) as caught:
+        run_sweep(untimed, {}, store, Watched(store), Quiet())
+    assert caught.value  # it is still held here, and with it all frames that led to it
+    assert stopped == [True]
+
+
+def test_no_secret_in_a_failure_reaches_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.sweep.redacted", lambda text: text.replace("s3cret", "***"))
+    plan = trials(1, 1)
+    failed = Result(**plan[0].row(), status="failed", error="no s3cret", trace="line 1: s3cret\n")
+    run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed), Quiet())
+    assert read_rows(store.folder / "trials.csv")[0]["error"] == "no ***"
+    for path in store.folder.rglob("*"):
+        assert path.is_dir() or b"s3cret" not in path.read_bytes()
+
+
+def test_each_row_has_the_load_of_the_machine_just_before_its_trial(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = iter([0.5, 1.0, 4.0])
+    monkeypatch.setattr("bench.sweep.load", lambda: next(loads))
+    timed, untimed = trials(1, 1), [trial.model_copy(update={"timed": False}) for trial in trials(3, 1)[1:]]
+    run_sweep([*timed, *untimed], {}, store, FakeExecutor(store), Quiet())
+    rows = {row["trial_id"]: row["load"] for row in read_rows(store.folder / "trials.csv")}
+    assert [rows[trial.trial_id] for trial in (*timed, *untimed)] == ["0.5", "1.0", "4.0"]
+
+
+def test_a_cluster_says_for_itself_how_busy_its_nodes_were(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.sweep.load", lambda: 9.0)
+    executor = FakeExecutor(store)
+    executor.exclusive = True
+    run_sweep(trials(1, 1), {}, store, executor, Quiet())
+    assert read_rows(store.folder / "trials.csv")[0]["load"] == ""

@@ -1,0 +1,210 @@
+"""Faults around a run: a second driver, foreign bytes, a wrong clock, damaged data, a full disk."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from fault_runs import ROOT, SUITE, Run, kill
+
+from bench.results import TABLES
+
+Line = tuple[str, str, int, str]
+
+FOREIGN = {
+    "half a row": b'vit-x,abc,"torn',
+    "NUL bytes": b"\0" * 512,
+    "no UTF-8": b"\xff\xfe\xfa\n\x80,\x81\n",
+    "a foreign row": b"a,b,c\nfoo\n",
+    "an open quote": b'"never closed, 1\n2\n3\n',
+}
+
+# Put before the C library: the clock on the wall jumps as soon as the file that the variable names is there. Python's
+# own time.time can't be told apart from it, nor can pandas' or torch's; the monotonic clocks stay as they are.
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static time_t back(void) {
+    const char *place = getenv("FAULTS_CLOCK");
+    return place && access(place, F_OK) == 0 ? 365 * 86400 : 0;
+}
+int clock_gettime(clockid_t id, struct timespec *now) {
+    int status = syscall(SYS_clock_gettime, id, now);
+    if (id == CLOCK_REALTIME) now->tv_sec -= back();
+    return status;
+}
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *now) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (now) *now = exact.tv_sec;
+    return exact.tv_sec;
+}
+"""
+
+
+def two_drivers(work: Path, dice: random.Random, count: int) -> list[Line]:
+    run = Run(work)
+    first = run.start("--quiet")
+    run.wait_for_rows(1)
+    first.send_signal(signal.SIGSTOP)  # so that it can't have ended before the second one asks
+    assert run.go_on("--quiet") == 2, "a second driver entered"
+    said = run.log().splitlines()[-1]
+    assert said.startswith("error: "), said
+    assert str(first.pid) in said, said
+    kill(first.pid)
+    first.communicate()
+    run.check()
+    assert run.go_on("--quiet") == 0, run.log()[-2000:]
+    assert set(run.check_whole()) == {"ok"}
+    return [
+        ("two drivers on one folder", "the second is refused in a line that names the first's process", 1, "nothing"),
+        ("an owner that was killed", "its lock is seen to be stale, the next driver goes on", 1, "nothing"),
+    ]
+
+
+def foreign_bytes(work: Path, dice: random.Random, count: int) -> list[Line]:
+    lines: list[Line] = []
+    run = Run(work)
+    driver = run.start("--quiet")
+    run.wait_for_rows(3)
+    kill(driver.pid)
+    driver.communicate()
+    run.check()
+    assert run.go_on("--quiet") == 0
+    for what, data in FOREIGN.items():
+        for name in TABLES:
+            with (run.folder / name).open("ab") as file:
+                file.write(data)
+        (run.folder / "report.html").unlink()
+        before = run.kept
+        assert run.go_on("--quiet") == 0, run.log()[-2000:]
+        assert set(run.check_whole()) == {"ok"}
+        assert before == b"" or run.rows().startswith(before)
+        lines.append((what, "at the end of each table of the store", len(TABLES), "nothing"))
+    return lines
+
+
+def clock_set_back(work: Path, dice: random.Random, count: int) -> list[Line]:
+    """A year back: while a driver runs, and for the one that goes on."""
+    if not shutil.which("cc"):
+        return [("the clock set back a year", "not tried: no C compiler here", 0, "-")]
+    place, library = work / "back", work / "clock.so"
+    (work / "clock.c").write_text(CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(work / "clock.c")], check=True)
+    run = Run(work, environment={"FAULTS_CLOCK": str(place), "LD_PRELOAD": str(library)})
+    driver = run.start("--quiet")
+    run.wait_for_rows(1)
+    place.touch()
+    run.wait_for_rows(4)
+    kill(driver.pid)
+    driver.communicate()
+    run.check()
+    assert run.go_on("--quiet") == 0, run.log()[-2000:]
+    assert set(run.check_whole()) == {"ok"}
+    frame = pd.read_csv(run.folder / "trials.csv")
+    assert len({text[:4] for text in frame.started_at}) == 2, "the clock didn't jump"
+    assert (frame.wall_seconds > 0).all()
+    assert (frame.train_seconds > 0).all()
+    return [("the clock set back a year", "during a run, and for the one that goes on", 2, "nothing")]
+
+
+def damaged_cache(work: Path, dice: random.Random, count: int) -> list[Line]:
+    """A bit of the cached dataset flips: fetched again where there is a source, refused where there is none."""
+    cache = work / "cache"
+    run = Run(work, environment={"VIT_CNN_BENCH_CACHE": str(cache)})
+    driver = run.start("--quiet")
+    run.wait_for_rows(2)
+    damaged = _flip(cache, dice)
+    kill(driver.pid)
+    driver.communicate()
+    run.check()
+    assert run.go_on("--quiet") == 0, run.log()[-2000:]
+    assert set(run.check_whole()) == {"ok"}
+    assert "fetching it again" in run.log()
+
+    given = work / "given"
+    shutil.copytree(damaged.parent, given)
+    second = Run(work, name="second", environment={"VIT_CNN_BENCH_CACHE": str(work / "other")})
+    driver = second.start("--quiet", "--data-dir", str(given))
+    second.wait_for_rows(2)
+    kill(driver.pid)
+    driver.communicate()
+    second.check()
+    sound = {path: path.read_bytes() for path in given.rglob("*") if path.is_file()}
+    _flip(given, dice)
+    shutil.rmtree(work / "other", ignore_errors=True)
+    assert second.go_on("--quiet") == 2
+    assert second.log().splitlines()[-1].startswith("error: digits: "), second.log()[-500:]
+    second.check()
+    for path, data in sound.items():
+        path.write_bytes(data)
+    assert second.go_on("--quiet") == 0, second.log()[-2000:]
+    assert set(second.check_whole()) == {"ok"}
+    return [
+        ("a dataset's file damaged", "in the cache, while a run is on; the next fetches it again", 1, "nothing"),
+        ("a dataset's file damaged", "in the folder given, between runs: one line, until it is mended", 1, "nothing"),
+    ]
+
+
+def _flip(folder: Path, dice: random.Random) -> Path:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 1000)
+    path = dice.choice(files)
+    data = bytearray(path.read_bytes())
+    data[dice.randrange(len(data))] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def disk_full(work: Path, dice: random.Random, count: int) -> list[Line]:
+    """A real small file system, in a namespace of its own; where that isn't allowed, the table says so."""
+    inside = [sys.executable, __file__, str(work / "disk")]
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
+        return [("disk full", "not tried: no mount is allowed here", 0, "-")]
+    subprocess.run([unshare, "-m", *inside], check=True, env={**os.environ, "PYTHONPATH": paths})
+    return [
+        ("disk full", "a file system of 3 MB, filled while a run is on; then freed", 1, "nothing"),
+    ]
+
+
+def _on_a_small_disk(work: Path) -> None:
+    work.mkdir(parents=True)
+    disk = work / "run"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=True)
+    run = Run(work, SUITE)
+    run.folder = disk / "here"
+    driver = run.start("--quiet", "--set", "seeds=8")
+    run.wait_for_rows(2)
+    ballast = disk / "ballast"
+    subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=4k"], check=False, capture_output=True)
+    driver.communicate(timeout=120)
+    assert driver.returncode == 2, f"{driver.returncode}: {run.log()[-2000:]}"
+    said = run.log().splitlines()[-1]
+    assert said.startswith("error: "), said
+    assert "No space left" in said, said
+    run.check()
+    ballast.unlink()
+    assert run.go_on("--quiet") == 0, run.log()[-2000:]
+    assert set(run.check_whole()) == {"ok"}
+    subprocess.run(["umount", str(disk)], check=False)
+
+
+if __name__ == "__main__":
+    _on_a_small_disk(Path(sys.argv[1]))
