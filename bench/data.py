@@ -120,6 +120,8 @@ class TrainingBatches:
     Args:
         fraction: share of the training images, each class its own; the seed draws them. An epoch keeps its number of
             steps, and passes as often over the fewer images, so that shares are compared at equal training.
+        batch_size: images of a step, over all processes, which divide it.
+        rank: of `world_size` processes; each reads its own share of every batch and augments it in its own way.
     """
 
     def __init__(
@@ -130,9 +132,12 @@ class TrainingBatches:
         augment: Mapping[str, float] | None = None,
         fraction: float = 1.0,
         form: ImageFormat = ImageFormat(),
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.data = data
         self.batch_size = batch_size
+        self.rank, self.world_size = rank, world_size
         self.seed = seed
         self.augment = dict(augment or {})
         self.form = form
@@ -168,8 +173,10 @@ class TrainingBatches:
         for epoch in itertools.count():
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             order = self._order(generator).to(self.data.train.index_device)
+            if self.rank:  # the first goes on as it would alone
+                generator.manual_seed(generator.initial_seed() + (self.rank << 48))
             for indices in order.split(self.batch_size):
-                yield indices, generator
+                yield indices.chunk(self.world_size)[self.rank], generator
 
     def _order(self, generator: torch.Generator) -> Tensor:
         """Indices of one epoch's images: as many shuffled passes as its steps take, the last one cut short."""

@@ -17,12 +17,18 @@ INFERENCE_BATCHES = (8, 512)  # images, besides one and the trial's own
 
 
 def inspect(bench: Bench, learner: Learner, result: Result) -> None:
-    """The passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters."""
+    """The passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters.
+
+    Of several processes that trained together there is none: what they would measure is one of them.
+    """
     trial, device, now, seconds = bench.trial, bench.device, bench.watch.now, bench.trial.instrument_seconds
     example = bench.form.of(torch.zeros(2, *bench.data.image_shape, device=device.torch_device))
     record.record_flops(result, *count_flops(learner.model, example))
     record.record_mismatch(result, trial)
     if not (seconds and trial.timed):
+        return
+    if trial.world_size > 1:
+        record.record_efficiency(result, None)
         return
     start = now()
     learner.learning_rate = lambda step: 0.0

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from bench.compilation import lacks_compiler
 from bench.device import best_device, open_device
+from bench.replicas import lacks_company
 from bench.trial import Trial
 
 
@@ -34,7 +35,8 @@ class Here:
 
     def lacks(self, trial: Trial) -> str | None:
         device = open_device(trial.device)
-        return device.lacks(trial.dtype) or (lacks_compiler(device) if trial.compile else None)
+        lacking = device.lacks(trial.dtype) or (lacks_compiler(device) if trial.compile else None)
+        return lacking or lacks_company(trial.device, trial.world_size)
 
     def title(self, device: str) -> str:
         return open_device(device).name

@@ -14,7 +14,7 @@ WARM_UP_BLOCKS = 12  # give up waiting for a noisy machine to settle
 
 @dataclass
 class Block:
-    """A run of training steps between two readings of the clock."""
+    """A run of training steps between two readings of the clock; images are those of all processes."""
 
     steps: int = 0
     images: int = 0
@@ -29,6 +29,7 @@ class Stopwatch:
         synchronize: waits until the device has done all it was asked to.
         now: a monotonic clock, seconds.
         energy: the device's meter, joules since some moment; None where it has none. Read outside the timed part.
+        processes: that train together, each with as many images as this one.
 
     Attributes:
         joules: spent in training; None where there is no meter.
@@ -37,6 +38,7 @@ class Stopwatch:
     synchronize: Callable[[], None] = lambda: None
     now: Callable[[], float] = time.perf_counter
     energy: Callable[[], float | None] = lambda: None
+    processes: int = 1
     joules: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
@@ -56,7 +58,7 @@ class Stopwatch:
 
     @contextmanager
     def block(self, steps: int) -> Iterator[Block]:
-        """Time `steps` training steps as one block of throughput; the caller counts the images."""
+        """Time `steps` training steps as one block of throughput; the caller counts its own images."""
         before = self.energy()
         with self.phase("train") as block:
             block.steps = steps
@@ -64,6 +66,7 @@ class Stopwatch:
         after = self.energy()
         if before is not None and after is not None:
             self.joules = (self.joules or 0.0) + after - before
+        block.images *= self.processes
         self.blocks.append(block)
 
 

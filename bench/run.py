@@ -15,9 +15,12 @@ from torch import Tensor
 from bench import record
 from bench.artefacts import Inputs, save_trial
 from bench.compilation import cold_cache, no_recompilation
+from bench.distributed import run_together
+from bench.errors import StoreError
 from bench.inspection import inspect
 from bench.measure import Stopwatch, WarmUp, warm_up
 from bench.memory import split_memory
+from bench.replicas import ALONE, Replicas
 from bench.results import Result
 from bench.train import DivergedError, Evaluation, Learner, train
 from bench.trial import Trial
@@ -34,28 +37,33 @@ def run_trial(
     data_dir: Path | None = None,
     report: Report = lambda message: None,
     now: Callable[[], float] = time.perf_counter,
+    replicas: Replicas = ALONE,
 ) -> Result:
     """Train and measure; whatever goes wrong becomes the result's status and error, and what was measured is kept.
 
     Args:
         folder: gets weights and predictions; None keeps neither.
         report: is told of each evaluation, off the training clock.
-        now: a monotonic clock, seconds.
+        now: a monotonic clock, seconds; several processes have one of their own.
+        replicas: which of the trial's processes this is; where it is alone and shouldn't be, it starts them.
     """
+    if trial.world_size != replicas.size:
+        return run_together(run_trial, trial, folder, data_dir, report)
     result = Result(**trial.row())
     result.started_at = datetime.now(UTC).isoformat(timespec="seconds")
     result.torch_version = torch.__version__
-    watch = Stopwatch(now=now)
+    watch = Stopwatch(now=replicas.clock(now))
     start = now()
     try:
         with cold_cache(trial.compile):
-            _train_and_measure(trial, folder, data_dir, report, watch, result)
+            _train_and_measure(trial, folder, data_dir, report, watch, result, replicas)
         result.status = "ok"
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
     except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a row
         result.status = "oom" if _is_out_of_memory(error) else "failed"
         result.error, result.trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        result.unsaved = isinstance(error, StoreError)
     result.wall_seconds = now() - start
     result.train_seconds, result.eval_seconds, result.setup_seconds = (
         watch.seconds.get(phase) for phase in ("train", "eval", "setup")
@@ -68,10 +76,16 @@ def run_trial(
 
 
 def _train_and_measure(
-    trial: Trial, folder: Path | None, data_dir: Path | None, report: Report, watch: Stopwatch, result: Result
+    trial: Trial,
+    folder: Path | None,
+    data_dir: Path | None,
+    report: Report,
+    watch: Stopwatch,
+    result: Result,
+    replicas: Replicas,
 ) -> None:
     with watch.phase("setup"):
-        bench = set_up(trial, data_dir, watch)
+        bench = set_up(trial, data_dir, watch, replicas)
         warm = _warm_up_and_measure_memory(bench, result)
         learner = new_learner(bench)  # a fresh one: as if nothing had run before
         num_params = sum(p.numel() for p in learner.model.parameters())
@@ -85,7 +99,7 @@ def _train_and_measure(
     waited = bench.batches.waited_seconds
     with no_recompilation(trial.compile):
         for evaluation in train(
-            learner, bench.batches, validate, stops, steps_per_epoch, warm.block_steps, limit, watch
+            learner, bench.batches, validate, stops, steps_per_epoch, warm.block_steps, limit, watch, replicas.mean
         ):
             with watch.phase("eval"):
                 result.evaluations.append(asdict(evaluation))

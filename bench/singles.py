@@ -16,6 +16,7 @@ OF_A_RUN = (
     *("description", "seeds", "accuracy_seeds", "targets", "instrument_seconds", "trial_timeout_seconds"),
     *("published", "match"),  # `match` of an entry; a suite's own is refused
     "num_threads",  # the gate's own
+    *("world_size", "global_batch"),  # a step is one process's
 )
 KEPT = ("dataset", "split_seed", "recipe")  # never swept
 

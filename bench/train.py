@@ -126,11 +126,15 @@ def train(
     block_steps: int,
     loss_limit: float,
     watch: Stopwatch,
+    mean: Callable[[Tensor], float] = float,
 ) -> Iterator[Evaluation]:
     """Learn from `batches`; after each of the step counts in `stops`, evaluate and yield.
 
     The clock runs in blocks of at most `block_steps` and waits for the device at their edges, never between.
     Evaluation, and whatever the caller does between two yields, is off the training clock.
+
+    Args:
+        mean: of a number that each of the processes has that train together; one alone has its own.
 
     Raises:
         DivergedError: at the first stop where the mean training loss since the last is NaN or above `loss_limit`.
@@ -144,7 +148,7 @@ def train(
                     images, labels = next(source)
                     loss = learner.step(images, labels) + loss
                     block.images += len(labels)
-        train_loss = float(loss) / (stop - start)
+        train_loss = mean(loss) / (stop - start)
         with watch.phase("eval"):
             score = evaluate()
         spent = watch.seconds["train"], watch.joules

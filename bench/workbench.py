@@ -12,6 +12,7 @@ from bench.device import CPU, open_device
 from bench.measure import Stopwatch
 from bench.optim import build_optimizer, learning_rate
 from bench.precision import DTYPES, Precision, set_exact_arithmetic
+from bench.replicas import ALONE, Replicas
 from bench.train import Learner, Loss, Score, cross_entropy, evaluate
 from bench.trial import Trial
 from models import build_model
@@ -31,9 +32,10 @@ class Bench:
     batches: TrainingBatches
     loss: Loss
     watch: Stopwatch
+    replicas: Replicas = ALONE
 
 
-def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch) -> Bench:
+def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Replicas = ALONE) -> Bench:
     """Open what a trial needs and tell the clock which device to wait for.
 
     Raises:
@@ -41,18 +43,20 @@ def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch) -> Bench:
     """
     precision = DTYPES[trial.dtype]
     set_exact_arithmetic(precision)
-    threads = trial.num_threads if trial.timed else 1
+    threads = replicas.num_threads(trial.num_threads) if trial.timed else 1
     if threads:
         torch.set_num_threads(threads)
-    device = open_device(trial.device)
-    watch.synchronize, watch.energy = device.synchronize, device.energy_joules
+    device = open_device(replicas.device_name(trial.device))
+    watch.synchronize, watch.energy, watch.processes = device.synchronize, replicas.meter(device), replicas.size
     own, normalization = trial.data, trial.training.normalization
     data = load_dataset(trial.dataset, data_dir, trial.split_seed, own, normalization).to(device.torch_device)
     layout = torch.channels_last if trial.channels_last else torch.contiguous_format
     form = ImageFormat(precision.image_dtype, layout)
     training = trial.training
-    batches = TrainingBatches(data, training.batch_size, trial.seed, training.augment, trial.train_fraction, form)
-    return Bench(trial, device, precision, data, form, batches, compiled(cross_entropy, trial.compile), watch)
+    augment, fraction = training.augment, trial.train_fraction
+    place = replicas.rank, replicas.size
+    batches = TrainingBatches(data, trial.batch_size, trial.seed, augment, fraction, form, *place)
+    return Bench(trial, device, precision, data, form, batches, compiled(cross_entropy, trial.compile), watch, replicas)
 
 
 def new_learner(bench: Bench) -> Learner:
@@ -63,6 +67,8 @@ def new_learner(bench: Bench) -> Learner:
     model.to(bench.device.torch_device, bench.precision.weights)
     if trial.channels_last:
         model.to(memory_format=torch.channels_last)
+    loss = bench.replicas.shared(bench.loss, model)
+    bench.replicas.draw_apart(trial.seed)
     num_steps = training.epochs * bench.batches.steps_per_epoch
     return Learner(
         model,
@@ -72,14 +78,16 @@ def new_learner(bench: Bench) -> Learner:
         bench.device,
         training.label_smoothing,
         training.clip_norm,
-        bench.loss,
+        loss,
     )
 
 
 def evaluator(bench: Bench, learner: Learner, split: str) -> Callable[[], Score]:
-    """What gives the model's score on "val" or "test"."""
+    """What gives the model's score on "val" or "test"; of several processes the first looks."""
     data = bench.data
     images = {"val": data.val, "test": data.test}[split]
-    return lambda: evaluate(
-        learner.model, evaluation_batches(data, images, EVALUATION_BATCH, bench.form), learner.context
-    )
+
+    def look() -> Score:
+        return evaluate(learner.model, evaluation_batches(data, images, EVALUATION_BATCH, bench.form), learner.context)
+
+    return lambda: bench.replicas.first(look)

@@ -1,6 +1,7 @@
 """Splits, batches, normalisation: on real digits."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -136,3 +137,27 @@ def test_symmetric_normalisation_puts_black_at_minus_one_and_white_at_one() -> N
     assert digits.normalised(levels).flatten().tolist() == [-1, 0, 1]
     images, _ = next(iter(TrainingBatches(digits, 64, 0)))
     assert (float(images.min()), float(images.max())) == (-1, 1)
+
+
+def test_processes_read_shares_of_a_batch_that_together_are_the_whole_however_each_augments(digits: Dataset) -> None:
+    whole = [next(iter(TrainingBatches(digits, 64, seed=3)))]
+    parts = [next(iter(TrainingBatches(digits, 64, seed=3, rank=rank, world_size=4))) for rank in range(4)]
+    assert torch.equal(torch.cat([images for images, _ in parts]), whole[0][0])
+    assert torch.equal(torch.cat([labels for _, labels in parts]), whole[0][1])
+
+    def order(rank: int, world_size: int) -> list[torch.Tensor]:
+        batches = TrainingBatches(digits, 600, 3, {"translation": 1}, rank=rank, world_size=world_size)
+        return [labels for _, labels in itertools.islice(batches, 4)]  # two steps an epoch
+
+    for shares, together in zip(zip(order(0, 2), order(1, 2), strict=True), order(0, 1), strict=True):
+        assert torch.equal(torch.cat(shares), together)
+
+
+def test_processes_draw_their_own_augmentations_and_the_first_those_of_one_alone(digits: Dataset) -> None:
+    def first(rank: int) -> torch.Tensor:
+        same = replace(digits, train=Split(digits.train.pick(torch.zeros(1250).long()), digits.train.labels))
+        images, _ = next(iter(TrainingBatches(same, 64, 3, {"translation": 2}, rank=rank, world_size=2)))
+        return images
+
+    assert not torch.equal(first(0), first(1))
+    assert torch.equal(first(1), first(1))

@@ -41,6 +41,13 @@ def test_device_is_waited_for_at_both_edges_of_a_block() -> None:
     assert watch.blocks == [Block(steps=10, images=640, seconds=5.0)]  # launch and wait, but not the wait before
 
 
+def test_images_of_a_block_are_those_of_all_processes() -> None:
+    watch = Stopwatch(processes=4)
+    with watch.block(steps=10) as block:
+        block.images = 160
+    assert (watch.blocks[0].steps, watch.blocks[0].images) == (10, 640)
+
+
 def test_time_of_a_failing_phase_is_counted_and_its_block_is_not() -> None:
     clock = FakeClock()
     watch = Stopwatch(now=clock)

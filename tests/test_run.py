@@ -63,6 +63,8 @@ def test_a_trial_fills_its_row(family: str, dtype: str) -> None:
         "matched_to",
         "mismatch",
         "compile_seconds",
+        *("global_batch", "node", "node_cpu", "node_cores"),  # of several processes, of a cluster
+        *("load", "seal"),  # of the sweep and of the store
     }
     unmetered = set() if CPU().energy_joules() else {"train_joules", "joules_per_epoch", "joules_to_accuracy"}
     other_family = {"width"} if family == "vit" else {"patch_size", "embed_dim", "num_heads", "attention"}
@@ -115,6 +117,7 @@ def test_a_matched_trial_says_what_is_left_of_the_difference() -> None:
 
 
 @pytest.mark.skipif(lacks_compiler(CPU()) is not None, reason=str(lacks_compiler(CPU())))
+@pytest.mark.slow
 def test_a_compiled_trial_learns_the_same_and_says_what_compiling_took() -> None:
     torch.compiler.reset()
     plain = losses(run_trial(trial("cnn")))
