@@ -174,19 +174,30 @@ class MPS(CPU):
 
 
 def open_device(name: str) -> CPU:
-    """The device called `name`: "cpu", "cuda", "cuda:1", "mps", "xpu".
+    """The device called `name`: "cpu", "cuda", "cuda:1", "mps", "xpu"; "cuda:A100" is the first one that is called so.
 
     Raises:
         DeviceError: no such kind of device, or this machine has none.
     """
-    kind, _, index = name.partition(":")
+    kind, _, which = name.partition(":")
     if kind not in DEVICES:
         raise DeviceError(f"device '{name}': no such device; {nearest(name, [*DEVICES, 'auto'])}")
     count = DEVICES[kind].count()
-    if not (index or "0").isdecimal() or int(index or 0) >= count:
+    if not (which or "0").isdecimal():
+        return _named(name, which, [DEVICES[kind](index) for index in range(count)])
+    if int(which or 0) >= count:
         here = ", ".join(available_devices())
         raise DeviceError(f"device '{name}': this machine has {count} of kind {kind}; here: {here}")
-    return DEVICES[kind](int(index or 0))
+    return DEVICES[kind](int(which or 0))
+
+
+def _named(asked: str, text: str, devices: list[CPU]) -> CPU:
+    """The first whose name contains the text, in either case."""
+    for device in devices:
+        if text.casefold() in device.name.casefold():
+            return device
+    names = ", ".join(dict.fromkeys(device.name for device in devices)) or ", ".join(available_devices())
+    raise DeviceError(f"device '{asked}': this machine has none whose name contains '{text}'; here: {names}")
 
 
 def available_devices() -> list[str]:

@@ -237,7 +237,7 @@ def test_device_that_is_not_here_is_refused_with_those_that_are() -> None:
             with pytest.raises(DeviceError, match=r"here: .*cpu"):
                 open_device(f"{kind}:{device_class.count()}")
     with pytest.raises(DeviceError):
-        open_device("cpu:x")
+        open_device("cpu:no such processor")
 
 
 def test_the_processor_is_always_there_and_last() -> None:

@@ -1,0 +1,226 @@
+"""Kill nodes and drivers of a Ray cluster at random moments; after each, every trial is there once, where it belongs.
+
+    python tests/benchmarks/cluster_faults.py [--nodes 10] [--drivers 5] [--out FILE.json]
+
+Two nodes on loopback, one core each. `--nodes` times one of them is killed at a random moment of a sweep, and a fresh
+one joins; `--drivers` times the driver is killed instead, and resumed until its run is whole. In the end a third node
+says that it has a card called H100: it has none, but a stand-in class in its own start-up file that is a processor
+under that name (rows call it "stand-in H100"), so this proves where trials go, and nothing about cards. Last comes what
+the driver itself costs: trials that do nothing but go there and back.
+"""
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from test_cluster import DRIVER, Killer, _rows, _wait_until_gone, trial
+
+from bench.cluster_link import import_ray
+from bench.executors import Options
+from bench.progress import Quiet
+from bench.results import Result
+from bench.store import Store
+from bench.sweep import run_sweep
+from bench.trial import Trial
+
+TRIALS = 6
+STAND_IN = """
+import importlib.abc, importlib.util, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "bench.device":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            class StandIn(module.CPU):
+                type = "cuda"
+                name = "stand-in H100"
+                def __init__(self, index=0):
+                    module.CPU.__init__(self)
+                    import torch
+                    self.torch_device = torch.device("cpu")
+            StandIn.__init__.__doc__ = None
+            module.DEVICES["cuda"] = StandIn
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+class TimedKiller(Killer):
+    """Kills the node at a moment that dice chose."""
+
+    def __init__(self, cluster: Any, node: Any, seconds: float) -> None:
+        self.timer = threading.Timer(seconds, cluster.remove_node, [node, False])
+        self.timer.start()
+
+    def end(self, trial: Trial, result: Result) -> None:
+        pass
+
+
+def sweep(folder: Path, trials: list[Trial], address: str, progress: Quiet) -> list[dict[str, str]]:
+    from bench.cluster import RayExecutor
+
+    executor, store = RayExecutor(Options(timeout_seconds=120, address=address)), Store.create(folder, {})
+    try:
+        run_sweep(trials, {}, store, executor, progress)
+    finally:
+        executor.close()
+        store.close()
+    return _rows(folder)
+
+
+def whole(rows: list[dict[str, str]], trials: list[Trial]) -> bool:
+    """Every trial once, and ok; what isn't is printed."""
+    bad = [
+        f"{row['trial_id']}: {row['status']} on {row['node']}: {row['error']}" for row in rows if row["status"] != "ok"
+    ]
+    missing = {each.trial_id for each in trials} - {row["trial_id"] for row in rows}
+    print(*bad, *(f"{name}: no row" for name in missing), sep="\n", end="", file=sys.stderr, flush=True)
+    return not bad and sorted(row["trial_id"] for row in rows) == sorted(each.trial_id for each in trials)
+
+
+def kill_nodes(cluster: Any, add: dict[str, Any], work: Path, count: int, dice: random.Random) -> dict[str, Any]:
+    trials, good, moments = [trial(seed) for seed in range(TRIALS)], 0, []
+    node = cluster.add_node(**add, node_name="b0")
+    for index in range(count):
+        moments.append(round(dice.uniform(0.5, 12.0), 2))
+        killer = TimedKiller(cluster, node, moments[-1])
+        good += whole(sweep(work / f"node-{index}", trials, cluster.address, killer), trials)
+        killer.timer.join()
+        node = cluster.add_node(**add, node_name=f"b{index + 1}")
+        print(f"node killed {index + 1}/{count} after {moments[-1]} s: {good} whole", file=sys.stderr, flush=True)
+    cluster.remove_node(node, False)
+    return {"injected": count, "trials_each": TRIALS, "whole": good, "moments_s": moments}
+
+
+def kill_drivers(cluster: Any, work: Path, count: int, dice: random.Random) -> dict[str, Any]:
+    good, moments = 0, []
+    for index in range(count):
+        folder = work / f"driver-{index}"
+        command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(folder), cluster.address]
+        moments.append(round(dice.uniform(3.0, 15.0), 2))
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as driver:
+            try:
+                driver.wait(moments[-1])
+            except subprocess.TimeoutExpired:
+                driver.kill()
+        before = _rows(folder)
+        _wait_until_gone(f"VIT_CNN_BENCH_CACHE={work / 'cache'}", "multiprocessing.forkserver")
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=200, check=True)
+        rows = _rows(folder)
+        good += rows[: len(before)] == before and whole(rows, [trial(seed) for seed in range(3)])
+        print(f"driver killed {index + 1}/{count}: {len(before)} rows then; {good} whole", file=sys.stderr, flush=True)
+    return {"injected": count, "trials_each": 3, "whole": good, "moments_s": moments, "processes_left": 0}
+
+
+def place_by_kind(cluster: Any, add: dict[str, Any], work: Path) -> dict[str, Any]:
+    (work / "stand-in").mkdir()
+    (work / "stand-in" / "sitecustomize.py").write_text(STAND_IN)
+    env = add["env_vars"] | {"PYTHONPATH": str(work / "stand-in")}
+    node = cluster.add_node(
+        **(add | {"env_vars": env}), num_gpus=1, node_name="h", resources={"accelerator_type:H100": 1}
+    )
+    trials = [trial(seed, device=device) for seed in range(2) for device in ("cpu", "cuda:H100")]
+    rows = sweep(work / "kinds", trials, cluster.address, Quiet())
+    cluster.remove_node(node, False)
+    found = [{key: row[key] for key in ("device", "device_name", "node", "status", "error")} for row in rows]
+    right = all((row["node"] == "h") == (row["device"] == "cuda:H100") for row in rows)
+    return {"rows": found, "each_where_its_device_is": right, "whole": whole(rows, trials)}
+
+
+def cost(cluster: Any, count: int = 300) -> dict[str, Any]:
+    """Driver's time for tasks that only say they began: what a trial costs beside its own seconds."""
+    from bench.cluster_members import Cluster
+    from bench.cluster_nodes import Claim
+
+    start = time.perf_counter()
+    joined = Cluster(cluster.address)
+    node = joined.meet()[0]
+    met = time.perf_counter() - start
+    seconds, busy = [], time.process_time()
+    arguments = {
+        "trial": trial().model_dump(),
+        "trial_id": "another",
+        "node": "a",
+        "timeout_seconds": 1.0,
+        "digest": None,
+        "parcels": [],
+        "num_cards": 0,
+    }  # fmt: skip - refused by the node right after it began
+    for _ in range(count):
+        begin = time.perf_counter()
+        for reference in joined.start(node, Claim(1, 0), "run", arguments):
+            joined.ray.get(reference, timeout=60)
+        seconds.append(time.perf_counter() - begin)
+    busy = time.process_time() - busy
+    code = len(joined.ray.get(joined._code[0]))
+    joined.close()
+    return {
+        "tasks": count, "join_and_meet_s": met, "there_and_back_ms": 1e3 * statistics.median(seconds),
+        "driver_cpu_ms_per_task": 1e3 * busy / count, "source_bytes": code,
+    }  # fmt: skip
+
+
+@click.command()
+@click.option("--nodes", default=10)
+@click.option("--drivers", default=5)
+@click.option("--seed", default=0)
+@click.option("--out", type=click.Path(path_type=Path))
+def main(nodes: int, drivers: int, seed: int, out: Path | None) -> None:
+    import_ray()
+    from ray.cluster_utils import Cluster
+
+    dice = random.Random(seed)
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as session, tempfile.TemporaryDirectory() as folder:
+        work, cluster = Path(folder), Cluster()
+        env = {"VIT_CNN_BENCH_CACHE": str(work / "cache")}
+        add: dict[str, Any] = {
+            "num_cpus": 1,
+            "object_store_memory": 80 * 2**20,
+            "include_dashboard": False,
+            "env_vars": env,
+        }
+        cluster.add_node(**add, temp_dir=session, _system_config=quick, node_name="a")
+        try:
+            report: dict[str, Any] = {
+                "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "cores": os.cpu_count(),
+                "seed": seed,
+            }
+            report["driver"] = cost(cluster)
+            report["kinds"] = place_by_kind(cluster, add, work)
+            report["nodes_killed"] = kill_nodes(cluster, add, work, nodes, dice)
+            report["drivers_killed"] = kill_drivers(cluster, work, drivers, dice)
+        finally:
+            cluster.shutdown()
+            _wait_until_gone(session)
+    text = json.dumps(report, indent=2) + "\n"
+    print(text)
+    if out:
+        out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
