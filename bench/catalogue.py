@@ -1,6 +1,6 @@
 """What there is to choose from, and what a plan would do: the tables of `list` and `--dry-run`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bench.suite import Plan
     from bench.trial import Trial
 
+MOST_LINES = 50  # of a plan that a person looks at
+
 
 def show(what: str | None, data_dir: Path | None = None) -> None:
     """Print one of LISTS, or all of them.
@@ -26,7 +28,7 @@ def show(what: str | None, data_dir: Path | None = None) -> None:
     """
     if what is not None and what not in LISTS:
         raise UserError(f"list: unknown kind '{what}'; {nearest(what, LISTS)}")
-    console = Console()
+    console = Console(markup=False, emoji=False)
     for name in LISTS if what is None else [what]:
         console.print(LISTS[name](data_dir), soft_wrap=not console.is_terminal)
 
@@ -37,20 +39,22 @@ def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
     paired = any(trial.match for trial in plan.trials)
     matched_to = ["matched to"] if paired else []
     table = _table("configuration", "device", "parameters", *matched_to, "epochs", "seeds", "a trial takes about")
-    for rows in groups.values():
+    names = _names([rows[0] for rows in groups.values()])
+    for name, rows in list(zip(names, groups.values(), strict=True))[:MOST_LINES]:
         trial = rows[0]
         note = plan.skipped.get(trial.trial_id)
         cost = f"skipped: {note}" if note else duration(estimates[trial.trial_id])
         params = f"{plan.num_params[trial.config_id]:,}"
         pair = [f"{groups[trial.match.to][0].label} ({trial.match.by})" if trial.match else ""] if paired else []
-        name = " ".join([trial.label, *_apart(trial, [rows[0] for rows in groups.values()])])
         table.add_row(name, trial.device, params, *pair, str(trial.training.epochs), str(len(rows)), cost)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
+    if len(groups) > MOST_LINES:
+        console.print(f"… and {len(groups) - MOST_LINES:,} more configurations; --json has them all", highlight=False)
     total = duration(_total(plan, estimates))
     first = duration(sum(estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed))
     console.print(
-        f"{plan.name} on {plan.spec.title}: {len(plan.trials)} trials, about {total}; "
+        f"{plan.name} on {plan.spec.title}: {len(plan.trials):,} trials, about {total}; "
         f"the first whole round of the grid about {first}. Nothing was run.",
         highlight=False,
     )
@@ -85,11 +89,21 @@ def _by_config(plan: "Plan") -> dict[str, list[Any]]:
     return groups
 
 
-def _apart(trial: "Trial", others: Iterable["Trial"]) -> list[str]:
-    """key=value of whatever tells a configuration from those of the same label; whom it is matched to aside."""
-    alike = [_flat(other) for other in others if (other.label, other.model) == (trial.label, trial.model)]
-    own = _flat(trial)
-    return [f"{key}={own[key]}" for key in own if any(other.get(key) != own[key] for other in alike)]
+def _names(trials: Sequence["Trial"]) -> list[str]:
+    """Labels, with key=value of whatever differs among configurations of one label; whom they are matched to aside."""
+    alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for trial in trials:
+        alike.setdefault((trial.label, trial.model), []).append(_flat(trial))
+    apart = {
+        kind: {key for flat in flats for key in flat if flat[key] != flats[0].get(key)}
+        | {key for key in flats[0] if any(key not in flat for flat in flats)}
+        for kind, flats in alike.items()
+    }
+    names = []
+    for trial in trials:
+        own, keys = _flat(trial), apart[trial.label, trial.model]
+        names.append(" ".join([trial.label, *(f"{key}={value}" for key, value in own.items() if key in keys)]))
+    return names
 
 
 def _flat(trial: "Trial") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Checks of one combination of a suite's settings: against the tables, this machine and the dataset."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from bench.augment import AUGMENTATIONS, check_strength
 from bench.complaints import check_name, validated
 from bench.datasets import DATASETS, DatasetSpec
 from bench.errors import DataError, DeviceError, SuiteError
-from bench.inventory import Inventory
 from bench.optim import OPTIMIZERS, SCHEDULES
 from bench.own_data import describe
 from bench.own_description import OwnData, Wishes
@@ -18,6 +18,8 @@ from bench.precision import DTYPES
 from bench.recipes import Training
 from bench.suite_file import Place, SuiteText
 from bench.suite_keys import Axes
+
+DeviceName = Callable[[str], str]  # Inventory.device_name
 
 
 def find_data(asked: str | Wishes, text: SuiteText) -> DatasetSpec | OwnData:
@@ -32,7 +34,11 @@ def find_data(asked: str | Wishes, text: SuiteText) -> DatasetSpec | OwnData:
 
 
 def _is_path(name: str) -> bool:
-    return name not in DATASETS and ("/" in name or "\\" in name or "." in name or Path(name).exists())
+    if name in DATASETS:
+        return False
+    with suppress(OSError):  # a name that no file can have
+        return "/" in name or "\\" in name or "." in name or Path(name).exists()
+    return False
 
 
 def checked(
@@ -42,7 +48,7 @@ def checked(
     text: SuiteText,
     place: Place,
     places: Mapping[str, Place],
-    inventory: Inventory,
+    device_name: DeviceName,
 ) -> tuple[Axes, Training]:
     """Names that must stand in a table, devices that must be here, a batch that the data must fill."""
     axes = validated(Axes, part_of(Axes, combination), text, place, places)
@@ -59,7 +65,7 @@ def checked(
         if complaint := check_strength(name, strength):
             raise SuiteError(f"{text.where((*where('augment'), name))}: augment: {complaint}")
     try:
-        inventory.device_name(axes.device)
+        device_name(axes.device)
     except DeviceError as error:
         raise DeviceError(f"{text.where(where('device'))}: {error}") from None
     num_images = spec.num_train - spec.num_val

@@ -4,46 +4,23 @@
 dials (a reference), its dials (models.DIALS; the CNN's width and growth) are solved for.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
-from bench.datasets import DATASETS
+from bench.counts import COUNTS
 from bench.errors import SuiteError
-from bench.flops import forward_flops
+from bench.grid import most_trials, too_many
+from bench.pairing import Entry, agreeing, first_alone, value_of
 from bench.solver import solve, solve_time
 from bench.step_time import time_pair
-from bench.suite_keys import Axes
 from bench.trial import Match, MatchedBy, Trial
-from models import DIALS, sketch_model
+from models import DIALS
 
 TOLERANCE: dict[MatchedBy, float] = {"params": 0.02, "flops": 0.05, "step_time": 0.10}
 
 TimePair = Callable[[Trial, Trial], tuple[float, float]]  # a step's ratio of times, and the seconds of the second's
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The configurations (seed 0) of one entry of `models`.
-
-    Attributes:
-        swept: keys with more than one value, the entry's or the suite's.
-        written: keys that stand in either.
-    """
-
-    trials: list[Trial]
-    swept: set[str]
-    written: set[str]
-
-
-class Pair(NamedTuple):
-    """A configuration to be sized, one to match, and the keys that keep them from being a pair."""
-
-    own: Trial
-    reference: Trial
-    differences: list[str]
 
 
 @dataclass
@@ -55,12 +32,18 @@ class Matcher:
         lacks: why this machine can't run a trial; None if it can.
         matches: pair -> {"settings", "target"}; what is in it is taken over and not solved again, since step times
             come out a little different every time, and a resumed run must not change its models.
+        rounds: seeds of each configuration.
+        yes: a person's, to very many trials.
+        here: trials run on this machine, so that a step can be timed.
     """
 
     where: str
     lacks: Callable[[Trial], str | None]
     matches: dict[str, Any] = field(default_factory=dict)
     time_pair: TimePair = time_pair
+    rounds: int = 1
+    yes: bool = False
+    here: bool = True
 
     def pair_up(self, entries: Sequence[Entry], kinds: Sequence[MatchedBy], every_one: bool = True) -> list[Trial]:
         """The references, then for each of `kinds` the configuration that equals each of them.
@@ -69,7 +52,8 @@ class Matcher:
             every_one: of those to be sized, too, has to find a partner; else the first that agrees is enough.
 
         Raises:
-            SuiteError: no reference, no family with dials, one without a partner, or no size that fits.
+            SuiteError: no reference, no family with dials, one without a partner, too many pairs, no size that fits, or
+                step times of other machines.
         """
         references = [entry for entry in entries if entry.trials[0].model not in DIALS]
         owns = [_without_doubles(entry) for entry in entries if entry.trials[0].model in DIALS]
@@ -78,38 +62,21 @@ class Matcher:
         if not references:
             raise SuiteError(f"{self.where}: match needs a model to match, such as vit; here is none but those sized")
         trials = [trial for entry in references for trial in entry.trials]
+        most = most_trials(self.yes) // self.rounds
         for by in kinds:
-            trials += [
-                self._matched(own, reference, by) for own, reference in self._pairs(owns, references, by, every_one)
-            ]
+            pairs = list(islice(agreeing(owns, references, by, every_one), max(0, most - len(trials)) + 1))
+            if (count := len(trials) + len(pairs)) > most:
+                raise SuiteError(
+                    f"{self.where}: match: {count * self.rounds:,} trials or more, since what one side sweeps alone is "
+                    f"paired with each of the other's; {too_many(count * self.rounds)}"
+                )
+            if alone := first_alone(owns, references, by, every_one, pairs):
+                raise self._without_partner(*alone)
+            trials += [self._matched(own, reference, by) for own, reference in pairs]
         return trials
 
-    def _pairs(
-        self, owns: list[Entry], references: list[Entry], by: MatchedBy, every_one: bool
-    ) -> Iterator[tuple[Trial, Trial]]:
-        """Every two that agree, one that is left over being a mistake; or for each reference the first that agrees."""
-        every = [
-            Pair(own, reference, _differences(own, reference, _must_agree(own_entry, reference_entry, by)))
-            for reference_entry in references
-            for reference in reference_entry.trials
-            for own_entry in owns
-            for own in own_entry.trials
-        ]
-        for this, other in (("reference", "own"), ("own", "reference")) if every_one else (("reference", "own"),):
-            groups: dict[str, list[Pair]] = {}
-            for pair in every:
-                groups.setdefault(getattr(pair, this).config_id, []).append(pair)
-            for pairs in groups.values():
-                closest = min(pairs, key=lambda pair: len(pair.differences))
-                if closest.differences:
-                    raise self._alone(getattr(closest, this), getattr(closest, other), closest.differences)
-        agreed = [pair for pair in every if not pair.differences]
-        if not every_one:
-            agreed = list({pair.reference.config_id: pair for pair in reversed(agreed)}.values())[::-1]
-        return ((pair.own, pair.reference) for pair in agreed)
-
-    def _alone(self, trial: Trial, closest: Trial, differences: list[str]) -> SuiteError:
-        found = ", ".join(f"{key} ({_value(trial, key)!r}, not {_value(closest, key)!r})" for key in differences)
+    def _without_partner(self, trial: Trial, closest: Trial, differences: list[str]) -> SuiteError:
+        found = ", ".join(f"{key} ({value_of(trial, key)!r}, not {value_of(closest, key)!r})" for key in differences)
         return SuiteError(
             f"{self.where}: match: '{trial.label}' has no partner; the closest, '{closest.label}', differs in {found}: "
             f"give both the same"
@@ -144,6 +111,11 @@ class Matcher:
 
     def _solve_time(self, own: Trial, reference: Trial) -> dict[str, Any]:
         whole, fine = DIALS[own.model]
+        if not self.here:
+            raise SuiteError(
+                f"{self.where}: match: step_time times both models on this machine, and the trials run on others; "
+                "match params or flops, or use --executor subprocess"
+            )
         growth = own.settings[fine]
         targets: dict[int, float] = {}
 
@@ -185,60 +157,6 @@ def _without_doubles(entry: Entry) -> Entry:
     return Entry([*first.values()], entry.swept - dials.keys(), entry.written)
 
 
-def _must_agree(own: Entry, reference: Entry, by: MatchedBy) -> list[str]:
-    """All axes, whatever both sweep, and the batch size where a person has chosen it or steps are timed.
-
-    The layout changes no size, and what is quick for one family isn't for the other: each keeps its own.
-    """
-    shared = own.swept & reference.swept
-    keys = [key for key in Axes.model_fields if key != "channels_last" or key in shared]
-    keys += sorted(shared - Axes.model_fields.keys())
-    chosen = "batch_size" in own.written | reference.written or by == "step_time"
-    return [*keys, "batch_size"] if chosen and "batch_size" not in keys else keys
-
-
-def _differences(a: Trial, b: Trial, keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if _value(a, key) != _value(b, key)]
-
-
-def _value(trial: Trial, key: str) -> Any:
-    if key in trial.settings:
-        return trial.settings[key]
-    return getattr(trial if key in Axes.model_fields else trial.training, key, None)
-
-
 def _sized(trial: Trial, width: int, growth: float) -> Trial:
     dials = dict(zip(DIALS[trial.model], (width, growth), strict=True))
     return trial.model_copy(update={"settings": trial.settings | dials})
-
-
-def count_params(trial: Trial) -> int:
-    """Parameters of a trial's model. Raises: ValueError, as models.sketch_model."""
-    return _counts_of(trial)[0]
-
-
-def count_flops(trial: Trial) -> int:
-    """FLOPs of one image's forward pass; a multiply-add is two."""
-    return _counts_of(trial)[1]()
-
-
-def _counts_of(trial: Trial) -> tuple[int, Callable[[], int]]:
-    spec = trial.data or DATASETS[trial.dataset]
-    return _counts(spec.image_size, spec.in_channels, spec.num_classes, trial.model, json.dumps(trial.settings))
-
-
-@cache
-def _counts(
-    image_size: int, in_channels: int, num_classes: int, model_name: str, settings: str
-) -> tuple[int, Callable[[], int]]:
-    model = sketch_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
-    shape = (in_channels, image_size, image_size)
-    closed_form = getattr(model, "num_flops", None)
-    return sum(p.numel() for p in model.parameters()), cache(closed_form or (lambda: forward_flops(model, shape)))
-
-
-# what is counted -> how, and what it is called
-COUNTS: dict[MatchedBy, tuple[Callable[[Trial], int], str]] = {
-    "params": (count_params, "parameters"),
-    "flops": (count_flops, "FLOPs an image"),
-}

@@ -5,20 +5,23 @@ grid, and slow drift of the machine hits all configurations alike.
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from bench.checks import checked, find_data
+from bench.checks import DeviceName, checked, find_data
 from bench.complaints import blamed, check_keys, check_name, validated
+from bench.counts import count_params
 from bench.datasets import DatasetSpec
 from bench.errors import SuiteError
+from bench.grid import NOT_SWEPT, Swept, check_size, combinations, swept_by
 from bench.inventory import HERE, Inventory
-from bench.match import Entry, Matcher, TimePair, count_params
+from bench.match import Matcher, TimePair
 from bench.own_description import OwnData
+from bench.pairing import Entry
 from bench.recipes import DEFAULT_RECIPE, RECIPES, Training
 from bench.step_time import time_pair
 from bench.suite_file import Place, SuiteText
@@ -27,9 +30,7 @@ from bench.trial import MatchedBy, Trial
 from models import DIALS, MODELS, find_model, source_of
 from models.foreign import FORMS
 
-NOT_SWEPT = ("model", "recipe", "match")  # of an entry
 KNOWN_KEYS = (*Axes.model_fields, *Training.model_fields)  # never passed on to a model
-MOST_CONFIGURATIONS = 10_000  # of one entry; more is a slip of the keyboard, and takes minutes only to list
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def load_plan(
     matches: Mapping[str, Any] | None = None,
     time_pair: TimePair = time_pair,
     inventory: Inventory = HERE,
+    yes: bool = False,
 ) -> Plan:
     """Check a suite and expand it.
 
@@ -65,6 +67,7 @@ def load_plan(
         matches: of the plan that a resumed run began with.
         time_pair: measures step times, for `match: step_time`.
         inventory: of the devices that trials may run on.
+        yes: a person's, to more than grid.MOST_TRIALS.
 
     Raises:
         SuiteError: anything in it that can't be run, with its place.
@@ -73,11 +76,17 @@ def load_plan(
     _check_top_keys(text)
     own = {key: value for key, value in text.content.items() if key in SuiteFile.model_fields}
     suite = validated(SuiteFile, own, text, (), {})
-    spec = find_data(suite.dataset, text)
     shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
-    _check_shared(text, shared, spec, inventory)
-    entries = [_expand_entry(text, suite, spec, shared, index, inventory) for index in range(len(suite.models))]
-    matcher = Matcher(text.where(("match",)), inventory.lacks, dict(matches or {}), time_pair)
+    swept = [swept_by(index, entry, shared) for index, entry in enumerate(suite.models)]
+    rounds = [*_rounds(suite)]
+    check_size(text, swept, len(rounds), yes)
+    spec = find_data(suite.dataset, text)
+    device_name = cache(inventory.device_name)  # asked of every configuration, and few devices are named
+    _check_shared(text, shared, spec, device_name)
+    entries = [_expand_entry(text, suite, spec, index, keys, device_name) for index, keys in enumerate(swept)]
+    matcher = Matcher(
+        text.where(("match",)), inventory.lacks, dict(matches or {}), time_pair, len(rounds), yes, inventory is HERE
+    )
     kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
     grid = [trial for entry in entries for trial in entry.trials]
     if kinds:
@@ -86,12 +95,12 @@ def load_plan(
         if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
             sized = [other for other in entries if other.trials[0].model in DIALS]
             grid += matcher.pair_up([entry, *sized], wanted, every_one=False)
-    devices = list(dict.fromkeys(trial.device for trial in grid))
-    grid.sort(key=lambda trial: devices.index(trial.device))
-    rounds = (_with_seed(trial, *round_) for round_ in _rounds(suite) for trial in grid)
-    trials = {trial.trial_id: trial for trial in rounds}
+    devices = {device: position for position, device in enumerate(dict.fromkeys(trial.device for trial in grid))}
+    grid.sort(key=lambda trial: devices[trial.device])
+    trials = {trial.trial_id: trial for round_ in rounds for trial in (_with_seed(one, *round_) for one in grid)}
     num_params = {trial.config_id: count_params(trial) for trial in grid}
-    skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := inventory.lacks(trial))}
+    lacking = {trial.config_id: inventory.lacks(trial) for trial in grid}
+    skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacking[trial.config_id])}
     return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
 
 
@@ -141,9 +150,9 @@ def _expand_entry(
     text: SuiteText,
     suite: SuiteFile,
     spec: DatasetSpec | OwnData,
-    shared: Mapping[str, Any],
     index: int,
-    inventory: Inventory,
+    swept: Swept,
+    device_name: DeviceName,
 ) -> Entry:
     """The trials of one entry of `models`, seed 0: the product of all its lists and the suite's."""
     place: Place = ("models", index)
@@ -155,14 +164,12 @@ def _expand_entry(
     own_keys = [key for key in entry if key not in (*KNOWN_KEYS, *NOT_SWEPT)] if source else config_class.model_fields
     check_keys(text, place, [*NOT_SWEPT, *own_keys, *KNOWN_KEYS])
     recipe = _recipe(text, suite, place)
-    swept: dict[str, tuple[Any, Place]] = {key: (value, (key,)) for key, value in shared.items()}
-    swept |= {key: (value, (*place, key)) for key, value in entry.items() if key not in NOT_SWEPT}
     places = {key: where for key, (_, where) in swept.items()}
     trials = []
-    for combination in _combinations(text, swept):
+    for combination in combinations(text, swept):
         own = {key: value for key, value in combination.items() if key in own_keys}
         settings = validated(config_class, own, text, place, places)
-        axes, training = checked(combination, RECIPES[recipe], spec, text, place, places, inventory)
+        axes, training = checked(combination, RECIPES[recipe], spec, text, place, places, device_name)
         trial = Trial(
             suite=text.name,
             dataset=spec.name,
@@ -172,7 +179,7 @@ def _expand_entry(
             recipe=recipe,
             training=training,
             dtype=axes.dtype,
-            device=inventory.device_name(axes.device),
+            device=device_name(axes.device),
             num_threads=axes.num_threads,
             compile=axes.compile,
             channels_last=axes.channels_last,
@@ -205,24 +212,6 @@ def _model(name: object, text: SuiteText, place: Place) -> tuple[type[BaseModel]
         raise SuiteError(f"{text.where(place)}: {error}") from None
 
 
-def _combinations(text: SuiteText, swept: Mapping[str, tuple[Any, Place]]) -> Iterator[dict[str, Any]]:
-    """Every choice of one value per key; devices vary slowest, numeric modes fastest."""
-    keys = sorted(swept, key=lambda key: (key == "dtype") - (key == "device"))
-    choices = []
-    for key in keys:
-        value, place = swept[key]
-        if value == []:
-            raise SuiteError(f"{text.where(place)}: {key}: the sweep is empty; give at least one value")
-        choices.append(value if isinstance(value, list) else [value])
-    count = math.prod(len(values) for values in choices)
-    if count > MOST_CONFIGURATIONS:
-        raise SuiteError(
-            f"{text.source}: {count:,} configurations of one model; at most {MOST_CONFIGURATIONS:,} are meant"
-        )
-    for combination in itertools.product(*choices):
-        yield dict(zip(keys, combination, strict=True))
-
-
 def _check_top_keys(text: SuiteText) -> None:
     known = {*SuiteFile.model_fields, *KNOWN_KEYS}
     for name, (config_class, _) in MODELS.items():
@@ -235,13 +224,13 @@ def _check_top_keys(text: SuiteText) -> None:
 
 
 def _check_shared(
-    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData, inventory: Inventory
+    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData, device_name: DeviceName
 ) -> None:
     """A setting for all models has to be right even where every entry has its own."""
     alone = {"global_batch": "scaled"}  # a batch of one, which any data can fill and any number of processes
     for key, value in shared.items():
-        for combination in _combinations(text, {key: (value, (key,))}):
-            checked(alone | combination, Training(batch_size=1), spec, text, (), {}, inventory)
+        for combination in combinations(text, {key: (value, (key,))}):
+            checked(alone | combination, Training(batch_size=1), spec, text, (), {}, device_name)
 
 
 def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:

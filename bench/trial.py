@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -60,7 +62,14 @@ class Trial(BaseModel):
     instrument_seconds: float = 2.5  # for the passes after training that measure what training doesn't show
     timed: bool = True  # False: for its accuracy alone, beside others on one thread
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy has ids of its own: pydantic takes over what the original has worked out."""
+        copied = super().model_copy(update=update, deep=deep)
+        for worked_out in ("config_id", "trial_id", "label"):
+            vars(copied).pop(worked_out, None)
+        return copied
+
+    @cached_property
     def config_id(self) -> str:
         left_out = {"suite", "recipe", "targets", "seed", "instrument_seconds", "timed"}
         places = {"path", "test_path", "unlabelled_path", "notes"}
@@ -76,11 +85,11 @@ class Trial(BaseModel):
             del named["settings"]["init"]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:10]
 
-    @property
+    @cached_property
     def trial_id(self) -> str:
         return f"{slug(self.label)}-{slug(self.device)}-s{self.seed}-{self.config_id}"
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Short name for a person: family, patch, depth, width, numeric mode, compilation, share of the data."""
         own = (self.source or "").startswith("sha256:")  # a function of the user's: its module says little

@@ -73,7 +73,7 @@ def sketch_model(name: str, settings: dict[str, Any], image_size: int, in_channe
     if name not in MODELS:
         return building.sketch(name, build, (in_channels, image_size, image_size), num_classes)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), building.NoNumbers():
             return build()
     except (RuntimeError, TypeError, OverflowError):  # what torch makes of sizes beyond 64 bits
         raise ValueError("the model is too large for any machine") from None

@@ -8,10 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(.+?)'")
 
 Factory = Callable[..., nn.Module]
+
+_FILLS = {
+    *(nn.init.kaiming_uniform_, nn.init.xavier_uniform_),
+    *(Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_),
+}
+
+
+class NoNumbers(TorchFunctionMode):
+    """Leaves tensors as they are made. On the meta device, which holds no numbers, to draw them is half of the work."""
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def built(

@@ -16,6 +16,7 @@ from bench.catalogue import show_plan
 from bench.datasets import DATASETS
 from bench.errors import SuiteError
 from bench.flops import forward_flops
+from bench.inventory import Here
 from bench.match import TOLERANCE
 from bench.run import run_trial
 from bench.session import Request, make_plan, run_session
@@ -368,3 +369,20 @@ def test_a_run_that_goes_on_has_the_pairs_that_it_began_with(tmp_path: Path) -> 
     plan, _, _ = make_plan(Request(None, resume=answer.folder), Console(quiet=True))
     assert plan.matches == stored["matches"]
     assert stored["matches"][key]["settings"]["width"] in {sized.settings["width"] for sized, _ in pairs(plan)}
+
+
+def test_step_times_of_other_machines_are_refused_unless_they_are_known(plan_of: PlanOf) -> None:
+    suite = SMALL | {"match": "step_time", "dtype": "fp32", "seeds": 1}
+    with pytest.raises(SuiteError, match="match: step_time times both models on this machine, and the trials"):
+        plan_of(suite, inventory=Here())
+    known = plan_of(suite, time_pair=lambda own, reference: (1.0, 0.001)).matches
+    assert pairs(plan_of(suite, inventory=Here(), matches=known))
+
+
+def test_pairs_that_multiply_need_a_yes(plan_of: PlanOf) -> None:
+    models = [{"model": "vit", "patch_size": [7, 14], "mlp_ratio": [1.0, 2.0]}, {"model": "cnn", "kernel_size": [3, 5]}]
+    suite = SMALL | {"models": models, "dtype": "fp32", "seeds": 100}
+    with pytest.raises(SuiteError, match="match: 1,100 trials or more, since what one side sweeps alone is"):
+        plan_of(suite)
+    assert len(plan_of(suite, "seeds=80").trials) == 960
+    assert len(plan_of(suite, yes=True).trials) == 1200

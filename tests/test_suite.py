@@ -9,14 +9,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from bench import device
+from bench import counts, device
+from bench.catalogue import plan_as_json, show_plan
 from bench.datasets import DATASETS
 from bench.device import CPU, available_devices
 from bench.errors import DataError, DeviceError, SuiteError, UserError
+from bench.estimate import estimate_seconds
+from bench.grid import MOST_TRIALS
+from bench.inventory import Here
 from bench.recipes import RECIPES
 from bench.suite import Plan, load_plan
 from bench.suite_file import find_suite, read_suite, suite_names
+from bench.trial import Trial
+from models import sketch_model
 from models.vit import ViTConfig
 
 PlanOf = Callable[..., Plan]
@@ -32,10 +39,10 @@ SMALL: dict[str, Any] = {
 def plan_of(tmp_path: Path) -> PlanOf:
     """The plan of a suite given as YAML, or as its content."""
 
-    def make(suite: str | dict[str, Any], *options: str) -> Plan:
+    def make(suite: str | dict[str, Any], *options: str, **more: Any) -> Plan:
         path = tmp_path / "mine.yaml"
         path.write_text(suite if isinstance(suite, str) else json.dumps(suite), encoding="utf-8")
-        return load_plan(read_suite(path, options))
+        return load_plan(read_suite(path, options), **more)
 
     return make
 
@@ -320,7 +327,6 @@ models:
         ("models:", "targets: [0.9, 97]\nmodels:", "mine.yaml:2: targets.1: found 97, expected at most 1"),
         ("models:", "targets: 0.9\nmodels:", "mine.yaml:2: targets: found 0.9, expected a list"),
         ("models:", "description: [a]\nmodels:", "mine.yaml:2: description: found ['a'], expected text"),
-        ("models:", f"batch_size: {[*range(1, 101)]}\nepochs: {[*range(1, 102)]}\nmodels:", "configurations of one"),
     ],
     ids=lambda text: " ".join(str(text).split())[:40],
 )
@@ -409,3 +415,104 @@ def test_seeds_for_accuracy_alone_come_after_the_timed_ones_and_are_others(plan_
 def test_a_device_that_nobody_shares_times_every_seed(plan_of: PlanOf, toaster: None) -> None:
     plan = plan_of(SMALL, "device=toaster", "accuracy_seeds=2")
     assert all(trial.timed for trial in plan.trials)
+
+
+MANY = {"batch_size": [*range(1, 11)], "epochs": [*range(1, 31)]}
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (
+            {"models": [{"model": "cnn", "depth": [1, 2]}], "seeds": 2} | MANY,
+            "mine.yaml:1: 1,200 trials: batch_size 10 x epochs 30 x depth 2 x 2 seeds; more than 1,000 need --yes, or "
+            "sweep fewer values",
+        ),
+        (
+            {"models": [{"model": "cnn", "depth": [1, 2]}, {"model": "vit", "depth": [1, 2, 3]}]} | MANY,
+            "mine.yaml:1: 1,500 trials: 900 of them are batch_size 10 x epochs 30 x depth 3; more than 1,000 need",
+        ),
+        (
+            {"models": [{"model": "cnn"}], "epochs": [1, 2], "seeds": 501},
+            "mine.yaml:1: 1,002 trials: epochs 2 x 501 seeds; more than 1,000 need --yes",
+        ),
+        ({"models": [{"model": "cnn"}], "epochs": [1, 2], "seeds": 2, "accuracy_seeds": 499}, "epochs 2 x 501 seeds"),
+        ({"models": [{"model": "cnn"}] * 1001}, "mine.yaml:1: 1,001 trials: 1,001 entries; more than 1,000 need"),
+    ],
+    ids=["one-entry", "two-entries", "seeds", "accuracy-seeds", "entries"],
+)
+def test_very_many_trials_need_a_yes(suite: dict[str, Any], said: str, plan_of: PlanOf) -> None:
+    with pytest.raises(SuiteError) as caught:
+        plan_of({"dataset": "digits"} | suite)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_with_a_yes_very_many_trials_are_planned_and_a_thousand_need_none(plan_of: PlanOf) -> None:
+    suite = {"dataset": "digits", "models": [{"model": "cnn", "width": 4}], "batch_size": [1, 2], "seeds": 500}
+    assert len(plan_of(suite).trials) == MOST_TRIALS == 1000
+    assert len(plan_of(suite, "seeds=501", yes=True).trials) == 1002
+
+
+def test_an_absurd_product_is_refused_before_anything_is_expanded(plan_of: PlanOf) -> None:
+    keys = ["epochs", "batch_size", "evaluations_per_epoch", "num_threads", "world_size"]
+    suite = {"dataset": "nowhere", "models": [{"model": "vit"}]} | {key: [*range(1, 1001)] for key in keys}
+    with pytest.raises(SuiteError, match=r"1,000,000,000,000,000 trials: .*; a plan has at most 100,000; sweep fewer"):
+        plan_of(suite, yes=True)
+
+
+def test_a_shape_is_built_once_however_many_trials_have_it(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[tuple[str, dict[str, Any]]] = []
+
+    def sketch(name: str, settings: dict[str, Any], *sizes: int) -> nn.Module:
+        built.append((name, settings))
+        return sketch_model(name, settings, *sizes)
+
+    monkeypatch.setattr("bench.counts.sketch_model", sketch)
+    counts._counts.cache_clear()
+    plan = plan_of(SMALL, "learning_rate=[1e-3, 2e-3, 3e-3]", "dtype=[fp32, amp-bf16]", "match=params")
+    estimate_seconds(plan.trials, Path("nowhere"))
+    assert len(plan.trials) == 48
+    assert [name for name, _ in built if name == "vit"] == ["vit", "vit"]
+    assert len(built) == len({json.dumps(one) for one in built})
+
+
+def test_devices_are_asked_for_a_configuration_and_not_for_a_trial(plan_of: PlanOf) -> None:
+    class Asked(Here):
+        asked = 0
+
+        def lacks(self, trial: Trial) -> str | None:
+            self.asked += 1
+            return super().lacks(trial)
+
+    inventory = Asked()
+    plan = plan_of(SMALL, "seeds=50", inventory=inventory)
+    assert (inventory.asked, len(plan.trials)) == (3, 150)
+
+
+def test_a_plan_of_many_configurations_is_shown_by_its_first_and_the_number_of_the_rest(
+    plan_of: PlanOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of({"dataset": "digits", "models": [{"model": "cnn", "width": 4}]} | MANY)
+    estimates = dict.fromkeys((trial.trial_id for trial in plan.trials), 1.0)
+    show_plan(plan, estimates)
+    said = capsys.readouterr().out
+    assert said.count("cnn d2 w4") == 50
+    assert "… and 250 more configurations; --json has them all" in " ".join(said.split())
+    assert len(plan_as_json(plan, estimates)["trials"]) == 300
+
+
+def test_configurations_of_one_label_are_told_apart_by_what_differs(
+    plan_of: PlanOf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    models = [{"model": "cnn", "width": 4, "learning_rate": [1e-3, 2e-3]}, {"model": "vit", "patch_size": [2, 4]}]
+    plan = plan_of({"dataset": "digits", "models": models})
+    show_plan(plan, dict.fromkeys((trial.trial_id for trial in plan.trials), 1.0))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [line.partition(" cpu ")[0] for line in lines[1:5]] == [
+        "cnn d2 w4 fp32 learning_rate=0.001",
+        "cnn d2 w4 fp32 learning_rate=0.002",
+        "vit p2 d4 e32 fp32",
+        "vit p4 d4 e32 fp32",
+    ]
