@@ -8,16 +8,18 @@ mnist_train.csv. Rows are counted from the first row of data, as 1.
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import math
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from bench.errors import DataError
-from bench.own_arrays import Part, as_labels, one_line, shown
+from bench.own_arrays import Part, as_labels
+from bench.own_file import one_line, open_maybe_gzipped, refuse_giants, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 LABELS = ("label", "labels", "class", "target", "y")
 NUMBERS = ("imageid", "image_id", "id", "index", "")  # columns that say nothing about the image
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
-ROWS_AT_ONCE = 8_192  # numbers arrive as int64, eight times what is kept
+CELLS_AT_ONCE = 6_000_000  # numbers arrive as int64, eight times what is kept
+MOST_COLUMNS = 200_000  # 256 x 256 x 3, and some
+LONGEST_LINE = 8 << 20  # characters: 40 a cell
+CHUNK = 1 << 18  # characters
 ENDINGS = (".csv", ".csv.gz")
 
 
@@ -70,6 +75,7 @@ def read_csv(path: Path) -> Part:
                     if (levels := _levels(rows, columns)) is None:
                         raise _first_fault(path, columns)
                     pixels.append(levels)
+                    refuse_giants(sum(array.nbytes for array in pixels), path)
                     if columns.label is not None:
                         labels.extend(rows[columns.label].tolist())
         except UnicodeDecodeError:
@@ -80,23 +86,53 @@ def read_csv(path: Path) -> Part:
         raise _first_fault(path, columns)
     shape = (-1, columns.side, columns.side, columns.channels)
     images = np.concatenate(pixels).reshape(shape).transpose(0, 3, 1, 2)
-    return Part(np.ascontiguousarray(images), as_labels(labels) if labels else None, shown(path))
+    return Part(np.ascontiguousarray(images), as_labels(labels, shown(path)) if labels else None, shown(path))
+
+
+class _Lines(io.TextIOBase):
+    """A file's text, whose lines end somewhere: one without an end would fill the memory before anyone looks at it."""
+
+    def __init__(self, path: Path, stream: TextIO) -> None:
+        self.path, self.stream, self.length, self.blank = path, stream, 0, 0
+
+    def read(self, size: int | None = -1) -> str:
+        """What pandas asks for, piece by piece."""
+        text = self.stream.read(CHUNK if size is None or size < 0 else min(size, CHUNK))
+        last = max(text.rfind("\n"), text.rfind("\r"))
+        self.length = self.length + len(text) if last < 0 else len(text) - last
+        if self.length > LONGEST_LINE:
+            raise self.too_long()
+        self._count_blank(text)
+        return text
+
+    def readline(self, size: int | None = -1) -> str:  # type: ignore[override]
+        line = self.stream.readline(LONGEST_LINE + 1)
+        if len(line) > LONGEST_LINE:
+            raise self.too_long()
+        self._count_blank(line)
+        return line
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+        return iter(self.readline, "")
+
+    def _count_blank(self, text: str) -> None:
+        self.blank = self.blank + len(text) if text.isspace() else 0
+        if self.blank > LONGEST_LINE:
+            raise DataError(f"{shown(self.path)}: has more than {LONGEST_LINE:,} blanks and empty lines in a row")
+
+    def too_long(self) -> DataError:
+        return DataError(f"{shown(self.path)}: a line has more than {LONGEST_LINE:,} characters; is it a CSV?")
 
 
 class _opened:  # noqa: N801 - used as a function
-    """A file as text, gzipped or not; what goes wrong inside the block is a DataError that names the file."""
+    """A file as lines, gzipped or not; what goes wrong inside the block is a DataError that names the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __enter__(self) -> TextIO:
-        form: dict[str, Any] = {"encoding": "utf-8-sig", "newline": ""}
-        try:
-            gzipped = self.path.name.lower().endswith(".gz")
-            self.stream: Any = gzip.open(self.path, "rt", **form) if gzipped else self.path.open(**form)
-        except OSError as error:
-            raise DataError(f"{shown(self.path)}: can't be read ({error.strerror or error})") from None
-        return self.stream
+    def __enter__(self) -> _Lines:
+        self.stream = io.TextIOWrapper(open_maybe_gzipped(self.path), encoding="utf-8-sig", newline="")
+        return _Lines(self.path, self.stream)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.stream.close()
@@ -106,13 +142,17 @@ class _opened:  # noqa: N801 - used as a function
             ) from None
         if isinstance(error, OSError | EOFError | zlib.error | csv.Error):
             raise DataError(f"{shown(self.path)}: can't be read ({error})") from error
+        if isinstance(error, MemoryError):
+            raise DataError(f"{shown(self.path)}: doesn't fit into memory") from None
 
 
-def _columns(path: Path, stream: TextIO) -> Columns:
+def _columns(path: Path, stream: _Lines) -> Columns:
     """What the first line says. Raises: DataError if the number of columns is that of no square image."""
     cells = next((row for row in csv.reader(stream) if row), None)
     if cells is None:
         raise DataError(f"{shown(path)}: is empty")
+    if len(cells) > MOST_COLUMNS:
+        raise DataError(f"{shown(path)}: has {len(cells):,} columns; at most {MOST_COLUMNS:,} are read")
     header = _is_header(cells)
     names = [one_line(cell.strip()) for cell in cells] if header else []
     lower = [name.lower() for name in names]
@@ -151,7 +191,7 @@ def _form(count: int) -> tuple[int, int] | None:
     return None
 
 
-def _chunks(stream: TextIO, columns: Columns) -> pd.io.parsers.TextFileReader:
+def _chunks(stream: _Lines, columns: Columns) -> pd.io.parsers.TextFileReader:
     """pandas' reader over the rows of data, labels as text. A short line has empty cells; a long one is an error."""
     import pandas as pd
 
@@ -163,7 +203,7 @@ def _chunks(stream: TextIO, columns: Columns) -> pd.io.parsers.TextFileReader:
         dtype={columns.label: str} if columns.label is not None else None,
         keep_default_na=False,
         low_memory=False,
-        chunksize=ROWS_AT_ONCE,
+        chunksize=max(1, CELLS_AT_ONCE // len(columns.names)),
     )
 
 

@@ -20,13 +20,15 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from bench.datasets import DatasetSpec, spec_of
-from bench.errors import DataError
-from bench.sources import Source, SourceFailed
+from bench.errors import DataError, printable
+from bench.sources import Bounded, Source, SourceFailed
 
 CACHE_VARIABLE = "VIT_CNN_BENCH_CACHE"
+
+MOST_BYTES = 1 << 30  # that an archive may unpack to; CIFAR-10 unpacks to a sixth of it
 
 Stream = IO[bytes] | gzip.GzipFile
 
@@ -160,7 +162,7 @@ def _only_process(spec: DatasetSpec, cached: Path) -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 # ---- a folder's contents, held against the checksums ----
@@ -180,7 +182,7 @@ def _take(spec: DatasetSpec, folder: Path, into: Path | None = None) -> Fetched:
                 if complaint:
                     raise SourceFailed(f"{path} {'holds' if path.name == file else 'unpacks to'} {complaint}")
                 missing.pop(file, None)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, MemoryError) as error:
         raise SourceFailed(f"{path} can't be read ({error})") from error
     if missing:
         raise SourceFailed(f"{folder} holds no {next(iter(missing))} (wanted: {_wanted(spec)})")
@@ -222,9 +224,13 @@ def _streams(spec: DatasetSpec, holders: Mapping[str, Path]) -> Generator[tuple[
         files = [file for file, holder in holders.items() if holder == path]
         if path.name in spec.archives:
             members = {f"{spec.archives[path.name]}/{file}": file for file in files}
-            with tarfile.open(path, "r|gz") as archive:  # known members by name: no path in it can lead elsewhere
+            # Known members by name, and plain files only: nothing in it, path or link, can lead elsewhere.
+            with (
+                gzip.open(path) as packed,
+                tarfile.open(fileobj=cast(Any, Bounded(packed, MOST_BYTES)), mode="r|") as archive,
+            ):
                 for member in archive:
-                    if member.name in members and (contents := archive.extractfile(member)):
+                    if member.isreg() and member.name in members and (contents := archive.extractfile(member)):
                         yield members[member.name], path, contents
         else:
             with path.open("rb") if path.name in files else gzip.open(path) as stream:

@@ -1,11 +1,33 @@
 """People's mistakes: one exception family, one line each, raised before any work starts."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+LONGEST_MESSAGE = 590  # characters
+BREAKS = re.compile("[ \t]*[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+[ \t]*")
+# What a terminal acts on, or a line can't hold: controls, halves of characters, what turns the writing direction.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]")
+
+
+def printable(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Text that comes from a file, its name or an option, fit for a terminal and a log.
+
+    One line; control characters are escaped, since in a terminal they could do more than be read; of a long text
+    the beginning and the end.
+    """
+    if len(text) > 3 * longest:  # before any work on it
+        text = f"{text[: 2 * longest]} ... {text[-longest:]}"
+    text = UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], BREAKS.sub(" ", text))
+    tail = longest // 3
+    return text if len(text) <= longest else f"{text[: longest - tail - 5]} ... {text[-tail:]}"
 
 
 class UserError(Exception):
     """Something that the person at the keyboard can put right; printed as one line, exit status 2."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class SuiteError(UserError):
@@ -27,5 +49,5 @@ class StoreError(UserError):
 def nearest(found: object, known: Iterable[str]) -> str:
     """End of a message: the nearest known name, or all of them when nothing is near."""
     names = sorted(known)
-    close = get_close_matches(str(found), names, n=1, cutoff=0.5)
+    close = get_close_matches(str(found)[:200], names, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"

@@ -11,12 +11,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
-from bench.errors import DataError
-from bench.own_arrays import shown
+from bench.errors import DataError, printable
+from bench.own_file import open_plain, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".t
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # all that a file may be, whatever its name says
 GREY_MODES = ("1", "L", "LA", "La")
 DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError)
+LARGE_PIXELS = 10_000_000
+LARGE = RLock()  # one image of that size at a time: decoded, it may take half a gigabyte
 BROKEN = (*DAMAGED, MemoryError, NotImplementedError, struct.error, zlib.error)  # what PIL raises on damaged files
 
 
@@ -56,15 +59,22 @@ def _opened(path: Path) -> Iterator[Picture]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with (
+            open_plain(path) as stream,
+            Image.open(stream, formats=FORMATS) as image,
+            LARGE if image.width * image.height > LARGE_PIXELS else nullcontext(),
+        ):
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS
         raise DataError(f"{shown(path)}: says that it has more than {limit:,} pixels; shrink or remove it") from None
     except UnidentifiedImageError:
         raise DataError(f"{shown(path)}: isn't an image of a known format, or is damaged") from None
+    except DataError:
+        raise
     except (*BROKEN, Warning) as error:
-        raise DataError(f"{shown(path)}: can't be read as an image ({error or type(error).__name__})") from error
+        said = printable(str(error), 120) or type(error).__name__
+        raise DataError(f"{shown(path)}: can't be read as an image ({said})") from error
 
 
 def header(path: Path) -> tuple[tuple[int, int], str, bool]:

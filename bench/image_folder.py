@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bench.errors import DataError
 from bench.image_file import ENDINGS, GREY_MODES, has_colour, header, is_image, square, strict
-from bench.own_arrays import natural, shown
+from bench.own_arrays import natural
+from bench.own_file import shown
 
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_FILES = 5_000_000  # below a folder, which may be the root of everything by mistake
 MOST_PIXELS_A_SIDE = 64  # of a folder whose image size nobody asked for
 
 Answer = TypeVar("Answer")
@@ -120,7 +122,8 @@ def class_name(folder: Path) -> str:
 
 def _images_below(folder: Path) -> tuple[list[Path], int]:
     """Image files at any depth, links followed but never in a circle, and how many other files there were."""
-    images, others, seen = [], 0, set()
+    images: list[Path] = []
+    others, seen = 0, set()
     for place, inside, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
@@ -128,6 +131,8 @@ def _images_below(folder: Path) -> tuple[list[Path], int]:
             continue
         seen.add(real)
         inside[:] = [name for name in inside if not name.startswith(".")]
+        if len(images) + others + len(files) > MOST_FILES or len(seen) > MOST_FILES:
+            raise DataError(f"{shown(folder)}: holds more than {MOST_FILES:,} files; name a folder with fewer")
         visible = [Path(place, name) for name in files if not name.startswith(".") and name != "Thumbs.db"]
         images += [path for path in visible if is_image(path)]
         others += sum(not is_image(path) for path in visible)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.errors import DataError
-from bench.own_arrays import Part, as_labels, from_layout, shown
+from bench.errors import DataError, printable
+from bench.own_arrays import Part, as_labels, from_layout
+from bench.own_file import one_line, open_plain, refuse_giants, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +22,13 @@ WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 IMAGES = ("{}_images", "x_{}", "{}_x", "{}_data", "images_{}")
 LABELS = ("{}_labels", "y_{}", "{}_y", "{}_targets", "labels_{}")
 ONLY_IMAGES, ONLY_LABELS = ("images", "x", "data", "imgs"), ("labels", "y", "targets", "label")
+
+MOST_ARRAYS = 1_000
+# What zipfile and numpy raise on damaged files; numpy reads a header with Python's own tokenizer and parser.
+DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError),
+    *(NotImplementedError, RuntimeError, SyntaxError, struct.error, tokenize.TokenError),
+)
 
 
 class Contents(NamedTuple):
@@ -44,7 +54,7 @@ def read_npz(path: Path) -> Contents:
         pairs["train"] = (images, next((lower[name] for name in ONLY_LABELS if name in lower), pairs["train"][1]))
     used = {role: (images, labels) for role, (images, labels) in pairs.items() if images is not None}
     if not used:
-        holds = ", ".join(arrays) or "nothing"
+        holds = printable(", ".join(arrays), 200) or "nothing"
         raise DataError(
             f"{shown(path)}: holds {holds}; expected arrays named images and labels, x_train, y_train, x_test, y_test, "
             "or train_images, train_labels, test_images, test_labels"
@@ -70,24 +80,33 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                _refuse_liars(archive, member, path)
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open_plain(path) as stream:
+            with zipfile.ZipFile(stream) as archive:
+                members = archive.infolist()
+                if len(members) > MOST_ARRAYS:
+                    raise DataError(f"{shown(path)}: holds {len(members):,} arrays; at most {MOST_ARRAYS:,} are read")
+                refuse_giants(sum(member.file_size for member in members), path)
+                for member in members:
+                    _refuse_liars(archive, member, path)
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                return {one_line(name): file[name] for name in file.files}
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError, MemoryError) as error:
-        raise DataError(f"{shown(path)}: can't be read as an .npz ({error})") from error
     except (zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{shown(path)}: isn't an .npz, or is damaged ({error})") from error
+        raise DataError(f"{shown(path)}: isn't an .npz, or is damaged ({printable(str(error), 120)})") from error
+    except (*DAMAGED, MemoryError) as error:
+        said = printable(str(error), 120) or type(error).__name__
+        raise DataError(f"{shown(path)}: can't be read as an .npz ({said})") from error
 
 
 def _refuse_liars(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
     """numpy makes room for what a header claims before it reads on; so the claim is checked first."""
     from numpy.lib import format as npy
 
-    where = f"{shown(path)}, array {member.filename.removesuffix('.npy')}"
+    where = f"{shown(path)}, array {one_line(member.filename.removesuffix('.npy'))}"
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{where}: is packed in a way that numpy doesn't write; save the arrays again")
     with archive.open(member) as stream:
         version = npy.read_magic(stream)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -95,7 +114,7 @@ def _refuse_liars(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
         if kind.hasobject:
             raise DataError(f"{where}: holds Python objects, whose reading could run code; save plain numbers or text")
         claim, there = math.prod(shape) * kind.itemsize, member.file_size - stream.tell()
-    if claim != there:
+    if min(shape, default=0) < 0 or kind.itemsize == 0 or claim != there:
         raise DataError(f"{where}: says that it holds {claim:,} bytes, but {there:,} follow (damaged?)")
 
 
@@ -135,10 +154,18 @@ def _labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
     labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if labels.shape != (count,):
         raise DataError(f"{where}: has shape {array.shape}; expected one label for each of {count:,} images")
+    if labels.dtype.kind in "buif" and not bool((np.abs(labels.astype(np.float64)) < 2**62).all()):
+        raise DataError(
+            f"{where}: holds numbers that are too large, or none; expected whole numbers or names as labels"
+        )
     if labels.dtype.kind in "bui" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all())):
         return labels.astype(np.int64)
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
     if labels.dtype.kind not in "UT":
         raise DataError(f"{where}: holds {labels.dtype}; expected whole numbers or names as labels")
-    return as_labels([str(label) for label in labels])
+    if labels.dtype.kind == "U":
+        codes = np.ascontiguousarray(labels).view(np.dtype(np.uint32).newbyteorder(labels.dtype.byteorder))
+        if codes.max(initial=0) > 0x10FFFF or ((codes >= 0xD800) & (codes < 0xE000)).any():
+            raise DataError(f"{where}: holds what is no text (damaged?)")
+    return as_labels([str(label) for label in labels], where)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.errors import DataError
+from bench.errors import DataError, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
+LONGEST_LABEL = 200  # characters: file systems allow no more in the name of a folder, which may be one
 WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*", re.ASCII)
 
 
@@ -41,28 +42,24 @@ class Division(NamedTuple):
     test_labels: np.ndarray
 
 
-def shown(path: Path) -> str:
-    """A path as messages name it: short where it lies below the working folder, and never more than a line."""
-    with suppress(ValueError, OSError):
-        path = path.relative_to(Path.cwd())
-    return one_line(str(path))
-
-
-def one_line(text: str) -> str:
-    """Text from a file or of a file's name, for a message: without line breaks or halves of characters."""
-    return " ".join(text.encode("utf-8", "replace").decode().split())
-
-
 def natural(text: str) -> tuple[Any, ...]:
     """Sort key that puts "img2" before "img10", as people and file managers do."""
     parts = re.split(r"(\d+)", text)
-    return (*((int(part), "") if index % 2 else (0, part.casefold()) for index, part in enumerate(parts)), (0, text))
+    numbers = (part.lstrip("0") for part in parts[1::2])  # by length, then as text: no number is too long for it
+    sized = [(len(number), number) for number in numbers]
+    words = [(0, part.casefold()) for part in parts[::2]]
+    return (*(key for pair in zip_longest(words, sized) for key in pair if key), (0, text))
 
 
-def as_labels(values: Sequence[str]) -> np.ndarray:
-    """Labels from text: whole numbers (int64) where all are, else the text itself (objects)."""
+def as_labels(values: Sequence[str], source: str) -> np.ndarray:
+    """Labels from text: whole numbers (int64) where all are, else the text itself (objects). Raises: DataError."""
     import numpy as np
 
+    if longest := next((value for value in values if len(value) > LONGEST_LABEL), ""):
+        raise DataError(
+            f"{source}: has the label '{printable(longest, 40)}' of {len(longest):,} characters; at most "
+            f"{LONGEST_LABEL} are read"
+        )
     if all(WHOLE.fullmatch(value) for value in values):
         return np.array([int(value.partition(".")[0]) for value in values], dtype=np.int64)
     return np.array(values, dtype=object)
@@ -145,15 +142,16 @@ def divide(
     names, indices = _numbered(everything)
     labels, counts = indices[: len(train)], np.bincount(indices[: len(train)], minlength=len(names))
     if test is not None and not counts.all():
-        unknown = names[int(counts.argmin())]
+        unknown = printable(names[int(counts.argmin())], 60)
         raise DataError(f"{test_source}: holds class '{unknown}', of which {source} has no image to learn from")
     if len(names) < 2:
-        raise DataError(f"{source}: all {len(train):,} images are of one class, '{names[0]}'; two at least are needed")
+        only = printable(names[0], 60)
+        raise DataError(f"{source}: all {len(train):,} images are of one class, '{only}'; two at least are needed")
     parts = ["training", "validation", *(["test"] if test is None else [])]
     if counts.min() < len(parts):
         rare = int(counts.argmin())
         raise DataError(
-            f"{source}: class '{names[rare]}' has too few images ({counts[rare]}): "
+            f"{source}: class '{printable(names[rare], 60)}' has too few images ({counts[rare]}): "
             f"{', '.join(parts[:-1])} and {parts[-1]} need one each at least"
         )
     if test is not None:

@@ -13,8 +13,9 @@ from bench import own_cache
 from bench.datasets import Arrays
 from bench.errors import DataError
 from bench.image_file import load_image
-from bench.own_arrays import Division, divide, num_val_of, shown
+from bench.own_arrays import Division, divide, num_val_of
 from bench.own_description import Kind, OwnData, Wishes
+from bench.own_file import fitting, located, machine_memory, one_line, shown
 from bench.own_reading import Found, Pictures, as_pixels, read_images, read_sources
 from bench.own_sources import Sources, digest_of, find_sources, require
 
@@ -62,22 +63,22 @@ def describe(wishes: Wishes, base: Path) -> OwnData:
         DataError: nothing there, or nothing that can be learned from; one line, with file, row and column.
     """
     path, test, unlabelled = (
-        None if given is None else Path(os.path.abspath(base / Path(given).expanduser()))
-        for given in (wishes.path, wishes.test, wishes.unlabelled)
+        None if given is None else located(given, base) for given in (wishes.path, wishes.test, wishes.unlabelled)
     )
     assert path is not None
     for given in filter(None, (path, test, unlabelled)):
         require(given, wishes.made_by)
-    sources = find_sources(path, test)
-    unlabelled = unlabelled or sources.unlabelled
-    digest = sources.digest()
     settings = wishes.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
-    key = _short(f"{digest} {settings}")
-    if (found := _kept(key)) is None:
-        found = _examined(wishes, sources, digest, path)
-        own_cache.save_text(key, found.model_dump_json())
+    with fitting(path):
+        sources = find_sources(path, test)
+        unlabelled = unlabelled or sources.unlabelled
+        digest = sources.digest()
+        key = _short(f"{digest} {settings}")
+        if (found := _kept(key)) is None:
+            found = _examined(wishes, sources, digest, path)
+            own_cache.save_text(key, found.model_dump_json())
     places = {"path": str(path), "test_path": test and str(test), "unlabelled_path": unlabelled and str(unlabelled)}
-    return found.model_copy(update={**places, "name": wishes.name or _name_of(path)})
+    return found.model_copy(update={**places, "name": one_line(wishes.name or "") or _name_of(path)})
 
 
 def read_own(data: OwnData) -> Arrays:
@@ -89,10 +90,11 @@ def read_own(data: OwnData) -> Arrays:
     kept = own_cache.load(data.checksum)
     if kept is not None and set(kept) == set(Arrays._fields):
         return Arrays(**kept)
-    sources = _sources_of(data)
-    if _checksum(sources.digest(), data) != data.checksum:
-        raise _changed(data)
-    return _arrays(read_sources(sources, headers=False), data)
+    with fitting(Path(data.path)):
+        sources = _sources_of(data)
+        if _checksum(sources.digest(), data) != data.checksum:
+            raise _changed(data)
+        return _arrays(read_sources(sources, headers=False), data)
 
 
 def list_files(data: OwnData) -> Files:
@@ -222,7 +224,7 @@ def _name_of(path: Path) -> str:
     name = path.name
     for ending in (".gz", ".csv", ".npz"):
         name = name[: -len(ending)] if path.is_file() and name.lower().endswith(ending) else name
-    return os.fsencode(name).decode("utf-8", "replace") or "data"
+    return one_line(os.fsencode(name).decode("utf-8", "replace")) or "data"
 
 
 def _too_large(data: OwnData) -> bool:
@@ -231,8 +233,4 @@ def _too_large(data: OwnData) -> bool:
     All of the memory counts, not what is free at the moment: a run that is resumed must come to the same answer.
     """
     pixels = (data.num_train + data.num_test) * data.in_channels * data.image_size**2
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        memory = 8 << 30
-    return pixels > memory / 4
+    return pixels > machine_memory() / 4

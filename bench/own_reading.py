@@ -13,7 +13,8 @@ from bench.idx import read_idx
 from bench.image_file import is_image
 from bench.image_folder import Listing, Survey, any_colour, list_flat, load_images, survey
 from bench.npz_images import read_npz
-from bench.own_arrays import Part, fit, from_layout, has_colour, shown
+from bench.own_arrays import Part, fit, from_layout, has_colour
+from bench.own_file import LARGEST_SHARE, fitting, located, machine_memory, shown
 from bench.own_sources import Role, Sources, idx_pairs, is_npz, require
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ def read_sources(sources: Sources, headers: bool = True) -> Found:
     if sources.kind == "npz" and "test" in parts and parts["test"].labels is None:
         del parts["test"]
         notes.append("Test images without labels were left out.")
+    if not parts:
+        source = next(iter(sources.files.values()))[0]
+        raise DataError(f"{shown(source)}: holds no images to learn from, only some for test, without labels")
     for part in parts.values():
         if part.labels is None:
             raise DataError(f"{part.source}: has no labels; a column or array called 'label' or 'labels' is expected")
@@ -146,6 +150,8 @@ def as_pixels(parts: Sequence[Part], image_size: int, in_channels: int) -> np.nd
     """All images of some parts: (N, in_channels, image_size, image_size), uint8. Raises: DataError on damaged files."""
     import numpy as np
 
+    for part in parts:
+        _refuse_giants(part, image_size, in_channels)
     arrays = [
         load_images(part.images, image_size, in_channels)
         if isinstance(part.images, list)
@@ -153,6 +159,19 @@ def as_pixels(parts: Sequence[Part], image_size: int, in_channels: int) -> np.nd
         for part in parts
     ]
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _refuse_giants(part: Part, image_size: int, in_channels: int) -> None:
+    """Long thin images become large squares. Raises: DataError where all of them don't fit into memory."""
+    side = image_size
+    if not isinstance(part.images, list):
+        side = max(image_size, *part.images.shape[2:])
+        in_channels = max(in_channels, part.images.shape[1])
+    if (num_bytes := len(part.images) * in_channels * side**2) > LARGEST_SHARE * machine_memory():
+        raise DataError(
+            f"{part.source}: {len(part.images):,} images as squares of {side:,} pixels take {num_bytes:,} bytes, too "
+            f"many for this machine's memory of {machine_memory():,}"
+        )
 
 
 def read_images(path: Path, like: Like) -> Pictures:
@@ -164,11 +183,12 @@ def read_images(path: Path, like: Like) -> Pictures:
     Raises:
         DataError: nothing there, nothing that can be read, or some labels that are no class's name.
     """
-    path = Path(path).expanduser()
+    path = located(path)
     require(path)
-    part, names = _part_at(path)
-    count = len(part.images)
-    images = as_pixels([part], like.image_size, like.in_channels)
+    with fitting(path):
+        part, names = _part_at(path)
+        count = len(part.images)
+        images = as_pixels([part], like.image_size, like.in_channels)
     return Pictures(images, names or [str(number) for number in range(1, count + 1)], _places(part, like.class_names))
 
 

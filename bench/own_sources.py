@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +16,7 @@ from bench.csv_images import has_labels, is_csv
 from bench.errors import DataError
 from bench.image_file import ENDINGS, is_image
 from bench.image_folder import Listing, list_classes, list_flat, subfolders
-from bench.own_arrays import shown
+from bench.own_file import one_line, open_plain, shown
 
 if TYPE_CHECKING:
     from bench.own_description import Kind
@@ -64,8 +66,8 @@ class Sources:
 def digest_of(file: Path) -> str:
     """SHA-256 of a file's contents. Raises: DataError."""
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        with open_plain(file) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise DataError(f"{shown(file)}: can't be read ({error.strerror})") from None
 
@@ -95,16 +97,32 @@ def find_sources(path: Path, test: Path | None = None) -> Sources:
 
 
 def require(path: Path, made_by: str | None = None) -> None:
-    """Raises: DataError, with the command that makes it or the nearest name, unless something lies at `path`."""
-    if path.exists():
+    """Raises: DataError, with the command that makes it or the nearest name, unless a file or folder is at `path`."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # too long, a circle of links, not allowed; a zero in the name
+        raise DataError(f"{shown(path)}: can't be read ({getattr(error, 'strerror', None) or error})") from None
+    else:
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise DataError(f"{shown(path)}: is neither a file nor a folder")
         return
     if made_by:
-        raise DataError(f"{shown(path)} isn't there; `{made_by}` makes it, or --data names your own")
+        raise DataError(f"{shown(path)} isn't there; `{one_line(made_by)}` makes it, or --data names your own")
     folder = next(parent for parent in path.parents if parent.is_dir())
     missing = path.relative_to(folder).parts[0]
-    near = get_close_matches(missing, [entry.name for entry in folder.iterdir()], n=1, cutoff=0.5)
+    near = get_close_matches(missing, _names_in(folder) - {missing}, n=1, cutoff=0.5)
     hint = f"; did you mean {shown(folder / near[0])}?" if near else f"; {shown(folder)} holds nothing of such a name"
     raise DataError(f"{shown(path)} isn't there{hint}")
+
+
+def _names_in(folder: Path) -> set[str]:
+    """Names to guess from, of which a folder may have millions. Empty where nobody may look."""
+    try:
+        return {entry.name for entry in islice(folder.iterdir(), 1_000)}
+    except OSError:
+        return set()
 
 
 def _sources_at(path: Path) -> Sources:

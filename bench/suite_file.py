@@ -2,60 +2,18 @@
 
 import copy
 import json
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from bench.errors import SuiteError, nearest
+from bench.errors import SuiteError, nearest, printable
+from bench.suite_yaml import Place, parsed, read_text
 
 SUITES_FOLDER = Path(__file__).parent / "suites"
 
-Place = tuple[str | int, ...]  # keys and list positions from the top of the file
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its traps: `3e-4` is a number, and `no`, `on` and `12:30` are text."""
-
-
-def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
-    """A whole number that fits 64 bits, or a finite one, so that no later step meets an infinity."""
-    whole = node.tag.endswith(":int")
-    value = loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
-    if not abs(value) < (2**63 if whole else math.inf):
-        raise yaml.constructor.ConstructorError(problem=f"'{node.value}' is out of range", problem_mark=node.start_mark)
-    return value
-
-
-_PLAIN = ("null", "bool", "str", "seq", "map")  # no dates, sets or bytes, not even by an explicit tag
-_Loader.yaml_constructors = {
-    tag: construct
-    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag.rpartition(":")[2] in _PLAIN
-}
-_Loader.add_constructor("tag:yaml.org,2002:int", _number)
-_Loader.add_constructor("tag:yaml.org,2002:float", _number)
-
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, OverflowError, RecursionError)  # all of them come from PyYAML
+LONGEST_OPTION = 100_000  # characters of one --set
+MOST_PARTS = 8  # of a dotted key
 
 
 @dataclass
@@ -101,9 +59,11 @@ class SuiteText:
             typed: what messages blame, where a person wrote something else.
 
         Raises:
-            SuiteError: no `=`, no such model, or a value that isn't YAML.
+            SuiteError: no `=`, no such model, a value that isn't YAML, or one beyond the limits of bench.suite_yaml.
         """
-        typed = typed or f"--set {' '.join(option.split())}"
+        typed = typed or f"--set {printable(' '.join(option[:LONGEST_OPTION].split()), 200)}"
+        if len(option) > LONGEST_OPTION:
+            raise SuiteError(f"{typed}: an option of {len(option):,} characters; at most {LONGEST_OPTION:,} are read")
         self.options.append(option)
         key, equals, text = option.partition("=")
         keys = self._keys(key.strip())
@@ -111,10 +71,9 @@ class SuiteText:
             raise SuiteError(
                 f"{typed}: expected KEY=VALUE, such as --set batch_size=64 or --set models.vit.depth=[2,4]"
             )
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except _NOT_YAML:
-            raise SuiteError(f"{typed}: the value is not YAML; lists look like [2, 4]") from None
+        if len(keys) > MOST_PARTS:
+            raise SuiteError(f"{typed}: a key of {len(keys):,} parts; no key has more than {MOST_PARTS}")
+        value, _ = parsed(text, typed, "the value is not YAML; lists look like [2, 4]")
         for place in self._places(keys, typed):
             self._put(place, value, typed)
 
@@ -205,49 +164,13 @@ def read_suite(path: Path, overrides: Sequence[str] = ()) -> SuiteText:
         SuiteError: not readable, not YAML (with the line), or not a mapping.
     """
     source = path.name if path.parent == SUITES_FOLDER else str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{source}: can't be read: {error}") from None
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-        lines = dict(_lines(root, (), source)) if root is not None else {}
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SuiteError(f"{source}{line}: not valid YAML: {error.problem or error.context}") from None
-    except _NOT_YAML as error:
-        raise SuiteError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    content, lines = parsed(read_text(path, source), source)
     if not isinstance(content, dict):
         raise SuiteError(f"{source}: expected a mapping with 'dataset' and 'models', found {shown(content)}")
-    suite = SuiteText(source, path.stem, content, lines)
+    suite = SuiteText(source, printable(path.stem, 100), content, lines)
     for option in overrides:
         suite.set(option)
     return suite
-
-
-def _lines(node: yaml.Node, place: Place, source: str) -> Iterable[tuple[Place, int]]:
-    line = node.start_mark.line + 1
-    if place:
-        yield place, line
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise SuiteError(f"{source}:{key.start_mark.line + 1}: a key has to be a word")
-            if key.value in seen:
-                raise SuiteError(f"{source}:{key.start_mark.line + 1}: {shown(key.value)} stands here a second time")
-            seen.add(key.value)
-            yield (*place, key.value), key.start_mark.line + 1
-            yield from _below(_lines(value, (*place, key.value), source), (*place, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, (*place, index), source)
-
-
-def _below(found: Iterable[tuple[Place, int]], place: Place) -> Iterable[tuple[Place, int]]:
-    """Without `place` itself: the line of its key is the better one."""
-    return (item for item in found if item[0] != place)
 
 
 def shown(value: object) -> str:

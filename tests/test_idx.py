@@ -66,5 +66,5 @@ def test_other_formats_and_missing_files_are_named(scratch: Path) -> None:
     (scratch / "text").write_bytes(b"P5 28 28 255")
     with pytest.raises(DataError, match=r"text isn't an IDX file of bytes \(it begins with '50 35 20 32'\)"):
         read_idx(scratch / "text")
-    with pytest.raises(DataError, match="nowhere can't be read"):
+    with pytest.raises(DataError, match="nowhere: can't be read"):
         read_idx(scratch / "nowhere")

@@ -1,0 +1,189 @@
+"""YAML as suites use it: 1.1 without its traps, and within limits, so that no file can take the machine's memory."""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.errors import SuiteError, printable
+
+MOST_BYTES = 1 << 20  # of a file
+MOST_DEPTH = 32
+MOST_NODES = 20_000  # lists, mappings, keys and values, each alias counted as what it stands for
+LONGEST_TEXT = 10_000  # characters of one value
+
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, OverflowError, RecursionError)  # all of them come from PyYAML
+
+Place = tuple[str | int, ...]  # keys and list positions from the top of the file
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """YAML, but no suite's; `found` is the node or event that shows it."""
+
+    def __init__(self, problem: str, found: Any) -> None:
+        super().__init__(problem=problem, problem_mark=found.start_mark)
+
+
+class _Loader(yaml.SafeLoader):
+    """`3e-4` is a number, and `no`, `on` and `12:30` are text; limits hold while the file is read, not after."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = self.count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        self.depth += 1
+        self.count += 1
+        if self.depth > MOST_DEPTH:
+            raise _Refused(f"nested more than {MOST_DEPTH} levels deep", event)
+        if self.count > MOST_NODES:
+            raise _Refused(f"more than {MOST_NODES:,} values", event)
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_TEXT:
+            raise _Refused(f"a text of {len(event.value):,} characters, at most {LONGEST_TEXT:,} are read", event)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    """A whole number that fits 64 bits, or a finite one, so that no later step meets an infinity."""
+    whole = node.tag.endswith(":int")
+    value = loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+    if not abs(value) < (2**63 if whole else math.inf):
+        problem = f"'{printable(node.value, 60)}' is out of range"
+        raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+    return value
+
+
+_PLAIN = ("null", "bool", "str", "seq", "map")  # no dates, sets or bytes, not even by an explicit tag
+_Loader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in _PLAIN
+}
+_Loader.add_constructor("tag:yaml.org,2002:int", _number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
+def read_text(path: Path, source: str) -> str:
+    """A file as text. Raises: SuiteError: no file (a pipe would make us wait), too large, not readable, not UTF-8."""
+    try:
+        if path.exists() and not path.is_file():
+            raise SuiteError(f"{source}: can't be read: it is no file")
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise SuiteError(f"{source}: can't be read: larger than {MOST_BYTES:,} bytes")
+        return data.decode("utf-8")
+    except OSError as error:
+        raise SuiteError(f"{source}: can't be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise SuiteError(f"{source}: can't be read: {error}") from None
+
+
+def parsed(text: str, source: str, advice: str | None = None) -> tuple[Any, dict[Place, int]]:
+    """What a document means, and the line number (from 1) of each place in it.
+
+    Args:
+        source: whom messages blame.
+        advice: of a text of one line, what is said in place of YAML's own complaint.
+
+    Raises:
+        SuiteError: not YAML, or beyond the limits.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None, {}
+            _check_aliases(root)
+            _check_keys(root)
+            lines = dict(_lines(root, ()))  # first, since merging (`<<`) changes the nodes
+            return loader.construct_document(root), lines
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark and advice is None else ""
+        problem = error.problem or error.context
+        said = problem if isinstance(error, _Refused) else advice or f"not valid YAML: {problem}"
+        raise SuiteError(f"{source}{line}: {said}") from None
+    except _NOT_YAML as error:
+        raise SuiteError(f"{source}: {advice or f'not valid YAML: {error}'}") from None
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """Each node is looked at once, however often aliases lead to it. Raises: _Refused: circles, explosions."""
+    sizes: dict[int, tuple[int, int]] = {}  # node -> nodes and levels below, itself included
+    open_: set[int] = set()
+
+    def measure(node: yaml.Node) -> tuple[int, int]:
+        if id(node) in open_:
+            raise _Refused("it stands inside of itself", node)
+        if id(node) not in sizes:
+            open_.add(id(node))
+            below = [measure(child) for child in _children(node)]
+            open_.remove(id(node))
+            size = 1 + sum(count for count, _ in below)
+            depth = 1 + max((levels for _, levels in below), default=0)
+            if size > MOST_NODES or depth > MOST_DEPTH:
+                what = f"{size:,} values" if size > MOST_NODES else f"{depth} levels"
+                raise _Refused(f"its aliases (*) stand for {what}, more than any suite has", node)
+            sizes[id(node)] = size, depth
+        return sizes[id(node)]
+
+    measure(root)
+
+
+def _check_keys(node: yaml.Node) -> None:
+    """Raises: _Refused: a key that is no word, or stands twice in one mapping."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _Refused("a key has to be a word", key)
+            if key.value in seen:
+                raise _Refused(f"{printable(repr(key.value), 60)} stands here a second time", key)
+            seen.add(key.value)
+    for child in _children(node):
+        _check_keys(child)
+
+
+def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            below = (*place, key.value)
+            yield below, key.start_mark.line + 1  # the line of its key is better than that of the value
+            yield from _lines(value, below)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*place, index), value.start_mark.line + 1
+            yield from _lines(value, (*place, index))

@@ -1,0 +1,197 @@
+"""Inputs with a shape: valid suites, tables, archives and run folders with something in them changed.
+
+What coverage-guided bytes seldom reach: the second half of a plan, a table whose cells agree with its header.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import struct
+import zipfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from fuzz_targets import NEXT_FILE
+from hypothesis import strategies as st
+
+from bench.own_description import Wishes
+from bench.recipes import Training
+from bench.results import TABLES
+from bench.suite_keys import Axes, SuiteFile
+from models.cnn import CNNConfig
+from models.vit import ViTConfig
+
+SUITES = Path(__file__).parents[2] / "bench" / "suites"
+KEYS = sorted(
+    {
+        *(key for model in (SuiteFile, Axes, Training, Wishes, ViTConfig, CNNConfig) for key in model.model_fields),
+        *("model", "match", "flip", "rotation", "title", "source", "points", "epoch", "", "1", "\x1b[2J", "é", "ključ"),
+    }
+)
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 70),
+    st.sampled_from([2**31, 2**63 - 1, -(2**63), 1e308, 1e-320, -0.0, 0.5, 1.0]),
+    st.sampled_from(
+        ["", "vit", "cnn", "digits", "mnist", "data.csv", "./data.csv", "params", "step_time", "auto", "cpu"]
+    ),
+    st.sampled_from(
+        ["cuda:0", "cuda:99", "cpu:0", "fp32", "amp-bf16", "sgd", "vit-99", "\x1b]0;x\x07", "a" * 300, "~x"]
+    ),
+    st.text(max_size=8),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _written(content: Any) -> bytes:
+    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode("utf-8", "replace")
+
+
+def _places(node: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [place, *(found for key, value in inside for found in _places(value, (*place, key)))]
+
+
+@cache
+def _our_suites() -> list[Any]:
+    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(SUITES.glob("*.yaml"))]
+
+
+@st.composite
+def suites(draw: st.DrawFn) -> bytes:
+    """One of ours, or a small one over own data, with one to four places changed."""
+    small = {
+        "dataset": {"path": "data.csv"},
+        "models": [{"model": "vit", "patch_size": 2}, {"model": "cnn", "depth": 1}],
+    }
+    content = copy.deepcopy(draw(st.sampled_from([small, *_our_suites()])))
+    for _ in range(draw(st.integers(1, 4))):
+        place = draw(st.sampled_from(_places(content)))
+        node = content
+        for key in place[:-1]:
+            node = node[key]
+        target = node[place[-1]] if place else content
+        if isinstance(target, dict) and draw(st.booleans()):
+            target[draw(st.sampled_from(KEYS))] = draw(values)
+        elif place:
+            node[place[-1]] = draw(values)
+    return _written(content)
+
+
+@st.composite
+def options(draw: st.DrawFn) -> bytes:
+    """Some `--set` with known keys and odd values."""
+    lines = []
+    for _ in range(draw(st.integers(1, 3))):
+        parts = draw(st.sampled_from(["{}", "models.vit.{}", "models.0.{}", "models.cnn.{}", "dataset.{}", "{}.{}"]))
+        key = parts.format(*[draw(st.sampled_from(KEYS)) for _ in range(2)])
+        value = yaml.safe_dump(draw(values), default_flow_style=True, allow_unicode=True, width=10**6)
+        lines.append(f"{key}={value.removesuffix('...' + chr(10)).strip()}".replace("\n", " "))
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+cells = st.one_of(
+    st.integers(0, 255).map(str),
+    st.sampled_from(
+        ["", "256", "-1", "1e2", "NaN", "inf", '"', '"a""b"', "x", "9" * 400, " 7 ", "0x1", "=1+1", "\0", "é"]
+    ),
+)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> bytes:
+    """A CSV of images of 2 x 2 or 2 x 2 x 3 pixels, a few cells of which are odd."""
+    width = draw(st.sampled_from([4, 5, 12, 13, 6]))
+    header = draw(st.sampled_from(["label", "id,label", "", "\ufefflabel"]))
+    names = [*filter(None, header.split(",")), *(f"p{number}" for number in range(width))]
+    rows = [[str((row + 2) * column % 3) for column in range(len(names))] for row in range(draw(st.integers(0, 9)))]
+    for row, column in draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, len(names) - 1)), max_size=4)):
+        if row < len(rows):
+            rows[row][column:] = [draw(cells), *rows[row][column + 1 :][: draw(st.sampled_from([99, 99, 99, 0]))]]
+    end = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
+    separator = draw(st.sampled_from([",", ",", ",", ";", "\t"]))
+    lines = [separator.join(row) for row in ([names, *rows] if header else rows)]
+    return (end.join(lines) + draw(st.sampled_from(["", end]))).encode("utf-8", "replace")
+
+
+@st.composite
+def archives(draw: st.DrawFn) -> bytes:
+    """An .npz of small arrays of every kind, whose headers may lie."""
+    packed = io.BytesIO()
+    kinds = ["|u1", "<f4", "<f8", "<f2", "<i8", ">i2", "|b1", "<U3", "|S2", "<c8", "<M8[s]", "|V4", "<U0", "|V0", "|O"]
+    names = ["images", "labels", "x_train", "y_train", "x_test", "train_images", "train_labels", "../x", "a\x1b[2Jb"]
+    with zipfile.ZipFile(packed, "w", draw(st.sampled_from([0, 8, 12, 14]))) as archive:
+        for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True)):
+            shape = draw(
+                st.sampled_from([(6, 2, 2), (6,), (6, 1), (6, 2, 2, 3), (0,), (), (6, -1), (2**40,), (6, 1, 9)])
+            )
+            kind = draw(st.sampled_from(kinds))
+            head = {"descr": kind, "fortran_order": draw(st.booleans()), "shape": shape}
+            start = io.BytesIO()
+            np.lib.format.write_array_header_1_0(start, head)
+            size = abs(int(np.prod(shape, dtype=object))) * np.dtype(kind).itemsize
+            body = draw(st.binary(min_size=8, max_size=64))
+            content = (body * (min(size, 4096) // len(body) + 1))[: min(size, 4096)]
+            archive.writestr(f"{name}{draw(st.sampled_from(['.npy', '']))}", start.getvalue() + content)
+    return packed.getvalue()
+
+
+@st.composite
+def idx_files(draw: st.DrawFn) -> bytes:
+    """A header, and as many bytes as it says, or about as many."""
+    sizes = draw(st.lists(st.sampled_from([0, 1, 2, 3, 7, 100, 2**16, 2**31, 2**32 - 1]), min_size=1, max_size=4))
+    count = min(int(np.prod(sizes, dtype=object)), 5_000) + draw(st.sampled_from([0, 0, 0, 1, -1]))
+    start = bytes([0, 0, draw(st.sampled_from([8, 8, 8, 9])), draw(st.sampled_from([len(sizes), 0, 5, 255]))])
+    return start + struct.pack(f">{len(sizes)}I", *sizes) + bytes(max(0, count))
+
+
+@st.composite
+def folders(draw: st.DrawFn) -> bytes:
+    return NEXT_FILE.join(draw(st.lists(tables(), min_size=1, max_size=3)))
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> bytes:
+    """A run's record and tables, whole rows of which have odd cells."""
+    record = {"schema_version": 4, "plan": ["a", "b"], "suite": "s", "content": {}, "options": []}
+    for _ in range(draw(st.integers(0, 3))):
+        record[draw(st.sampled_from([*record, "environment", "skipped"]))] = draw(values)
+    cell = st.sampled_from(
+        ["", "a", "b", "ok", "failed", "1", "0.5", "nan", "1e999", "-1", "true", '"', "\0", "=1", "\r", "é"]
+    )
+    parts = [json.dumps(record).encode()]
+    for name in ("trials.csv", "evaluations.csv", "throughput.csv", "inference.csv"):
+        columns = list(TABLES[name])
+        header = draw(st.sampled_from([columns, columns[:-1], columns[::-1], ["trial_id"], ["foreign", *columns], []]))
+        lines = [",".join(header)]
+        for _ in range(draw(st.integers(0, 4))):
+            row = dict.fromkeys(header, "")
+            for key in draw(st.lists(st.sampled_from(header or ["x"]), max_size=5)):
+                row[key] = draw(cell)
+            lines.append(",".join([draw(st.sampled_from(["a", "b", "c"])), *list(row.values())[1:]]))
+        parts.append(("\n".join(lines) + draw(st.sampled_from(["\n", "", "\ntorn,"]))).encode("utf-8", "replace"))
+    return NEXT_FILE.join(parts)
+
+
+SHAPES: dict[str, st.SearchStrategy[bytes]] = {
+    "suite": suites(),
+    "set": options(),
+    "idx": idx_files(),
+    "csv": tables(),
+    "npz": archives(),
+    "image": st.binary(max_size=200),
+    "folder": folders(),
+    "store": runs(),
+    "verify": runs(),
+}
