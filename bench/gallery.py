@@ -4,6 +4,7 @@ Which models: each family's best on validation, on the run's first device; of it
 accuracy. Where there are more than two families, the best one with attention and the best of the others.
 """
 
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,14 @@ LARGEST = 64  # pixels a side; larger images are made smaller, so that a gallery
 FILTERS, POSITIONS = 32, 7  # most filters of a model; most positions a side
 
 
-def collect(folder: Path, data_dir: Path | None = None) -> bool:
+def collect(folder: Path, data_dir: Path | None = None, trust: bool | Container[str] = False) -> bool:
     """Write the gallery of a run's folder; False, and an older one is left alone, where nothing can be shown.
 
     Confusions and accuracies need only predictions. Where the data, weights or torch aren't there, the gallery has
     these and what else it can; such a one never takes the place of an older one.
+
+    Args:
+        trust: as load_trial's: whether models that are somebody's code may be imported, or whose.
 
     Raises:
         StoreError: the folder isn't a run.
@@ -48,7 +52,7 @@ def collect(folder: Path, data_dir: Path | None = None) -> bool:
         return False
     gallery = _from_predictions(tables, chosen, spec, outcomes)
     with suppress(UserError, OSError, ImportError):  # the predictions alone say enough for some pictures
-        gallery = _with_images(gallery, folder, trials[0], data_dir)
+        gallery = _with_images(gallery, folder, trials[0], data_dir, trust)
     if not gallery.whole and read_gallery(folder) is not None:
         return False
     write_gallery(folder, gallery)
@@ -122,7 +126,9 @@ def _from_predictions(tables: Tables, chosen: list[Shown], spec: Any, outcomes: 
     )
 
 
-def _with_images(gallery: Gallery, folder: Path, trial: Trial, data_dir: Path | None) -> Gallery:
+def _with_images(
+    gallery: Gallery, folder: Path, trial: Trial, data_dir: Path | None, trust: bool | Container[str]
+) -> Gallery:
     """The gallery with its images, and what the models' weights show where these are there.
 
     Raises:
@@ -143,7 +149,7 @@ def _with_images(gallery: Gallery, folder: Path, trial: Trial, data_dir: Path | 
     insides = []
     for shown in gallery.models:
         try:
-            inside = _look_inside(folder / "trials" / shown.trial_id, data_dir, images[looked], labels)
+            inside = _look_inside(folder / "trials" / shown.trial_id, data_dir, images[looked], labels, trust)
         except (UserError, OSError, RuntimeError, TypeError, ValueError):  # other people's code is run here, too
             inside = Insides()
         insides.append(inside)
@@ -156,14 +162,16 @@ def _label_counts(data: "Dataset", num_classes: int) -> Array:
     return np.stack([np.bincount(part.labels.numpy(), minlength=num_classes) for part in parts])
 
 
-def _look_inside(trial_dir: Path, data_dir: Path | None, images: Any, labels: Any) -> Insides:
+def _look_inside(
+    trial_dir: Path, data_dir: Path | None, images: Any, labels: Any, trust: bool | Container[str]
+) -> Insides:
     """What one model learned and makes of images (B, C, H, W), uint8. Raises: UserError without its weights."""
     import torch
 
     from bench.saved import load_trial
     from models import insides
 
-    saved = load_trial(trial_dir, data_dir)
+    saved = load_trial(trial_dir, data_dir, trust)
     model = saved.model.float()  # of a mode in half precision too: pictures needn't be as quick as training
     inputs = saved.normalized(images).float()
     heads, depths, rollouts = [], [], []

@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.journal import FORMAT, Arm
 from bench.paired import ARMS, GateCell
 from bench.processor import cpu_name, usable_cores
+from bench.redaction import redacted, redacted_in
 from bench.singles import singles
 from bench.suite_file import find_suite, read_suite
 from bench.trees import Tree
@@ -81,7 +82,7 @@ def journal_header(request: GateRequest, cells: Sequence[GateCell], trees: Mappi
         "only_work": request.only_work,
         "aa": request.aa,
         "threads": request.threads,
-        "command": _command(request),
+        "command": redacted(_command(request)),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": {
             "cpu": cpu_name(),
@@ -89,7 +90,7 @@ def journal_header(request: GateRequest, cells: Sequence[GateCell], trees: Mappi
             "python": sys.version.split()[0],
             "torch": version("torch"),
         },
-        "request": request.model_dump(mode="json"),
+        "request": redacted_in(request.model_dump(mode="json")),
     }
 
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.address import hide
+from bench.redaction import hide
 
 REQUEST_SECONDS = 5
 LONGEST_PARAM = 5_000  # characters; servers take 6,000 or more

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from bench.data import ImageFormat, load_dataset
 from bench.device import open_device
 from bench.errors import DataError, UserError
+from bench.formula import guarded
 from bench.own_data import read_images
 from bench.precision import DTYPES, set_exact_arithmetic
 from bench.saved import Saved
@@ -21,7 +21,6 @@ from bench.store import write_atomically
 from bench.streaming import StreamedSplit
 
 FORMATS = ("csv", "kaggle")
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,11 @@ def as_csv(images: Images, found: Tensor, class_names: Sequence[str]) -> str:
     Names come from files that somebody else may have made, and a spreadsheet takes a cell that begins with = + - @ for
     a formula; such a cell gets an apostrophe in front. Numbers, -1 too, stay numbers.
     """
-    classes = [_harmless(name) for name in class_names]
+    classes = [guarded(name) for name in class_names]
     confidences, predictions = (part.tolist() for part in found.max(dim=1))
     header = ["name", "label", "prediction", "confidence", *(f"p_{name}" for name in class_names)]
     columns = [
-        [_harmless(name) for name in images.names],
+        [guarded(name) for name in images.names],
         [classes[label] for label in images.split.labels.tolist()] if images.labelled else None,
         [classes[index] for index in predictions],
         [f"{confidence:.4f}" for confidence in confidences],
@@ -129,9 +128,3 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    """OWASP's advice on CSV injection, with numbers spared."""
-    suspicious = cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not NUMBER.fullmatch(cell)
-    return f"'{cell}" if suspicious else cell

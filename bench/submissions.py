@@ -1,5 +1,6 @@
 """Submissions: what the best models of a run say of images that nobody has labelled, in Kaggle's format."""
 
+from collections.abc import Container
 from pathlib import Path
 
 from bench.gallery import choose
@@ -8,8 +9,11 @@ from bench.saved import load_trial
 from bench.summary import read_tables
 
 
-def write_submissions(folder: Path, unlabelled: Path) -> list[Path]:
+def write_submissions(folder: Path, unlabelled: Path, trust: bool | Container[str] = False) -> list[Path]:
     """`submissions/<trial_id>.csv` in a run's folder, for the models that its gallery shows; the files written.
+
+    Args:
+        trust: as load_trial's: whether models that are somebody's code may be imported, or whose.
 
     Raises:
         StoreError: the folder isn't a run, or a trial's weights are damaged.
@@ -17,7 +21,7 @@ def write_submissions(folder: Path, unlabelled: Path) -> list[Path]:
     """
     written = []
     for model in choose(read_tables(folder)):
-        saved = load_trial(folder / "trials" / model.trial_id)
+        saved = load_trial(folder / "trials" / model.trial_id, trust=trust)
         images = find_images(saved, unlabelled)
         path = folder / "submissions" / f"{model.trial_id}.csv"
         path.parent.mkdir(exist_ok=True)

@@ -15,12 +15,13 @@ import pytest
 from made_up_server import messages, serve
 
 from bench import mlflow_client
-from bench.address import hide, hide_in, public
+from bench.address import public
 from bench.errors import UserError
 from bench.mlflow_client import complaint_about
 from bench.mlflow_runs import MLflow
 from bench.progress import Quiet
 from bench.recipes import RECIPES
+from bench.redaction import hide, redacted_command
 from bench.results import Result, read_rows
 from bench.store import Store
 from bench.sweep import run_sweep
@@ -301,7 +302,7 @@ def test_nothing_of_theirs_is_imported_unless_asked_for() -> None:
 def test_credentials_of_an_address_are_not_shown(address: str, shown: str) -> None:
     assert public(address) == shown
     command = ["--suite", "a@b", "--mlflow", address, f"--mlflow={address}", "--quiet"]
-    assert hide_in(command) == ["--suite", "a@b", "--mlflow", shown, f"--mlflow={shown}", "--quiet"]
+    assert redacted_command(command) == ["--suite", "a@b", "--mlflow", shown, f"--mlflow={shown}", "--quiet"]
 
 
 def test_what_a_library_says_passes_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
