@@ -9,7 +9,7 @@ from bench.tables import Cell, Sheet
 from bench.units import percent, ratio, span, three_digits
 
 MOST = 10  # configurations in the sheet
-SAME = ("model", "dtype", "compile", "channels_last", "train_fraction", "match", "source")
+SAME = ("model", "dtype", "compile", "channels_last", "train_fraction", "match", "source", "world_size", "global_batch")
 SPEED, ACCURACY = "images_per_second", "test_accuracy"
 
 Pair = tuple[Row, Row]  # the same settings on another device, and on the first one that has them

@@ -30,18 +30,18 @@ class Brief:
         if len(self.contest.families) == 1:
             return [self._alone()]
         first = f"on one seed, {self._accuracy()}" if self.contest.one_seed else self._accuracy()
-        quick = "; ".join([self._speed(), *map(self._time, self.times)])
+        quick = "; ".join(part for part in (self._speed(), *map(self._time, self.times)) if part)
         lean = "; ".join(part for part in (self._memory(), *self._at_equal()) if part)
         return [f"{capital(text)}." for text in (first, quick, lean) if text]
 
     def _alone(self) -> str:
-        best, quick = self.accuracy.rows[0], self.speed.rows[0]
+        best, quick = self.accuracy.rows[0], self.speed.rows[:1]
         low, high = (100 * best[f"test_accuracy_{end}"] for end in ("low", "high"))
         sure = f"95% interval {low:.2f} to {high:.2f}, " if low == low else ""
-        fast = f"; the fastest, {quick['label']}, trains {self.speed.figure(quick)}"
+        fast = "".join(f"; the fastest, {row['label']}, trains {self.speed.figure(row)}" for row in quick)
         return (
             f"{best['label']} is the best {title(best)} on validation and reaches {percent(best['test_accuracy'])} on "
-            f"test ({sure}{_seeds(best['n'])}){fast if quick['images_per_second'] > 0 else ''}. No other family was "
+            f"test ({sure}{_seeds(best['n'])}){fast}. No other family was "
             "measured, so nothing is said of which is better."
         )
 
@@ -81,6 +81,8 @@ class Brief:
 
     def _time(self, finding: Finding) -> str:
         goal, first = finding.matters.removeprefix("time to "), finding.rows[0]
+        if not finding.leads and not finding.shown:
+            return f"the {title(first)} reaches {goal} in {finding.figure(first)}"
         if not finding.leads:
             return f"only the {title(first)} reaches {goal} with every seed (in {finding.figure(first)})"
         said, unsure = [], []

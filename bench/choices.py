@@ -61,13 +61,13 @@ def choice_sheets(tables: Tables) -> list[Sheet]:
 
 
 def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
-    here = tables.with_all_data
+    here = tables.like_for_like
     rows = records(here[(here["device_name"] == device_name) & (here["n"] > 0)])
     rows = [row for row in rows if row["n"] == row["n_trained"]]  # what diverged with some seed is no advice
     rows = rows if len(rows) > 1 else []  # of one there is nothing to choose
     table = _training_lines(tables, rows)
     table += [line for limit in LIMITS for line in _lines(tables, limit, rows)]
-    batches = sorted({int(row["batch_size"]) for row in rows if row["batch_size"] > 0})
+    batches = sorted({int(row["batch_size"]) for row in rows if _batch_seconds(row) > 0})
     said = [
         "For each limit the configuration that is best on validation among those that keep it; a row for each limit at "
         "which the choice gains 0.1 points or more. *: on validation; test images are read once, after training.",

@@ -109,6 +109,7 @@ SETTINGS = {
     "heads": "num_heads",
     "width": "width",
     "batch size": "batch_size",
+    "processes": "world_size",
     "epochs": "epochs",
     "threads": "num_threads",
 }

@@ -5,8 +5,10 @@ import math
 import pandas as pd
 
 from bench.comparison import Comparison, Row, compare_rows, nothing
+from bench.contenders import families_apart
 from bench.labels import family_title, records
 from bench.modes import twins
+from bench.nodes import node_doubts
 from bench.pairs import find_pairs, mismatches
 from bench.summary import Tables, split_size, targets_of
 from bench.units import listed, ratio, span
@@ -19,7 +21,8 @@ WORSE = {
     "test_accuracy": ("is less accurate than", "by {} points"),
     "peak_memory_bytes": ("takes more memory than", "{} times as much"),
 }
-LISTED = 12  # more failures than this are counted, not told one by one
+LISTED, NAMED = 12, 4  # reasons of failures that are told, and configurations of one reason; more are counted
+LONGEST = 200  # characters of a reason
 
 
 def doubts(tables: Tables, device_name: str) -> list[str]:
@@ -29,7 +32,8 @@ def doubts(tables: Tables, device_name: str) -> list[str]:
     found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_worse_choices(tables, rows)]
     if rows["n"].any():
         found += mismatches([pair for pair in find_pairs(tables) if pair.made["device_name"] == device_name])
-        found += [*_missed_targets(tables, rows), *_few_seeds(rows), *_no_floor(tables)]
+        found += [*_missed_targets(tables, rows), *_few_seeds(rows), *_partly_timed(rows), *_no_floor(tables)]
+        found += [*_unlike_processes(tables, device_name), *node_doubts(tables, device_name)]
     return [doubt for doubt in found if doubt]
 
 
@@ -45,17 +49,59 @@ def unfinished(tables: Tables) -> str:
     return f"Unfinished: {counts} ({why}); `--resume` adds the rest."
 
 
+def side_by_side(tables: Tables) -> list[str]:
+    """What a run can't say whose trials shared the machine: a sentence for all devices, or one a device."""
+    ok = tables.trials[tables.trials["status"] == "ok"]
+    timed = (ok["timed"] != "false").groupby(ok["device_name"], sort=False).any()
+    shared = [str(name) for name in timed[~timed].index]
+    if not shared:
+        return []
+    where = "in this run" if len(shared) == len(timed) else f"on {listed(shared)}"
+    return [
+        f"Accuracy alone: {where} the trials ran side by side and shared the machine, so no speed, time or memory was "
+        "measured. Which family is faster or leaner takes a run of one trial at a time, without `--jobs`."
+    ]
+
+
+def _partly_timed(rows: pd.DataFrame) -> list[str]:
+    """Families whose trials all ran side by side, beside others that were timed."""
+    timed = rows[rows["n"] > 0].groupby("model", sort=False)["n_timed"].sum()
+    shared = [family_title(str(model)) for model in timed[timed == 0].index]
+    if not shared or len(shared) == len(timed):
+        return []
+    return [f"{listed(shared)}: all trials ran side by side, so speed, time and memory are compared with none of them."]
+
+
+def _unlike_processes(tables: Tables, device_name: str) -> list[str]:
+    """A comparison of one process with several: speed was bought with hardware, too."""
+    sizes = families_apart(tables.summary, device_name)
+    if not sizes:
+        return []
+    said = listed([f"{family_title(model)} with {size}" for model, size in sizes.items()])
+    return [f"The families share no number of processes ({said}), so speed and memory aren't compared like for like."]
+
+
 def _not_ok(trials: pd.DataFrame) -> list[str]:
     bad = trials[trials["status"] != "ok"]
-    lines = []
+    whole = trials["label"].value_counts()
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}  # (status, reasons) -> label -> seeds
     for (label, status), group in bad.groupby(["label", "status"], sort=False):
-        of = int((trials["label"] == label).sum())
-        said = [f"seed {seed:g}" for seed in group["seed"].dropna()]
-        reasons = listed(list(dict.fromkeys(text for text in group["error"] if text))[:2])
-        why = ": ".join(part for part in (listed(said), reasons) if part)
-        lines.append(f"{label}: {len(group)} of {of} trials {status}" + (f" ({why})" if why else "") + ".")
+        texts = list(dict.fromkeys(_brief(text) for text in group["error"] if text))[:2]
+        found.setdefault((str(status), listed(texts)), {})[str(label)] = group["seed"].tolist()
+    lines = []
+    for (status, reasons), by_label in found.items():
+        names = list(by_label)
+        named = listed(names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
+        seeds = [f"seed {seed:g}" for seed in by_label[names[0]] if seed == seed] if len(names) == 1 else []
+        why = ": ".join(part for part in (listed(seeds), reasons) if part)
+        counts = f"{sum(map(len, by_label.values()))} of {whole[names].sum()} trials {status}"
+        lines.append(f"{named}: {counts}" + (f" ({why})" if why else "") + ".")
     more = len(lines) - LISTED
-    return lines if more <= 0 else [*lines[:LISTED], f"{more} more configurations have trials that didn't end well."]
+    return lines if more <= 0 else [*lines[:LISTED], f"{more} more reasons stand among the failures."]
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _noisy(rows: pd.DataFrame) -> list[str]:
@@ -104,6 +150,8 @@ def _is_worse(found: Comparison) -> bool:
 
 
 def _missed_targets(tables: Tables, rows: pd.DataFrame) -> list[str]:
+    if not rows["n_raced"].any():  # side by side, nothing raced
+        return []
     missed = [f"{100 * target:g}%" for target in targets_of(tables.run) if not rows[f"reached_{target:g}"].any()]
     return [f"{listed(missed)} on validation was reached by no trial."] if missed else []
 

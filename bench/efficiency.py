@@ -12,7 +12,8 @@ MOST_SIZES = 5  # told in a sentence; of more, the ends and what lies evenly bet
 
 def best_at_each_size(rows: pd.DataFrame) -> pd.DataFrame:
     """Each family's best on validation for every number of training images, on every device."""
-    ordered = rows.sort_values("val_accuracy", ascending=False)
+    fewest = rows["world_size"] == rows.groupby("device_name")["world_size"].transform("min")
+    ordered = rows[fewest].sort_values("val_accuracy", ascending=False)
     return ordered.drop_duplicates(["model", "device_name", "num_train_images"])
 
 

@@ -63,7 +63,7 @@ class Contest:
     """One device's configurations, asked one question after the other."""
 
     def __init__(self, tables: Tables, device_name: str) -> None:
-        here = tables.with_all_data[tables.with_all_data["device_name"] == device_name]
+        here = tables.like_for_like[tables.like_for_like["device_name"] == device_name]
         self.tables = tables
         self.rows = records(here[here["n"] > 0])
         if tables.summary["device_name"].nunique() > 1:  # the answer stands under the device's name
@@ -89,11 +89,16 @@ class Contest:
 
     def speed(self) -> Finding:
         metric, words = "images_per_second", "trains {} times as fast as"
-        rows, figure = _best_of_each(_steady(self.rows), _speed), _figure(metric, rate)
+        timed = [row for row in self.rows if row[metric] > 0]
+        rows, figure = _best_of_each(_steady(timed), _speed), _figure(metric, rate)
+        if not rows:
+            return Finding("", "training speed", [], [], False, figure, "")
         leads = self._leads(rows, metric)
         claims, of_best = _ratios(leads, words), []
-        champions = sorted(self.champions, key=_speed, reverse=True)
-        if {row["config_id"] for row in champions} != {row["config_id"] for row in rows}:
+        champions = sorted((row for row in self.champions if row[metric] > 0), key=_speed, reverse=True)
+        if len(champions) == len(rows) and {row["config_id"] for row in champions} != {
+            row["config_id"] for row in rows
+        }:
             of_best = self._leads(champions, metric)
             claims += [f"Of the most accurate, {_named(champions, figure)}.", *_ratios(of_best, words)]
         said = " ".join([f"Training speed: {_named(rows, figure)}; each is its family's fastest.", *claims])
@@ -118,17 +123,21 @@ class Contest:
         rows = [row for row in self.rows if row[reached] == row["n_raced"] and row[column] >= 0]
         rows = _best_of_each(rows, lambda row: -row[column])
         own = [f"{r['label']} {seconds(r[column])} (reached by {r[reached]} of {r['n_raced']})" for r in rows]
+        raced = {row["model"]: row[reached] for row in self.rows if row["n_raced"] > 0}
         for family in (family for family in self.families if family not in {row["model"] for row in rows}):
+            if family not in raced:
+                own.append(f"of the {family_title(family)} no time was measured")
+                continue
             near = max((row for row in self.rows if row["model"] == family), key=lambda row: row[reached])
             every = f" with every seed (at best {near['label']}: {near[reached]} of {near['n_raced']})"
             own.append(f"no {family_title(family)} reached it{every if near[reached] else ''}")
         leads = self._leads(rows, column)
-        alone = len(rows) == 1 < len(self.families)
+        alone = len(rows) == 1 < len(self.families) == len(raced)
         said = (
             " ".join([f"Time to {goal}: {listed(own)}.", *_ratios(leads, "takes {} times as long as")]) if rows else ""
         )
         figure = _figure(column, seconds)
-        does = "" if not rows else f"alone reaches {goal} with every seed ({figure(rows[0])})"
+        does = "" if not alone else f"alone reaches {goal} with every seed ({figure(rows[0])})"
         if leads:
             does = f"reaches {goal} sooner ({figure(rows[0])} against {figure(rows[1])})"
         return Finding(does, f"time to {goal}", rows, leads, alone or _first(leads), figure, said)

@@ -5,14 +5,17 @@ from typing import Any
 
 import pandas as pd
 
+from bench.cleaning import shortened
+
 FAMILY_TITLES = {"vit": "ViT", "cnn": "CNN"}  # a family that isn't here goes by its own name
 SHAPE_LETTERS = {"patch_size": "p", "depth": "d", "embed_dim": "e", "num_heads": "h", "width": "w"}
 MATCH_TITLES = {"params": "params", "flops": "FLOPs", "step_time": "step time"}
 LAYOUT = {"true": "channels-last"}
+LONGEST_FAMILY, LONGEST_DEVICE, LONGEST_SETTING = 80, 100, 40  # characters; longer ones push all else off a picture
 
 
 def family_title(model: str) -> str:
-    return FAMILY_TITLES.get(model, model)
+    return FAMILY_TITLES.get(model) or shortened(model, LONGEST_FAMILY)
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -21,19 +24,38 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def labelled(trials: pd.DataFrame) -> pd.DataFrame:
-    """`trials` with a short name for people, `label`, and a `device_name` in every row.
+    """`trials` with a short name for people, `label`, and in every row a `device_name` and a `world_size`.
 
-    A trial that failed before it saw its device has that of its neighbours on the same device.
+    A trial that failed before it saw its device has that of its neighbours on the same device, first of its own node.
+    Rows from before there were several processes are of one.
     """
     trials = trials.copy()
-    known = trials[trials["device_name"] != ""].groupby("device")["device_name"].first()
-    missing = trials["device_name"] == ""
-    trials.loc[missing, "device_name"] = trials["device"].map(known).fillna(trials["device"])[missing]
+    trials["world_size"] = trials["world_size"].where(trials["world_size"] > 0, 1.0)
+    trials["device_name"] = _device_names(trials)
     configs = trials.drop_duplicates(["config_id", "device_name"])
     names = dict(zip(zip(configs["config_id"], configs["device_name"], strict=True), _labels(configs), strict=True))
     keys = zip(trials["config_id"], trials["device_name"], strict=True)
     trials["label"] = pd.Series([names[key] for key in keys], index=trials.index, dtype=object)
     return trials
+
+
+def _device_names(trials: pd.DataFrame) -> pd.Series:
+    names = trials["device_name"].map({name: shortened(name, LONGEST_DEVICE) for name in trials["device_name"]})
+    missing = names == ""
+    if not missing.any():
+        return names
+    known = trials.assign(device_name=names)[~missing]
+    of_node = known.groupby(["node", "device"])["device_name"].first()
+    of_device = known.groupby("device")["device_name"].first()
+    own = pd.Series(
+        [
+            of_node.get((node, device)) or of_device.get(device) or device
+            for node, device in zip(trials.loc[missing, "node"], trials.loc[missing, "device"], strict=True)
+        ],
+        index=trials.index[missing],
+        dtype=object,
+    )
+    return names.where(~missing, own)
 
 
 def without_device(row: dict[str, Any]) -> str:
@@ -56,6 +78,7 @@ def _labels(configs: pd.DataFrame) -> list[str]:
     devices = "device" if configs["device"].nunique() == configs["device_name"].nunique() else "device_name"
     varying = {str(model): _varying(rows) for model, rows in configs.groupby("model")}
     in_run = _varying(configs)
+    own_batches = configs.assign(batch_size=_batch_of_a_process(configs)).groupby("model")["batch_size"].nunique()
     shapes = {row["config_id"]: _shape(row, varying[row["model"]]) for row in records(configs)}
     labels = []
     for row in records(configs):
@@ -66,14 +89,26 @@ def _labels(configs: pd.DataFrame) -> list[str]:
         parts.append(LAYOUT.get(row["channels_last"], "") if "channels_last" in own else "")
         parts.append(row["attention"] if "attention" in own else "")
         parts += [f"{row[key]:g} {unit}" for key, unit in UNITS.items() if key in own and row[key] == row[key]]
-        parts.append(f"batch {row['batch_size']:g}" if "batch_size" in own and row["batch_size"] > 0 else "")
+        several = own_batches[row["model"]] > 1  # a batch that grows with the processes is said with them
+        parts.append(f"batch {row['batch_size']:g}" if several and row["batch_size"] > 0 else "")
         if "train_fraction" in in_run and row["train_fraction"] > 0:
             parts.append(f"{100 * row['train_fraction']:.3g}% data")
+        parts.append(processes_title(row))
         if row["match"]:
             equal = MATCH_TITLES.get(row["match"], row["match"])
             parts.append(f"={equal} {shapes.get(row['matched_to'], row['matched_to'])}")
         labels.append(" ".join(part for part in parts if part))
     return _told_apart(labels, configs)
+
+
+def processes_title(row: dict[str, Any]) -> str:
+    """ "x2 processes", with what became of the batch; "" for one."""
+    scaled = " (scaled batch)" if row["global_batch"] == "scaled" else ""
+    return f"x{row['world_size']:g} processes{scaled}" if row["world_size"] > 1 else ""
+
+
+def _batch_of_a_process(configs: pd.DataFrame) -> pd.Series:
+    return configs["batch_size"] / configs["world_size"].where(configs["global_batch"] == "scaled", 1.0)
 
 
 UNITS = {"num_threads": "threads", "epochs": "epochs"}
@@ -104,9 +139,13 @@ def _told_apart(labels: list[str], configs: pd.DataFrame) -> list[str]:
         differing = [key for key in keys if len({some.get(key) for some in settings}) > 1]
         distinct = len({tuple(some.get(key) for key in differing) for some in settings}) == len(settings)
         for index, some in zip(indices, settings, strict=True):
-            extra = [f"{key}={some.get(key, '')}" for key in differing] if distinct and len(differing) <= 3 else []
+            extra = [f"{key}={_value(some, key)}" for key in differing] if distinct and len(differing) <= 3 else []
             told[index] = " ".join([labels[index], *(extra or [str(configs.iloc[index]["config_id"])])])
     return told
+
+
+def _value(settings: dict[str, str], key: str) -> str:
+    return shortened(settings.get(key, ""), LONGEST_SETTING)
 
 
 def _settings(row: pd.Series) -> dict[str, str]:

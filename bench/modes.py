@@ -17,7 +17,10 @@ from bench.units import listed, ratio, span, three_digits
 
 MODE = ("dtype", "compile", "channels_last")
 AXES = (*MODE, "attention")
-ALIKE = ("device_name", "model", "training", "recipe", "source", "num_threads", "train_fraction", "match")
+ALIKE = (
+    *("device_name", "model", "training", "recipe", "source", "num_threads", "train_fraction", "match"),
+    *("world_size", "global_batch"),
+)
 USUAL = {  # the choice that the others of an axis are held against: the first that the run has
     "dtype": ("fp32",),
     "compile": ("false",),
@@ -62,14 +65,14 @@ def twins(rows: list[Row]) -> list[Twin]:
 
 
 def twin_key(row: Row, *but: str) -> tuple[str, ...]:
-    """The same for two rows that differ in nothing except the axes `but`."""
+    """The same for two rows that differ in nothing except the columns `but`."""
     try:
         settings = json.loads(row["settings"] or "{}")
     except (TypeError, ValueError):
         settings = {"": row["settings"]}
     settings.pop("attention", None)
     axes = [str(row[axis]) for axis in AXES if axis not in but]
-    return (*axes, *(str(row[key]) for key in ALIKE), json.dumps(settings, sort_keys=True))
+    return (*axes, *(str(row[key]) for key in ALIKE if key not in but), json.dumps(settings, sort_keys=True))
 
 
 def _choice(axis: str, value: str) -> str:
@@ -98,7 +101,7 @@ def mode_sentences(tables: Tables, device_name: str) -> list[str]:
 
 
 def _sheet(tables: Tables, device_name: str) -> Sheet | None:
-    rows = tables.summary[tables.summary["images_per_second"] > 0]
+    rows = tables.like_for_like[tables.like_for_like["images_per_second"] > 0]
     here = rows[rows["device_name"] == device_name]
     title = _title_in(here)
     modes = list(dict.fromkeys(title(row) for row in records(here)))

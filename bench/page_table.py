@@ -11,7 +11,7 @@ from bench.summary import Tables
 from bench.tables import RESULTS, Grid, column_groups, grid
 
 ALWAYS = ("label", "config_id", "model", "dtype", "device_name", "n", "n_timed", "not_ok")  # of a downloaded CSV
-CHOICES = {"model": "Family", "dtype": "Numeric mode", "device_name": "Device"}
+CHOICES = {"model": "Family", "dtype": "Numeric mode", "device_name": "Device", "world_size": "Processes"}
 LONG = 40  # rows; a longer table scrolls in a frame of its own, below its head
 
 
@@ -70,7 +70,7 @@ def _choices(summary: pd.DataFrame) -> list[Choice]:
     """Boxes for what differs between configurations."""
     choices = []
     for key, title in CHOICES.items():
-        known = [str(value) for value in dict.fromkeys(summary[key]) if value == value]
+        known = [str(_number(value) if isinstance(value, float) else value) for value in dict.fromkeys(summary[key])]
         if len(known) > 1:
             options = [(value, family_title(value) if key == "model" else value) for value in known]
             choices.append(Choice(key, title, options))

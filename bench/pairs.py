@@ -58,7 +58,7 @@ def find_pairs(tables: Tables) -> list[Pair]:
     pairs = []
     for row in rows.values():
         base = rows.get((row["matched_to"], row["device_name"]))
-        if not row["match"] or base is None:
+        if not row["match"] or base is None or row["world_size"] != base["world_size"]:
             continue
         metrics = [*METRICS, *_headline(tables, base, row)]
         both = [metric for metric in metrics if base[metric] > 0 and row[metric] > 0]

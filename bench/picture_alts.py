@@ -9,6 +9,7 @@ from bench.efficiency import best_at_each_size
 from bench.labels import family_title, records
 from bench.modes import Twin, twins
 from bench.pairs import find_pairs, pair_sentences
+from bench.scaling import efficiency, ladders, speed_up
 from bench.summary import Tables, targets_of
 from bench.units import listed, mebibytes, milliseconds, percent, rate, ratio, seconds, span, three_digits, whole
 
@@ -18,7 +19,7 @@ def alt_text(name: str, title: str, tables: Tables) -> str:
     devices = list(dict.fromkeys(tables.summary["device_name"]))
     seen = []
     for device in devices:
-        rows = tables.with_all_data[(tables.with_all_data["device_name"] == device) & (tables.with_all_data["n"] > 0)]
+        rows = tables.like_for_like[(tables.like_for_like["device_name"] == device) & (tables.like_for_like["n"] > 0)]
         said = SEEN[name](tables, device, rows) if name in SEEN and len(rows) else ""
         seen.append(f"{device}: {said}" if said and len(devices) > 1 else said)
     return " ".join(part for part in (f"{title}.", *seen, "The table of configurations holds the numbers.") if part)
@@ -65,8 +66,8 @@ def _times(tables: Tables, device: str, rows: pd.DataFrame) -> str:
 
 def _curves(tables: Tables, device: str, rows: pd.DataFrame) -> str:
     said = [
-        f"{row['label']} ends at {percent(row['val_accuracy'])} on validation after {row['epochs']:g} epochs and "
-        f"{seconds(row['train_seconds'])}"
+        f"{row['label']} ends at {percent(row['val_accuracy'])} on validation after {row['epochs']:g} epochs"
+        + (f" and {seconds(row['train_seconds'])}" if row["train_seconds"] > 0 else "")
         for row in _champions(rows)
     ]
     return f"{'; '.join(said)}."
@@ -155,6 +156,19 @@ def _memory(tables: Tables, device: str, rows: pd.DataFrame) -> str:
     return f"Peak training memory goes {_ends(rows, 'peak_memory_bytes', mebibytes, less_is_better=True)}."
 
 
+def _scaling(tables: Tables, device: str, rows: pd.DataFrame) -> str:
+    said = []
+    for ladder in ladders(tables, device):
+        found, share = speed_up(tables, ladder, ladder.more[-1]), efficiency(tables, ladder, ladder.more[-1])
+        if found and share:
+            size = f"{ladder.more[-1]['world_size']:g}"
+            said.append(
+                f"{ladder.name}, {ladder.batch}: {found.text} times with {size} processes, "
+                f"efficiency {share.median:.0%}"
+            )
+    return f"{'; '.join(said[:6])}{f'; {len(said) - 6} more' if len(said) > 6 else ''}." if said else ""
+
+
 def _champions(rows: pd.DataFrame) -> list[Row]:
     return records(rows[rows["best_of_family"]])
 
@@ -170,6 +184,7 @@ SEEN: dict[str, Callable[[Tables, str, pd.DataFrame], str]] = {
     "learning_curves": _curves,
     "patch_depth_heatmaps": _maps,
     "mode_ratios": _modes,
+    "scaling": _scaling,
     "data_efficiency": _sizes,
     "matched_pairs": _pairs,
     "step_split": _steps,

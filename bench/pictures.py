@@ -27,6 +27,8 @@ CAPTIONS = {
     "is slower and takes more memory.",
     "mode_ratios": "What a numeric mode, a compilation or a memory layout changed: each configuration over its twin "
     "without it. Right of the dashed line is faster, more memory, more accurate; hollow points show no difference.",
+    "scaling": "Training speed with more processes, and what each of them is worth beside the first. On the dashed "
+    "line nothing is lost to waiting and talking.",
     "data_efficiency": "Test accuracy with fewer different training images and as many steps; the steeper the line, "
     "the hungrier for data.",
     "matched_pairs": "Each line is a pair of equal size: on the left the test accuracy of both, on the right the ratio "
@@ -39,6 +41,9 @@ CAPTIONS = {
     "nets stay far below it, as their time goes elsewhere.",
     "memory": "Peak memory that training adds, split into what holds it; shorter is better.",
 }
+
+
+WITHOUT_CLOCK = {"learning_curves": "Validation accuracy as training goes on; the clock was shared, so it isn't shown."}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def draw_all(tables: Tables) -> list[Picture]:
     """Draw every plot that has something to show into plots/, and take away what an earlier report left there."""
     folder = tables.folder / "plots"
     folder.mkdir(exist_ok=True)
-    pictures = []
+    pictures, timed = [], bool(tables.summary["n_timed"].any())
     for name, draw in PLOTS.items():
         files = {suffix: folder / f"{name}.{suffix}" for suffix in ("png", "svg")}
         figure = draw(tables)
@@ -71,7 +76,8 @@ def draw_all(tables: Tables) -> list[Picture]:
         title = name.replace("_", " ").capitalize()
         alt = alt_text(name, title, tables)
         source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        pictures.append(Picture(name, title, CAPTIONS[name], alt, source))
+        caption = CAPTIONS[name] if timed else WITHOUT_CLOCK.get(name, CAPTIONS[name])
+        pictures.append(Picture(name, title, caption, alt, source))
     return pictures
 
 

@@ -15,6 +15,7 @@ from bench.modes import mode_title
 from bench.plots_compare import data_efficiency, matched_pairs
 from bench.plots_cost import inference_by_batch, memory, step_split
 from bench.plots_modes import mode_ratios
+from bench.plots_scaling import scaling
 from bench.plots_scatter import accuracy_against_latency, accuracy_against_throughput, flops_share
 from bench.summary import Tables, targets_of
 
@@ -26,7 +27,7 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     """How long each configuration trains until it first reaches each target; who never does stands at the edge."""
     targets = targets_of(tables.run)[-5:]
     columns = [f"seconds_to_{target:g}" for target in targets]
-    rows = tables.with_all_data
+    rows = tables.like_for_like
     rows = rows[rows["n_raced"] > 0]
     if not targets or rows.empty or not rows[columns].notna().any(axis=None):
         return None
@@ -75,30 +76,35 @@ def _time_panel(
 @styled
 def learning_curves(tables: Tables) -> Figure | None:
     """Validation accuracy as training goes on: the best of each family in full, the others faint."""
-    known = tables.trials[["trial_id", "config_id", "device_name", "model"]].drop_duplicates("trial_id")
+    known = tables.trials[["trial_id", "config_id", "device_name", "model", "timed"]].drop_duplicates("trial_id")
     points = tables.evaluations.merge(known, on="trial_id").dropna(subset=["val_accuracy"])
-    points = points[points["train_seconds"] > 0]
-    best = tables.summary[tables.summary["best_of_family"]]
+    points["train_seconds"] = points["train_seconds"].where(points["timed"] != "false")  # a shared clock tells nothing
+    points = points[(points["train_seconds"] > 0) | ((points["timed"] == "false") & (points["epoch"] > 0))]
+    best, columns = tables.summary[tables.summary["best_of_family"]], ["train_seconds", "epoch"]
+    columns = columns if points["train_seconds"].notna().any() else ["epoch"]
     if points.empty or best.empty:
         return None
     devices, colours = list(dict.fromkeys(best["device_name"])), family_colours(tables.summary["model"])
     low = points.groupby("trial_id")["val_accuracy"].quantile(0.1).quantile(0.1)
     figure = Figure(figsize=(WIDTH, 0.9 + 4.0 * len(devices)), layout="constrained")
-    panels = figure.subplots(len(devices), 2, sharey=True, squeeze=False)
+    panels = figure.subplots(len(devices), len(columns), sharey=True, squeeze=False)
     for pair, device in zip(panels, devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
         others = _medians(here[~here["config_id"].isin(chosen["config_id"])])
-        for axes, x in zip(pair, ("train_seconds", "epoch"), strict=True):
+        for axes, x in zip(pair, columns, strict=True):
             canvas.faint_curves(axes, others, (x, "val_accuracy"), colours)
             for row in records(chosen):
                 seeds = here[here["config_id"] == row["config_id"]]
                 _curve(axes, x, seeds, colours[row["model"]], f"{row['label']}, n = {row['n']:g}")
-        seen = here.loc[here["val_accuracy"] >= low, "train_seconds"]
-        canvas.log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
-        pair[1].set_xlabel("epoch")
-        pair[1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        seen = here.loc[here["val_accuracy"] >= low, "train_seconds"].dropna()
+        if len(seen):
+            canvas.log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
+        elif len(columns) > 1:
+            pair[0].set_xlabel("not timed on this device")
+        pair[-1].set_xlabel("epoch")
+        pair[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
         pair[0].set_ylabel("validation accuracy, %")
-        pair[1].legend(loc="lower right", title=device if len(devices) > 1 else None)
+        pair[-1].legend(loc="lower right", title=device if len(devices) > 1 else None)
     canvas.accuracy_axis(panels[0][0], pd.Series([low, points["val_accuracy"].max()]))
     faint = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
     said = f"each family's best on validation: thin, every seed; thick, the median{faint}"
@@ -122,7 +128,7 @@ def _curve(axes: Axes, x: str, points: pd.DataFrame, colour: str, label: str) ->
 @styled
 def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     """What patch size and depth cost and bring, a row of maps for each numeric mode."""
-    rows = canvas.measured(tables.with_all_data, "patch_size", "depth")
+    rows = canvas.measured(tables.like_for_like, "patch_size", "depth")
     rows = rows.assign(mode=[mode_title(row) for row in records(rows)])
     metrics: list[tuple[str, str, float, str, str]] = [
         ("test_accuracy", "test accuracy, %", 100, ".2f", "crest"),
@@ -168,6 +174,7 @@ PLOTS: dict[str, Draw] = {
     "learning_curves": learning_curves,
     "patch_depth_heatmaps": patch_depth_heatmaps,
     "mode_ratios": mode_ratios,
+    "scaling": scaling,
     "data_efficiency": data_efficiency,
     "matched_pairs": matched_pairs,
     "step_split": step_split,

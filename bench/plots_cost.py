@@ -34,14 +34,14 @@ STEP_PARTS = {
 @styled
 def memory(tables: Tables) -> Figure | None:
     """Peak memory of training, split where that is known."""
-    rows = canvas.measured(tables.with_all_data, "peak_memory_bytes").sort_values("peak_memory_bytes")
+    rows = canvas.measured(tables.like_for_like, "peak_memory_bytes").sort_values("peak_memory_bytes")
     return _bars(tables, rows, MEMORY_PARTS, "peak_memory_bytes", 2**-20, ("Memory", "peak training memory, MiB"))
 
 
 @styled
 def step_split(tables: Tables) -> Figure | None:
     """Where a training step's time goes."""
-    rows = canvas.measured(tables.with_all_data, *STEP_PARTS)
+    rows = canvas.measured(tables.like_for_like, *STEP_PARTS)
     rows = rows.assign(split_seconds=rows[list(STEP_PARTS)].sum(axis=1)).sort_values("split_seconds")
     return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, ("Where a training step goes", "ms a step"))
 

@@ -37,7 +37,7 @@ class Line:
 @styled
 def mode_ratios(tables: Tables) -> Figure | None:
     """Speed and memory as ratios to the plain twin, accuracy as a difference, with the intervals of both paired."""
-    rows = tables.with_all_data
+    rows = tables.like_for_like
     pairs = [twin for twin in twins(records(rows[rows["n"] > 0])) if _compared(tables, twin)]
     if not pairs:
         return None

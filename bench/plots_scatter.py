@@ -37,13 +37,13 @@ LATENCY = Scale("latency_ms", "latency of one image (p50), ms: less is better", 
 @styled
 def accuracy_against_throughput(tables: Tables) -> Figure | None:
     """Who is accurate, who is fast to train, and which choices nothing beats on both."""
-    return _against(tables, tables.with_all_data, [TRAINING], "Test accuracy against training speed")
+    return _against(tables, tables.like_for_like, [TRAINING], "Test accuracy against training speed")
 
 
 @styled
 def accuracy_against_latency(tables: Tables) -> Figure | None:
     """The same for inference: how long one image takes, and how many a second go through in batches."""
-    rows = tables.with_all_data
+    rows = tables.like_for_like
     rows = rows.assign(latency_ms=rows["latency_p50_seconds"] * 1e3)
     return _against(tables, rows, [LATENCY, INFERENCE], "Test accuracy against inference")
 
@@ -118,7 +118,7 @@ def flops_share(tables: Tables) -> Figure | None:
     rows = tables.summary.assign(share=tables.summary["flops_share"])
     rows = canvas.measured(rows, "num_train_flops", "flops_per_second")
     rows = rows[(rows["num_train_flops"] > 0) & (rows["flops_per_second"] > 0)]
-    rows = rows[rows.index.isin(tables.with_all_data.index)]
+    rows = rows[rows.index.isin(tables.like_for_like.index)]
     if rows.empty:
         return None
     rows = rows.assign(mflop=rows["num_train_flops"] / 1e6, gflops=rows["flops_per_second"] / 1e9)

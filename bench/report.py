@@ -1,7 +1,8 @@
 """The report: a run as `report.html` (one file that needs nothing else) and `report.md`, made from the store alone."""
 
+import base64
+import hashlib
 import html
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from bench import units
 from bench.across import across_sheet
 from bench.choices import choice_sheets
+from bench.cleaning import clean_text
 from bench.conditions import RULES, condition_sets
-from bench.doubts import unfinished
+from bench.doubts import side_by_side, unfinished
+from bench.failures import failure_sheet
 from bench.gallery_pictures import draw_gallery
-from bench.labels import family_title, records
+from bench.labels import family_title
 from bench.modes import mode_sheets
+from bench.nodes import node_sheet
 from bench.page_table import page_table
 from bench.pairs import find_pairs, pair_sentences, pair_sheets
 from bench.pictures import draw_all
 from bench.published import published_sheets
+from bench.scaling import scaling_sheets
 from bench.store import write_atomically
 from bench.summary import Tables, write_summary
-from bench.tables import Cell, Sheet, costs_grid, results_grid
+from bench.tables import costs_grid, results_grid
 from bench.verdict import Verdict, decide, overall_sentence
 
-FAILURES_SHOWN = 100
 ROWS_OF_TEXT = 50  # rows of a table in report.md; nobody reads on, and GitHub shows no file beyond 512 KB
-DIRECTION_SWITCHES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 SECTIONS = {  # anchor on the page -> name in its contents; those that a run has nothing for are left out
     "answer": "Answer",
     "choices": "What to choose",
@@ -38,6 +41,8 @@ SECTIONS = {  # anchor on the page -> name in its contents; those that a run has
     "table": "Every configuration",
     "pairs": "Matched pairs",
     "modes": "Numeric modes",
+    "scaling": "More processes",
+    "failures": "Failures",
     "conditions": "Conditions",
     "rules": "Rules",
 }
@@ -68,7 +73,7 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
     page: dict[str, Any] = {
         "title": _title(tables),
         "context": _context(tables),
-        "unfinished": unfinished(tables),
+        "notices": [text for text in (unfinished(tables), *side_by_side(tables)) if text],
         "verdicts": verdicts,
         "overall": overall_sentence(verdicts),
         "choices": choice_sheets(tables),
@@ -83,11 +88,14 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "pairs": pair_sheets(tables),
         "pair_sentences": pair_sentences(find_pairs(tables)),
         "modes": mode_sheets(tables),
-        "failures": _failures(tables),
+        "scaling": scaling_sheets(tables),
+        "failures": failure_sheet(tables),
+        "nodes": node_sheet(tables),
         "conditions": condition_sets(tables),
         "rules": RULES,
         "rows_of_text": ROWS_OF_TEXT,
     }
+    page["script"], page["script_digest"] = _script()
     always = ("answer", "conditions")
     return page | {"contents": {key: name for key, name in SECTIONS.items() if key in always or page[key]}}
 
@@ -105,7 +113,7 @@ def _templates() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
-        finalize=_in_reading_order,
+        finalize=_clean,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -114,12 +122,16 @@ def _templates() -> Environment:
     return templates
 
 
-def _in_reading_order(value: object) -> object:
-    """Names can't turn round the text after them: what switches the direction of writing is shown as unknown.
+def _clean(value: object) -> object:
+    """Names can't turn round the text after them, whoever put them on the page. Markup was looked at as text."""
+    return clean_text(value) if type(value) is str else value
 
-    Right-to-left letters need no such switch. Markup was looked at when it was text.
-    """
-    return DIRECTION_SWITCHES.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value
+
+@cache
+def _script() -> tuple[str, str]:
+    """The page's script, and its digest for the page's policy: a browser runs this script and no other."""
+    script = (Path(__file__).parent / "templates" / "table.js").read_text(encoding="utf-8")
+    return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _title(tables: Tables) -> str:
@@ -142,16 +154,3 @@ def _context(tables: Tables) -> str:
         str(tables.run.get("created_at") or "")[:10],
     ]
     return " · ".join(part for part in parts if part)
-
-
-def _failures(tables: Tables) -> Sheet | None:
-    """Trials that didn't end well, with their reasons; None where all did."""
-    failed = tables.trials[tables.trials["status"] != "ok"]
-    rows = [
-        [Cell(str(trial["trial_id"])), Cell(str(trial["status"])), Cell(str(trial["error"]))]
-        for trial in records(failed.head(FAILURES_SHOWN))
-    ]
-    left_out = len(failed) - len(rows)
-    said = [f"The first {len(rows)}; {units.whole(left_out)} more are in trials.csv."] if left_out else []
-    title = f"{units.whole(len(failed))} trial{'s' * (len(failed) > 1)}"
-    return Sheet(title, said, ["trial", "status", "reason"], rows) if rows else None

@@ -18,7 +18,7 @@ from bench.errors import StoreError
 from bench.labels import labelled
 from bench.report import write_pages
 from bench.store import write_atomically
-from bench.summary import Tables, read_tables, summarise, targets_of, with_times_to_targets
+from bench.summary import Tables, read_tables, summarise, summary_csv, targets_of, with_times_to_targets
 from bench.units import listed
 from bench.verdict import Verdict
 
@@ -42,7 +42,7 @@ def write_side_by_side(folders: list[Path], out: Path) -> list[Verdict]:
         {"name": name, "run": run["folder"], "created_at": run.get("created_at")} for name, run in tables.run["runs"]
     ]
     write_atomically(out / MARKER, json.dumps({"runs": runs}, indent=2, ensure_ascii=False) + "\n")
-    write_atomically(out / "summary.csv", tables.summary.to_csv(index=False, lineterminator="\n"))
+    write_atomically(out / "summary.csv", summary_csv(tables.summary))
     return write_pages(tables)
 
 

@@ -14,6 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.cleaning import clean_record, clean_table
+from bench.contenders import champions, like_for_like, of_fewest_processes
+from bench.formula import guarded
 from bench.labels import labelled
 from bench.results import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS, read_run, read_table
 from bench.stats import (
@@ -30,7 +33,7 @@ IDENTITY = (
     *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "attention", "source"),
     *("num_params", "num_flops", "num_train_flops", "match", "matched_to", "mismatch", "dtype", "compile"),
     *("channels_last", "device", "device_name", "num_threads", "train_fraction", "num_train_images", "recipe"),
-    *("epochs", "batch_size", "settings", "training"),
+    *("epochs", "batch_size", "world_size", "global_batch", "settings", "training"),
 )
 ACCURACIES = ("test_accuracy", "val_accuracy")
 POSITIVE = ("images_per_second", "inference_images_per_second", "peak_memory_bytes", "train_seconds")  # with intervals
@@ -60,10 +63,10 @@ class Tables:
     summary: pd.DataFrame
     inference: pd.DataFrame
 
-    @property
-    def with_all_data(self) -> pd.DataFrame:
-        """The summary's rows that trained on the largest share of the images that the run has."""
-        return _with_most_data(self.summary)
+    @cached_property
+    def like_for_like(self) -> pd.DataFrame:
+        """The summary's rows that are compared: most of the training images, and as many processes."""
+        return like_for_like(self.summary)
 
     @cached_property
     def compared(self) -> dict[tuple[str, ...], Any]:
@@ -96,10 +99,11 @@ def read_tables(folder: Path) -> Tables:
     Raises:
         StoreError: the folder isn't a run.
     """
-    run, evaluations = read_run(folder), read_table(folder, "evaluations.csv")
+    run, evaluations = clean_record(read_run(folder)), clean_table(read_table(folder, "evaluations.csv"))
     known = (folder / "inference.csv").exists()
-    inference = read_table(folder, "inference.csv") if known else pd.DataFrame(columns=list(INFERENCE_COLUMNS))
-    trials = without_shared_clocks(labelled(read_table(folder, "trials.csv")))
+    empty = pd.DataFrame(columns=list(INFERENCE_COLUMNS))
+    inference = clean_table(read_table(folder, "inference.csv")) if known else empty
+    trials = without_shared_clocks(labelled(clean_table(read_table(folder, "trials.csv"))))
     trials = with_times_to_targets(trials, evaluations, targets_of(run))
     return Tables(folder, run, trials, evaluations, summarise(trials, evaluations, run), inference)
 
@@ -107,8 +111,16 @@ def read_tables(folder: Path) -> Tables:
 def write_summary(folder: Path) -> Tables:
     """Write `summary.csv` beside the run's tables, and return it with them."""
     tables = read_tables(folder)
-    write_atomically(folder / "summary.csv", tables.summary.to_csv(index=False, lineterminator="\n"))
+    write_atomically(folder / "summary.csv", summary_csv(tables.summary))
     return tables
+
+
+def summary_csv(summary: pd.DataFrame) -> str:
+    """The summary as text of a CSV file, in which no name is a spreadsheet's formula."""
+    safe = summary.copy()
+    for key in (key for key in summary if not pd.api.types.is_numeric_dtype(summary[key])):
+        safe[key] = summary[key].map(lambda text: guarded(text) if isinstance(text, str) else text)
+    return safe.to_csv(index=False, lineterminator="\n")
 
 
 def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, Any]) -> pd.DataFrame:
@@ -128,9 +140,9 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
     summary = pd.DataFrame(rows, columns=_columns(targets))
     numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
     summary[numbers] = summary[numbers].apply(pd.to_numeric)  # what nobody knows is NaN there, and None in text
-    summary["best_of_family"] = summary.index.isin(_champions(summary))
+    summary["best_of_family"] = summary.index.isin(champions(summary))
     summary["pareto"] = False
-    for _, here in summary.groupby("device_name"):
+    for _, here in of_fewest_processes(summary).groupby("device_name"):
         summary.loc[here.index, "pareto"] = on_the_front(here["images_per_second"], here["test_accuracy"])
     return summary
 
@@ -234,21 +246,3 @@ def _count_not_ok(statuses: NDArray[Any]) -> str:
     counts = Counter(statuses.tolist())
     known = [status for status in STATUSES if status != "ok" and status in counts]
     return ", ".join(f"{counts[status]} {status}" for status in known)
-
-
-def _champions(summary: pd.DataFrame) -> pd.Index:
-    """Where each family's best on each device stands: highest median validation accuracy; of equals, the faster.
-
-    One that diverged with some seed doesn't stand for its family, unless that has no steadier one; nor does one that
-    saw fewer images than others did.
-    """
-    rows = _with_most_data(summary)
-    rows = rows[rows["n"] > 0].assign(unsteady=summary["n"] < summary["n_trained"])
-    rows = rows.sort_values(["unsteady", "val_accuracy", "images_per_second"], ascending=[True, False, False])
-    return rows.drop_duplicates(["model", "device_name"]).index
-
-
-def _with_most_data(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows that trained on the largest share of the images that their device's have."""
-    shares = summary["train_fraction"]
-    return summary[shares.isna() | (shares >= shares.groupby(summary["device_name"]).transform("max"))]

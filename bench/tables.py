@@ -15,11 +15,12 @@ RESULTS = "Results"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: a figure, and its interval below it."""
+    """What stands in a table: a figure, and its interval below it. `link` is a path beside the report, quoted."""
 
     text: str
     interval: str = ""
     best: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def _cell(row: dict[str, Any], column: Column, ends: dict[str, dict[Any, dict[An
 
 def _measured(tables: Tables, columns: list[Column]) -> list[Column]:
     known = [column for column in columns if column.key in tables.summary]
-    return [column for column in known if column.always or tables.summary[column.key].notna().any()]
+    raced = bool(tables.summary["n_raced"].any())
+    return [column for column in known if (column.always and raced) or tables.summary[column.key].notna().any()]
 
 
 def _best(summary: pd.DataFrame) -> pd.DataFrame:

@@ -67,8 +67,20 @@ def three_digits(x: float) -> str:
 
 
 def markdown_text(text: object) -> str:
-    """Text that Markdown shows as it is: in a table, in a list, whatever names and errors hold."""
-    return re.sub(r"([\\`*_\[\]<>|~#$&])", r"\\\1", " ".join(str(text).split()))
+    """Text that Markdown shows as it is: in a table, in a list, whatever names and errors hold.
+
+    GitHub makes links of bare addresses, too: the colon of `https:`, the dot of `www.` and what follows an @ are kept
+    from it, the last by an empty comment, since an escaped @ still counts.
+    """
+    words = re.sub(r"([\\`*_\[\]<>|~#$&])", r"\\\1", " ".join(str(text).split()))
+    words = re.sub(r"@(?=\S)", "@<!-- -->", words)
+    words = re.sub(r"(?i)www(?=\.)|(?=:\\?/\\?/)", r"\g<0>\\", words)
+    return re.sub(r"^(\d*)(?=[.)](?:\s|$)|[-+=](?:[-+=\s]|$))", _escaped, words)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """What would begin a list or a line: a backslash before the sign."""
+    return f"{found[1]}\\"
 
 
 def _or_dash(x: float, show: Callable[[float], str]) -> str:

@@ -8,13 +8,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pandas as pd
+
 from bench.brief import Brief, not_matched
+from bench.contenders import families_apart
 from bench.doubts import doubts, unfinished
 from bench.efficiency import data_sentences
 from bench.findings import Contest, Finding, capital, title
 from bench.labels import family_title
 from bench.modes import mode_sentences
 from bench.pairs import find_pairs, pair_sentences
+from bench.scaling import count_processes, scaling_sentence
 from bench.summary import Tables, targets_of
 from bench.units import listed, percent, points
 
@@ -92,12 +96,13 @@ def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
     if len(contest.families) > 1 and not pairs:
         details.append(f"Equal size: {not_matched(pairs)}.")
     details += [*mode_sentences(tables, device_name), _recommendation(contest, asked, place)]
+    brief = Brief(contest, asked, memory, [each for each in times.values() if each.rows][-1:], pairs)
     return Verdict(
         device_name,
         _headline(contest, [*asked, memory]),
         [text for text in details if text],
         warnings,
-        Brief(contest, asked, memory, [each for each in times.values() if each.rows][-1:], pairs).sentences(),
+        [*brief.sentences(), *([scaled] if (scaled := scaling_sentence(tables, device_name)) else [])],
         {
             each.matters: title(each.winner) if each.winner else ""
             for each in [*asked, memory]
@@ -125,6 +130,9 @@ def _headline(contest: Contest, asked: list[Finding]) -> str:
     if not told:
         return f"No difference is shown between {listed([family_title(name) for name in contest.families])}."
     told = told if asked[0].winner else f"no difference in accuracy is shown; {told}"
+    apart = families_apart(pd.DataFrame(contest.rows), contest.rows[0]["device_name"])
+    if apart:  # a speed that more processes bought isn't the family's
+        told += f" ({listed([f'{family_title(name)}: {count_processes(size)}' for name, size in apart.items()])})"
     return f"On one seed, {told}." if contest.one_seed else f"{capital(told)}."
 
 
@@ -133,7 +141,7 @@ def _recommendation(contest: Contest, asked: list[Finding], place: str) -> str:
     alone = len(contest.families) == 1
     wins = [(finding, finding.rows[0]) for finding in asked if finding.rows and (finding.shown or alone)]
     if not wins:
-        asked_after = listed([finding.matters for finding in asked], "or")
+        asked_after = listed([finding.matters for finding in asked if finding.rows], "or")
         return f"{place} either will do: no difference is shown in {asked_after}."
     lead = wins[0][1]["model"]
     best = next(row for row in contest.champions if row["model"] == lead)

@@ -6,13 +6,14 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from made_up_measured import IMAGES_PER_EPOCH, look_closer, measure
 
 from bench.results import COLUMNS, Result
 from bench.store import Store
 
 TARGETS = (0.9, 0.95, 0.97, 0.98, 0.99)
-IMAGES_PER_EPOCH = 55_000
 
 # family, patch, depth -> (error at the end, images/s in fp32, parameters, peak MiB)
 CONFIGS: dict[tuple[str, int | None, int], tuple[float, float, int, float]] = {
@@ -28,8 +29,6 @@ CONFIGS: dict[tuple[str, int | None, int], tuple[float, float, int, float]] = {
 DTYPES = {"fp32": (1.0, 1.0), "amp-bf16": (0.78, 0.72), "amp-fp16": (0.8, 0.72)}  # speed, memory
 COMPILED = {"vit": 1.25, "cnn": 1.5}  # times the speed
 CHANNELS_LAST = {"vit": 0.99, "cnn": 1.3}
-MATMUL = 8e10  # FLOP/s
-BATCHES = (1, 16, 128, 512)
 ENVIRONMENT = {
     "python": "3.12.3",
     "torch": "2.14.0",
@@ -44,6 +43,26 @@ ENVIRONMENT = {
 }
 
 
+class Mode(NamedTuple):
+    """What is asked of every configuration."""
+
+    dtype: str
+    compiled: str
+    channels_last: bool
+    fraction: float
+    world_size: int
+    global_batch: str
+
+
+class Node(NamedTuple):
+    """A machine of a cluster; `load` before each of its trials."""
+
+    name: str
+    cpu: str = "AMD EPYC 7R13"
+    cores: int = 8
+    load: float = 0.9
+
+
 def make_run(
     folder: Path,
     *,
@@ -52,6 +71,9 @@ def make_run(
     compiles: Sequence[str] = ("false",),
     layouts: Sequence[bool] = (False,),
     fractions: Sequence[float] = (1.0,),
+    processes: Sequence[int] = (1,),
+    global_batches: Sequence[str] = ("fixed",),
+    nodes: Sequence[Node] = (),
     matches: Sequence[str] = (),
     joules: bool = False,
     seeds: Sequence[int] = (0, 1, 2),
@@ -65,6 +87,8 @@ def make_run(
     Args:
         configs: (family, patch, depth); those of `CONFIGS` have numbers of their own, others get the first's.
         compiles, layouts, fractions: axes like dtypes: modes of torch.compile, channels_last, shares of the data.
+        processes, global_batches: numbers of them, each with the batch of all ("fixed") or of each ("scaled") kept.
+        nodes: take turns at the trials.
         matches: for every ViT, a CNN of depth 2 made equal in each of these.
         joules: the device has a meter.
         changes: put into run.json; None takes a key out.
@@ -72,10 +96,15 @@ def make_run(
             "failed"}}; a status other than ok takes away the measurements. A float factor `speed` scales throughput.
     """
     devices = devices or {"cpu": "AMD EPYC 7R13"}
-    modes = list(itertools.product(dtypes, compiles, layouts, fractions))
+    batches = [(n, batch) for n in processes for batch in (global_batches if n > 1 else ("fixed",))]
+    axes = itertools.product(dtypes, compiles, layouts, fractions, batches)
+    modes = [Mode(dtype, how, last, share, *batch) for dtype, how, last, share, batch in axes]
     pairs = [("cnn", None, 2, by, patch, depth) for _, patch, depth in configs if patch for by in matches]
     grid = [(seed, d, c, m) for seed in seeds for d in devices for c in [*configs, *pairs] for m in modes]
     results = [_result(c, m, d, devices[d], seed, epochs, overrides or {}, joules) for seed, d, c, m in grid]
+    for place, result in enumerate(results if nodes else ()):
+        node = nodes[place % len(nodes)]
+        result.node, result.node_cpu, result.node_cores, result.load = node
     store = Store.create(folder, _record([r.trial_id for r in results], seeds, devices, changes or {}))
     for result in results:
         store.append(result)
@@ -113,15 +142,14 @@ def _record(plan: list[Any], seeds: Sequence[int], devices: dict[str, str], chan
     return {key: value for key, value in (run | changes).items() if value is not None}
 
 
-Mode = tuple[str, str, bool, float]
-
-
 def _name(config: tuple[Any, ...], mode: Mode, device: str) -> str:
     """Id of a configuration; what has its usual value isn't in it."""
-    (model, patch, depth, *match), (dtype, compiled, channels_last, fraction) = config, mode
+    model, patch, depth, *match = config
+    dtype, compiled, channels_last, fraction, world_size, global_batch = mode
     parts = [model, f"p{patch}" if patch else "", f"d{depth}", dtype, "-".join(map(str, match))]
     parts += [compiled if compiled != "false" else "", "cl" if channels_last else ""]
-    parts += [f"{fraction:g}" if fraction < 1 else "", device]
+    parts += [f"{fraction:g}" if fraction < 1 else "", f"x{world_size}-{global_batch}" if world_size > 1 else ""]
+    parts += [device]
     return "-".join(part for part in parts if part)
 
 
@@ -135,7 +163,8 @@ def _result(
     overrides: dict[str, dict[str, Any]],
     joules: bool,
 ) -> Result:
-    (model, patch, depth, *match), (dtype, compiled, channels_last, fraction) = config, mode
+    model, patch, depth, *match = config
+    dtype, compiled, channels_last, fraction, world_size, global_batch = mode
     known = CONFIGS.get(config[:3], next(iter(CONFIGS.values())))
     error, speed, num_params, mebibytes = known
     if match:  # a net made equal has its partner's size, and its own family's accuracy
@@ -149,6 +178,7 @@ def _result(
     quicker, leaner = DTYPES.get(dtype, (1.0, 1.0))
     quicker *= COMPILED.get(model, 1.0) if compiled != "false" else 1.0
     quicker *= CHANNELS_LAST.get(model, 1.0) if channels_last else 1.0
+    quicker *= world_size**0.8
     speed *= quicker * math.exp(noise.gauss(0, 0.02)) * (25 if device == "cuda" else 1) * change.pop("speed", 1.0)
     error *= math.exp(noise.gauss(0, 0.05)) * fraction ** (-0.45 if patch else -0.35)
     settings = {"depth": depth, **({"patch_size": patch} if patch else {"width": 16})}
@@ -180,7 +210,9 @@ def _result(
         train_fraction=fraction,
         num_train_images=round(fraction * IMAGES_PER_EPOCH),
         recipe=model,
-        batch_size=128,
+        batch_size=128 * (world_size if global_batch == "scaled" else 1),
+        world_size=world_size,
+        global_batch=global_batch if world_size > 1 else None,
         optimizer="adamw",
         learning_rate=0.01,
         training=json.dumps({"epochs": epochs}),
@@ -193,8 +225,8 @@ def _result(
         git_commit=str(ENVIRONMENT["git_commit"]),
     )
     if change.get("status", "ok") == "ok":
-        _measure(result, min(error, 0.85), speed, mebibytes * leaner * 2**20, noise)
-        _look_closer(result, noise, joules)
+        measure(result, min(error, 0.85), speed, mebibytes * leaner * 2**20, noise)
+        look_closer(result, noise, joules)
     for key, value in change.items():
         setattr(result, key, value)
     if not result.timed:  # what the harness leaves empty of trials that ran side by side
@@ -203,63 +235,3 @@ def _result(
                 setattr(result, key, None)
         result.blocks, result.inference_blocks = [], []
     return result
-
-
-def _look_closer(result: Result, noise: random.Random, joules: bool) -> None:
-    """What the passes after training find: inference, latency, the split of a step and of memory, energy."""
-    speed, memory = result.images_per_second or math.nan, result.peak_memory_bytes or 0
-    batch_size, num_params = result.batch_size or 0, result.num_params or 0
-    step = batch_size / speed
-    compiled = result.compile != "false"
-    result.first_step_seconds = 21.0 * math.exp(noise.gauss(0, 0.05)) if compiled else 0.08
-    result.compile_seconds = result.first_step_seconds - step if compiled else None
-    result.warm_up_seconds, result.untimed_steps, result.instrument_seconds = result.first_step_seconds + 0.4, 40, 2.0
-    result.step_seconds = step
-    parts = zip(("data", "forward", "backward", "optimizer"), (0.05, 0.3, 0.52, 0.11), strict=True)
-    for part, share in parts:
-        setattr(result, f"{part}_seconds", step * share * math.exp(noise.gauss(0, 0.02)))
-    result.inference_images_per_second = 3.1 * speed
-    result.inference_images_per_second_low, result.inference_images_per_second_high = 3.05 * speed, 3.15 * speed
-    for percentile, factor in ((50, 1.0), (95, 1.2), (99, 1.6)):
-        setattr(result, f"latency_p{percentile}_seconds", factor * (4e-4 + 4 / speed))
-    for batch in BATCHES:
-        rate = 3.3 * speed * batch / (batch + 24)
-        for block in range(4):
-            images = max(1, round(rate * 0.05 / batch)) * batch
-            seconds = images / rate * math.exp(noise.gauss(0, 0.01))
-            result.inference_blocks.append({"batch_size": batch, "block": block, "images": images, "seconds": seconds})
-    result.flops_per_second = speed * (result.num_train_flops or 0)
-    result.matmul_flops_per_second = MATMUL
-    result.flops_share = result.flops_per_second / MATMUL
-    result.param_bytes = result.gradient_bytes = 4 * num_params
-    result.optimizer_bytes = 8 * num_params
-    result.activation_bytes = memory - 16 * num_params
-    if joules:
-        result.train_joules = 40 * (result.train_seconds or 0)
-        result.joules_per_epoch = result.train_joules / (result.epochs or 1)
-        result.joules_to_accuracy = 0.4 * result.train_joules
-
-
-def _measure(result: Result, error: float, speed: float, memory: float, noise: random.Random) -> None:
-    """Fill in what a finished trial has measured, its learning curve and its timed blocks."""
-    assert result.epochs
-    curve, points = [], 5
-    for point in range(1, result.epochs * points + 1):
-        share = point / (result.epochs * points)
-        loss = (0.55 * math.exp(-8 * share) + error * (1.15 - 0.15 * share)) * math.exp(noise.gauss(0, 0.06))
-        curve.append((point / points, min(loss, 0.9)))
-    for epoch, wrong in curve:
-        row = {"epoch": epoch, "step": round(epoch * 429), "train_seconds": epoch * IMAGES_PER_EPOCH / speed}
-        result.evaluations.append(row | {"train_loss": 4 * wrong, "val_loss": 3.6 * wrong, "val_accuracy": 1 - wrong})
-    for block in range(8):
-        seconds = 0.25 * math.exp(noise.gauss(0, 0.015))
-        result.blocks.append({"block": block, "steps": 20, "images": round(speed * 0.25), "seconds": seconds})
-    result.train_seconds = result.epochs * IMAGES_PER_EPOCH / speed
-    result.eval_seconds, result.setup_seconds = 0.1 * result.train_seconds, 0.9
-    result.wall_seconds = result.train_seconds + result.eval_seconds + result.setup_seconds
-    result.images_per_second, result.throughput_spread = speed, 0.03
-    result.images_per_second_low, result.images_per_second_high = 0.985 * speed, 1.015 * speed
-    result.peak_memory_bytes = round(memory * math.exp(noise.gauss(0, 0.01)))
-    result.evaluation_interval_seconds = IMAGES_PER_EPOCH / speed / points
-    result.val_accuracy = result.val_accuracy_best = 1 - curve[-1][1]
-    result.test_accuracy = result.test_accuracy_best = 1 - error * math.exp(noise.gauss(0, 0.04))

@@ -183,4 +183,4 @@ def test_a_configuration_that_saw_fewer_images_stands_for_no_family(tmp_path: Pa
         "ViT p7 d2 fp32 100% data",
         "CNN d2 fp32 100% data",
     }
-    assert set(run.with_all_data["train_fraction"]) == {1.0}
+    assert set(run.like_for_like["train_fraction"]) == {1.0}

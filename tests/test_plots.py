@@ -62,7 +62,10 @@ def bars(axes: Axes) -> list[Rectangle]:
     return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
 
 
-@pytest.mark.parametrize("name", PLOTS)
+OF_PROCESSES = "scaling"  # drawn where a run has several numbers of them
+
+
+@pytest.mark.parametrize("name", [name for name in PLOTS if name != OF_PROCESSES])
 def test_every_plot_draws_a_full_run_and_leaves_nothing_open(varied: Tables, name: str) -> None:
     before = dict(mpl.rcParams)
     assert save(drawn(name, varied), "png").startswith(b"\x89PNG")
@@ -204,7 +207,7 @@ def test_work_a_second_stands_below_the_measured_peak(full: Tables) -> None:
     assert found == pytest.approx(sorted(full.summary["flops_per_second"] / 1e9))
 
 
-@pytest.mark.parametrize("name", PLOTS)
+@pytest.mark.parametrize("name", [name for name in PLOTS if name != OF_PROCESSES])
 def test_the_alt_text_says_what_is_seen_with_numbers(varied: Tables, name: str) -> None:
     text = alt_text(name, "Title", varied)
     assert text.startswith("Title. ")
@@ -285,3 +288,28 @@ def test_inference_by_batch_needs_two_batch_sizes_and_names_the_latency(full: Ta
     assert PLOTS["inference_by_batch"](one) is None
     none = dataclasses.replace(full, inference=full.inference.head(0))
     assert PLOTS["inference_by_batch"](none) is None
+
+
+def test_scaling_has_a_line_a_ladder_beside_the_ideal_one(tmp_path: Path, full: Tables) -> None:
+    configs = [("vit", 7, 2), ("cnn", None, 2)]
+    tables = read_tables(
+        make_run(tmp_path / "$x^$ 名", configs=configs, dtypes=["fp32"], processes=[1, 2, 4], epochs=1)
+    )
+    speed, share = drawn(OF_PROCESSES, tables).axes
+    assert [text.get_text() for text in getattr(speed.get_legend(), "texts", [])] == ["CNN d2 fp32", "ViT p7 d2 fp32"]
+    ideal = [line for line in speed.lines if line.get_linestyle() == "--"]
+    for line in ideal:
+        first, *_, last = np.asarray(line.get_ydata())
+        assert last == pytest.approx(4 * first)
+    assert len(ideal) == 2
+    assert share.get_ylim()[0] == 0
+    text = alt_text(OF_PROCESSES, "Title", tables)
+    assert "CNN d2 fp32, batch of all processes fixed: " in text
+    assert PLOTS[OF_PROCESSES](full) is None
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
+    odd = {"vit": {"model": "$\\frac{$ $x"}}
+    how: dict[str, Any] = {"configs": [("vit", 7, 2), ("cnn", None, 2)], "dtypes": ["fp32"], "seeds": [0], "epochs": 1}
+    tables = read_tables(make_run(tmp_path / "run", **how, overrides=odd))
+    assert save(drawn("memory", tables), "svg").startswith(b"<?xml")

@@ -3,7 +3,9 @@
 Pictures have tests of their own and take most of a report's time, so pages are drawn here with few of them, or none.
 """
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -13,15 +15,19 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from made_up import make_run
+from made_up import Node, make_run
 
 import bench.pictures
+from bench.cleaning import clean_text
 from bench.conditions import RULES
 from bench.errors import StoreError
+from bench.failures import failure_sheet
+from bench.formula import unguarded
 from bench.page_table import page_table
 from bench.plots import PLOTS
 from bench.report import ROWS_OF_TEXT, write_pages, write_report
@@ -34,8 +40,11 @@ from bench.verdict import Verdict
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 DRAWN = ("memory",)
 NASTY = '<script>alert("1")</script> | a `b` *c*, "d"\n# ∂ατα'
+NASTIEST = "\u202e\x07\x1b[31m[x](javascript:alert(1)) ![i](http://e.vil/i.png) www.e.vil a@b.c 1. $\\frac{$"
 NASTIER = "=cmd()|'/c calc'!A1\r\n</script><!-- ]]> ${x} {{ 7*7 }} 名前 &amp; **"
+FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.])")
 FIELDS = ("input", "select")
+STACK = re.compile(r"failures/[\w.+%-]+\.txt")  # beside the report
 PAGE_SCRIPTS = 2  # the table's values, and what sorts and filters them
 
 
@@ -102,7 +111,8 @@ def assert_well_made(page: Page) -> None:
         assert not [name for name in attributes if name.startswith("on")], "a handler in an attribute"
     assert all(picture["alt"] for picture in page.attributes("img"))
     assert [name for name, count in Counter(page.ids).items() if count > 1] == []
-    assert {f"#{name}" for name in page.ids} >= {link["href"] for link in page.attributes("a")}
+    inside = {link["href"] or "" for link in page.attributes("a")}
+    assert {f"#{name}" for name in page.ids} >= {link for link in inside if not STACK.fullmatch(link)}
     for name in ("aria-labelledby", "for"):
         assert set(page.ids) >= {attributes[name] for _, attributes in page.tags if name in attributes}
     labelled = {label.get("for") for label in page.attributes("label")}
@@ -122,6 +132,14 @@ def assert_tables_are_even(text: str) -> None:
     for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         lines = re.sub(r"\\\\|\\\|", "", table).splitlines()
         assert len({line.count("|") for line in lines}) == 1, lines[0]
+
+
+def assert_text_is_inert(text: str) -> None:
+    """Markdown has our own markup alone: no tag, link, image or address that GitHub would make a link of."""
+    plain = re.sub(r"\\[^\w\s]", "", text.replace("@<!-- -->", ""))
+    assert set(re.findall(r"<[^>\n]*>?", plain)) <= {"<details>", "</details>", "<summary>", "</summary>"}
+    assert {link for link in re.findall(r"\]\(([^)]*)\)", plain) if not STACK.fullmatch(link)} <= {"summary.csv"}
+    assert not re.search(r"(?i)www\.|:/|\w@\w|[`\[]\w+\]\[", plain)
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +184,7 @@ def test_contents_name_the_sections_that_there_are(written: Written) -> None:
     sections = [section["id"] for section in page.attributes("section")]
     assert [link["href"] for link in page.attributes("a")] == [
         "#answer",  # the skip link
-        *(f"#{name}" for name in sections if name not in ("warnings", "failures")),
+        *(f"#{name}" for name in sections if name != "warnings"),
     ]
 
 
@@ -226,7 +244,7 @@ def test_names_and_errors_inject_nothing(tmp_path: Path) -> None:
     assert len(page.attributes("script")) == PAGE_SCRIPTS
     assert " ".join(NASTY.split()) in page.text
     text = (folder / "report.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"(?<!\\)<[^>\n]*>?", text)) <= {"<details>", "</details>", "<summary>", "</summary>"}
+    assert_text_is_inert(text)
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert all("ατα" not in line or line.startswith("# ") for line in headings)
 
@@ -240,7 +258,7 @@ def test_a_name_cannot_turn_round_the_text_after_it(tmp_path: Path) -> None:
 
 SIGNS = "<>&\"'`|*_#\\=+-@,;\n\r\t{}[]()!~$%ß名∂\u2028 a1"
 SPECIAL = st.text(st.sampled_from(SIGNS), min_size=1, max_size=20)
-NAMES = st.one_of(st.sampled_from([NASTY, NASTIER]), SPECIAL).filter(str.strip)
+NAMES = st.one_of(st.sampled_from([NASTY, NASTIER, NASTIEST]), SPECIAL).filter(str.strip)
 
 
 @settings(
@@ -250,15 +268,19 @@ NAMES = st.one_of(st.sampled_from([NASTY, NASTIER]), SPECIAL).filter(str.strip)
     phases=(Phase.explicit, Phase.generate),  # a smaller example would take minutes to find
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(model=NAMES, error=NAMES, title=NAMES, device=NAMES, recipe=NAMES)
-def test_any_name_comes_through_page_text_and_csv(model: str, error: str, title: str, device: str, recipe: str) -> None:
+@given(model=NAMES, error=NAMES, title=NAMES, device=NAMES, recipe=NAMES, node=NAMES)
+@example(*[NASTIEST] * 6)
+def test_any_name_comes_through_page_text_and_csv(
+    model: str, error: str, title: str, device: str, recipe: str, node: str
+) -> None:
     """Whatever a suite, a class, an error, a device or a data set is called."""
     changes = {
         "dataset": {"title": title, "notes": [title]},
         "suite": title,
         "recipes": {recipe: {recipe: recipe}},
     }
-    overrides = {"vit": {"model": model}, "vit-p7-d2-fp32-cpu-s1": {"status": "failed", "error": error}}
+    overrides: dict[str, dict[str, Any]] = {"vit": {"model": model}}
+    overrides |= {"vit-p7-d2-fp32-cpu-s1": {"status": "failed", "error": error}}
     with tempfile.TemporaryDirectory() as name:
         folder = make_run(
             Path(name) / "run",
@@ -269,6 +291,7 @@ def test_any_name_comes_through_page_text_and_csv(model: str, error: str, title:
             matches=["params"],
             changes=changes,
             overrides=overrides,
+            nodes=[Node(node, node)],
         )
         write_report(folder)
         page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
@@ -276,15 +299,14 @@ def test_any_name_comes_through_page_text_and_csv(model: str, error: str, title:
         labels = read_tables(folder).summary["label"].tolist()
     assert_well_made(page)
     assert len(page.attributes("script")) == PAGE_SCRIPTS
-    for words in (model, error, title, device, recipe):
-        assert " ".join(words.split()) in page.text
+    for words in (model, error, title, device, recipe, node):
+        assert " ".join(clean_text(words).split())[:40] in page.text  # a long name may be cut
     assert json.loads(page.data)["values"]["label"] == labels
-    assert [row["label"] for row in rows] == labels
-    assert rows[0]["model"].split() == model.split()  # the store keeps a row on one line
+    assert [unguarded(row["label"]) for row in rows] == labels
+    assert unguarded(rows[0]["model"]).split() == clean_text(model).split()  # the store keeps a row on one line
+    assert not [cell for row in rows for cell in row.values() if FORMULA.match(cell)], "a cell is a formula"
     assert_tables_are_even(text)
-    assert set(re.findall(r"(?<!\\)<[^>\n]*>?", re.sub(r"\\\\", "", text))) <= {
-        *("<details>", "</details>", "<summary>", "</summary>")
-    }
+    assert_text_is_inert(text)
 
 
 def test_a_long_run_is_cut_in_the_text_and_whole_on_the_page(tmp_path: Path) -> None:
@@ -379,11 +401,78 @@ def test_matched_pairs_and_modes_have_sections_of_their_own(tmp_path: Path) -> N
     assert_tables_are_even(text)
 
 
-def test_failures_beyond_a_hundred_are_counted(tmp_path: Path) -> None:
-    broken = {"vit": {"status": "failed", "error": "boom"}}
-    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=range(102), epochs=1, overrides=broken)
+def test_failures_of_one_reason_stand_together_and_link_to_where_it_happened(tmp_path: Path) -> None:
+    broken = {"vit": {"status": "failed", "error": "boom"}, "cnn-d2-fp32-cpu-s1": {"status": "oom", "error": "full"}}
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides=broken)
+    (folder / "failures").mkdir(exist_ok=True)
+    (folder / "failures" / "vit-p7-d2-fp32-cpu-s1.txt").write_text("Traceback", encoding="utf-8")
+    sheet = failure_sheet(read_tables(folder))
+    assert sheet
+    assert sheet.title == "4 of 6 trials, 2 reasons"
+    assert [[cell.text for cell in row[:3]] for row in sheet.rows] == [
+        ["3 trials", "failed", "boom"],
+        ["1 trial", "oom", "full"],
+    ]
     write_report(folder)
-    assert "102 trials The first 100; 2 more are in trials.csv." in read_page(folder).text
+    page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
+    assert_well_made(page)
+    assert "failures/vit-p7-d2-fp32-cpu-s1.txt" in {link["href"] for link in page.attributes("a")}
+    assert "[vit-p7-d2-fp32-cpu-s1.txt](failures/vit-p7-d2-fp32-cpu-s1.txt)" in text
+
+
+def test_reasons_beyond_a_hundred_are_counted(tmp_path: Path) -> None:
+    broken = {f"vit-p7-d2-fp32-cpu-s{seed}": {"status": "failed", "error": f"boom {seed}"} for seed in range(102)}
+    how: dict[str, Any] = {"configs": SMALL[:1], "dtypes": ["fp32"], "seeds": range(102), "epochs": 1}
+    sheet = failure_sheet(read_tables(make_run(tmp_path / "run", **how, overrides=broken)))
+    assert sheet
+    assert (len(sheet.rows), sheet.said) == (100, ["The 100 most frequent reasons; 2 more trials are in trials.csv."])
+
+
+def test_a_trial_whose_name_leaves_the_folder_has_no_link(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
+    bad = {"vit": {"status": "failed", "error": "boom", "trial_id": "../../secret"}}
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0], overrides=bad)
+    (folder / "failures").mkdir(exist_ok=True)
+    sheet = failure_sheet(read_tables(folder))
+    assert sheet
+    assert [cell.link for cell in sheet.rows[0]] == [""] * 4
+
+
+@pytest.mark.parametrize("what", ["failed", "diverged", "one family"])
+def test_a_run_that_went_wrong_is_reported_in_full(tmp_path: Path, what: str) -> None:
+    bad = {"vit" if what == "one family" else "": {"status": "failed", "error": "boom"}}
+    if what == "diverged":
+        bad = {"": {"status": "diverged", "error": "the loss became NaN"}}
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0, 1], overrides=bad)
+    (verdict,) = write_report(folder)
+    page = read_page(folder)
+    assert_well_made(page)
+    assert "nan" not in re.findall(r"\w+", page.text.replace("became NaN", ""))
+    assert verdict.headline.startswith("Only one family" if what == "one family" else "Nothing to compare")
+
+
+def test_a_run_side_by_side_is_about_accuracy_alone(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides={"": {"timed": False}})
+    (verdict,) = write_report(folder)
+    page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
+    assert_well_made(page)
+    assert page.text.index("Accuracy alone: in this run") < page.text.index(verdict.headline)
+    assert "> **Accuracy alone: in this run" in text
+    assert verdict.headline.startswith("The CNN is more accurate by ")
+    said = " ".join([verdict.headline, *verdict.summary, *verdict.sentences, *verdict.warnings])
+    for word in ("faster", "images/s", "memory", "Time to", "reached by no", "nan"):
+        assert word not in said
+    assert list(column_groups(read_tables(folder))) == ["Results", "Settings"]
+    assert [column.title for column in results_grid(read_tables(folder)).columns] == [
+        *("test accuracy, %", "validation, %", "parameters", "MFLOP per image"),
+    ]
+
+
+def test_the_page_runs_its_own_script_and_no_other(written: Written) -> None:
+    html = (written[0] / "report.html").read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
 
 
 def test_a_row_says_how_many_of_its_seeds_were_timed(tmp_path: Path) -> None:

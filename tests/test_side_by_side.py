@@ -204,4 +204,4 @@ def test_one_device_has_nothing_across(desk: Path) -> None:
 def test_a_machine_that_saw_fewer_images_still_has_its_best(tmp_path: Path, desk: Path) -> None:
     tables = joined(desk, run(tmp_path / "less", cpu=EPYC, fractions=[0.1], seeds=[0]))
     assert tables.summary["best_of_family"].all()
-    assert len(tables.with_all_data) == 4
+    assert len(tables.like_for_like) == 4

@@ -138,7 +138,9 @@ def test_when_all_failed_there_is_nothing_to_compare(tmp_path: Path) -> None:
     found = verdict(tmp_path, configs=SMALL, overrides={"": {"status": "failed", "error": "boom"}})
     assert found.headline == "Nothing to compare: no trial ended well."
     assert found.sentences == []
-    assert "CNN d2 fp32: 3 of 3 trials failed (seed 0, seed 1 and seed 2: boom)." in found.warnings
+    assert found.warnings == [
+        "ViT p7 d2 fp32, ViT p7 d2 amp-bf16, CNN d2 fp32 and CNN d2 amp-bf16: 12 of 12 trials failed (boom)."
+    ]
 
 
 def test_a_run_without_trials_says_so(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@
   // A spreadsheet would run text that begins like a formula; a leading apostrophe keeps it text.
   function cell(value) {
     if (value === null) return "";
-    const runs = typeof value === "string" && /^\s*[=+\-@]|^[\t\r\n]/.test(value);
+    const runs = typeof value === "string" && /^'*\s*[=+\-@]|^'*[\t\r\n]/.test(value);
     const text = runs ? `'${value}` : String(value);
     return runs || /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }

@@ -1,0 +1,123 @@
+"""More processes: ladders of one configuration, what they bring, and families compared at equal numbers of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import make_run
+
+from bench.page_table import page_table
+from bench.pairs import find_pairs
+from bench.results import COLUMNS
+from bench.scaling import efficiency, ladders, scaling_sentence, scaling_sheets, speed_up
+from bench.summary import Tables, read_tables
+from bench.verdict import decide
+
+SMALL = [("vit", 7, 2), ("cnn", None, 2)]
+SPEEDS = {
+    "cnn-d2-fp32-cpu": {"images_per_second": 1000.0},
+    "cnn-d2-fp32-x2": {"images_per_second": 1800.0},
+    "cnn-d2-fp32-x4-fixed": {"images_per_second": 3000.0},
+    "cnn-d2-fp32-x4-scaled": {"images_per_second": 3600.0},
+    "vit-p7-d2-fp32-x2": {"val_accuracy": 0.9999},
+}
+
+
+def read(folder: Path, **how: Any) -> Tables:
+    usual: dict[str, Any] = {"configs": SMALL, "dtypes": ["fp32"]}
+    return read_tables(make_run(folder, **(usual | how)))
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    how: dict[str, Any] = {"processes": [1, 2, 4], "global_batches": ["fixed", "scaled"], "overrides": SPEEDS}
+    return read(tmp_path_factory.mktemp("runs") / "scaled", **how)
+
+
+def test_labels_say_how_many_processes_and_what_became_of_the_batch(scaled: Tables) -> None:
+    assert list(scaled.summary["label"])[5:] == [
+        "CNN d2 fp32",
+        "CNN d2 fp32 x2 processes",
+        "CNN d2 fp32 x2 processes (scaled batch)",
+        "CNN d2 fp32 x4 processes",
+        "CNN d2 fp32 x4 processes (scaled batch)",
+    ]
+    table = page_table(scaled)
+    assert [choice.options for choice in table.choices if choice.title == "Processes"] == [
+        [("1", "1"), ("2", "2"), ("4", "4")],
+    ]
+    assert {"processes", "batch size"} <= {column.title for column in table.grid.columns}
+    assert table.values["world_size"][:3] == [1, 2, 2]
+
+
+def test_efficiency_is_speed_over_processes_times_the_speed_of_one(scaled: Tables) -> None:
+    found = [ladder for ladder in ladders(scaled) if ladder.base["model"] == "cnn"]
+    assert [(ladder.global_batch, [row["world_size"] for row in ladder.rows]) for ladder in found] == [
+        ("fixed", [1, 2, 4]),
+        ("scaled", [1, 2, 4]),
+    ]
+    for ladder, shares in zip(found, ([0.9, 0.75], [0.9, 0.9]), strict=True):
+        got = [efficiency(scaled, ladder, row) for row in ladder.more]
+        assert [share.median for share in got if share] == pytest.approx(shares)
+        assert [share.n for share in got if share] == [3, 3]
+        up = speed_up(scaled, ladder, ladder.more[-1])
+        assert up
+        assert up.amount == pytest.approx(4 * shares[-1])
+
+
+def test_the_sheet_has_a_row_a_rung_and_says_that_processes_share_the_cores(scaled: Tables) -> None:
+    (sheet,) = scaling_sheets(scaled)
+    assert sheet.head == [
+        *("configuration", "processes", "images/s", "speed-up", "efficiency", "to 97%", "test accuracy", "difference"),
+    ]
+    cnn = [[cell.text for cell in row[:5]] for row in sheet.rows if row[0].text.startswith("CNN")]
+    assert cnn[:3] == [
+        ["CNN d2 fp32", "1", "1,000", "–", "–"],
+        ["CNN d2 fp32", "2", "1,800", "1.80", "90%"],
+        ["CNN d2 fp32", "4", "3,000", "3.00", "75%"],
+    ]
+    assert sheet.rows[1][4].interval.endswith("n = 3")
+    assert any("share its cores (2 on this machine)" in line for line in sheet.said)
+
+
+def test_families_are_compared_at_equal_numbers_of_processes(scaled: Tables) -> None:
+    """More processes buy speed, so they don't make a family faster."""
+    assert set(scaled.summary.loc[scaled.summary["best_of_family"], "label"]) == {"ViT p7 d2 fp32", "CNN d2 fp32"}
+    assert set(scaled.like_for_like["world_size"]) == {1.0}
+    assert set(scaled.summary.loc[scaled.summary["pareto"], "world_size"]) == {1.0}
+    (verdict,) = decide(scaled)
+    assert "processes" not in " ".join([verdict.headline, *verdict.summary[:-1]])
+    assert verdict.summary[-1] == scaling_sentence(scaled, verdict.device_name)
+    assert (
+        "with 4 processes the best CNN trains 3.00 times (3.00 to 3.00) as fast as with one process, an effi"
+        in (verdict.summary[-1])
+    )
+
+
+def test_where_families_share_no_number_of_processes_the_headline_names_both(tmp_path: Path) -> None:
+    bad = {name: {"status": "failed"} for name in ("vit-p7-d2-fp32-cpu", "cnn-d2-fp32-x2")}
+    tables = read(tmp_path / "run", processes=[1, 2], overrides=bad)
+    (verdict,) = decide(tables)
+    assert verdict.headline.endswith("(ViT: 2 processes and CNN: one process).")
+    assert any("share no number of processes (ViT with 2 and CNN with 1)" in text for text in verdict.warnings)
+
+
+def test_a_ladder_without_one_process_starts_at_its_fewest(tmp_path: Path) -> None:
+    speeds = {"cnn-d2-fp32-x2": {"images_per_second": 100.0}, "cnn-d2-fp32-x4": {"images_per_second": 150.0}}
+    tables = read(tmp_path / "run", configs=SMALL[1:], processes=[2, 4], overrides=speeds)
+    (ladder,) = ladders(tables)
+    share = efficiency(tables, ladder, ladder.more[0])
+    assert share
+    assert share.median == pytest.approx(0.75)
+
+
+def test_rows_from_before_there_were_processes_are_of_one(tmp_path: Path) -> None:
+    tables = read(tmp_path / "run", seeds=[0], overrides={"": {"world_size": None, "global_batch": None}})
+    assert set(tables.summary["world_size"]) == {1.0}
+    assert (ladders(tables), scaling_sheets(tables)) == ([], [])
+    assert "world_size" in COLUMNS
+
+
+def test_a_pair_of_equal_size_has_equal_processes(tmp_path: Path) -> None:
+    tables = read(tmp_path / "run", seeds=[0], processes=[1, 2], matches=["params"])
+    assert [(pair.base["world_size"], pair.made["world_size"]) for pair in find_pairs(tables)] == [(1, 1), (2, 2)]
