@@ -1,19 +1,20 @@
 """Should it be a ViT or a CNN, on my images and my hardware? The command line; `--help` answers without torch."""
 
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from bench.errors import UserError
 from bench.gate_command import check, gate
+from bench.interrupts import listening
 from bench.options import Time, folder
 from bench.saved_command import predict, show
+from bench.verify_command import verify
 
 WRONG_USAGE, INTERRUPTED = 2, 130
 
@@ -34,13 +35,16 @@ WRONG_USAGE, INTERRUPTED = 2, 130
 @click.option("--data-dir", type=folder(), metavar="DIR", help="Folder that holds the dataset's files.")
 @click.option("--budget", "budget_seconds", type=Time(), help="Start no trial after this time, such as 10m.")
 @click.option("--executor", default="subprocess", metavar="NAME", help="subprocess (the default), in-process, or ray.")
-@click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster; without it, the one that runs here.")
+@click.option(
+    "--address", metavar="HOST:PORT", help="Of a Ray cluster; without it, one of this machine alone is started."
+)
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
     help="N trials side by side, for their accuracy alone: no speeds.",
 )
+@click.option("--retry", is_flag=True, help="With --resume: run again whatever isn't ok.")
 @click.option("--yes", is_flag=True, help="Go ahead with a plan of more than 1,000 trials.")
 @click.option("--dry-run", is_flag=True, help="Show the plan: trials, parameters, estimated time. Run nothing.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files into the run's folder, too.")
@@ -98,12 +102,11 @@ def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int
 
 
 def _dry_run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int:
-    from rich.console import Console
-
     from bench.catalogue import plan_as_json, show_plan
-    from bench.session import Request, make_plan
+    from bench.session import Request, console_for, make_plan
 
-    plan, _, estimates = make_plan(Request(settings=settings, **options), Console(stderr=True, quiet=options["quiet"]))
+    request = Request(settings=settings, **options)
+    plan, _, estimates = make_plan(request, console_for(request))
     if as_json:
         click.echo(json.dumps(plan_as_json(plan, estimates), indent=2))
     else:
@@ -204,17 +207,14 @@ cli.add_command(predict)
 cli.add_command(show)
 cli.add_command(gate)
 cli.add_command(check)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+cli.add_command(verify)
 
 
 def main() -> int:
     """The program; its exit status: 0 all ok, 1 a trial failed, 2 wrong usage, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)  # what a scheduler or `timeout` sends is kept like Ctrl-C
     try:
-        return cli.main(standalone_mode=False) or 0
+        with listening():  # what a scheduler, `timeout` or a closed terminal sends is kept like Ctrl-C
+            return cli.main(standalone_mode=False) or 0
     except click.ClickException as error:
         message = error.format_message()
     except UserError as error:
@@ -222,7 +222,9 @@ def main() -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    from bench.redaction import redacted
+
+    click.echo(f"error: {' '.join(redacted(message).split())}", err=True)
     return WRONG_USAGE
 
 

@@ -48,6 +48,7 @@ STYLE: Any = {  # of everything that tells the eye something; whatever else a pe
     "patch.force_edgecolor": True,
     "legend.fontsize": 9,
     "legend.frameon": False,
+    "text.parse_math": False,  # a name with two dollars is no formula
     "svg.hashsalt": "vit-cnn-bench",
     "text.color": INK,
     "xtick.bottom": False,

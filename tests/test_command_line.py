@@ -18,7 +18,7 @@ import click
 import pytest
 
 import run_bench
-from bench import catalogue, device, executors, session
+from bench import catalogue, conclusion, device, executors, session
 from bench.datasets import DATASETS
 from bench.download import CACHE_VARIABLE
 from bench.results import SCHEMA_VERSION
@@ -149,7 +149,7 @@ def test_a_real_process_says_one_line_and_exits_with_2(tmp_path: Path) -> None:
         (["--suite", "smoke", "--budget", "soon"], "'soon' is not a time, such as 90s, 10m or 1h30m"),
         (["--suite", "smoke", "--budget", ""], "'' is not a time"),
         (["--suite", "smoke", "--budget", "-5m"], "'-5m' is not a time"),
-        (["--suite", "smoke", "--executor", "clustre"], "unknown executor 'clustre'; known: in-process, ray, subprocess"),
+        (["--suite", "smoke", "--executor", "clustre"], "unknown executor 'clustre'; known: in-process, ray, sub"),
         (["--suite", "smoke", "--out", "a", "--resume", "b"], "--resume goes on in its own folder; leave out --out"),
         (["list", "suits"], "unknown kind 'suits'; did you mean 'suites'?"),
         (["report"], "RUN_DIR"),
@@ -383,7 +383,7 @@ def answering(status: int, folder: Path) -> Callable[[Any], Any]:
     verdict = SimpleNamespace(
         device_name="CPU", headline="The CNN.", summary=["By 1 point."], sentences=["It is."], warnings=[]
     )
-    return lambda request: session.Answer(folder, [verdict], Counter(ok=3, failed=status), None, status)  # type: ignore[list-item]
+    return lambda request: conclusion.Answer(folder, [verdict], Counter(ok=3, failed=status), None, status)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("status", [0, 1])

@@ -1,0 +1,52 @@
+"""Answer: what a person gets at the end, kept beside the report, so that a finished run can say it again."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.environment import git_state
+from bench.results import TABLES
+from bench.store import write_atomically
+
+if TYPE_CHECKING:
+    from bench.verdict import Verdict
+
+ANSWER = "answer.json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a person gets: where it lies, what it says, and how it went."""
+
+    folder: Path
+    verdicts: list["Verdict"]
+    statuses: Counter[str]
+    left_out: str | None
+    exit_status: int
+
+
+def keep_verdicts(folder: Path, verdicts: list["Verdict"]) -> None:
+    """Write down what a report that was just made says."""
+    kept = {"made_from": _made_from(folder), "answers": [asdict(verdict) for verdict in verdicts]}
+    write_atomically(folder / ANSWER, json.dumps(kept, indent=2, allow_nan=False) + "\n")
+
+
+def kept_verdicts(folder: Path) -> list["Verdict"] | None:
+    """What the report says that is there, or None where it isn't one of these very tables, by this very program."""
+    from bench.verdict import Verdict
+
+    try:
+        kept = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
+        if kept["made_from"] != _made_from(folder) or not (folder / "report.html").is_file():
+            return None
+        return [Verdict(**answer) for answer in kept["answers"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # damaged, or of another version: then it is worked out again
+
+
+def _made_from(folder: Path) -> dict[str, Any]:
+    """The tables only grow, so their lengths tell whether one has changed; a clock may have been set back."""
+    sizes = {name: (folder / name).stat().st_size for name in TABLES if (folder / name).exists()}
+    return {"program": list(git_state()), "bytes": sizes}
