@@ -1,0 +1,41 @@
+"""What a run that goes on says of itself is checked before anybody believes it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import StoreError
+from bench.results import SCHEMA_VERSION
+from bench.resumption import read_begun
+
+
+def written(folder: Path, **record: Any) -> Path:
+    (folder / "run.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, **record}), encoding="utf-8")
+    return folder
+
+
+def test_what_is_known_is_taken_and_the_rest_left_alone(tmp_path: Path) -> None:
+    dataset = {"name": "digits", "checksum": "abc"}
+    begun = read_begun(written(tmp_path, source="smoke", plan=["a"], dataset=dataset, environment={"python": "3"}))
+    assert (begun.source, begun.plan, begun.dataset.checksum) == ("smoke", ["a"], "abc")
+    assert (begun.options, begun.data_dir) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("record", "place"),
+    [
+        ({"source": 5}, "source"),
+        ({"options": "epochs=3"}, "options"),
+        ({"plan": ["a", None]}, "plan.1"),
+        ({"dataset": "mnist"}, "dataset"),
+        ({"dataset": {"checksum": 1.0}}, "dataset.checksum"),
+        ({"matches": []}, "matches"),
+        ({"command": [[]]}, "command.0"),
+    ],
+)
+def test_anything_of_another_kind_is_one_line_that_names_it(tmp_path: Path, record: dict[str, Any], place: str) -> None:
+    with pytest.raises(StoreError, match=rf"run\.json: {place}: .*it was changed since") as refused:
+        read_begun(written(tmp_path, **record))
+    assert "\n" not in str(refused.value)
