@@ -57,12 +57,16 @@ class RayExecutor:
         """Results as they come; a trial is taken from `trials` when a node might have a place for it.
 
         Raises:
-            ClusterError: the cluster is gone; what had finished has been given.
+            KeyboardInterrupt: the cluster is gone, which a line has said; what had finished has been given. For the
+                sweep that is what a signal is: its end from outside, after which what there is gets its report.
         """
         shift = Shift(self._cluster, self.options, trials, folder_of)
         try:
             with closing(shift.results()) as results:  # type: ignore[type-var]
                 yield from results
+        except ClusterError as error:
+            say(f"error: {error}")
+            raise KeyboardInterrupt from error
         finally:
             shift.stop()
 

@@ -31,6 +31,9 @@ class Cluster:
         self._code = [self.ray.put(code), hashlib.sha256(code).hexdigest()]
         self.ray.cloudpickle.register_pickle_by_value(cluster_task)  # nodes may have none of our modules, or others
         self._task = self.ray.remote(cluster_task.on_node)
+        # A worker's fork server sees for good the cards that the worker's first task was given: one task, one worker.
+        self._task_on_cards = self.ray.remote(num_gpus=1, max_calls=1)(cluster_task.on_node)
+        self._sign = self.ray.remote(cluster_task.sign_of_life)
 
     def close(self) -> None:
         """Leave; what still runs for us ends."""
@@ -38,16 +41,8 @@ class Cluster:
 
     def start(self, node: Node, claim: Claim, order: str, arguments: dict[str, Any]) -> Stream:
         """A task on that node and no other, once Ray has what it claims; it is never repeated behind our back."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        options = self._task.options(
-            num_cpus=claim.cpus,
-            num_gpus=claim.cards,
-            max_retries=0,
-            num_returns="streaming",
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
-        )
-        return options.remote(*self._code, order, arguments)
+        task = self._task_on_cards if claim.cards else self._task
+        return self._there(task, node, claim).remote(*self._code, order, arguments)
 
     def refresh(self) -> None:
         """Look for nodes that came or went, now and then. Raises: ClusterError: the head is gone."""
@@ -61,6 +56,17 @@ class Cluster:
         """A task's end has told that the node is dead."""
         self._lost.add(node.node_id)
         self.nodes.pop(node.node_id, None)
+
+    def doubt(self, node: Node) -> None:
+        """Something died there: no more for it until it has given a sign of life. Ray may take a minute to tell."""
+        if node.node_id in self.nodes and not node.doubted:
+            node.doubted = True
+            self._asked[self._there(self._sign, node, Claim(0, 0)).remote()] = node
+
+    @property
+    def asks(self) -> bool:
+        """Whether an answer of a node is still to come."""
+        return bool(self._asked)
 
     def meet(self) -> list[Node]:
         """All nodes, once each has told what it has, or has had its time to."""
@@ -82,6 +88,17 @@ class Cluster:
             else:
                 node.tell({})
 
+    def _there(self, task: Any, node: Node, claim: Claim) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return task.options(
+            num_cpus=claim.cpus,
+            num_gpus=claim.cards,
+            max_retries=0,
+            num_returns="streaming",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
+        )
+
     def _listen(self) -> None:
         if not self._asked:
             return
@@ -95,6 +112,9 @@ class Cluster:
                 continue
             except (self.ray.exceptions.RayError, StopIteration) as error:
                 report = {"refused": f"it couldn't tell what it has ({' '.join(str(error).split())[:200]})"}
+            if report == cluster_task.ALIVE:
+                node.doubted = False
+                continue
             node.tell(report)
             if node.refused:
                 say(f"warning: node {node.name} of the cluster runs no trials: {node.refused}")

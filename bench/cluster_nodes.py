@@ -26,6 +26,7 @@ class Node:
         lacks: kind -> numeric mode -> why the node can't.
         lacks_compiler: kind -> why it can't compile, or None.
         taken: by trials of ours that are there now.
+        doubted: whether it may be dead, by what became of a trial there.
     """
 
     node_id: str
@@ -39,6 +40,7 @@ class Node:
     torch: str = ""
     refused: str | None = None
     taken: list[Claim] = field(default_factory=list)
+    doubted: bool = False
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> "Node":
@@ -79,10 +81,10 @@ class Node:
         return Claim(trial.world_size, 0) if trial.world_size <= self.cpus else None
 
     def fits(self, claim: Claim) -> bool:
-        """Whether that is free now; trials on processors and trials on cards are never beside each other."""
+        """Whether that is free now, on a node that isn't doubted; processors and cards are never timed side by side."""
         beside = all((other.cards > 0) == (claim.cards > 0) for other in self.taken)
         cpus, cards = (sum(column) for column in zip(Claim(0, 0), *self.taken, strict=True))
-        return beside and cpus + claim.cpus <= self.cpus and cards + claim.cards <= self.cards
+        return not self.doubted and beside and cpus + claim.cpus <= self.cpus and cards + claim.cards <= self.cards
 
     def why_not(self, trial: Trial) -> str | None:
         """A numeric mode, or compilation, that its devices of the kind don't have."""
@@ -99,13 +101,7 @@ def best_node(trial: Trial, nodes: Sequence[Node]) -> tuple[Node, Claim] | None:
 
 
 class ClusterInventory:
-    """The devices of a cluster's nodes, for a plan made on a machine that needs none of them.
-
-    Attributes:
-        measures_here: a plan can't time a step on these devices, as `match: step_time` would.
-    """
-
-    measures_here = False
+    """The devices of a cluster's nodes, for a plan made on a machine that needs none of them."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = nodes

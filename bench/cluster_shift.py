@@ -1,5 +1,6 @@
 """A shift: the trials of a sweep on the nodes of a cluster, each on a place of its own, until all have a result."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -38,6 +39,8 @@ class Shift:
         self._parcels: dict[str, Any] = {}  # checksum or name of a dataset -> reference
         self._idle_since: float | None = None
         self._said = False
+        budget = options.budget_seconds
+        self._deadline = math.inf if budget is None else time.monotonic() + budget
 
     def results(self) -> Iterator[Result]:
         """As they come; when all trials have one, it ends."""
@@ -64,6 +67,9 @@ class Shift:
 
     def _fill(self) -> None:
         """Start what fits: first those that wait, each kind of trial being tried once, then new ones."""
+        if time.monotonic() >= self._deadline:
+            self._waiting = deque(job for job in self._waiting if job.node)  # those that had begun go on
+            self._drained = next(self._source, None) is None  # the sweep notes whom it leaves out
         hopeless: set[tuple[str, int, bool]] = set()
         for _ in range(len(self._waiting)):
             job = self._waiting.popleft()
@@ -84,7 +90,7 @@ class Shift:
         """Whether a node has room for something; its processors, or its cards, aren't all taken."""
         if len(self._running) >= (self.options.jobs or len(self._running) + 1):
             return False
-        nodes = [node for node in self.cluster.nodes.values() if node.devices]
+        nodes = [node for node in self.cluster.nodes.values() if node.devices and not node.doubted]
         return any(
             not node.taken
             or (
@@ -149,6 +155,7 @@ class Shift:
             self.cluster.lose(job.node)
             return self._lose(stream, f"node {job.node.name} died")
         except (errors.RayError, StopIteration) as error:
+            self.cluster.doubt(job.node)
             return self._lose(stream, f"node {job.node.name}: {type(error).__name__}")
         return self._take(stream, job, message)
 
@@ -218,7 +225,7 @@ class Shift:
         idle = now - self._idle_since
         devices = dict.fromkeys(job.trial.device for job in self._waiting)
         left = f"the trials left ({', '.join(devices)})" if devices else "a trial"
-        if idle > PENDING_SECONDS and not self._said:
+        if idle > PENDING_SECONDS and not self._said and not self.cluster.asks:
             self._said = True
             say(f"no node of the cluster can run {left} now: waiting up to {PATIENCE_SECONDS:.0f} s for one")
         if idle > PATIENCE_SECONDS:

@@ -24,7 +24,7 @@ PREFIX = "vit-cnn-bench-trial-"  # of temporary folders; the process's id follow
 
 def describe() -> Iterator[Message]:
     """The node's hardware; its devices are opened in another process, so that this one never holds any."""
-    executor = _executor(None)  # its fork server loads torch, and stays for the trials
+    executor = _executor(None)  # its fork server loads torch, and stays for trials on processors
     del executor
     context = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.stats import BySeed, Interval, difference_by_seed, ratio_by_seed
 from bench.summary import ACCURACIES, Tables, accuracy_floor
-from bench.units import between, points, ratio
+from bench.units import between, points, ratio, ratio_end
 
 ONE_SEED_MARGIN = 1.1  # what has no interval at all must differ by this factor
 
@@ -53,7 +53,7 @@ class Comparison:
         return points(self.amount) if self.metric in ACCURACIES else ratio(self.amount)
 
     def _show(self, x: float) -> str:
-        return f"{100 * x:.2f}" if self.metric in ACCURACIES else ratio(x)
+        return f"{100 * x:.2f}" if self.metric in ACCURACIES else ratio_end(x)
 
 
 def nothing(metric: str) -> float:

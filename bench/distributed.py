@@ -23,7 +23,7 @@ from bench.process_tree import memory_kills
 from bench.replicas import joined
 from bench.results import Result
 from bench.trial import Trial
-from bench.worker_life import die_with_parent
+from bench.worker_life import die_with_parent, file_of_stacks, give_stacks
 from bench.worker_process import cause_of_death
 
 LOOK_SECONDS = 0.1  # how often the launcher looks whether all are alive
@@ -52,7 +52,7 @@ def run_together(run: Run, trial: Trial, folder: Path | None, data_dir: Path | N
         with _listening(trial.world_size, report) as (senders, heard):
             launch = elastic_launch(_configuration(trial.world_size, place), _replica)
             try:
-                return launch(run, trial, folder, data_dir, place, senders)[0]
+                return launch(run, trial, folder, data_dir, place, senders, file_of_stacks())[0]
             except ChildFailedError as error:
                 rank, failure = error.get_first_failure()
             except Exception as error:  # noqa: BLE001 - it is the trial's, like any failure
@@ -141,15 +141,23 @@ def _listen(receivers: Sequence[Connection], report: Report, heard: dict[int, Re
 
 
 def _replica(
-    run: Run, trial: Trial, folder: Path | None, data_dir: Path | None, place: Path, senders: list[Connection]
+    run: Run,
+    trial: Trial,
+    folder: Path | None,
+    data_dir: Path | None,
+    place: Path,
+    senders: list[Connection],
+    asked: Connection | None,
 ) -> Result | None:
-    """The whole life of one of the processes."""
+    """The whole life of one of the processes. `asked`: gets its stacks when somebody asks, because the trial hangs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     die_with_parent()
     rank = int(os.environ["RANK"])
     sender, first = senders[rank], rank == 0
     stacks = _stack_file(place, rank).open("w")
     faulthandler.enable(stacks)
+    if asked is not None:
+        give_stacks(asked, f"is rank {rank} of {trial.world_size}")
     try:
         with joined(rank, trial.world_size, trial.device.partition(":")[0], place / "meeting") as replicas:
             report = sender.send if first else _unheard

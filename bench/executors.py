@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import UserError, nearest
-from bench.inventory import HERE, Inventory
 from bench.processor import usable_cores
 from bench.results import Result
 from bench.trial import Trial
 from bench.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
+    from bench.inventory import Inventory
     from bench.run import Report
 
 # What the fork server loads once for all workers; torch's optimisers import the other on first use, for 1.2 s.
@@ -36,12 +36,14 @@ class Options:
         timeout_seconds: a trial that takes longer is ended.
         jobs: trials side by side, where they may be; None: one a core.
         address: of a cluster, HOST:PORT; None: the one that is there, or one of this machine alone.
+        budget_seconds: no trial begins later; for an executor that takes trials before it has a place for them.
     """
 
     data_dir: Path | None = None
     timeout_seconds: float | None = None
     jobs: int | None = None
     address: str | None = None
+    budget_seconds: float | None = None
 
 
 class Executor(Protocol):
@@ -165,13 +167,15 @@ def _unheard(message: dict[str, Any]) -> None:
     """Nobody follows trials side by side."""
 
 
-def inventory_of(executor: str, address: str | None = None) -> Inventory:
+def inventory_of(executor: str, address: str | None = None) -> "Inventory":
     """The devices that an executor can use. Raises: UserError: no such executor, or nothing at the address."""
     if executor not in EXECUTORS:
         raise UserError(f"unknown executor '{executor}'; {nearest(executor, EXECUTORS)}")
     if executor != "ray":
         if address:
             raise UserError(f"--address is for --executor ray, not for '{executor}'")
+        from bench.inventory import HERE  # torch loads now, beside the fork server
+
         return HERE
     from bench.cluster import connect
 

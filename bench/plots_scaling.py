@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 
 from bench import canvas
 from bench.canvas import FAINT, INK, WIDTH, family_colours, styled
-from bench.scaling import Ladder, efficiency, ladders
+from bench.scaling import Ladder, by_configuration, efficiency, ladders
 from bench.summary import Tables
 
-MOST_LADDERS = 6  # of a device; more lines can't be told apart
+MOST_CONFIGURATIONS = 4  # of a device; more lines can't be told apart
 DASHES = {"fixed": "-", "scaled": ":"}
 MARKERS = "os^DPX"
 
@@ -21,41 +21,49 @@ MARKERS = "os^DPX"
 @styled
 def scaling(tables: Tables) -> Figure | None:
     """Two panels a device: speed on logarithmic axes, where ideal is a straight line, and efficiency."""
-    drawn = {name: _leading(tables, name) for name in dict.fromkeys(tables.summary["device_name"])}
+    drawn = {
+        name: _measured(tables, name)[:MOST_CONFIGURATIONS] for name in dict.fromkeys(tables.summary["device_name"])
+    }
     drawn = {name: own for name, own in drawn.items() if own}
     if not drawn:
         return None
-    colours, total = family_colours(tables.summary["model"]), len(_measured(ladders(tables)))
+    colours = family_colours(tables.summary["model"])
+    total = sum(len(_measured(tables, name)) for name in drawn)
     figure = Figure(figsize=(WIDTH, 0.9 + 4.2 * len(drawn)), layout="constrained")
     panels = figure.subplots(len(drawn), 2, squeeze=False)
     for (speed, share), (name, own) in zip(panels, drawn.items(), strict=True):
-        for place, ladder in enumerate(own):
-            _draw(tables, (speed, share), ladder, colours, MARKERS[place % len(MARKERS)])
-        _axes(speed, share, own)
-        speed.legend(loc="upper left", title=name if len(drawn) > 1 else None, handlelength=3)
+        for group, marker in zip(own, MARKERS, strict=False):
+            for ladder in group:
+                _draw(tables, (speed, share), ladder, colours, marker)
+        _axes(speed, share, [ladder for group in own for ladder in group])
+        key = [_in_key(group[0], colours, marker) for group, marker in zip(own, MARKERS, strict=False)]
+        # where the lines all begin at 100%, there is room below them
+        share.legend(handles=key, loc="lower left", title=name if len(drawn) > 1 else None, handlelength=3)
     ideal = Line2D([], [], ls="--", lw=1, color=FAINT, label="ideal: each process worth as much as the first")
-    batches = {ladder.global_batch for own in drawn.values() for ladder in own}
+    shown = [ladder for own in drawn.values() for group in own for ladder in group]
+    batches = {ladder.global_batch for ladder in shown}
     words = {"fixed": "batch of all processes fixed", "scaled": "batch of each process fixed"}
     kinds = [Line2D([], [], ls=DASHES[b], lw=2, color=INK, label=words[b]) for b in words if b in batches]
     figure.legend(handles=[*kinds, ideal], loc="outside lower center", ncols=3)
-    shown = [ladder for own in drawn.values() for ladder in own]
     rows = pd.DataFrame([row for ladder in shown for row in ladder.rows])
-    cut = f"; {len(shown)} of {total}, the families' best among them" if len(shown) < total else ""
+    few = sum(len(own) for own in drawn.values())
+    cut = f"; {few} of {total} configurations, the families' best among them" if few < total else ""
     seeds = f"medians and 95% intervals, {canvas.count_seeds(rows, 'n_timed')}{cut}"
     said = f"efficiency: images/s a process over those of the first; {seeds}"
     canvas.title(figure, "Training speed with more processes", said)
     return figure
 
 
-def _measured(own: list[Ladder]) -> list[Ladder]:
-    return [ladder for ladder in own if sum(row["images_per_second"] > 0 for row in ladder.rows) > 1]
+def _measured(tables: Tables, name: str) -> list[list[Ladder]]:
+    """Ladders with a speed at their first row and at another one, by configuration."""
+    own = [ladder for ladder in ladders(tables, name) if ladder.base["images_per_second"] > 0]
+    return by_configuration([each for each in own if any(row["images_per_second"] > 0 for row in each.more)])
 
 
-def _leading(tables: Tables, name: str) -> list[Ladder]:
-    """Each family's best first, then the most accurate on validation."""
-    own = [ladder for ladder in _measured(ladders(tables, name)) if ladder.base["images_per_second"] > 0]
-    order = sorted(own, key=lambda ladder: (not ladder.base["best_of_family"], -ladder.base["val_accuracy"]))
-    return order[:MOST_LADDERS]
+def _in_key(ladder: Ladder, colours: dict[str, str], marker: str) -> Line2D:
+    return Line2D(
+        [], [], color=colours[ladder.base["model"]], marker=marker, lw=2, ms=7, mec="white", label=ladder.name
+    )
 
 
 def _draw(tables: Tables, panels: tuple[Axes, Axes], ladder: Ladder, colours: dict[str, str], marker: str) -> None:
@@ -63,7 +71,7 @@ def _draw(tables: Tables, panels: tuple[Axes, Axes], ladder: Ladder, colours: di
     style |= {"marker": marker, "lw": 2, "ms": 7, "mec": "white", "mew": 0.7, "capsize": 3, "elinewidth": 1}
     rows = [row for row in ladder.rows if row["images_per_second"] > 0]
     sizes, speeds = ([row[key] for row in rows] for key in ("world_size", "images_per_second"))
-    panels[0].errorbar(sizes, speeds, _bars(rows, speeds), label=ladder.name, **style)
+    panels[0].errorbar(sizes, speeds, _bars(rows, speeds), **style)
     ideal = [speeds[0] * size / sizes[0] for size in sizes]
     panels[0].plot(sizes, ideal, ls="--", lw=1, color=FAINT, zorder=1)
     shares = [efficiency(tables, ladder, row) for row in rows[1:]]
@@ -92,4 +100,10 @@ def _axes(speed: Axes, share: Axes, own: list[Ladder]) -> None:
         axes.set_xlabel("processes that train one model together")
     share.axhline(100, ls="--", lw=1, color=FAINT, zorder=1)
     share.set_ylabel("efficiency, %")
-    share.set_ylim(0, max(110.0, share.get_ylim()[1]))
+    shares = [
+        row["images_per_second"] * ladder.base["world_size"] / (ladder.base["images_per_second"] * row["world_size"])
+        for ladder in own
+        for row in ladder.more
+        if row["images_per_second"] > 0
+    ]
+    share.set_ylim(0, 110 * max(1.0, *shares))  # an interval of two seeds may reach far beyond

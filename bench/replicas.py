@@ -78,7 +78,8 @@ class Together(Replicas):
         self.rank, self.size = rank, size
 
     def device_name(self, asked: str) -> str:
-        return asked if asked == "cpu" else f"{asked}:{self.rank}"
+        kind = asked.partition(":")[0]  # of "cuda:A100": where a cluster sent it, all cards in sight are such
+        return kind if kind == "cpu" else f"{kind}:{self.rank}"
 
     def num_threads(self, asked: int | None) -> int | None:
         return asked or max(1, usable_cores() // self.size)

@@ -18,7 +18,8 @@ from bench.tables import Cell, Sheet
 from bench.units import listed, percent, points, ratio, seconds, span, three_digits
 
 BATCHES = {"fixed": "of all processes fixed", "scaled": "of each process fixed"}
-MOST = 12  # ladders in a sheet
+SHORT = {"fixed": "of all fixed", "scaled": "of each fixed"}
+MOST = 12  # configurations in a sheet, besides the families' best
 SPEED, ACCURACY = "images_per_second", "test_accuracy"
 
 
@@ -86,27 +87,51 @@ def scaling_sheets(tables: Tables) -> list[Sheet]:
 
 
 def scaling_sentence(tables: Tables, device_name: str) -> str:
-    """What the most processes bring the families' best, in a sentence; "" where nothing was measured."""
+    """With how many processes families are compared, and what the most bring their best; "" where they don't vary."""
     said: dict[str, str] = {}
-    for ladder in ladders(tables, device_name):
+    own = ladders(tables, device_name)
+    kinds = {ladder.global_batch for ladder in own}
+    for ladder in own:
         found = speed_up(tables, ladder, ladder.more[-1])
         if not ladder.base["best_of_family"] or not found or ladder.base["model"] in said:
             continue
         share, family = efficiency(tables, ladder, ladder.more[-1]), family_title(ladder.base["model"])
+        which = f" ({ladder.batch})" if len(kinds) > 1 else ""
         most, fewest = (count_processes(row["world_size"]) for row in (ladder.more[-1], ladder.base))
         times = f"{found.text} times{f' ({found.ends})' if found.ends else ''}"
         said[ladder.base["model"]] = (
-            f"with {most} the best {family} trains {times} as fast as with {fewest}, an efficiency of {_whole(share)}"
+            f"with {most}{which} the best {family} trains {times} as fast as with {fewest}, an efficiency of "
+            f"{_whole(share)}"
             if found.shown
-            else f"no difference in speed is shown between {most} and {fewest} of the best {family}, {times}"
+            else f"no difference in speed is shown between {most}{which} and {fewest} of the best {family}, {times}"
         )
-    text = "; ".join(said.values())
+    text = "; ".join([*_compared_with(tables, device_name), *said.values()] if own else [])
     return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _compared_with(tables: Tables, device_name: str) -> list[str]:
+    """How many processes the families' best have, where there are several families and it is one number."""
+    here = tables.summary[tables.summary["device_name"] == device_name]
+    best = here[here["best_of_family"]]
+    if len(best) < 2 or best["world_size"].nunique() > 1:
+        return []
+    return [f"families are compared with {count_processes(best['world_size'].iloc[0])} each"]
+
+
+def by_configuration(own: list[Ladder]) -> list[list[Ladder]]:
+    """Ladders that begin at one row together: those of the families' best first, then the most accurate ones."""
+    groups: dict[str, list[Ladder]] = {}
+    for ladder in own:
+        groups.setdefault(ladder.base["config_id"], []).append(ladder)
+    return sorted(groups.values(), key=lambda each: _rank(each[0].base))
+
+
+def _rank(row: Row) -> tuple[bool, float]:
+    return not row["best_of_family"], -row["val_accuracy"]
 
 
 def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     own = ladders(tables, device_name)
-    own = sorted(own, key=lambda ladder: not ladder.base["best_of_family"])
     timed = any(speed_up(tables, ladder, row) for ladder in own for row in ladder.more)
     target = tables.run.get("target_accuracy")
     goal = f"seconds_to_{target:g}" if isinstance(target, (int, float)) and timed else ""
@@ -114,20 +139,34 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     head = ["configuration", "processes", *(["images/s", "speed-up", "efficiency"] if timed else [])]
     head += [f"to {100 * (target or 0):g}%"] if goal else []
     head += ["test accuracy", "difference"]
-    rows = [_line(tables, ladder, row, timed, goal) for ladder in own[:MOST] for row in ladder.rows]
-    left = (
-        [f"{MOST} of {len(own)} are shown, the families' best first; the others are among all configurations."]
-        if len(own) > MOST
-        else []
+    groups = by_configuration(own)
+    leading = sum(bool(each[0].base["best_of_family"]) for each in groups) or 1
+    rows = [row for each in groups[:leading] for row in _lines(tables, each, timed, goal)]
+    others = groups[leading : leading + MOST]
+    more = [row for each in others for row in _lines(tables, each, timed, goal)]
+    left = len(groups) - leading - len(others)
+    said = [f"{left} more are among all configurations."] if left > 0 else []
+    name = f"{len(others)} more configuration{'s' * (len(others) > 1)}{where}"
+    rest = Sheet(name, said, head, more, figures=True) if more else None
+    return Sheet(
+        f"More processes{where}", _said(tables, own, timed) if own else [], head, rows, figures=True, rest=rest
     )
-    return Sheet(f"More processes{where}", [*_said(tables, own), *left] if rows else [], head, rows)
 
 
-def _said(tables: Tables, own: list[Ladder]) -> list[str]:
+def _lines(tables: Tables, group: list[Ladder], timed: bool, goal: str) -> list[list[Cell]]:
+    """A configuration: where its ladders begin, then their rungs."""
+    rungs = [(ladder, row) for ladder in group for row in ladder.more]
+    return [_line(tables, ladder, row, timed, goal) for ladder, row in [(group[0], group[0].base), *rungs]]
+
+
+def _said(tables: Tables, own: list[Ladder], timed: bool) -> list[str]:
     said = [
-        "Each configuration against itself with the fewest processes, all else alike. Efficiency is images/s with N "
-        "processes over N times images/s with one; 95% intervals.",
+        "Each configuration against itself with the fewest processes, all else alike; 95% intervals. The batch of all "
+        "processes is fixed (each has a part of it), or that of each is (all together take larger steps).",
     ]
+    if not timed:
+        return said
+    said.append("Efficiency is images/s with N processes over N times images/s with one.")
     for batch in dict.fromkeys(ladder.global_batch for ladder in own):
         words, most = BATCHES.get(batch, batch), dict[float, list[float]]()
         for ladder in (ladder for ladder in own if ladder.global_batch == batch):
@@ -151,13 +190,14 @@ def _said(tables: Tables, own: list[Ladder]) -> list[str]:
 
 
 def _line(tables: Tables, ladder: Ladder, row: Row, timed: bool, goal: str) -> list[Cell]:
-    cells = [Cell(ladder.name, f"{ladder.batch}; n = {row['n']}"), Cell(f"{row['world_size']:g}")]
+    batch = f"batch {SHORT.get(row['global_batch'], row['global_batch'])}" if row["world_size"] > 1 else ""
+    cells = [Cell(ladder.name, f"n = {row['n']}"), Cell(f"{row['world_size']:g}", batch)]
     if timed:
         found, share = speed_up(tables, ladder, row), efficiency(tables, ladder, row)
         cells.append(Cell("–" if math.isnan(row[SPEED]) else three_digits(row[SPEED]), _ends(row, SPEED, three_digits)))
         cells.append(Cell(ratio(found.amount), found.ends) if found else Cell("–"))
         sure = share and not math.isnan(share.low)
-        ends = f"{100 * share.low:.0f} to {100 * share.high:.0f}, n = {share.n}" if share and sure else ""
+        ends = f"{_end(share.low)} to {_end(share.high)}" if share and sure else ""
         cells.append(Cell(_whole(share), ends))
     if goal:
         reached = goal.replace("seconds_to", "reached")
@@ -184,6 +224,10 @@ def _rung(row: Row) -> tuple[float, str]:
 def _ends(row: Row, metric: str, show: Callable[[float], str]) -> str:
     low, high = row[f"{metric}_low"], row[f"{metric}_high"]
     return "" if math.isnan(low) else f"{show(low)} to {show(high)}"
+
+
+def _end(share: float) -> str:
+    return "over 1,000" if share > 10 else f"{100 * share:.0f}"
 
 
 def _whole(share: Interval | None) -> str:

@@ -148,7 +148,7 @@ def _run_trials(
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
     console.print(_opening(plan, store.folder, len(todo), sum(estimates.values())), highlight=False, soft_wrap=True)
-    options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address)
+    options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)
     executor = EXECUTORS[request.executor](options)
     progress = Several([Quiet() if request.quiet else Display(console, estimates), *trackers])
     try:

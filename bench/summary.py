@@ -134,8 +134,8 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
     """
     if "label" not in trials:
         trials = labelled(trials)
-    trials = with_times_to_targets(trials, evaluations, targets_of(run))
     targets = targets_of(run)
+    trials = with_times_to_targets(trials, evaluations, targets)
     rows = [_summary_row(group, run, targets) for group in _groups(trials)]
     summary = pd.DataFrame(rows, columns=_columns(targets))
     numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
@@ -176,8 +176,10 @@ def with_times_to_targets(trials: pd.DataFrame, evaluations: pd.DataFrame, targe
 
 def without_shared_clocks(trials: pd.DataFrame) -> pd.DataFrame:
     """`trials` with every time, speed and memory emptied of those that ran side by side: each slowed the others."""
-    trials = trials.copy()
-    trials.loc[trials["timed"] == "false", list(UNTIMED)] = math.nan
+    beside = trials["timed"] == "false"
+    if beside.any():
+        trials = trials.copy()
+        trials.loc[beside, list(UNTIMED)] = math.nan
     return trials
 
 

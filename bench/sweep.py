@@ -102,6 +102,7 @@ class _Sweep:
         with stop:  # should a row not reach the disk, or Ctrl-C come, the others' processes end here and now
             for result in results:
                 self._end(known.pop(str(result.trial_id)), result)
+        self.outcome.left_out = [*known.values(), *self.outcome.left_out]  # taken ahead, and never begun
 
     def _begun(self) -> Iterator[Trial]:
         """Trials that can run here, each begun when it is asked for; the others get their rows on the way."""

@@ -34,12 +34,19 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A small table in words, with sentences above it; what stands beside a row's name may have its interval below."""
+    """A small table in words, with sentences above it; what stands beside a row's name may have its interval below.
+
+    Attributes:
+        figures: it is one of numbers: on a narrow screen it stays a table, to be moved sideways.
+        rest: more rows of it, for those who ask.
+    """
 
     title: str
     said: list[str]
     head: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
+    figures: bool = False
+    rest: "Sheet | None" = None
 
 
 def results_grid(tables: Tables, most: int | None = None) -> Grid:

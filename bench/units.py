@@ -36,6 +36,11 @@ def ratio(factor: float) -> str:
     return _or_dash(factor, lambda x: f"{x:.2f}" if x < 10 else three_digits(x))
 
 
+def ratio_end(factor: float) -> str:
+    """An end of a ratio's interval. Two seeds that differ leave it as good as open, and digits would say nothing."""
+    return "over 1,000" if factor > 1000 else "under 0.01" if 0 <= factor < 0.005 else ratio(factor)
+
+
 def between(interval: Interval, show: Callable[[float], str], note: str = "") -> str:
     """ "(95% interval 1.2 to 1.4)" with a note at its end, or nothing where the ends aren't known."""
     if math.isnan(interval.low):

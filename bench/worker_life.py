@@ -20,6 +20,8 @@ from bench.trial import Trial
 # What asks for the stacks of all threads; None where the system has no such thing (Windows).
 ASK_FOR_STACK: signal.Signals | None = getattr(signal, "SIGUSR1", None)
 
+_stacks: Connection | None = None  # of this process's parent, as `live` was given it
+
 
 def live(
     trial: Trial, folder: Path | None, data_dir: Path | None, sender: Connection, stacks: Connection | None
@@ -33,9 +35,12 @@ def live(
         stacks: a file of the parent's, as something that multiprocessing can hand over; gets the stack of a crash,
             and of a hang when the parent asks for it.
     """
+    global _stacks
     _leave_the_terminal()
     if stacks is not None:
-        keep_stacks(stacks.fileno())
+        _stacks = stacks
+        faulthandler.enable(stacks.fileno(), all_threads=True)
+        give_stacks(stacks, "runs the trial")
     die_with_parent()
     try:
         from bench.run import run_trial
@@ -73,12 +78,23 @@ def _leave_the_terminal() -> None:
         os.dup2(2, 1)
 
 
-def keep_stacks(file: int) -> None:
-    """The dump is made by a handler in C, in the thread that hangs: it needs neither the GIL nor memory."""
-    faulthandler.enable(file, all_threads=True)
+def file_of_stacks() -> Connection | None:
+    """What `live` was given, to be handed on to processes that the trial starts; None: nobody asks for stacks."""
+    return _stacks
+
+
+def give_stacks(file: Connection, what: str) -> None:
+    """Answer whoever asks for this process's stacks.
+
+    The answer is made by a handler in C, in the thread that hangs: it needs neither the GIL nor memory.
+
+    Args:
+        file: of the one who asks.
+        what: this process does, for a reader of stacks of several.
+    """
     if ASK_FOR_STACK is not None:
-        faulthandler.register(ASK_FOR_STACK, file, all_threads=True)
-    os.write(file, f"process {os.getpid()}\n".encode())  # from here on it may be asked
+        faulthandler.register(ASK_FOR_STACK, file.fileno(), all_threads=True)
+    os.write(file.fileno(), f"process {os.getpid()} {what}\n".encode())  # from here on it may be asked
 
 
 def die_with_parent() -> None:

@@ -18,6 +18,7 @@ from bench.trial import Trial
 from bench.worker_life import ASK_FOR_STACK, live
 
 GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
+HEADINGS = ("process ", "Stacks of ")  # lines around stacks
 STACK_SECONDS = 2.0  # for a process to write its stack when asked
 # Before each attempt to start it. The fork server may be killed at any moment and comes back at the next start; while
 # it dies it refuses for a moment, and longer on a busy machine.
@@ -136,6 +137,7 @@ class WorkerProcess:
         pid = self.process.pid
         for member in [pid, *family(pid)]:
             if member == pid or catches(member, ASK_FOR_STACK):
+                os.write(self._stacks.fileno(), f"\n{HEADINGS[1]}process {member}:\n".encode())
                 before = self._size()
                 with contextlib.suppress(OSError):
                     os.kill(member, ASK_FOR_STACK)
@@ -156,11 +158,11 @@ class WorkerProcess:
         return os.fstat(self._stacks.fileno()).st_size
 
     def _trace(self) -> str | None:
-        """What the file of stacks holds, behind the line that says that it is kept."""
+        """What the file of stacks holds, if that is more than the lines in which each process names itself."""
         self._stacks.seek(0)
         lines = self._stacks.read().decode(errors="replace").splitlines()
         kept = [line for line in lines if not line.startswith("Extension modules: ")]
-        return "\n".join(kept) + "\n" if len([line for line in kept if line]) > 1 else None
+        return "\n".join(kept) + "\n" if any(line and not line.startswith(HEADINGS) for line in kept) else None
 
     def _has_ended(self) -> bool:
         """Whether it has. multiprocessing would say so, too, of one whose fork server was killed."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -12,17 +13,20 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from bench import cluster_link, cluster_task
+from bench import cluster_link, cluster_task, cluster_work
+from bench.cluster import RayExecutor
 from bench.cluster_data import has_data, pack, unpack
 from bench.cluster_files import save_files
 from bench.cluster_link import ClusterError, import_ray, join, knock
+from bench.cluster_members import Cluster
 from bench.cluster_nodes import Claim, ClusterInventory, Node, best_node
 from bench.device import open_device
 from bench.download import cached_folder
@@ -81,6 +85,7 @@ def node(name: str, cpus: float = 8, **devices: list[str]) -> Node:
     return found
 
 
+MIXED = node("m", cuda=["NVIDIA A100-SXM4", "NVIDIA H100 80GB"])
 PLAIN, A100, H100 = node("p"), node("a", cuda=["NVIDIA A100-SXM4"] * 4), node("h", cuda=["NVIDIA H100 80GB"] * 2)
 
 
@@ -124,6 +129,34 @@ def test_a_trial_on_processors_leaves_nodes_with_cards_to_those_that_need_them()
     found = best_node(trial(), [A100, PLAIN])
     assert found is not None
     assert found[0] is PLAIN
+
+
+def test_a_node_with_different_cards_is_found_by_their_kind_only() -> None:
+    assert MIXED.claim(trial(device="cuda")) == Claim(4, 1)
+    assert MIXED.claim(trial(device="cuda:A100")) is None
+    assert node("n", 0).claim(trial()) is None  # a driver's own machine, `--num-cpus 0`
+
+
+def test_a_trial_on_a_card_is_bound_to_that_cards_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[set[int]] = []
+    monkeypatch.setattr("bench.cluster_work.cores", lambda: list(range(8)))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, own: bound.append(own), raising=False)
+    for cards in (["1"], ["0", "3"], []):
+        monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get_gpu_ids=lambda cards=cards: cards))
+        cluster_work._pin(num_cards=4)
+    assert bound == [{2, 3}, {0, 1, 6, 7}]
+
+
+def test_a_node_with_another_version_of_a_users_model_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "another_witness.py").write_text(WITNESS)
+    monkeypatch.syspath_prepend(tmp_path)
+    model: dict[str, Any] = {"settings": {}, "source": "0" * 12}
+    for name, words in (("another_witness:Witness", "the driver 000000000000"), ("nowhere:Witness", "can't find it")):
+        asked = trial(model=name, **model)
+        said = [*cluster_work.run(asked.model_dump(), asked.trial_id, "a", None, None, [], 0)]
+        assert words in said[-1]["refused"]
 
 
 def test_a_plan_is_told_what_the_cluster_has() -> None:
@@ -246,6 +279,12 @@ def test_own_images_are_sent_with_their_digests(tmp_path: Path, monkeypatch: pyt
     assert has_data(asked, None)
 
 
+def test_images_that_are_read_while_training_are_not_sent(tmp_path: Path) -> None:
+    streamed = own_images(tmp_path).model_copy(update={"stream": True})
+    with pytest.raises(DataError, match="put it on a folder that all nodes share"):
+        pack(trial(dataset="own", data=streamed), None)
+
+
 def test_a_nodes_files_stay_in_the_trials_folder(tmp_path: Path) -> None:
     save_files(tmp_path / "trials" / "x", {"a.json": b"{}"})
     assert (tmp_path / "trials" / "x" / "a.json").read_bytes() == b"{}"
@@ -324,7 +363,7 @@ def witnessed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
 @pytest.mark.timeout(300)  # on a busy machine; else a tenth of it
 @pytest.mark.slow
 def test_a_node_is_killed_and_every_trial_is_there_once(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.cluster import RayExecutor, connect
+    from bench.cluster import connect
 
     trials = witnessed(nodes.folder, monkeypatch)
     inventory = connect(nodes.cluster.address)
@@ -394,6 +433,75 @@ def test_a_driver_is_killed_and_nothing_runs_on_until_it_resumes(nodes: Nodes) -
     assert rows[: len(before)] == before
     assert sorted(row["trial_id"] for row in rows) == sorted(trial(seed).trial_id for seed in range(3))
     assert {row["status"] for row in rows} == {"ok"}
+
+
+def ended_early(folder: Path, address: str, end: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str, int]:
+    """The program itself on a cluster, until `end` has done something to it after its first row.
+
+    Returns:
+        Its exit status, what it said, and how many rows were there.
+    """
+    command = [*PROGRAM, "--out", str(folder), "--executor", "ray", "--address", address]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as program:
+        deadline = time.monotonic() + 120
+        while not _rows(folder) and time.monotonic() < deadline and program.poll() is None:
+            time.sleep(0.05)
+        end(program)
+        try:
+            said = program.communicate(timeout=120)[1]
+        finally:
+            program.kill()
+    assert (folder / "report.html").is_file(), said
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["interrupted"], said
+    return program.returncode, said, len(_rows(folder))
+
+
+def resumed(folder: Path, *options: str) -> None:
+    """What was missing ran, once; what was there stayed."""
+    before = _rows(folder)
+    command = [sys.executable, "run_bench.py", "--quiet", "--resume", str(folder), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = _rows(folder)
+    assert rows[: len(before)] == before
+    assert len(rows) == len({row["trial_id"] for row in rows}) == 8
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+PROGRAM = [sys.executable, "run_bench.py", "--quiet", "--suite", "smoke", "--epochs", "2"]
+
+
+@pytest.mark.timeout(400)  # on a busy machine; else a tenth of it
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_its_report_and_leaves_nothing_running(nodes: Nodes, number: int) -> None:
+    folder = nodes.folder / f"signal-{number}"
+    status, said, rows = ended_early(folder, nodes.cluster.address, lambda program: program.send_signal(number))
+    assert status == 130, said
+    assert 0 < rows < 8
+    for name in "ab":
+        _wait_until_gone(f"VIT_CNN_BENCH_CACHE={nodes.folder / name}", "multiprocessing.forkserver")
+    resumed(folder, "--executor", "ray", "--address", nodes.cluster.address)
+
+
+@pytest.mark.timeout(300)  # on a busy machine; else a tenth of it
+@pytest.mark.slow
+def test_every_task_on_cards_has_a_worker_of_its_own(nodes: Nodes) -> None:
+    """Else its fork server would show it the cards of the worker's first task. Ray only counts these cards."""
+    again = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, "num_gpus": 2}
+    added = nodes.cluster.add_node(**again, node_name="g", env_vars=_environment(nodes.folder, "g"))
+    joined = Cluster(nodes.cluster.address)
+    try:
+        carded = next(node for node in joined.meet() if node.name == "g")
+        asked = {"trial": trial().model_dump(), "trial_id": "another", "node": "g", "timeout_seconds": 1.0}
+        asked |= {"digest": None, "parcels": [], "num_cards": 2}  # refused right after it began
+        for cards, count in ((1, 3), (0, 1)):
+            streams = [joined.start(carded, Claim(1, cards), "run", asked) for _ in range(3)]
+            pids = {joined.ray.get(next(stream), timeout=60)["started"] for stream in streams}
+            assert len(pids) == count
+    finally:
+        joined.close()
+        nodes.cluster.remove_node(added, False)
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:

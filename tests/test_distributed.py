@@ -1,11 +1,13 @@
 """Several processes that train one model: the same losses as one, one clock for all, and no failure but the trial's."""
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from safetensors.torch import load_file
 import run_bench
 from bench import gallery_pictures, pictures, replicas
 from bench.distributed import run_together
+from bench.executors import start_fork_server
 from bench.inventory import HERE
 from bench.recipes import RECIPES, Training
 from bench.replicas import Replicas, lacks_company
@@ -24,6 +27,7 @@ from bench.results import Result
 from bench.run import run_trial
 from bench.train import Score
 from bench.trial import Trial
+from bench.worker_process import WorkerProcess
 from models import MODELS
 
 SMALL = {"patch_size": 4, "depth": 1, "embed_dim": 16, "num_heads": 2}
@@ -259,6 +263,82 @@ def test_no_process_outlives_its_trial(tmp_path: Path) -> None:
     _await(lambda: not any(map(_lives, ranks)))
 
 
+class OfRanks(Trial):
+    """Each rank tells who it is; the second does as it was told, while the first waits for it."""
+
+    place: str  # a folder
+    deed: str
+
+    def row(self) -> dict[str, Any]:
+        if rank := os.environ.get("RANK"):
+            part = Path(self.place, f"rank-{rank}.part")
+            part.write_text(str(os.getpid()))
+            part.rename(part.with_suffix(""))
+            if rank == "0":
+                torch.distributed.all_reduce(torch.ones(()))  # waits for the other, in C
+            else:
+                {"hang": _hang_deaf, "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP)}[self.deed]()
+        return super().row()
+
+
+def _hang_deaf() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[WorkerProcess, list[int]]]:
+    """A trial in a process of its own, and its ranks; the second hangs. At the end none lives."""
+    asked = OfRanks(**trial(2).model_dump(), place=str(tmp_path), deed=getattr(request, "param", "hang"))
+    start_fork_server()
+    worker = WorkerProcess(multiprocessing.get_context("forkserver"), asked, None, None, math.inf)
+    files = [tmp_path / "rank-0", tmp_path / "rank-1"]
+    ranks: list[int] = []
+    try:
+        _await(lambda: all(file.exists() for file in files))
+        ranks = [int(file.read_text()) for file in files]
+        assert all(map(_lives, ranks))
+        yield worker, ranks
+    finally:
+        worker.stop()
+        _await(lambda: not any(map(_lives, ranks)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which processes live")
+@pytest.mark.slow
+@pytest.mark.parametrize("hanging", ["hang", "stop"], indirect=True)
+def test_a_rank_that_hangs_costs_its_trials_time_and_leaves_all_ranks_stacks(
+    hanging: tuple[WorkerProcess, list[int]],
+) -> None:
+    worker, ranks = hanging
+    assert worker.result(_silent) is None  # within its time
+    worker.timeout_seconds = 0.0
+    result = worker.result(_silent)
+    assert result is not None
+    assert result.status == "timeout"
+    trace = result.trace or ""
+    for rank, pid in enumerate(ranks):
+        assert f"process {pid} is rank {rank} of 2" in trace
+        assert "Thread" in trace.partition(f"Stacks of process {pid}:")[2].partition("Stacks of")[0]
+    assert "in row" in trace.partition(f"Stacks of process {ranks[1]}:")[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which processes live")
+@pytest.mark.slow
+def test_the_ranks_of_a_trial_whose_process_is_killed_die_with_it(
+    hanging: tuple[WorkerProcess, list[int]],
+) -> None:
+    worker, ranks = hanging
+    os.kill(worker.process.pid, signal.SIGKILL)
+    _await(lambda: not any(map(_lives, ranks)))
+    result = None
+    while result is None:
+        assert wait(worker.waitables(), 60)
+        result = worker.result(_silent)
+    assert "SIGKILL" in (result.error or "")
+    assert result.trace is None
+
+
 def _silent(message: dict[str, Any]) -> None:
     pass
 
@@ -271,9 +351,9 @@ def _lives(pid: int) -> bool:
 
 
 def _await(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() < deadline, "waited for a minute"
+        assert time.monotonic() < deadline, "waited for two minutes"
         time.sleep(0.05)
 
 

@@ -143,6 +143,7 @@ def test_time_to_accuracy_is_empty_where_the_target_was_missed(finished: tuple[P
     assert (trials.time_to_accuracy_seconds.notna() == reached).all()
 
 
+@pytest.mark.slow
 def test_report_is_built_again_without_torch(finished: tuple[Path, dict[str, object]]) -> None:
     run_dir = finished[0]
     (run_dir / "report.html").unlink()
@@ -215,6 +216,7 @@ def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path, typ
     assert "diverged" in (folder / "wild" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_what_is_done_reports_it_and_goes_on(folder: Path) -> None:
     out = folder / "stopped"
     begin = without_pictures("--suite", "tiny.yaml", "--out", out, *FEW, "--seeds", "4")

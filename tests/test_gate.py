@@ -126,6 +126,7 @@ def test_a_budget_too_small_for_an_answer_is_inconclusive_and_kept_to(tmp_path: 
     assert "larger --budget" in decision.cells[0].reason
 
 
+@pytest.mark.slow
 def test_a_suspect_is_confirmed_even_beyond_the_budget(tmp_path: Path) -> None:
     def clock() -> float:
         return (time.monotonic() - start) * (

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench import canvas
 from bench.canvas import FAMILY_COLOURS, MOST_ROWS, family_colours, save
 from bench.comparison import compare_rows
 from bench.labels import records
@@ -22,6 +24,14 @@ from bench.picture_alts import SEEN, alt_text
 from bench.pictures import CAPTIONS, LARGEST_SVG
 from bench.plots import PLOTS
 from bench.summary import Tables, read_tables
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse_pixels() -> Iterator[None]:
+    """Few of them: nobody looks at these, and each takes its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canvas, "DPI", 40)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 def varied(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """With matched pairs, and with shares of the data."""
     configs, folder = [("vit", 7, 2), ("vit", 14, 2), ("cnn", None, 2)], tmp_path_factory.mktemp("runs") / "varied"
-    return read_tables(make_run(folder, configs=configs, fractions=[0.01, 0.1, 1.0], matches=["params", "flops"]))
+    return read_tables(
+        make_run(folder, configs=configs, fractions=[0.01, 0.1, 1.0], matches=["params", "flops"], epochs=1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +308,7 @@ def test_scaling_has_a_line_a_ladder_beside_the_ideal_one(tmp_path: Path, full: 
         make_run(tmp_path / "$x^$ 名", configs=configs, dtypes=["fp32"], processes=[1, 2, 4], epochs=1)
     )
     speed, share = drawn(OF_PROCESSES, tables).axes
-    assert [text.get_text() for text in getattr(speed.get_legend(), "texts", [])] == ["CNN d2 fp32", "ViT p7 d2 fp32"]
+    assert [text.get_text() for text in getattr(share.get_legend(), "texts", [])] == ["CNN d2 fp32", "ViT p7 d2 fp32"]
     ideal = [line for line in speed.lines if line.get_linestyle() == "--"]
     for line in ideal:
         first, *_, last = np.asarray(line.get_ydata())

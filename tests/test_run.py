@@ -129,6 +129,7 @@ def test_a_compiled_trial_learns_the_same_and_says_what_compiling_took() -> None
 
 
 @pytest.mark.skipif(lacks_compiler(CPU()) is not None, reason=str(lacks_compiler(CPU())))
+@pytest.mark.slow
 def test_a_model_that_would_compile_again_while_it_is_timed_fails_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.compiler.reset()
 

@@ -8,6 +8,7 @@ from made_up import make_run
 
 from bench.page_table import page_table
 from bench.pairs import find_pairs
+from bench.plots import PLOTS
 from bench.results import COLUMNS
 from bench.scaling import efficiency, ladders, scaling_sentence, scaling_sheets, speed_up
 from bench.summary import Tables, read_tables
@@ -76,7 +77,12 @@ def test_the_sheet_has_a_row_a_rung_and_says_that_processes_share_the_cores(scal
         ["CNN d2 fp32", "2", "1,800", "1.80", "90%"],
         ["CNN d2 fp32", "4", "3,000", "3.00", "75%"],
     ]
-    assert sheet.rows[1][4].interval.endswith("n = 3")
+    assert [(row[0].interval, row[1].interval) for row in sheet.rows[:2]] == [
+        ("n = 3", ""),
+        ("n = 3", "batch of all fixed"),
+    ]
+    assert [row[1].text for row in sheet.rows] == ["1", "2", "4", "2", "4"] * 2  # one process is said once
+    assert sheet.rest is None
     assert any("share its cores (2 on this machine)" in line for line in sheet.said)
 
 
@@ -89,9 +95,10 @@ def test_families_are_compared_at_equal_numbers_of_processes(scaled: Tables) -> 
     assert "processes" not in " ".join([verdict.headline, *verdict.summary[:-1]])
     assert verdict.summary[-1] == scaling_sentence(scaled, verdict.device_name)
     assert (
-        "with 4 processes the best CNN trains 3.00 times (3.00 to 3.00) as fast as with one process, an effi"
-        in (verdict.summary[-1])
-    )
+        "with 4 processes (batch of all processes fixed) the best CNN trains 3.00 times (3.00 to 3.00) as fast as with "
+        "one process, an efficiency of 75%"
+    ) in verdict.summary[-1]
+    assert verdict.summary[-1].startswith("Families are compared with one process each; with 4 processes")
 
 
 def test_where_families_share_no_number_of_processes_the_headline_names_both(tmp_path: Path) -> None:
@@ -100,6 +107,26 @@ def test_where_families_share_no_number_of_processes_the_headline_names_both(tmp
     (verdict,) = decide(tables)
     assert verdict.headline.endswith("(ViT: 2 processes and CNN: one process).")
     assert any("share no number of processes (ViT with 2 and CNN with 1)" in text for text in verdict.warnings)
+
+
+def test_what_isnt_a_familys_best_is_folded_away(tmp_path: Path) -> None:
+    configs = [*SMALL, ("vit", 14, 2)]
+    (sheet,) = scaling_sheets(read(tmp_path / "run", configs=configs, seeds=[0], processes=[1, 2]))
+    assert [row[0].text for row in sheet.rows] == ["CNN d2 fp32"] * 2 + ["ViT p7 d2 fp32"] * 2
+    assert sheet.rest
+    assert sheet.rest.title == "1 more configuration"
+    assert [row[0].text for row in sheet.rest.rows] == ["ViT p14 d2 fp32"] * 2
+
+
+def test_an_interval_of_two_seeds_that_differ_is_as_good_as_open(tmp_path: Path) -> None:
+    speeds = {"cnn-d2-fp32-cpu-s1": {"images_per_second": 3_000.0}, "cnn-d2-fp32-x2-fixed-cpu-s1": {"speed": 9.0}}
+    tables = read(tmp_path / "run", configs=SMALL[1:], seeds=[0, 1], processes=[1, 2], overrides=speeds)
+    ((_, rung),) = [sheet.rows for sheet in scaling_sheets(tables)]
+    assert rung[3].interval == "under 0.01 to over 1,000"
+    assert rung[4].interval == "0 to over 1,000"
+    figure = PLOTS["scaling"](tables)
+    assert figure
+    assert figure.axes[1].get_ylim()[1] < 1_000  # %: such an interval doesn't set the scale
 
 
 def test_a_ladder_without_one_process_starts_at_its_fewest(tmp_path: Path) -> None:

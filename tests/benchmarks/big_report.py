@@ -52,10 +52,7 @@ def big_run(folder: Path, trials: int) -> Path:
     shares = SHARES[: max(1, round(trials / (CONFIGURATIONS * SEEDS)))]
     dtypes = ("fp32", "amp-bf16", "amp-fp16", "tf32", "bf16")
     how: dict[str, Any] = {"configs": configs, "matches": ("params", "flops"), "layouts": (False, True)}
-    with patch("os.fsync"):  # the run is made up: nobody minds if a power cut takes it
-        return make_run(
-            folder, seeds=range(SEEDS), dtypes=dtypes, fractions=shares, overrides=speeds, joules=True, **how
-        )
+    return make_run(folder, seeds=range(SEEDS), dtypes=dtypes, fractions=shares, overrides=speeds, joules=True, **how)
 
 
 def timed(seconds: dict[str, float], part: str, work: Callable[[], Made]) -> Made:

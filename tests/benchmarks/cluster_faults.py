@@ -3,8 +3,9 @@
     python tests/benchmarks/cluster_faults.py [--nodes 10] [--drivers 5] [--out FILE.json]
 
 Two nodes on loopback, one core each. `--nodes` times one of them is killed at a random moment of a sweep, and a fresh
-one joins; `--drivers` times the driver is killed instead, and resumed until its run is whole. In the end a third node
-says that it has a card called H100: it has none, but a stand-in class in its own start-up file that is a processor
+one joins; `--drivers` times the driver is killed instead, and resumed until its run is whole. SIGINT and SIGTERM reach
+the program, and last of all the head dies: each leaves a report, and a run that `--resume` finishes. A third node says
+that it has a card called H100: it has none, but a stand-in class in its own start-up file that is a processor
 under that name (rows call it "stand-in H100"), so this proves where trials go, and nothing about cards. Last comes what
 the driver itself costs: trials that do nothing but go there and back.
 """
@@ -12,6 +13,8 @@ the driver itself costs: trials that do nothing but go there and back.
 import json
 import os
 import random
+import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +22,10 @@ import tempfile
 import textwrap
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +34,10 @@ import click
 ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from test_cluster import DRIVER, Killer, _rows, _wait_until_gone, trial
+from test_cluster import DRIVER, Killer, _rows, _wait_until_gone, ended_early, resumed, trial
 
-from bench.cluster_link import import_ray
+from bench import cluster_shift
+from bench.cluster_link import import_ray, say
 from bench.executors import Options
 from bench.progress import Quiet
 from bench.results import Result
@@ -68,19 +75,23 @@ sys.meta_path.insert(0, Finder())
 
 
 class TimedKiller(Killer):
-    """Kills the node at a moment that dice chose."""
+    """Kills the node at a moment that dice chose, counted from when the first trial is sent."""
 
     def __init__(self, cluster: Any, node: Any, seconds: float) -> None:
         self.timer = threading.Timer(seconds, cluster.remove_node, [node, False])
-        self.timer.start()
+
+    def begin(self, trial: Trial, position: int, count: int) -> None:
+        if position == 0:
+            self.timer.start()
 
     def end(self, trial: Trial, result: Result) -> None:
         pass
 
 
 def sweep(folder: Path, trials: list[Trial], address: str, progress: Quiet) -> list[dict[str, str]]:
-    from bench.cluster import RayExecutor
+    from bench.cluster import RayExecutor, connect
 
+    connect(address)  # nodes have told what they have before the first trial is sent, as in the program
     executor, store = RayExecutor(Options(timeout_seconds=120, address=address)), Store.create(folder, {})
     try:
         run_sweep(trials, {}, store, executor, progress)
@@ -101,17 +112,24 @@ def whole(rows: list[dict[str, str]], trials: list[Trial]) -> bool:
 
 
 def kill_nodes(cluster: Any, add: dict[str, Any], work: Path, count: int, dice: random.Random) -> dict[str, Any]:
-    trials, good, moments = [trial(seed) for seed in range(TRIALS)], 0, []
+    trials, good, moments, lost = [trial(seed) for seed in range(TRIALS)], 0, [], []
+    cluster_shift.say = lambda line: lost.append(line) if "was lost" in line else say(line)
     node = cluster.add_node(**add, node_name="b0")
     for index in range(count):
-        moments.append(round(dice.uniform(0.5, 12.0), 2))
+        moments.append(round(dice.uniform(0.0, 6.0), 2))
         killer = TimedKiller(cluster, node, moments[-1])
         good += whole(sweep(work / f"node-{index}", trials, cluster.address, killer), trials)
         killer.timer.join()
         node = cluster.add_node(**add, node_name=f"b{index + 1}")
-        print(f"node killed {index + 1}/{count} after {moments[-1]} s: {good} whole", file=sys.stderr, flush=True)
+        done = f"node killed {index + 1}/{count} after {moments[-1]} s: {good} whole, {len(lost)} trials lost so far"
+        print(done, file=sys.stderr, flush=True)
     cluster.remove_node(node, False)
-    return {"injected": count, "trials_each": TRIALS, "whole": good, "moments_s": moments}
+    cluster_shift.say = say
+    reasons = Counter(re.findall(r"was lost \((?:node \w+:? )?(.*?)\);", "\n".join(lost)))
+    return {
+        "injected": count, "trials_each": TRIALS, "whole": good, "moments_s": moments,
+        "trials_lost_and_run_again": reasons,
+    }  # fmt: skip
 
 
 def kill_drivers(cluster: Any, work: Path, count: int, dice: random.Random) -> dict[str, Any]:
@@ -119,19 +137,25 @@ def kill_drivers(cluster: Any, work: Path, count: int, dice: random.Random) -> d
     for index in range(count):
         folder = work / f"driver-{index}"
         command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(folder), cluster.address]
-        moments.append(round(dice.uniform(3.0, 15.0), 2))
+        moments.append(round(dice.uniform(0.0, 3.0), 2))  # after its first row
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as driver:
-            try:
-                driver.wait(moments[-1])
-            except subprocess.TimeoutExpired:
-                driver.kill()
+            while not _rows(folder) and driver.poll() is None:
+                time.sleep(0.05)
+            time.sleep(moments[-1])
+            driver.kill()
         before = _rows(folder)
         _wait_until_gone(f"VIT_CNN_BENCH_CACHE={work / 'cache'}", "multiprocessing.forkserver")
         subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=200, check=True)
         rows = _rows(folder)
         good += rows[: len(before)] == before and whole(rows, [trial(seed) for seed in range(3)])
         print(f"driver killed {index + 1}/{count}: {len(before)} rows then; {good} whole", file=sys.stderr, flush=True)
-    return {"injected": count, "trials_each": 3, "whole": good, "moments_s": moments, "processes_left": 0}
+    return {
+        "injected": count,
+        "trials_each": 3,
+        "whole": good,
+        "moments_after_first_row_s": moments,
+        "processes_left": 0,
+    }
 
 
 def place_by_kind(cluster: Any, add: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -147,6 +171,45 @@ def place_by_kind(cluster: Any, add: dict[str, Any], work: Path) -> dict[str, An
     found = [{key: row[key] for key in ("device", "device_name", "node", "status", "error")} for row in rows]
     right = all((row["node"] == "h") == (row["device"] == "cuda:H100") for row in rows)
     return {"rows": found, "each_where_its_device_is": right, "whole": whole(rows, trials)}
+
+
+def _send(number: signal.Signals, program: subprocess.Popen[str]) -> None:
+    program.send_signal(number)
+
+
+def send_signals(cluster: Any, work: Path) -> dict[str, Any]:
+    """To the program in the middle of a run: it ends with a report and status 130, and `--resume` has the rest."""
+    found = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        folder = work / number.name
+        status, _, rows = ended_early(folder, cluster.address, partial(_send, number))
+        _wait_until_gone(f"VIT_CNN_BENCH_CACHE={work / 'cache'}", "multiprocessing.forkserver")
+        resumed(folder, "--executor", "ray", "--address", cluster.address)
+        found[number.name] = {
+            "exit_status": status,
+            "rows_then": rows,
+            "report": True,
+            "rows_in_the_end": len(_rows(folder)),
+        }
+    return found
+
+
+def lose_head(cluster: Any, work: Path) -> dict[str, Any]:
+    """The cluster's state dies in the middle of a run; what was missing then runs without a cluster."""
+    died = []
+
+    def end(program: subprocess.Popen[str]) -> None:
+        died.append(time.monotonic())
+        cluster.head_node.kill_gcs_server()
+
+    status, said, rows = ended_early(work / "head", cluster.address, end)
+    seconds = time.monotonic() - died[0]
+    resumed(work / "head")
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    return {
+        "exit_status": status, "seconds_until_the_program_ended": round(seconds, 1), "rows_then": rows, "report": True,
+        "error_lines": len(errors), "lines": len(said.splitlines()), "rows_in_the_end": len(_rows(work / "head")),
+    }  # fmt: skip
 
 
 def cost(cluster: Any, count: int = 300) -> dict[str, Any]:
@@ -188,6 +251,7 @@ def cost(cluster: Any, count: int = 300) -> dict[str, Any]:
 @click.option("--seed", default=0)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(nodes: int, drivers: int, seed: int, out: Path | None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored, and so would the program
     import_ray()
     from ray.cluster_utils import Cluster
 
@@ -209,17 +273,23 @@ def main(nodes: int, drivers: int, seed: int, out: Path | None) -> None:
                 "cores": os.cpu_count(),
                 "seed": seed,
             }
-            report["driver"] = cost(cluster)
-            report["kinds"] = place_by_kind(cluster, add, work)
-            report["nodes_killed"] = kill_nodes(cluster, add, work, nodes, dice)
-            report["drivers_killed"] = kill_drivers(cluster, work, drivers, dice)
+            parts: dict[str, Callable[[], dict[str, Any]]] = {
+                "driver": lambda: cost(cluster),
+                "kinds": lambda: place_by_kind(cluster, add, work),
+                "nodes_killed": lambda: kill_nodes(cluster, add, work, nodes, dice),
+                "drivers_killed": lambda: kill_drivers(cluster, work, drivers, dice),
+                "signals": lambda: send_signals(cluster, work),
+                "head_killed": lambda: lose_head(cluster, work),
+            }
+            for name, part in parts.items():
+                report[name] = part()
+                text = json.dumps(report, indent=2) + "\n"
+                if out:
+                    out.write_text(text)
         finally:
             cluster.shutdown()
             _wait_until_gone(session)
-    text = json.dumps(report, indent=2) + "\n"
     print(text)
-    if out:
-        out.write_text(text)
 
 
 if __name__ == "__main__":

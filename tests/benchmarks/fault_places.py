@@ -1,5 +1,6 @@
 """Faults around a run: a second driver, foreign bytes, a wrong clock, damaged data, a full disk."""
 
+import json
 import os
 import random
 import shutil
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from fault_runs import ROOT, SUITE, Run, kill
+from fault_runs import ROOT, Run, kill
 
 from bench.results import TABLES
 
@@ -21,6 +22,13 @@ FOREIGN = {
     "no UTF-8": b"\xff\xfe\xfa\n\x80,\x81\n",
     "a foreign row": b"a,b,c\nfoo\n",
     "an open quote": b'"never closed, 1\n2\n3\n',
+}
+
+# What tests/small_disk.py does to a run -> words of the line in which it ends, and how
+DISKS = {
+    "full": ("No space left", "a file system of 3 MB, full after a row: one line, status 2, as for a resume"),
+    "full at the report": ("No space left", "after the last row: one line, status 2, as for a resume"),
+    "read-only": ("Read-only file system", "before a row: one line, status 2, as for a resume"),
 }
 
 # Put before the C library: the clock on the wall jumps as soon as the file that the variable names is there. Python's
@@ -170,41 +178,41 @@ def _flip(folder: Path, dice: random.Random) -> Path:
     return path
 
 
-def disk_full(work: Path, dice: random.Random, count: int) -> list[Line]:
-    """A real small file system, in a namespace of its own; where that isn't allowed, the table says so."""
-    inside = [sys.executable, __file__, str(work / "disk")]
-    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    unshare = shutil.which("unshare")
-    if not unshare or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
-        return [("disk full", "not tried: no mount is allowed here", 0, "-")]
-    subprocess.run([unshare, "-m", *inside], check=True, env={**os.environ, "PYTHONPATH": paths})
-    return [
-        ("disk full", "a file system of 3 MB, filled while a run is on; then freed", 1, "nothing"),
+def small_disks(work: Path, dice: random.Random, count: int) -> list[Line]:
+    """Real small file systems, in a namespace of their own; where that isn't allowed, the table says so.
+
+    tests/small_disk.py puts the faults in, right before or after a row of a real run; what it found is judged here.
+    """
+    unshare = [shutil.which("unshare") or "false", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*unshare, "mount", "-t", "tmpfs", "x", str(work)], capture_output=True, check=False).returncode:
+        return [("a disk", "not tried: no file system may be mounted here", 0, "-")]
+    program = [*unshare, sys.executable, str(ROOT / "tests" / "small_disk.py"), str(work)]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(program, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    *full, roomy = found["rows"]
+    for tried in full:
+        assert "No space left on device" in tried["error"], tried
+        assert tried["unchanged"], tried
+    assert not roomy["error"], roomy
+    lines: list[Line] = [
+        ("a full disk", "within each of the store's tables; freed, the next row stands whole", len(full), "nothing")
     ]
-
-
-def _on_a_small_disk(work: Path) -> None:
-    work.mkdir(parents=True)
-    disk = work / "run"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=True)
-    run = Run(work, SUITE)
-    run.folder = disk / "here"
-    driver = run.start("--quiet", "--set", "seeds=8")
-    run.wait_for_rows(2)
-    ballast = disk / "ballast"
-    subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=4k"], check=False, capture_output=True)
-    driver.communicate(timeout=120)
-    assert driver.returncode == 2, f"{driver.returncode}: {run.log()[-2000:]}"
-    said = run.log().splitlines()[-1]
-    assert said.startswith("error: "), said
-    assert "No space left" in said, said
-    run.check()
-    ballast.unlink()
-    assert run.go_on("--quiet") == 0, run.log()[-2000:]
-    assert set(run.check_whole()) == {"ok"}
-    subprocess.run(["umount", str(disk)], check=False)
-
-
-if __name__ == "__main__":
-    _on_a_small_disk(Path(sys.argv[1]))
+    for name, (why, how) in DISKS.items():
+        run = found[name]
+        for status, error in ((run["status"], run["error"]), run["refused"]):
+            assert status == 2, run
+            assert error.startswith("error: "), run
+            assert error.count("\n") == 1, run
+            assert why in error, run
+        assert run["resumed"] == [0, ""], run
+        assert not set(run["kept"]) & set(run["ran_again"]), run
+        assert run["rows"] == dict.fromkeys([*run["kept"], *run["ran_again"]], "ok"), run
+        assert run["report"], run
+        assert run["problems"] == [], run
+        lines.append((f"a disk {name}", how, 2, "nothing"))
+    assert found["cache"]["left"] == [], found["cache"]
+    assert found["cache"]["said"].startswith("warning: "), found["cache"]
+    lines.append(("a full disk under the cache", "a warning, and no half of a file", 1, "nothing"))
+    return lines

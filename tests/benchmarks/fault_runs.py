@@ -102,6 +102,11 @@ def garble():
             pass
     time.sleep(3600)
 
+def in_the_second(deed):
+    """Of several processes that train one model; the first waits for it."""
+    if os.environ.get("RANK") == "1":
+        deed()
+
 SPRINGS = {
     "healthy": lambda: None,
     "segfault": lambda: ctypes.string_at(0),
@@ -119,6 +124,11 @@ SPRINGS = {
     "family_segfault": lambda: (family(), ctypes.string_at(0)),
     "family_hang": lambda: (family(), ctypes.PyDLL(None).sleep(3600)),
     "hoard": hoard,
+    "rank_hang": lambda: in_the_second(deaf),
+    "rank_stop": lambda: in_the_second(lambda: os.kill(os.getpid(), signal.SIGSTOP)),
+    "rank_kill": lambda: in_the_second(lambda: os.kill(os.getpid(), signal.SIGKILL)),
+    "rank_segfault": lambda: in_the_second(lambda: ctypes.string_at(0)),
+    "rank_raise": lambda: in_the_second(lambda: 1 / 0),
     "limited": hoard_within_a_limit,
     "objects": hoard_objects,
 }
@@ -140,12 +150,12 @@ def trap(image_size, in_channels, num_classes, kind):
 '''
 
 
-def suite_of_traps(kinds: list[str], timeout_seconds: float) -> str:
-    """One healthy model of ours, then a trap of each kind."""
+def suite_of_traps(kinds: list[str], timeout_seconds: float, world_size: int = 1) -> str:
+    """One healthy model of ours, then a trap of each kind, trained by so many processes."""
     listed = ", ".join(kinds)
     lines = [line for line in SUITE.splitlines() if "cnn" not in line and not line.startswith("seeds")]
     place = lines.index("batch_size: 100")
-    lines.insert(place, f'  - {{model: "traps:trap", kind: [{listed}]}}')
+    lines.insert(place, f'  - {{model: "traps:trap", kind: [{listed}], world_size: {world_size}}}')
     return "\n".join([*lines, "seeds: 1", f"trial_timeout_seconds: {timeout_seconds}", ""])
 
 

@@ -30,6 +30,13 @@ HANGS: dict[str, tuple[str, str, str | None]] = {
     "close": ("failed", "closed its connection", None),
     "garble": ("failed", "isn't a message", "in garble"),
 }
+RANKS: dict[str, tuple[str, str, str | None]] = {
+    "rank_hang": ("timeout", "took more than", "in deaf"),
+    "rank_stop": ("timeout", "took more than", "traps.py"),
+    "rank_kill": ("failed", "rank 1 of 2: killed by SIGKILL", None),
+    "rank_segfault": ("failed", "rank 1 of 2: died of SIGSEGV", "traps.py"),
+    "rank_raise": ("failed", "rank 1 of 2: ZeroDivisionError", "traps.py"),
+}
 
 
 def trials_that_end_badly(work: Path, dice: random.Random, count: int) -> list[Line]:
@@ -40,6 +47,12 @@ def trials_that_end_badly(work: Path, dice: random.Random, count: int) -> list[L
 def trials_that_hang(work: Path, dice: random.Random, count: int) -> list[Line]:
     run = Run(work, suite_of_traps([*HANGS, "healthy"], 15))
     return _run(run, HANGS)
+
+
+def ranks_that_fail(work: Path, dice: random.Random, count: int) -> list[Line]:
+    """The second of two processes that train one model."""
+    run = Run(work, suite_of_traps([*RANKS, "healthy"], 60, world_size=2))
+    return [(f"one of two ranks{line[0].removeprefix('a trial')}", *line[1:]) for line in _run(run, RANKS)]
 
 
 def _run(run: Run, kinds: dict[str, tuple[str, str, str | None]], *words: str) -> list[Line]:

@@ -26,12 +26,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from made_up import make_run
+from made_up import Node, make_run
 
+from bench.formula import unguarded
 from bench.report import write_report
 
 HOSTILE = '<script>document.body.remove()</script></script>"><img src=x onerror=alert(1)> | `b` *c*, "d"\n\'名前 &amp;'
 LOOKS = {"light": ("light", 1200), "dark": ("dark", 1200), "narrow": ("light", 390), "narrow-dark": ("dark", 390)}
+CONFIGS = [("vit", 7, 2), ("vit", 14, 2), ("cnn", None, 2), ("cnn", None, 4)]
 SERIOUS = ("serious", "critical")
 SHOWN = "#configurations tbody tr:not([hidden])"
 
@@ -87,7 +89,8 @@ class PageCheck:
 
     def seen(self, page: Page, look: str) -> None:
         """Looks, width, and what axe finds with everything unfolded."""
-        page.screenshot(path=self.out / f"{self.report.parent.name}-{look}.png", full_page=True)
+        picture = self.out / f"{self.report.parent.name}-{look}.png"
+        page.screenshot(path=picture, full_page=True, timeout=120_000)  # of a tall page it takes long
         width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         self.say(f"{look}: width of the page", f"{width} of {room} px", width <= room)
         headline, title = page.locator(".headline").first, page.locator("h1").inner_text()
@@ -187,7 +190,8 @@ def hostile_run(folder: Path) -> Path:
     bad |= {"cnn": {"model": f"-{HOSTILE}"}}
     changes = {"suite": formula, "dataset": {"title": HOSTILE, "notes": [HOSTILE]}, "recipes": {HOSTILE: {formula: 1}}}
     devices = {"cpu": f"@{HOSTILE}", "cuda": f"+{HOSTILE}"}
-    make_run(folder, devices=devices, matches=["params"], overrides=bad, changes=changes, seeds=[0, 1])
+    how: dict[str, Any] = {"configs": CONFIGS, "matches": ["params"], "processes": [1, 2], "seeds": [0, 1]}
+    make_run(folder, **how, devices=devices, overrides=bad, changes=changes, nodes=[Node(HOSTILE, formula)])
     write_report(folder)
     return folder / "report.html"
 
@@ -206,10 +210,6 @@ def speeds(page: Page) -> list[float]:
 def number(text: str) -> float:
     found = re.match(r"[\d,.]+", text.strip())
     return float(found[0].replace(",", "")) if found else math.nan
-
-
-def unguarded(text: str) -> str:
-    return text[1:] if re.match(r"'\s*[=+\-@]", text) else text
 
 
 def main() -> None:

@@ -1,0 +1,115 @@
+"""A shift of trials on the nodes of a made-up cluster: crashes, losses, the budget's end, no nodes left."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_cluster import node, trial
+
+from bench.cluster import RayExecutor
+from bench.cluster_members import Cluster
+from bench.cluster_nodes import Claim, Node
+from bench.cluster_shift import Shift
+from bench.executors import Options
+from bench.trial import Trial
+
+
+class CrashError(Exception):
+    pass
+
+
+class MadeUpRay:
+    """Tasks are generators here; what one has to say comes when it is waited for."""
+
+    others = ("OutOfMemoryError", "RayTaskError", "GetTimeoutError", "TaskUnschedulableError")
+    exceptions = SimpleNamespace(
+        **dict.fromkeys(others, ZeroDivisionError), NodeDiedError=EOFError, RayError=CrashError
+    )
+
+    def wait(self, streams: list[Any], num_returns: int = 1, timeout: float = 0.0) -> tuple[list[Any], list[Any]]:
+        return streams, []
+
+    def get(self, message: Any, timeout: float) -> Any:
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def cancel(self, stream: Any, force: bool) -> None:
+        stream.close()
+
+
+class MadeUpCluster(Cluster):
+    """Nodes on which a trial says that it began, then how it ended: on each of `crashes`, once, by a crash."""
+
+    def __init__(self, nodes: list[Node], crashes: Sequence[str] = ()) -> None:
+        self.ray, self.nodes, self.crashes = MadeUpRay(), {node.node_id: node for node in nodes}, list(crashes)
+        self._asked, self._lost, self._next_look = {}, set(), float("inf")
+        self.went: list[tuple[str, str]] = []  # (trial, node)
+        self.silent = 2  # looks until a doubted node answers
+
+    def start(self, node: Node, claim: Claim, order: str, arguments: dict[str, Any]) -> Iterator[Any]:
+        self.went.append((arguments["trial_id"], node.name))
+        crash = node.name in self.crashes
+        if crash:
+            self.crashes.remove(node.name)
+        row = Trial(**arguments["trial"]).row() | {"status": "ok", "node": node.name}
+        return iter([{"started": 1}, CrashError() if crash else {"result": row, "files": {}}])
+
+    def doubt(self, node: Node) -> None:
+        node.doubted = True
+
+    def refresh(self) -> None:
+        for each in self.nodes.values():
+            if each.doubted:
+                self.silent -= 1
+                each.doubted = self.silent > 0
+
+
+def shift(cluster: Cluster, trials: Iterable[Trial], monkeypatch: pytest.MonkeyPatch) -> Shift:
+    monkeypatch.setattr("bench.cluster_shift.TICK_SECONDS", 0.0)
+    return Shift(cluster, Options(), trials, lambda trial: None)
+
+
+def test_a_node_where_something_crashed_gets_no_trial_until_it_has_given_a_sign(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = MadeUpCluster([node("p")], crashes="p")
+    (result,) = shift(cluster, [trial()], monkeypatch).results()
+    assert result.status == "ok"
+    assert len(cluster.went) == 2
+    assert cluster.silent == 0
+    assert "was lost (node p: CrashError); it runs again" in capsys.readouterr().err
+
+
+def test_a_trial_that_crashes_its_worker_time_after_time_is_a_failed_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = MadeUpCluster([node("p"), node("q")], crashes=["p", "q", "p"])
+    (result,) = shift(cluster, [trial()], monkeypatch).results()
+    assert result.status == "failed"
+    assert str(result.error).startswith("lost 3 times: node p: CrashError; node q: CrashError; node p")
+    assert [name for _, name in cluster.went] == ["p", "q", "p"]
+
+
+def test_a_trial_taken_ahead_does_not_begin_after_the_budgets_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [trial(seed, device="cuda") for seed in range(3)]
+    cluster = MadeUpCluster([node("g", 1, cuda=["A100"]), node("p")])
+    working = shift(cluster, [*cards, trial()], monkeypatch)
+    results = working.results()
+    begun = [next(results).trial_id]
+    assert len(cluster.went) == 2  # the second and the third wait for the card
+    working._deadline = time.monotonic()
+    begun += [result.trial_id for result in results]
+    assert sorted(str(name) for name in begun) == sorted([cards[0].trial_id, trial().trial_id])
+
+
+def test_a_sweep_whose_nodes_are_all_gone_ends_as_an_interrupted_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.cluster_shift.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("bench.cluster_shift.TICK_SECONDS", 0.001)
+    monkeypatch.setattr("bench.cluster._join", lambda address: MadeUpCluster([]))
+    with pytest.raises(KeyboardInterrupt):
+        list(RayExecutor(Options()).run_together([trial()], lambda trial: None))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: no node of the cluster that could run a trial came within 0 s; what had finished")

@@ -1,0 +1,133 @@
+"""The report of a run that failed, stopped, or left things unmeasured: there all the same, and honest about it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import make_run
+from report_page import SMALL, assert_well_made, read_page, write_plainly
+
+import bench.pictures
+from bench.failures import failure_sheet
+from bench.plots import PLOTS
+from bench.report import write_report
+from bench.results import SCHEMA_VERSION
+from bench.summary import read_tables
+from bench.tables import column_groups, results_grid
+
+
+def test_a_run_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", configs=[], changes={"plan": ["a"], "left_out": "budget of 1s spent"})
+    (verdict,) = write_plainly(folder)
+    assert verdict.headline == "Nothing to compare yet: no trial has finished."
+    assert_well_made(read_page(folder))
+    assert "budget of 1s spent" in read_page(folder).text
+    assert "budget of 1s spent" in (folder / "report.md").read_text()
+
+
+def test_a_run_that_says_next_to_nothing_of_itself_still_has_a_report(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0])
+    (folder / "run.json").write_text(
+        json.dumps({"schema_version": SCHEMA_VERSION, "environment": None, "recipes": {"x": None}})
+    )
+    write_plainly(folder)
+    assert "unnamed data" in read_page(folder).text
+
+
+def test_a_partial_run_says_so_at_the_top(tmp_path: Path) -> None:
+    plan = ["not-run", "vit-p7-d2-fp32-cpu-s0"]
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0], changes={"plan": plan})
+    write_plainly(folder)
+    text = (folder / "report.md").read_text()
+    assert text.index("Unfinished: 1 of 2 planned trials") < text.index("## The answer")
+
+
+def test_pictures_of_an_earlier_report_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.pictures, "PLOTS", {"memory": PLOTS["memory"]})
+    folder = make_run(tmp_path / "run", configs=[("vit", 7, 2)], overrides={"": {"status": "failed", "error": "boom"}})
+    (folder / "plots").mkdir()
+    (folder / "plots" / "memory.png").write_bytes(b"old")
+    write_report(folder)
+    assert list((folder / "plots").iterdir()) == []
+
+
+def test_a_run_from_before_the_instruments_has_no_columns_of_costs(tmp_path: Path) -> None:
+    parts = ("latency_p50", "latency_p95", "latency_p99", "step", "data", "forward", "backward", "optimizer")
+    gone = {f"{part}_seconds": None for part in (*parts, "first_step", "warm_up")}
+    gone |= {f"{part}_bytes": None for part in ("param", "gradient", "optimizer", "activation")}
+    gone |= {"inference_images_per_second": None, "flops_per_second": None, "flops_share": None}
+    gone |= {"compile": None, "channels_last": None, "train_fraction": None, "attention": None, "timed": None}
+    folder = make_run(tmp_path / "run", configs=SMALL, overrides={"": gone})
+    (folder / "inference.csv").unlink()
+    (verdict,) = write_plainly(folder)
+    assert verdict.headline.startswith("The CNN is more accurate")
+    assert "Where time and memory go" not in (folder / "report.md").read_text(encoding="utf-8")
+    assert list(column_groups(read_tables(folder))) == ["Results", "Settings"]
+
+
+def test_failures_of_one_reason_stand_together_and_link_to_where_it_happened(tmp_path: Path) -> None:
+    broken = {"vit": {"status": "failed", "error": "boom"}, "cnn-d2-fp32-cpu-s1": {"status": "oom", "error": "full"}}
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides=broken)
+    (folder / "failures").mkdir(exist_ok=True)
+    (folder / "failures" / "vit-p7-d2-fp32-cpu-s1.txt").write_text("Traceback", encoding="utf-8")
+    sheet = failure_sheet(read_tables(folder))
+    assert sheet
+    assert sheet.title == "4 of 6 trials, 2 reasons"
+    assert [[cell.text for cell in row[:3]] for row in sheet.rows] == [
+        ["3 trials", "failed", "boom"],
+        ["1 trial", "oom", "full"],
+    ]
+    write_plainly(folder)
+    page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
+    assert_well_made(page)
+    assert "failures/vit-p7-d2-fp32-cpu-s1.txt" in {link["href"] for link in page.attributes("a")}
+    assert "[vit-p7-d2-fp32-cpu-s1.txt](failures/vit-p7-d2-fp32-cpu-s1.txt)" in text
+
+
+def test_reasons_beyond_a_hundred_are_counted(tmp_path: Path) -> None:
+    broken = {f"vit-p7-d2-fp32-cpu-s{seed}": {"status": "failed", "error": f"boom {seed}"} for seed in range(102)}
+    how: dict[str, Any] = {"configs": SMALL[:1], "dtypes": ["fp32"], "seeds": range(102), "epochs": 1}
+    sheet = failure_sheet(read_tables(make_run(tmp_path / "run", **how, overrides=broken)))
+    assert sheet
+    assert (len(sheet.rows), sheet.said) == (100, ["The 100 most frequent reasons; 2 more trials are in trials.csv."])
+
+
+@pytest.mark.parametrize("what", ["failed", "diverged", "one family"])
+def test_a_run_that_went_wrong_is_reported_in_full(tmp_path: Path, what: str) -> None:
+    bad = {"vit" if what == "one family" else "": {"status": "failed", "error": "boom"}}
+    if what == "diverged":
+        bad = {"": {"status": "diverged", "error": "the loss became NaN"}}
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0, 1], overrides=bad)
+    (verdict,) = write_plainly(folder)
+    page = read_page(folder)
+    assert_well_made(page)
+    assert "nan" not in re.findall(r"\w+", page.text.replace("became NaN", ""))
+    assert verdict.headline.startswith("Only one family" if what == "one family" else "Nothing to compare")
+
+
+def test_a_run_side_by_side_is_about_accuracy_alone(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides={"": {"timed": False}})
+    (verdict,) = write_plainly(folder)
+    page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
+    assert_well_made(page)
+    assert page.text.index("Accuracy alone: in this run") < page.text.index(verdict.headline)
+    assert "> **Accuracy alone: in this run" in text
+    assert verdict.headline.startswith("The CNN is more accurate by ")
+    said = " ".join([verdict.headline, *verdict.summary, *verdict.sentences, *verdict.warnings])
+    for word in ("faster", "images/s", "memory", "Time to", "reached by no", "nan"):
+        assert word not in said
+    assert list(column_groups(read_tables(folder))) == ["Results", "Settings"]
+    assert [column.title for column in results_grid(read_tables(folder)).columns] == [
+        *("test accuracy, %", "validation, %", "parameters", "MFLOP per image"),
+    ]
+
+
+def test_a_row_says_how_many_of_its_seeds_were_timed(tmp_path: Path) -> None:
+    beside = {f"cnn-d2-fp32-cpu-s{seed}": {"timed": False} for seed in (1, 2)} | {"vit": {"timed": False}}
+    tables = read_tables(make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides=beside))
+    grid = results_grid(tables)
+    assert [name.interval for name, _ in grid.rows] == ["n = 3; 0 timed", "n = 3; 1 timed"]
+    speed = [column.key for column in grid.columns].index("images_per_second")
+    assert [cells[speed].text == "–" for _, cells in grid.rows] == [True, False]
