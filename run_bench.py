@@ -133,9 +133,12 @@ def report(run_dirs: Sequence[Path], out: Path | None) -> None:
     Needs no torch.
     """
     if len(run_dirs) == 1 and out is None:
+        from bench.answer import keep_verdicts
         from bench.report import write_report
 
-        _say(run_dirs[0], write_report(run_dirs[0]), quiet=False)
+        verdicts = write_report(run_dirs[0])
+        keep_verdicts(run_dirs[0], verdicts)
+        _say(run_dirs[0], verdicts, quiet=False)
     else:
         from bench.side_by_side import write_side_by_side
 

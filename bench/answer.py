@@ -2,18 +2,35 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.environment import git_state
 from bench.results import TABLES
 from bench.store import write_atomically
 
-if TYPE_CHECKING:
-    from bench.verdict import Verdict
-
 ANSWER = "answer.json"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says about one device, as plain text.
+
+    Args:
+        headline: one line.
+        sentences: the details, each after its topic and a colon; the last one is the recommendation.
+        warnings: what to know before relying on it.
+        summary: two or three sentences with figures, intervals and n; [] where nothing was measured.
+        winners: what was asked after ("accuracy") -> the family that leads ("CNN"), "" where no difference is shown.
+    """
+
+    device_name: str
+    headline: str
+    sentences: list[str]
+    warnings: list[str]
+    summary: list[str] = field(default_factory=list)
+    winners: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,22 +38,20 @@ class Answer:
     """What a person gets: where it lies, what it says, and how it went."""
 
     folder: Path
-    verdicts: list["Verdict"]
+    verdicts: list[Verdict]
     statuses: Counter[str]
     left_out: str | None
     exit_status: int
 
 
-def keep_verdicts(folder: Path, verdicts: list["Verdict"]) -> None:
+def keep_verdicts(folder: Path, verdicts: list[Verdict]) -> None:
     """Write down what a report that was just made says."""
     kept = {"made_from": _made_from(folder), "answers": [asdict(verdict) for verdict in verdicts]}
     write_atomically(folder / ANSWER, json.dumps(kept, indent=2, allow_nan=False) + "\n")
 
 
-def kept_verdicts(folder: Path) -> list["Verdict"] | None:
+def kept_verdicts(folder: Path) -> list[Verdict] | None:
     """What the report says that is there, or None where it isn't one of these very tables, by this very program."""
-    from bench.verdict import Verdict
-
     try:
         kept = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
         if kept["made_from"] != _made_from(folder) or not (folder / "report.html").is_file():

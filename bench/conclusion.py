@@ -15,7 +15,7 @@ from bench.suite import Plan
 from bench.sweep import Outcome
 
 if TYPE_CHECKING:
-    from bench.verdict import Verdict
+    from bench.answer import Verdict
 
 RESULTS = Path("results")  # where runs usually are, from where the program is started
 FAILURES = ("failed", "diverged", "oom", "timeout")

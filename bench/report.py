@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from bench import units
 from bench.across import across_sheet
+from bench.answer import Verdict
 from bench.choices import choice_sheets
 from bench.cleaning import clean_text
 from bench.conditions import RULES, condition_sets
@@ -28,7 +29,7 @@ from bench.scaling import scaling_sheets
 from bench.store import write_atomically
 from bench.summary import Tables, write_summary
 from bench.tables import costs_grid, results_grid
-from bench.verdict import Verdict, decide, overall_sentence
+from bench.verdict import decide, overall_sentence
 
 ROWS_OF_TEXT = 50  # rows of a table in report.md; nobody reads on, and GitHub shows no file beyond 512 KB
 SECTIONS = {  # anchor on the page -> name in its contents; those that a run has nothing for are left out

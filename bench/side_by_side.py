@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench.answer import Verdict
 from bench.errors import StoreError
 from bench.labels import labelled
 from bench.report import write_pages
 from bench.store import write_atomically
 from bench.summary import Tables, read_tables, summarise, summary_csv, targets_of, with_times_to_targets
 from bench.units import listed
-from bench.verdict import Verdict
 
 MARKER = "side_by_side.json"  # which runs a report is of; with it, the next one may take the folder's place
 NOISE = re.compile(

@@ -5,19 +5,23 @@ a quote that was never closed swallows nothing.
 """
 
 import csv
+import gc
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.formula import guarded, unguarded
 
 BOM = b"\xef\xbb\xbf"  # what some editors put before UTF-8
+_ODD = re.compile(rb"[\0\r\"'\x80-\xff]")  # what a line of numbers and names has none of
 LONGEST_CELL = 100_000  # characters; csv reads no more than 131,072
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would take twice the time, and a run has hundreds of thousands
 class Line:
     """A line after the header.
 
@@ -80,11 +84,23 @@ def parse(
             start, rest = 1, whole
     table = Table(layout, problem, first if problem and start == 2 else b"", blank=data.startswith(BOM) or not plain)
     index = {name: place for place, name in enumerate(layout)}
-    for number, raw in enumerate(rest, start):
-        table.lines.append(_line(number, raw, layout, index, states))
+    with _no_collection():
+        table.lines.extend(_line(number, raw, layout, index, states) for number, raw in enumerate(rest, start))
     if torn:
         table.lines.append(Line(start + len(rest), torn, None, "torn: it has no end"))
     return table
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looking for cycles: lines have none, and beside torch's objects looking takes as long as reading."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _line(number: int, raw: bytes, layout: Sequence[str], index: Mapping[str, int], states: set[str] | None) -> Line:
@@ -106,6 +122,8 @@ def _line(number: int, raw: bytes, layout: Sequence[str], index: Mapping[str, in
 
 def _cells(raw: bytes) -> tuple[list[str] | None, bool]:
     """The cells of a line, and whether it is written as we write it. Zeros before a row are a power loss's."""
+    if not _ODD.search(raw):
+        return raw.decode("ascii").split(","), True
     body = raw.removesuffix(b"\r").lstrip(b"\0")
     plain = len(body) == len(raw)
     try:

@@ -6,10 +6,10 @@ details, and what to choose.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pandas as pd
 
+from bench.answer import Verdict
 from bench.brief import Brief, not_matched
 from bench.contenders import families_apart
 from bench.doubts import doubts, unfinished
@@ -21,26 +21,6 @@ from bench.pairs import find_pairs, pair_sentences
 from bench.scaling import count_processes, scaling_sentence
 from bench.summary import Tables, targets_of
 from bench.units import listed, percent, points
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a run says about one device, as plain text.
-
-    Args:
-        headline: one line.
-        sentences: the details, each after its topic and a colon; the last one is the recommendation.
-        warnings: what to know before relying on it.
-        summary: two or three sentences with figures, intervals and n; [] where nothing was measured.
-        winners: what was asked after ("accuracy") -> the family that leads ("CNN"), "" where no difference is shown.
-    """
-
-    device_name: str
-    headline: str
-    sentences: list[str]
-    warnings: list[str]
-    summary: list[str] = field(default_factory=list)
-    winners: dict[str, str] = field(default_factory=dict)
 
 
 def decide(tables: Tables) -> list[Verdict]:

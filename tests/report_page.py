@@ -8,8 +8,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import bench.pictures
+from bench.answer import Verdict
 from bench.report import write_report
-from bench.verdict import Verdict
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 FIELDS = ("input", "select")

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from test_store import result
 
 from bench import answer
-from bench.answer import ANSWER, keep_verdicts, kept_verdicts
+from bench.answer import ANSWER, Verdict, keep_verdicts, kept_verdicts
 from bench.store import Store
-from bench.verdict import Verdict
-from tests.test_store import result
 
 VERDICTS = [Verdict("a CPU", "CNN for accuracy.", ["Accuracy: yes."], [], ["It is so (n = 3)."], {"accuracy": "CNN"})]
 

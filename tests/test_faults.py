@@ -11,19 +11,25 @@ from fault_trials import ENDS_BADLY, HANGS, check_rows
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds its processes by /proc")
 
-QUICK = ("family_segfault", "chatter", "garble")  # what ends by itself, or is seen at once
+QUICK = ("family_segfault", "chatter")  # what ends by itself
 SLOW = ("sys_exit", "limited", "hang_in_c", "stop", "family_hang", "close")
 
 
-def test_a_trial_that_crashes_and_one_that_writes_to_others_are_rows_and_leave_nothing_behind(tmp_path: Path) -> None:
+def test_a_trial_that_crashes_is_a_row_and_leaves_nothing_behind(tmp_path: Path) -> None:
     run = trapped(tmp_path, QUICK, timeout_seconds=120)
-    assert run.check_whole() == {"ok": 3, "failed": 2}
+    assert run.check_whole() == {"ok": 3, "failed": 1}  # with two that are healthy
     assert "printed by a model" in run.log()  # beside the warnings, and not in the answer
 
 
 @pytest.mark.slow
 def test_whatever_else_a_trial_does_is_a_row_with_its_stack_and_stands_in_the_report(tmp_path: Path) -> None:
     assert trapped(tmp_path, SLOW, timeout_seconds=15).check_whole() == {"ok": 2, "failed": 2, "timeout": 3, "oom": 1}
+
+
+@pytest.mark.slow
+def test_a_trial_that_writes_to_others_files_is_a_row(tmp_path: Path) -> None:
+    # By itself: what it writes to may be the fork server's, which then can't tell how another trial has ended.
+    assert trapped(tmp_path, ("garble",), timeout_seconds=120).check_whole() == {"ok": 2, "failed": 1}
 
 
 def trapped(folder: Path, kinds: tuple[str, ...], timeout_seconds: float) -> Run:

@@ -12,12 +12,13 @@ ROOT = Path(__file__).parent.parent
 # module -> those of ours that it may import; bench.errors is open to all.
 MAY_IMPORT: dict[str, set[str]] = {
     "run_bench": {
-        "interrupts",
+        "answer",
         "catalogue",
         "compare",
         "compare_text",
         "executors",
         "gate_command",
+        "interrupts",
         "options",
         "redaction",
         "report",
@@ -81,8 +82,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "trackers",
     },
     "resumption": {"results"},
-    "answer": {"environment", "results", "store", "verdict"},
-    "conclusion": {"answer", "gallery", "report", "results", "store", "submissions", "suite", "sweep", "verdict"},
+    "answer": {"environment", "results", "store"},
+    "conclusion": {"answer", "gallery", "report", "results", "store", "submissions", "suite", "sweep"},
     "catalogue": {"datasets", "device", "download", "models", "precision", "progress", "suite", "suite_file", "trial"},
     "sweep": {"environment", "executors", "interrupts", "progress", "redaction", "results", "store", "trial"},
     "cluster": {
@@ -177,6 +178,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"durability", "interrupts", "mending", "owner", "results", "sealing", "table_lines"},
     "report": {
         "across",
+        "answer",
         "choices",
         "cleaning",
         "conditions",
@@ -214,6 +216,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots_cost": {"canvas", "labels", "summary", "units"},
     "placement": {"canvas", "labels"},
     "verdict": {
+        "answer",
         "brief",
         "contenders",
         "doubts",
@@ -296,7 +299,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "published": {"labels", "summary", "tables", "units"},
     "saved": {"artefacts", "data", "models", "precision", "trial"},
     "saved_command": {"device", "look", "options", "plots_look", "predict", "saved"},
-    "side_by_side": {"labels", "report", "store", "summary", "units", "verdict"},
+    "side_by_side": {"answer", "labels", "report", "store", "summary", "units"},
     "streaming": {"processor", "splits"},
     "submissions": {"gallery", "predict", "saved", "summary"},
     "tensorboard_files": {"results", "tracked", "trial"},

@@ -15,6 +15,7 @@ from made_up import make_run
 from report_page import SMALL, Page, assert_tables_are_even, assert_well_made, read_page, write_plainly
 
 import bench.pictures
+from bench.answer import Verdict
 from bench.conditions import RULES
 from bench.errors import StoreError
 from bench.page_table import page_table
@@ -23,7 +24,6 @@ from bench.report import ROWS_OF_TEXT, write_report
 from bench.summary import read_tables
 from bench.tables import costs_grid, results_grid
 from bench.units import markdown_text
-from bench.verdict import Verdict
 
 DRAWN = ("memory",)
 Written = tuple[Path, list[Verdict]]
