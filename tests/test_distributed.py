@@ -196,6 +196,7 @@ def _crash(asked: Trial, *_: object, replicas: Replicas) -> Result:
     raise AssertionError("not reached")
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_one_process_is_the_trials() -> None:
     result = run_together(_run_out, trial(2), None, None, lambda message: None)
     assert (result.status, result.trace) == ("oom", "here")

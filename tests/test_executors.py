@@ -102,6 +102,7 @@ def test_a_sigkill_is_called_want_of_memory_unless_the_kernel_knows_better(
     assert "SIGKILL" in error
 
 
+@pytest.mark.slow
 def test_a_trial_runs_after_the_fork_server_was_killed(executor: Subprocess) -> None:
     from multiprocessing import forkserver
 
@@ -183,6 +184,7 @@ def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
+@pytest.mark.slow
 def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = """
         from tests.test_executors import trial

@@ -229,6 +229,7 @@ def make(num_classes, image_size, in_channels):
 """
 
 
+@pytest.mark.slow
 def test_a_users_own_model_is_imported_from_each_revision_of_their_own_repository(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     (folder / "mine").mkdir(parents=True)
@@ -252,6 +253,7 @@ def test_an_unknown_revision_is_one_line(repository: Path) -> None:
     assert "did you mean 'before'?" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_leaves_no_worktree_and_no_worker_and_says_how_to_go_on(repository: Path) -> None:
     process = command(repository, "--base", "HEAD", "--journal", "gate.jsonl", "--budget", "1m")
     journal = repository / "gate.jsonl"

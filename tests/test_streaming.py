@@ -206,6 +206,7 @@ def _read_and_hang(split: StreamedSplit, sender: Connection) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a process that can be killed without a word")
+@pytest.mark.slow
 def test_workers_of_a_process_that_was_killed_end_too(streamed: Dataset) -> None:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("forkserver")

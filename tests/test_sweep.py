@@ -153,27 +153,29 @@ def test_budget_takes_no_further_trial_while_others_run_together(store: Store) -
 
 @pytest.mark.parametrize("name", interrupts.ENDINGS)
 def test_a_signal_in_an_append_is_heard_when_the_row_is_there(
-    store: Store, name: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     if not hasattr(signal, name):
         pytest.skip(f"no {name} here")
+    number = getattr(signal, name)
+    usual = signal.signal(number, signal.SIG_DFL)  # `nohup`, or a shell's background, may have it ignored
+    request.addfinalizer(lambda: signal.signal(number, usual))
     append = Store.append
 
     def struck(self: Store, result: Result) -> None:
-        os.kill(os.getpid(), getattr(signal, name))
+        os.kill(os.getpid(), number)
         append(self, result)
 
     monkeypatch.setattr(Store, "append", struck)
     told: list[str | None] = []
     progress = Quiet()
     monkeypatch.setattr(progress, "end", lambda trial, result: told.append(result.trial_id))
-    before = signal.getsignal(getattr(signal, name))
     plan = trials()
     outcome = run_sweep(plan, {}, store, FakeExecutor(store), progress)
     assert outcome.interrupted
     assert store.finished() == {plan[0].trial_id} == set(outcome.statuses)
     assert told == [plan[0].trial_id]
-    assert signal.getsignal(getattr(signal, name)) == before
+    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_a_signal_that_was_swallowed_is_heard_before_the_next_trial(store: Store) -> None:
