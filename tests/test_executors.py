@@ -174,6 +174,7 @@ def test_trials_side_by_side_tell_no_seconds_speeds_or_bytes(executor: Subproces
     assert all(e["train_seconds"] is None and e["val_accuracy"] is not None for e in result.evaluations)
 
 
+@pytest.mark.slow
 def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it() -> None:
     hasty = Subprocess(Options(timeout_seconds=5.0))
     run(hasty, trial().model_copy(update={"timed": False}))  # torch has loaded before a clock matters

@@ -86,6 +86,7 @@ def plan_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanOf:
 
 
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.slow
 def test_a_librarys_model_is_planned_and_trained(name: str, plan_of: PlanOf) -> None:
     plan = plan_of({"model": name} | SMALL[name], "evaluations_per_epoch=1", "num_threads=1")
     [trial] = plan.trials

@@ -82,6 +82,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_another_process_counts_the_same() -> None:
     folder = Path(__file__).parent
     answer = subprocess.run([sys.executable, "-c", ELSEWHERE], cwd=folder, capture_output=True, check=True, text=True)

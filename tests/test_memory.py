@@ -137,6 +137,7 @@ def measure_known_activation() -> dict[str, int | None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's peak can't be reset")
+@pytest.mark.slow
 def test_activations_of_a_known_size_are_found_in_the_peak() -> None:
     code = "import json, test_memory; print(json.dumps(test_memory.measure_known_activation()))"
     run = subprocess.run(
