@@ -28,7 +28,6 @@ class ClusterError(UserError):
 def import_ray() -> Any:
     """The package, told to be quiet. Raises: ClusterError: it isn't installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would tell its makers of every cluster
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings are ours to give, in one line
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns of a change to come
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")  # a cluster started here: the kernel alone ends trials
     try:
