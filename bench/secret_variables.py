@@ -90,7 +90,7 @@ def _secrets(name: str, value: str) -> set[str]:
 
 
 def _names_a_file(value: str) -> bool:
-    """GOOGLE_APPLICATION_CREDENTIALS=/home/ann/key.json: where a secret lies isn't one."""
+    """GOOGLE_APPLICATION_CREDENTIALS names a key file: where a secret lies isn't one."""
     try:
         return value.startswith(("/", "~", "./")) and os.path.exists(os.path.expanduser(value))
     except (OSError, ValueError):
