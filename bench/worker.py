@@ -2,10 +2,12 @@
 
 It is started by the comparing program's interpreter with a source tree as its argument, puts that tree first on the
 path, and takes orders as JSON, a line each, on standard input; answers go, likewise, to standard output. While it waits
-it is blocked in a read. Nothing is imported from the tree but bench.cells and bench.invariants.
+it is blocked in a read. Nothing is imported from the tree but its cells and what counts the work of a step.
 """
 
 import gc
+import importlib
+import importlib.util
 import json
 import math
 import os
@@ -13,8 +15,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+# Where a tree keeps its cells, and what counts the work of a step: as it is today, and as it was in earlier revisions.
+PLACES = (("bench.gate.cells", "bench.gate.step_work"), ("bench.cells", "bench.invariants"))
 SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
@@ -25,6 +30,8 @@ class Worker:
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
+        self.code: ModuleType | None = None  # the tree's module of cells
+        self.counting = ""  # the name of its module that counts the work of a step
         self.cells: dict[str, Any] = {}
         self.every: dict[str, int] = {}  # cell -> each so many steps, one is done twice: a known slowdown, for tests
         self.done: dict[str, int] = {}
@@ -34,26 +41,29 @@ class Worker:
         own = (self.tree / "bench").is_dir()  # a user's repository may have none: then it is the installed one
         if own:
             _forget_installed()
-        if own and not (self.tree / "bench" / "cells.py").is_file():
-            return {"missing": "its source has no bench/cells.py, which the gate measures by"}
-        from bench import cells
-
-        here = Path(cells.__file__ or "").resolve()
-        if own and self.tree.resolve() not in here.parents:
-            raise RuntimeError(f"bench was imported from {here.parent}, not from {self.tree}")
-        if protocol != cells.PROTOCOL:
-            return {"missing": f"its bench/cells.py speaks protocol {cells.PROTOCOL}, the gate {protocol}"}
-        return {"started": str(here.parent.parent)}
+        root = self.tree.resolve() if own else _installed()
+        place = next((place for place in PLACES if (root / _file(place[0])).is_file()), None)
+        if place is None:
+            return {"missing": f"its source has no {_file(PLACES[0][0])}, which the gate measures by"}
+        name, self.counting = place
+        code = importlib.import_module(name)
+        here = Path(code.__file__ or "").resolve()
+        if root not in here.parents:
+            raise RuntimeError(f"{name} was imported from {here}, not from {root}")
+        if protocol != code.PROTOCOL:
+            return {"missing": f"its {_file(name)} speaks protocol {code.PROTOCOL}, the gate {protocol}"}
+        self.code = code
+        return {"started": str(root)}
 
     def open(
         self, name: str, content: dict[str, Any], work: Any, threads: int, data_dir: str | None, every: int = 0
     ) -> dict[str, Any]:
         """Make a cell ready. A person's mistake here is one that only this tree makes: it doesn't know the cell."""
-        from bench.cells import open_cell
         from bench.errors import UserError
 
+        assert self.code
         try:
-            cell = open_cell(content, work, threads, Path(data_dir) if data_dir else None)
+            cell = self.code.open_cell(content, work, threads, Path(data_dir) if data_dir else None)
         except UserError as error:
             return {"missing": " ".join(str(error).split())}
         self.cells[name], self.every[name], self.done[name] = cell, every, 0
@@ -62,10 +72,10 @@ class Worker:
     def count(self, name: str) -> dict[str, Any]:
         """What a step of the cell does; its weights and its batches move on."""
         try:
-            from bench.invariants import count_work
+            counting = importlib.import_module(self.counting)
         except ModuleNotFoundError:
             return {"counts": {}}
-        return {"counts": count_work(self.cells[name])}
+        return {"counts": counting.count_work(self.cells[name])}
 
     def pin(self, core: int) -> dict[str, Any]:
         """Stay on one core, the same as the other arm's, where the system can do that."""
@@ -119,6 +129,17 @@ class Worker:
             self.done[name] += 1
             if self.done[name] % every == 0:
                 step()
+
+
+def _file(module: str) -> str:
+    return module.replace(".", "/") + ".py"
+
+
+def _installed() -> Path:
+    """The folder that the program is imported from, for a tree that brings no `bench` of its own."""
+    spec = importlib.util.find_spec("bench")
+    assert spec
+    return Path(spec.origin or "").resolve().parents[1]
 
 
 def _waited() -> float | None:

@@ -52,16 +52,20 @@ def make_tree(
     models: tuple[str, ...] = ("vit", "cnn"),
     protocol: int = 1,
     parameters: int = 100,
+    moved: bool = False,
 ) -> Path:
-    """Write the tree; `step` and `top` are code that runs in each step and at import."""
+    """Write the tree; `step` and `top` are code that runs in each step and at import; `moved`: laid out as today."""
     bench = folder / "bench"
     bench.mkdir(parents=True, exist_ok=True)
-    (bench / "__init__.py").write_text("")
     (bench / "errors.py").write_text("class UserError(Exception):\n    pass\n")
-    (bench / "cells.py").write_text(
+    cells, counting = ("gate/cells.py", "gate/step_work.py") if moved else ("cells.py", "invariants.py")
+    (bench / cells).parent.mkdir(exist_ok=True)
+    for package in {bench, (bench / cells).parent}:
+        (package / "__init__.py").write_text("")
+    (bench / cells).write_text(
         CELLS.format(seconds=seconds, step=step, top=top, models=list(models), protocol=protocol)
     )
-    (bench / "invariants.py").write_text(INVARIANTS.format(parameters=parameters))
+    (bench / counting).write_text(INVARIANTS.format(parameters=parameters))
     (folder / "suite.yaml").write_text(SUITE)
     return folder
 

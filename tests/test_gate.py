@@ -101,7 +101,16 @@ def test_a_base_without_the_protocol_is_not_comparable_and_never_lent_the_instal
     (base / "bench" / "cells.py").unlink()
     decision = decide(run_gate(ask(tmp_path, base, head), SILENT))
     assert decision.exit_status == 4
-    assert "no bench/cells.py" in decision.headline
+    assert "no bench/gate/cells.py" in decision.headline
+
+
+@pytest.mark.parametrize("moved", ["base", "head"])
+def test_trees_that_keep_their_cells_in_other_places_are_compared(tmp_path: Path, moved: str) -> None:
+    trees = {arm: make_tree(tmp_path / arm, moved=arm == moved) for arm in ("base", "head")}
+    decision = decide(run_gate(ask(tmp_path, trees["base"], trees["head"], cells=("vit",)), SILENT))
+    assert decision.launches["screen"] > 0
+    assert not decision.work
+    assert {cell.verdict for cell in decision.cells} <= {"pass", "inconclusive"}
 
 
 def test_a_cell_that_base_lacks_leaves_the_others_compared(tmp_path: Path) -> None:
