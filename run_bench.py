@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
+from bench.cli.gate import check, gate
+from bench.cli.options import Time, folder
+from bench.cli.trained import predict, show
+from bench.cli.verify_command import verify
 from bench.errors import UserError
-from bench.gate_command import check, gate
-from bench.interrupts import listening
-from bench.options import Time, folder
-from bench.saved_command import predict, show
-from bench.verify_command import verify
+from bench.system.interrupts import listening
 
 WRONG_USAGE, INTERRUPTED = 2, 130
 
@@ -84,11 +84,11 @@ def cli(
 
 
 def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int:
-    from bench.suite_file import find_suite
+    from bench.config.suite_file import find_suite
 
     if options["suite"]:
         find_suite(options["suite"])  # before torch loads
-    from bench.executors import start_fork_server
+    from bench.execution.local import start_fork_server
 
     start_fork_server()  # it loads torch while this process does
     from bench.session import Request, run_session
@@ -102,7 +102,7 @@ def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int
 
 
 def _dry_run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int:
-    from bench.catalogue import plan_as_json, show_plan
+    from bench.cli.list import plan_as_json, show_plan
     from bench.session import Request, console_for, make_plan
 
     request = Request(settings=settings, **options)
@@ -119,7 +119,7 @@ def _dry_run(settings: Sequence[str], options: dict[str, Any], as_json: bool) ->
 @click.option("--data-dir", type=folder(), metavar="DIR", help="Look for datasets here, too.")
 def list_(what: str | None, data_dir: Path | None) -> None:
     """Show suites, models, datasets, devices, dtypes: all, or those of one kind."""
-    from bench.catalogue import show
+    from bench.cli.list import show
 
     show(what, data_dir)
 
@@ -133,14 +133,14 @@ def report(run_dirs: Sequence[Path], out: Path | None) -> None:
     Needs no torch.
     """
     if len(run_dirs) == 1 and out is None:
-        from bench.answer import keep_verdicts
-        from bench.report import write_report
+        from bench.analysis.answer import keep_verdicts
+        from bench.report.build import write_report
 
         verdicts = write_report(run_dirs[0])
         keep_verdicts(run_dirs[0], verdicts)
         _say(run_dirs[0], verdicts, quiet=False)
     else:
-        from bench.side_by_side import write_side_by_side
+        from bench.report.side_by_side import write_side_by_side
 
         out = out or Path("results", "side-by-side", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
         _say(out, write_side_by_side(list(run_dirs), out), quiet=False)
@@ -155,8 +155,8 @@ def compare(run_a: Path, run_b: Path, as_json: bool, markdown: Path | None) -> N
     """What changed from one run to another, configuration by configuration; needs no torch."""
     from rich.console import Console
 
-    from bench.compare import compare_runs
-    from bench.compare_text import as_markdown, show_changes
+    from bench.analysis.run_comparison import compare_runs
+    from bench.cli.results import as_markdown, show_changes
 
     changes = compare_runs(run_a, run_b)
     if markdown:
@@ -225,7 +225,7 @@ def main() -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    from bench.redaction import redacted
+    from bench.system.redaction import redacted
 
     click.echo(f"error: {' '.join(redacted(message).split())}", err=True)
     return WRONG_USAGE

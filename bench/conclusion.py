@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.answer import Answer, keep_verdicts, kept_verdicts
+from bench.analysis.answer import Answer, keep_verdicts, kept_verdicts
+from bench.config.plan import Plan
 from bench.errors import StoreError, UserError
-from bench.results import read_rows
-from bench.store import Store
-from bench.suite import Plan
-from bench.sweep import Outcome
+from bench.execution.sweep import Outcome
+from bench.result import read_rows
+from bench.store.run_folder import Store
 
 if TYPE_CHECKING:
-    from bench.answer import Verdict
+    from bench.analysis.answer import Verdict
 
 RESULTS = Path("results")  # where runs usually are, from where the program is started
 FAILURES = ("failed", "diverged", "oom", "timeout")
@@ -45,8 +45,8 @@ def conclude(
 
 
 def _look_and_report(folder: Path, plan: Plan, data_dir: Path | None, console: Console) -> list["Verdict"]:
-    from bench.gallery import collect
-    from bench.report import write_report  # pandas and matplotlib load while nothing is being measured
+    from bench.inference.gallery import collect
+    from bench.report.build import write_report  # pandas and matplotlib load while nothing is being measured
 
     try:
         collect(folder, data_dir, {trial.trial_id for trial in plan.trials})
@@ -66,7 +66,7 @@ def _predict_unlabelled(folder: Path, plan: Plan, console: Console) -> None:
     unlabelled = getattr(plan.spec, "unlabelled_path", None)
     if unlabelled is None:
         return
-    from bench.submissions import write_submissions
+    from bench.inference.submissions import write_submissions
 
     try:
         for path in write_submissions(folder, Path(unlabelled), {trial.trial_id for trial in plan.trials}):

@@ -11,24 +11,24 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.answer import Answer
+from bench.analysis.answer import Answer
 from bench.conclusion import RESULTS, conclude
-from bench.download import fetch
+from bench.config.grid import MOST_TRIALS
+from bench.config.plan import Plan, load_plan, side_by_side
+from bench.config.suite_file import SuiteText, find_suite, read_suite
+from bench.data.download import fetch
+from bench.data.spec import OwnData
 from bench.errors import DataError, StoreError
-from bench.estimate import estimate_seconds
-from bench.executors import EXECUTORS, Options, inventory_of
-from bench.grid import MOST_TRIALS
-from bench.own_description import OwnData
-from bench.progress import Display, Quiet
-from bench.provenance import make_record, refuse_secrets
-from bench.redaction import redacted
-from bench.resumption import Begun, read_begun
-from bench.store import Store, refuse_used
-from bench.suite import Plan, load_plan, side_by_side
-from bench.suite_file import SuiteText, find_suite, read_suite
-from bench.sweep import Outcome, run_sweep
-from bench.tracked import Tracker
-from bench.trackers import Several, make_trackers
+from bench.execution.estimate import estimate_seconds
+from bench.execution.local import EXECUTORS, Options, inventory_of
+from bench.execution.progress import Display, Quiet
+from bench.execution.resumption import Begun, read_begun
+from bench.execution.run_record import make_record, refuse_secrets
+from bench.execution.sweep import Outcome, run_sweep
+from bench.execution.trackers import Several, make_trackers
+from bench.execution.trackers.base import Tracker
+from bench.store.run_folder import Store, refuse_used
+from bench.system.redaction import redacted
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _run_trials(
 
 
 def _opening(plan: Plan, folder: Path, todo: int, seconds: float) -> str:
-    from bench.progress import duration
+    from bench.execution.progress import duration
 
     have = len(plan.trials) - todo
     done = f", {have} already there" if have else ""

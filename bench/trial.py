@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.own_description import OwnData
-from bench.recipes import Training
+from bench.config.recipes import Training
+from bench.data.spec import OwnData
 
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
 MatchedBy = Literal["params", "flops", "step_time"]

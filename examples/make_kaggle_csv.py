@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.datasets import read_arrays
-from bench.download import fetch
+from bench.data.catalog import read_arrays
+from bench.data.download import fetch
 from bench.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: pytest-xdist already has a process on each core
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # else torch.compile tries out each of the processor's, for 7 s
 
-from bench.executors import set_environment
+from bench.execution.local import set_environment
 
 set_environment()
 settings.register_profile("same", derandomize=True, deadline=None)  # a search for new examples is a job of its own

@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 from made_up_measured import IMAGES_PER_EPOCH, look_closer, measure
 
-from bench.results import COLUMNS, Result
-from bench.store import Store
+from bench.result import COLUMNS, Result
+from bench.store.run_folder import Store
 
 TARGETS = (0.9, 0.95, 0.97, 0.98, 0.99)
 

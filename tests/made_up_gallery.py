@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.gallery_file import Gallery, Insides, Shown
-from bench.outcomes import Outcomes, agreement, confusion, disagreements, one_each, worst_mistakes
+from bench.inference.error_analysis import Outcomes, agreement, confusion, disagreements, one_each, worst_mistakes
+from bench.inference.gallery_file import Gallery, Insides, Shown
 
 
 def make_outcomes(num_classes: int, images: int, errors: Sequence[float], seed: int = 0) -> Outcomes:

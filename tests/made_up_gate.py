@@ -4,9 +4,9 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from bench.decision import EXIT_STATUS, CellVerdict, Decision, Estimate, Verdict
-from bench.journal import Arm, Failure, Phase, Record, Slice
-from bench.work import WorkChange
+from bench.gate.decision_types import EXIT_STATUS, CellVerdict, Decision, Estimate, Verdict
+from bench.gate.journal import Arm, Failure, Phase, Record, Slice
+from bench.gate.work_diff import WorkChange
 
 CELLS = {"vit train": 0.0182, "cnn train": 0.0257}  # seconds a step of base
 ENVIRONMENT = {"python": "3.12.3", "torch": "2.14.0", "cpu": "AMD EPYC 7R13", "cores": 2}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.journal import FORMAT, Arm, Journal, Phase, Record, Slice
+from bench.gate.journal import FORMAT, Arm, Journal, Phase, Record, Slice
 
 CELLS = ("vit train", "vit infer", "cnn train", "cnn infer")
 SECONDS = 4.0  # of a launch, for each of its cells

@@ -3,7 +3,7 @@
 import math
 import random
 
-from bench.results import Result
+from bench.result import Result
 
 IMAGES_PER_EPOCH = 55_000
 MATMUL = 8e10  # FLOP/s

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def serve(connection: Connection, uri: str) -> None:
-    """Instead of bench.mlflow_client.serve."""
+    """Instead of bench.execution.trackers.mlflow_client.serve."""
     path = Path(uri)
     state = path.with_name(f"{path.name}.state")
     while True:

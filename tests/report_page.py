@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
-import bench.pictures
-from bench.answer import Verdict
-from bench.report import write_report
+import bench.report.figures
+from bench.analysis.answer import Verdict
+from bench.report.build import write_report
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 FIELDS = ("input", "select")
@@ -18,7 +18,7 @@ STACK = re.compile(r"failures/[\w.+%-]+\.txt")  # beside the report
 
 def write_plainly(folder: Path) -> list[Verdict]:
     """Write a run's report without its pictures: they take most of its time, and have tests of their own."""
-    with patch.object(bench.pictures, "PLOTS", {}):
+    with patch.object(bench.report.figures, "PLOTS", {}):
         return write_report(folder)
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 import run_bench
-from bench import gallery_pictures, own_cache, pictures
+from bench.data import cache
 from bench.errors import StoreError
-from bench.results import TABLES, Result, read_rows
-from bench.store import Store
-from bench.verify import verify_run
+from bench.report import figures, gallery_pictures
+from bench.result import TABLES, Result, read_rows
+from bench.store.run_folder import Store
+from bench.store.verify import verify_run
 
 SUITE = """
 dataset: digits
@@ -158,19 +159,19 @@ def cache_on_a_full_disk(scratch: Path) -> dict[str, object]:
         os.environ["VIT_CNN_BENCH_CACHE"] = str(mount)
         err = io.StringIO()
         with contextlib.redirect_stderr(err):
-            own_cache.save("key", {"images": np.zeros(4_000_000, dtype=np.uint8)})
-            own_cache.save_text("text", "x" * 2_000_000)
+            cache.save("key", {"images": np.zeros(4_000_000, dtype=np.uint8)})
+            cache.save_text("text", "x" * 2_000_000)
         left = [path.name for path in mount.rglob("*") if path.is_file()]
         return {
             "said": err.getvalue(),
             "left": left,
-            "loaded": own_cache.load("key"),
-            "text": own_cache.load_text("text"),
+            "loaded": cache.load("key"),
+            "text": cache.load_text("text"),
         }
 
 
 def main(scratch: Path) -> None:
-    for drawn in (pictures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+    for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
         drawn.clear()
 
     def full(mount: Path) -> None:

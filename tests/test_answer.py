@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from test_store import result
 
-from bench import answer
-from bench.answer import ANSWER, Verdict, keep_verdicts, kept_verdicts
-from bench.store import Store
+from bench.analysis import answer
+from bench.analysis.answer import ANSWER, Verdict, keep_verdicts, kept_verdicts
+from bench.store.run_folder import Store
 
 VERDICTS = [Verdict("a CPU", "CNN for accuracy.", ["Accuracy: yes."], [], ["It is so (n = 3)."], {"accuracy": "CNN"})]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.augment import AUGMENTATIONS, ERASED_AREA, ERASED_ASPECT, augment, check_strength
-from bench.data import Dataset, TrainingBatches, load_dataset
-from bench.train import cross_entropy
+from bench.data.augment import AUGMENTATIONS, ERASED_AREA, ERASED_ASPECT, augment, check_strength
+from bench.data.dataset import Dataset, TrainingBatches, load_dataset
+from bench.training.loop import cross_entropy
 
 CHANGES = [name for name, about in AUGMENTATIONS.items() if not about.mixes]
 MIXING = ({"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0})

@@ -12,12 +12,12 @@ import pytest
 from made_up import ENVIRONMENT, make_run
 from rich.console import Console
 
-from bench.baseline import make_baseline, read_baseline, write_baseline
-from bench.baseline_check import Check, Line, check_run
-from bench.baseline_text import as_json, headline, show_check
+from bench.cli.check import as_json, headline, show_check
 from bench.errors import StoreError, UserError
-from bench.machine import Machine
-from bench.reference_work import REFERENCE_VERSION, REFERENCES
+from bench.gate.baseline import make_baseline, read_baseline, write_baseline
+from bench.gate.baseline_check import Check, Line, check_run
+from bench.gate.machine import Machine
+from bench.gate.reference import REFERENCE_VERSION, REFERENCES
 
 CPU = str(ENVIRONMENT["cpu"])
 RUN_AT = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)  # when made-up trials begin

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bench.cells import PROTOCOL, Work, open_cell
+from bench.config.suite_file import find_suite, read_suite
 from bench.errors import UserError
-from bench.paired import PROTOCOL as OF_THE_GATE
-from bench.singles import singles
-from bench.suite_file import find_suite, read_suite
+from bench.gate.cells import PROTOCOL, Work, open_cell
+from bench.gate.launch import PROTOCOL as OF_THE_GATE
+from bench.gate.singles import singles
 
 CONTENT = {"dataset": "digits", "models": [{"model": "vit", "patch_size": 4, "depth": 1, "batch_size": 32}]}
 

@@ -21,24 +21,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from bench import cluster_link, cluster_task, cluster_work
-from bench.cluster import RayExecutor
-from bench.cluster_data import has_data, pack, unpack
-from bench.cluster_files import save_files
-from bench.cluster_link import ClusterError, import_ray, join, knock
-from bench.cluster_members import Cluster
-from bench.cluster_nodes import Claim, ClusterInventory, Node, best_node
-from bench.device import open_device
-from bench.download import cached_folder
+from bench.config.recipes import RECIPES
+from bench.data.download import cached_folder
+from bench.data.spec import OwnData, Wishes
+from bench.data.user_data import describe
 from bench.errors import DataError, DeviceError
-from bench.executors import Options
-from bench.own_data import describe
-from bench.own_description import OwnData, Wishes
-from bench.progress import Quiet
-from bench.recipes import RECIPES
-from bench.results import Result, read_rows
-from bench.store import Store
-from bench.sweep import run_sweep
+from bench.execution.cluster import bootstrap, cluster_link, node_task
+from bench.execution.cluster.cluster_files import save_files
+from bench.execution.cluster.cluster_link import ClusterError, import_ray, join, knock
+from bench.execution.cluster.connection import Cluster
+from bench.execution.cluster.executor import RayExecutor
+from bench.execution.cluster.nodes import Claim, ClusterInventory, Node, best_node
+from bench.execution.cluster.transfer import has_data, pack, unpack
+from bench.execution.local import Options
+from bench.execution.progress import Quiet
+from bench.execution.sweep import run_sweep
+from bench.result import Result, read_rows
+from bench.store.run_folder import Store
+from bench.system.device import open_device
 from bench.trial import Trial
 from models import MODELS
 
@@ -139,11 +139,11 @@ def test_a_node_with_different_cards_is_found_by_their_kind_only() -> None:
 
 def test_a_trial_on_a_card_is_bound_to_that_cards_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     bound: list[set[int]] = []
-    monkeypatch.setattr("bench.cluster_work.cores", lambda: list(range(8)))
+    monkeypatch.setattr("bench.execution.cluster.node_task.cores", lambda: list(range(8)))
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, own: bound.append(own), raising=False)
     for cards in (["1"], ["0", "3"], []):
         monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get_gpu_ids=lambda cards=cards: cards))
-        cluster_work._pin(num_cards=4)
+        node_task._pin(num_cards=4)
     assert bound == [{2, 3}, {0, 1, 6, 7}]
 
 
@@ -155,7 +155,7 @@ def test_a_node_with_another_version_of_a_users_model_refuses_it(
     model: dict[str, Any] = {"settings": {}, "source": "0" * 12}
     for name, words in (("another_witness:Witness", "the driver 000000000000"), ("nowhere:Witness", "can't find it")):
         asked = trial(model=name, **model)
-        said = [*cluster_work.run(asked.model_dump(), asked.trial_id, "a", None, None, [], 0)]
+        said = [*node_task.run(asked.model_dump(), asked.trial_id, "a", None, None, [], 0)]
         assert words in said[-1]["refused"]
 
 
@@ -224,8 +224,8 @@ def test_nodes_run_the_drivers_source_though_they_have_another(tmp_path: Path) -
     """A poisoned package lies in the working directory, in PYTHONPATH, and damaged in the cache."""
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "__init__.py").write_text("raise SystemExit('the wrong source')")
-    code = cluster_task.pack_code(ROOT)
-    assert code == cluster_task.pack_code(ROOT)
+    code = bootstrap.pack_code(ROOT)
+    assert code == bootstrap.pack_code(ROOT)
     digest = hashlib.sha256(code).hexdigest()
     damaged = tmp_path / "cache" / "code" / digest[:16] / "bench"
     damaged.mkdir(parents=True)
@@ -363,7 +363,7 @@ def witnessed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
 @pytest.mark.timeout(300)  # on a busy machine; else a tenth of it
 @pytest.mark.slow
 def test_a_node_is_killed_and_every_trial_is_there_once(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.cluster import connect
+    from bench.execution.cluster.executor import connect
 
     trials = witnessed(nodes.folder, monkeypatch)
     inventory = connect(nodes.cluster.address)
@@ -396,11 +396,11 @@ def test_a_node_is_killed_and_every_trial_is_there_once(nodes: Nodes, monkeypatc
 DRIVER = """
     import sys
     from pathlib import Path
-    from bench.cluster import RayExecutor
-    from bench.executors import Options
-    from bench.progress import Quiet
-    from bench.store import Store
-    from bench.sweep import run_sweep
+    from bench.execution.cluster.executor import RayExecutor
+    from bench.execution.local import Options
+    from bench.execution.progress import Quiet
+    from bench.store.run_folder import Store
+    from bench.execution.sweep import run_sweep
     from tests.test_cluster import trial
 
     folder, address = Path(sys.argv[1]), sys.argv[2]

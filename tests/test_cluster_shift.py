@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from test_cluster import node, trial
 
-from bench.cluster import RayExecutor
-from bench.cluster_members import Cluster
-from bench.cluster_nodes import Claim, Node
-from bench.cluster_shift import Shift
-from bench.executors import Options
+from bench.execution.cluster.connection import Cluster
+from bench.execution.cluster.executor import RayExecutor
+from bench.execution.cluster.nodes import Claim, Node
+from bench.execution.cluster.scheduler import Shift
+from bench.execution.local import Options
 from bench.trial import Trial
 
 
@@ -68,7 +68,7 @@ class MadeUpCluster(Cluster):
 
 
 def shift(cluster: Cluster, trials: Iterable[Trial], monkeypatch: pytest.MonkeyPatch) -> Shift:
-    monkeypatch.setattr("bench.cluster_shift.TICK_SECONDS", 0.0)
+    monkeypatch.setattr("bench.execution.cluster.scheduler.TICK_SECONDS", 0.0)
     return Shift(cluster, Options(), trials, lambda trial: None)
 
 
@@ -106,9 +106,9 @@ def test_a_trial_taken_ahead_does_not_begin_after_the_budgets_end(monkeypatch: p
 def test_a_sweep_whose_nodes_are_all_gone_ends_as_an_interrupted_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bench.cluster_shift.PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("bench.cluster_shift.TICK_SECONDS", 0.001)
-    monkeypatch.setattr("bench.cluster._join", lambda address: MadeUpCluster([]))
+    monkeypatch.setattr("bench.execution.cluster.scheduler.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("bench.execution.cluster.scheduler.TICK_SECONDS", 0.001)
+    monkeypatch.setattr("bench.execution.cluster.executor._join", lambda address: MadeUpCluster([]))
     with pytest.raises(KeyboardInterrupt):
         list(RayExecutor(Options()).run_together([trial()], lambda trial: None))
     (line,) = capsys.readouterr().err.splitlines()

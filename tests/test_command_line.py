@@ -18,11 +18,14 @@ import click
 import pytest
 
 import run_bench
-from bench import catalogue, conclusion, device, executors, session
-from bench.datasets import DATASETS
-from bench.download import CACHE_VARIABLE
-from bench.results import SCHEMA_VERSION
-from bench.sources import scikit_learn_digits
+from bench import conclusion, session
+from bench.cli import list as catalogue
+from bench.data.catalog import DATASETS
+from bench.data.download import CACHE_VARIABLE
+from bench.data.sources import scikit_learn_digits
+from bench.execution import local
+from bench.result import SCHEMA_VERSION
+from bench.system import device
 
 ROOT = Path(run_bench.__file__).parent
 
@@ -49,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(folder)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where a gate's lock lies; another one may be running
-    monkeypatch.setattr(executors, "start_fork_server", lambda: None)
+    monkeypatch.setattr(local, "start_fork_server", lambda: None)
     monkeypatch.setattr(session, "run_sweep", refuse)
     before = signal.getsignal(signal.SIGTERM)
     yield folder

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from made_up import ENVIRONMENT, make_run
 
 import run_bench
-from bench.compare import Change, Changes, compare_runs
-from bench.compare_text import as_markdown
+from bench.analysis.run_comparison import Change, Changes, compare_runs
+from bench.cli.results import as_markdown
 from bench.errors import StoreError, UserError
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.compilation import cold_cache, compiled, lacks_compiler, no_recompilation
-from bench.device import CPU, CUDA
+from bench.system.device import CPU, CUDA
+from bench.training.compilation import cold_cache, compiled, lacks_compiler, no_recompilation
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_data import digits, write_csv
 
-from bench.csv_images import has_labels, read_csv
+from bench.data.readers.csv import has_labels, read_csv
 from bench.errors import DataError
 
 

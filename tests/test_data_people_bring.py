@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.idx import read_idx
-from bench.results import Result, read_table
-from bench.run import run_trial
+from bench.config.plan import load_plan
+from bench.config.suite_file import read_suite
+from bench.data.readers.idx import read_idx
+from bench.result import Result, read_table
 from bench.session import Request, run_session
-from bench.suite import load_plan
-from bench.suite_file import read_suite
+from bench.training.run import run_trial
 
 REAL = Path(__file__).parent / "data" / "images"
 VIT: dict[str, Any] = {"model": "vit", "embed_dim": 16, "depth": 2, "num_heads": 2}

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.datasets import DATASETS, read_arrays, spec_of
-from bench.download import fetch, is_here
+from bench.data.catalog import DATASETS, read_arrays, spec_of
+from bench.data.download import fetch, is_here
+from bench.data.readers.idx import write_idx
+from bench.data.sources import scikit_learn_digits
 from bench.errors import DataError
-from bench.idx import write_idx
-from bench.sources import scikit_learn_digits
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from made_up_journal import NONE, Noise, made_up_journal
 
-from bench.decide import FEWEST_LAUNCHES, decide, flagged, unsettled
-from bench.decision import EXIT_STATUS, CellVerdict
-from bench.journal import Failure, Record
+from bench.gate.decision import FEWEST_LAUNCHES, decide, flagged, unsettled
+from bench.gate.decision_types import EXIT_STATUS, CellVerdict
+from bench.gate.journal import Failure, Record
 
 QUIET = Noise(launch=0.01, block=0.005, drift=0.04, odd=0.0)
 LOUD = Noise(launch=0.15, block=0.01, drift=0.04, odd=0.0)

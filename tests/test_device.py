@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import device as device_module
-from bench.device import CPU, CUDA, DEVICES, MPS, XPU, available_devices, best_device, open_device
 from bench.errors import DeviceError
-from bench.precision import DTYPES
+from bench.system import device as device_module
+from bench.system.device import CPU, CUDA, DEVICES, MPS, XPU, available_devices, best_device, open_device
+from bench.system.precision import DTYPES
 
 MIB = 2**20
 KNOWN = 256 * MIB

@@ -17,17 +17,18 @@ import torch
 from safetensors.torch import load_file
 
 import run_bench
-from bench import gallery_pictures, pictures, replicas
-from bench.distributed import run_together
-from bench.executors import start_fork_server
-from bench.inventory import HERE
-from bench.recipes import RECIPES, Training
-from bench.replicas import Replicas, lacks_company
-from bench.results import Result
-from bench.run import run_trial
-from bench.train import Score
+from bench.config.inventory import HERE
+from bench.config.recipes import RECIPES, Training
+from bench.execution.local import start_fork_server
+from bench.execution.worker_process import WorkerProcess
+from bench.report import figures, gallery_pictures
+from bench.result import Result
+from bench.training import data_parallel as replicas
+from bench.training.data_parallel import Replicas, lacks_company
+from bench.training.launcher import run_together
+from bench.training.loop import Score
+from bench.training.run import run_trial
 from bench.trial import Trial
-from bench.worker_process import WorkerProcess
 from models import MODELS
 
 SMALL = {"patch_size": 4, "depth": 1, "embed_dim": 16, "num_heads": 2}
@@ -219,8 +220,8 @@ def test_a_process_that_dies_fails_its_trial_and_not_the_sweep(
     (tmp_path / "faulty.py").write_text(FAULTY)
     (tmp_path / "scaling.yaml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.executors.start_fork_server", lambda: None)
-    for module, name in ((pictures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
+    monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
+    for module, name in ((figures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
         monkeypatch.setattr(module, name, {})
     monkeypatch.setattr(sys, "argv", ["run_bench.py", "--suite", "scaling.yaml", "--executor", "in-process"])
     before = signal.getsignal(signal.SIGTERM)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import download
-from bench.datasets import DATASETS, DatasetSpec, read_arrays
-from bench.download import fetch, is_here
+from bench.data import download
+from bench.data.catalog import DATASETS, DatasetSpec, read_arrays
+from bench.data.download import fetch, is_here
+from bench.data.readers.idx import write_idx
+from bench.data.sources import Source, SourceFailed
 from bench.errors import DataError
-from bench.idx import write_idx
-from bench.sources import Source, SourceFailed
 
 ROOT = Path(download.__file__).parent.parent
 
@@ -91,7 +91,7 @@ def install(originals: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 def test_importing_the_module_and_asking_for_digits_load_nothing_slow() -> None:
     slow = {"torch", "torchvision", "numpy", "sklearn", "rich", "filelock", "urllib.request"}
-    code = f"import sys, bench.download as d; print(d.is_here('digits'), sorted({slow} & set(sys.modules)))"
+    code = f"import sys, bench.data.download as d; print(d.is_here('digits'), sorted({slow} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "True []\n"
 
 
@@ -193,8 +193,8 @@ def test_a_source_that_dies_half_way_leaves_nothing_behind(
 FIRST_RUN = """
 import dataclasses, hashlib, os, sys, time
 from pathlib import Path
-from bench.datasets import DATASETS
-from bench.download import fetch
+from bench.data.catalog import DATASETS
+from bench.data.download import fetch
 
 originals, log, behaviour = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 

@@ -19,8 +19,8 @@ import pandas as pd
 import pytest
 
 import run_bench
-from bench import gallery_pictures, pictures
-from bench.results import COLUMNS, TABLES
+from bench.report import figures, gallery_pictures
+from bench.result import COLUMNS, TABLES
 from bench.session import Request, run_session
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +45,8 @@ FEW = ("--epochs", "1")
 PLAIN = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from bench import gallery_pictures, pictures
-for drawn in (pictures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+from bench.report import figures, gallery_pictures
+for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
     drawn.clear()
 import run_bench
 sys.exit(run_bench.main())
@@ -86,8 +86,8 @@ def finished(folder: Path) -> tuple[Path, dict[str, object]]:
 def typed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
     """The program in this process and without pictures: words -> exit status, standard error."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("bench.executors.start_fork_server", lambda: None)
-    for module, name in ((pictures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
+    monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
+    for module, name in ((figures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
         monkeypatch.setattr(module, name, {})
 
     def run(*words: str | Path) -> tuple[int, str]:
@@ -169,8 +169,8 @@ def small(folder: Path) -> Path:
     """A finished run of two seeds, for tests of what comes after one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("bench.gallery.collect", lambda *_: False)
-        patch.setattr(pictures, "PLOTS", {})
+        patch.setattr("bench.inference.gallery.collect", lambda *_: False)
+        patch.setattr(figures, "PLOTS", {})
         few = ["instrument_seconds=0", "epochs=1"]
         run_session(Request("tiny.yaml", out=folder / "small", settings=few, executor="in-process", quiet=True))
     return folder / "small"

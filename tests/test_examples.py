@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from bench.datasets import Arrays
-from bench.download import Fetched, is_here
+from bench.data.catalog import Arrays
+from bench.data.download import Fetched, is_here
 from examples import check_submission, make_kaggle_csv
 
 ROOT = Path(__file__).parent.parent
@@ -171,7 +171,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wishes = ["seeds=1", "models.vit.patch_size=4", "models.cnn.depth=1", "instrument_seconds=0.05", "epochs=1"]
         folder = tmp_path_factory.mktemp("notebook") / "run"
         session.run_session(session.Request("smoke", out=folder, settings=wishes, executor="in-process", quiet=True))
-    from bench.summary import write_summary
+    from bench.analysis.summary import write_summary
 
     return write_summary(folder).folder
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.executors import InProcess, Options, Subprocess
-from bench.inbox import Inbox
-from bench.recipes import RECIPES
-from bench.results import COLUMNS, Result
+from bench.config.recipes import RECIPES
+from bench.execution.inbox import Inbox
+from bench.execution.local import InProcess, Options, Subprocess
+from bench.execution.worker_process import cause_of_death
+from bench.result import COLUMNS, Result
 from bench.trial import Trial
-from bench.worker_process import cause_of_death
 from models import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -189,7 +189,7 @@ def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it
 def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = """
         from tests.test_executors import trial
-        from bench.executors import Subprocess
+        from bench.execution.local import Subprocess
         def told(message):
             print("training", flush=True)
         Subprocess().run(trial(epochs=100_000), None, told)

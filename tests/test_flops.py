@@ -16,13 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from bench.flops import (
-    ADDED_FORMULAS,
-    REPLACED_FORMULAS,
-    count_flops,
-    flop_counter,
-    forward_flops,
-)
+from bench.measure.flops import ADDED_FORMULAS, REPLACED_FORMULAS, count_flops, flop_counter, forward_flops
 from models import build_model
 from models.cnn import CNN, CNNConfig
 from models.vit import ViT, ViTConfig

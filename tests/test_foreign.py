@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from bench.config.plan import Plan, load_plan
+from bench.config.suite_file import read_suite
 from bench.errors import SuiteError
-from bench.executors import Subprocess
-from bench.run import run_trial
-from bench.suite import Plan, load_plan
-from bench.suite_file import read_suite
+from bench.execution.local import Subprocess
+from bench.training.run import run_trial
 from models import build_model, find_model, sketch_model, source_of
 from models.libraries import RepeatedChannels
 

@@ -16,14 +16,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 
-from bench import canvas
-from bench import gallery as gallery_module
+from bench.analysis.summary import read_tables
+from bench.config.recipes import RECIPES
 from bench.errors import DataError
-from bench.gallery import LARGEST, choose, collect, smaller
-from bench.gallery_file import Gallery, Insides, read_gallery, write_gallery
-from bench.gallery_pictures import CHARTS, PIXELS, draw_gallery
-from bench.lettering import class_labels, house_style, shortened
-from bench.outcomes import (
+from bench.inference import gallery as gallery_module
+from bench.inference.error_analysis import (
     Outcomes,
     accuracy_interval,
     agreement,
@@ -34,10 +31,13 @@ from bench.outcomes import (
     read_outcomes,
     worst_mistakes,
 )
-from bench.recipes import RECIPES
-from bench.run import run_trial
-from bench.store import Store
-from bench.summary import read_tables
+from bench.inference.gallery import LARGEST, choose, collect, smaller
+from bench.inference.gallery_file import Gallery, Insides, read_gallery, write_gallery
+from bench.report.gallery_pictures import CHARTS, PIXELS, draw_gallery
+from bench.report.plots import style
+from bench.report.plots.lettering import class_labels, house_style, shortened
+from bench.store.run_folder import Store
+from bench.training.run import run_trial
 from bench.trial import Trial
 from models import MODELS
 
@@ -118,7 +118,7 @@ def test_a_run_s_gallery_holds_what_its_predictions_weights_and_images_say(run: 
 
 
 def test_images_of_a_gallery_are_those_that_the_predictions_are_about(run: Path, collected: Gallery) -> None:
-    from bench.data import load_dataset
+    from bench.data.dataset import load_dataset
 
     test = load_dataset("digits").test
     assert collected.images is not None
@@ -138,7 +138,7 @@ def test_a_gallery_made_again_is_the_same(run: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_say_in_words_what_they_show(run: Path, collected: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canvas, "DPI", 50)
+    monkeypatch.setattr(style, "DPI", 50)
     (run / "plots").mkdir(exist_ok=True)
     (run / "plots" / "samples.svg").write_text("stale")
     pictures = draw_gallery(run)
@@ -153,7 +153,7 @@ def test_pictures_say_in_words_what_they_show(run: Path, collected: Gallery, mon
     assert all(any(letter.isdigit() for letter in alt) for alt in alts.values())
     for name in PIXELS:
         with Image.open(run / "plots" / f"{name}.png") as picture:
-            assert picture.width == int(canvas.WIDTH * canvas.DPI)
+            assert picture.width == int(style.WIDTH * style.DPI)
 
 
 def test_without_weights_predictions_are_shown_and_a_better_gallery_stays(run: Path, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_without_the_data_there_are_counts_and_no_images(
     def missing(*args: object, **keywords: object) -> None:
         raise DataError("digits: not here")
 
-    monkeypatch.setattr("bench.data.load_dataset", missing)
+    monkeypatch.setattr("bench.data.dataset.load_dataset", missing)
     bare = shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("gallery", "plots"))
     assert collect(bare)
     gallery = read_gallery(bare)

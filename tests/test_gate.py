@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from made_up_tree import commit_all, git, make_tree
 
-from bench.decide import decide
-from bench.decision import Decision
 from bench.errors import UserError
-from bench.gate import resume_gate, run_gate
-from bench.gate_request import GateRequest, gate_cells
-from bench.journal import read_journal
-from bench.paired import Setting
+from bench.gate.decision import decide
+from bench.gate.decision_types import Decision
+from bench.gate.driver import resume_gate, run_gate
+from bench.gate.journal import read_journal
+from bench.gate.launch import Setting
+from bench.gate.request import GateRequest, gate_cells
 
 ROOT = Path(__file__).parent.parent
 SILENT = print if os.environ.get("SHOW_GATE") else lambda text: None
@@ -26,9 +26,9 @@ SILENT = print if os.environ.get("SHOW_GATE") else lambda text: None
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Short slices, and no fear of other gates: what is slow here sleeps for a known time."""
-    monkeypatch.setattr("bench.gate.Setting", partial(Setting, slice_seconds=0.02, blocks=1, answer_seconds=5.0))
-    monkeypatch.setattr("bench.gate.MOST_LAUNCHES", 6)
-    monkeypatch.setattr("bench.gate._Gate._probe", lambda gate: None)  # has tests of its own
+    monkeypatch.setattr("bench.gate.driver.Setting", partial(Setting, slice_seconds=0.02, blocks=1, answer_seconds=5.0))
+    monkeypatch.setattr("bench.gate.driver.MOST_LAUNCHES", 6)
+    monkeypatch.setattr("bench.gate.driver._Gate._probe", lambda gate: None)  # has tests of its own
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -88,7 +88,7 @@ def test_each_launch_has_processes_and_layout_of_its_own_and_both_orders_come(tm
 def test_a_head_that_fails_has_its_own_exit_status_and_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: dict[str, object], exit_status: int, words: str
 ) -> None:
-    monkeypatch.setattr("bench.gate.Setting", partial(Setting, slice_seconds=0.02, blocks=1, answer_seconds=1.0))
+    monkeypatch.setattr("bench.gate.driver.Setting", partial(Setting, slice_seconds=0.02, blocks=1, answer_seconds=1.0))
     decision = gate(tmp_path, {}, head)
     assert decision.exit_status == exit_status
     assert words in decision.headline

@@ -17,10 +17,10 @@ from gate_recordings import Recording, load, load_all, one_slow_cell
 from gate_replay import Launches, gate_minutes, one_gate, regressed, separate_gates, virtual_gates, virtual_screens
 from made_up_journal import CELLS, NONE, Noise, made_up_journal, write_journal
 
-from bench.decide import decide, flagged, unsettled
-from bench.decision import Decision
 from bench.errors import StoreError
-from bench.journal import Record
+from bench.gate.decision import decide, flagged, unsettled
+from bench.gate.decision_types import Decision
+from bench.gate.journal import Record
 
 DATA = Path(__file__).parent / "data" / "gate"
 GATES, SCREENS, LAUNCHES = 150, 100, 6
@@ -228,10 +228,10 @@ def test_the_bounds_would_catch_a_gate_that_is_broken(monkeypatch: pytest.Monkey
         return virtual_gates(other, 60, LAUNCHES, LAUNCHES, rng())
 
     assert fails_in(with_margin(slower, 0.12)) < 0.95
-    monkeypatch.setattr("bench.decide.SCREEN_ALPHA", 0.9)
-    monkeypatch.setattr("bench.decide.CONFIRM_ALPHA", 0.6)
+    monkeypatch.setattr("bench.gate.decision.SCREEN_ALPHA", 0.9)
+    monkeypatch.setattr("bench.gate.decision.CONFIRM_ALPHA", 0.6)
     assert fails_in(with_margin(same, 0.0)) > 0.01
-    monkeypatch.setattr("bench.launches.CONFIDENCE", 0.6)
+    monkeypatch.setattr("bench.gate.launch_stats.CONFIDENCE", 0.6)
     screens = virtual_screens(same, 60, LAUNCHES, rng())
     held = [cell.estimate.low <= 1 <= cell.estimate.high for each in screens for cell in each.cells if cell.estimate]
     assert fmean(held) < 0.86

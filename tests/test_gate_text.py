@@ -27,14 +27,14 @@ from made_up_gate import (
 )
 from rich.console import Console
 
-from bench.decision import EXIT_STATUS, CellVerdict, Decision, Estimate
-from bench.gate_command import gate
-from bench.gate_files import as_github_benchmark, as_json, as_junit, as_pytest_benchmark
-from bench.gate_text import MARKER, as_markdown, show_decision
-from bench.gate_words import caught_in_percent, change_in_words, interval_in_percent
-from bench.journal import Failure, Record
-from bench.singles import singles
-from bench.suite_file import read_suite
+from bench.cli.gate import gate
+from bench.config.suite_file import read_suite
+from bench.gate.decision_types import EXIT_STATUS, CellVerdict, Decision, Estimate
+from bench.gate.exports import as_github_benchmark, as_json, as_junit, as_pytest_benchmark
+from bench.gate.journal import Failure, Record
+from bench.gate.singles import singles
+from bench.gate.text import MARKER, as_markdown, show_decision
+from bench.gate.wording import caught_in_percent, change_in_words, interval_in_percent
 
 ROOT = Path(__file__).parent.parent
 NASTY = "a|b <b>`c`\n\x1b[31m[red]@torch"

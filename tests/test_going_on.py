@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import run_bench
-from bench import gallery_pictures, pictures
+from bench.report import figures, gallery_pictures
 
 Typed = Callable[..., tuple[int, str, str]]
 
@@ -46,8 +46,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """The program in this process and without pictures: words -> exit status, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("bench.executors.start_fork_server", lambda: None)
-    for module, name in ((pictures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
+    monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
+    for module, name in ((figures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
         monkeypatch.setattr(module, name, {})
     (tmp_path / "moody_nets.py").write_text(dedent(NETS))
     (tmp_path / "s.yaml").write_text(dedent(SUITE))

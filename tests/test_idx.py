@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from bench.data.readers.idx import read_idx, write_idx
 from bench.errors import DataError
-from bench.idx import read_idx, write_idx
 
 
 @pytest.fixture(scope="module")

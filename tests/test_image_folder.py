@@ -11,9 +11,9 @@ import pytest
 from made_up_data import digits, write_png_folder
 from PIL import Image
 
+from bench.data.readers.image_folder import any_colour, list_classes, list_flat, load_images, survey
+from bench.data.readers.images import has_colour, load_image
 from bench.errors import DataError
-from bench.image_file import has_colour, load_image
-from bench.image_folder import any_colour, list_classes, list_flat, load_images, survey
 
 
 def picture(mode: str) -> Image.Image:

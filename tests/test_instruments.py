@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.device import CPU
-from bench.instruments import CALLS_FOR_P99, inference_blocks, latency, split_step
+from bench.system.device import CPU
+from bench.training.profiling import CALLS_FOR_P99, inference_blocks, latency, split_step
 
 
 class Clock:

@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import workbench
-from bench.data import evaluation_batches
-from bench.flops import count_flops
-from bench.invariants import StepCounter, count_work
-from bench.measure import Stopwatch
-from bench.recipes import RECIPES
-from bench.train import Learner
+from bench.config.recipes import RECIPES
+from bench.data.dataset import evaluation_batches
+from bench.gate.step_work import StepCounter, count_work
+from bench.measure.flops import count_flops
+from bench.measure.stopwatch import Stopwatch
+from bench.training import trial_setup
+from bench.training.loop import Learner
+from bench.training.trial_setup import Bench, new_learner, set_up
 from bench.trial import Trial
-from bench.workbench import Bench, new_learner, set_up
 from models import MODELS
 from models.vit import MLP
 
@@ -33,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
 CELLS = [(family, work) for family in SMALL for work in ("train", "infer")]
 ELSEWHERE = """
 import json, sys
-from bench import invariants
+from bench.gate import step_work as invariants
 from test_invariants import CELLS, count_work, opened
 invariants._graph_breaks = lambda cell: {}
 json.dump([count_work(opened(*cell)) for cell in CELLS], sys.stdout)
@@ -78,7 +78,7 @@ def _nothing_compiled_before() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the rest: graph breaks take most of the time."""
-    monkeypatch.setattr("bench.invariants._graph_breaks", lambda cell: {})
+    monkeypatch.setattr("bench.gate.step_work._graph_breaks", lambda cell: {})
 
 
 @pytest.mark.usefixtures("quick")
@@ -270,9 +270,9 @@ def test_a_step_that_fails_leaves_no_mode_behind() -> None:
 
 def test_a_compiled_cell_is_counted_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("bench.invariants._graph_breaks", lambda cell: {})
+        patch.setattr("bench.gate.step_work._graph_breaks", lambda cell: {})
         plain = count_work(opened("cnn", "train"))
-    monkeypatch.setattr(workbench, "compiled", lambda function, mode: torch.compile(function, backend="eager"))
+    monkeypatch.setattr(trial_setup, "compiled", lambda function, mode: torch.compile(function, backend="eager"))
     counts = count_work(opened("cnn", "train", compile="default"))
     for key in ("parameters", "flops", "operators", "peak_bytes"):
         assert counts[key] == plain[key]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import StoreError
-from bench.journal import FORMAT, Failure, Journal, Slice, read_journal
+from bench.gate.journal import FORMAT, Failure, Journal, Slice, read_journal
 
 SLICES = [Slice(0, "screen", "vit train", 0, slot, "base", 10, 0.25, own_seconds=None) for slot in range(4)]
 FAILURE = Failure("crash", "head", "vit train", "died of signal 11", launch=3)

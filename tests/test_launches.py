@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import mstats, t, ttest_1samp
 
-from bench.journal import Slice
-from bench.launches import bonferroni, detectable, holm, launch_values, noise, p_slower, step_seconds, trimmed
+from bench.gate.journal import Slice
+from bench.gate.launch_stats import bonferroni, detectable, holm, launch_values, noise, p_slower, step_seconds, trimmed
 
 
 def slices(launch: int, base: list[float], head: list[float], block: int = 0, **more: object) -> list[Slice]:
@@ -57,7 +57,7 @@ def test_the_interval_is_yuens(n: int, cut: int) -> None:
 
 
 def test_without_trimming_p_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.launches.TRIM", 0.0)
+    monkeypatch.setattr("bench.gate.launch_stats.TRIM", 0.0)
     values = np.random.default_rng(0).normal(0.01, 0.03, 9)
     assert p_slower(values) == pytest.approx(ttest_1samp(values, 0, alternative="greater").pvalue)
 

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench.catalogue import show_plan
-from bench.datasets import DATASETS
+from bench.cli.list import show_plan
+from bench.config.inventory import Here
+from bench.config.matching import TOLERANCE
+from bench.config.plan import Plan, load_plan
+from bench.config.solver import GROWTHS_DOWN, GROWTHS_UP, solve, solve_time
+from bench.config.step_time import time_pair
+from bench.config.suite_file import find_suite, read_suite
+from bench.data.catalog import DATASETS
 from bench.errors import SuiteError
-from bench.flops import forward_flops
-from bench.inventory import Here
-from bench.match import TOLERANCE
-from bench.run import run_trial
+from bench.measure.flops import forward_flops
 from bench.session import Request, make_plan, run_session
-from bench.solver import GROWTHS_DOWN, GROWTHS_UP, solve, solve_time
-from bench.step_time import time_pair
-from bench.suite import Plan, load_plan
-from bench.suite_file import find_suite, read_suite
+from bench.training.run import run_trial
 from bench.trial import Trial
 from models import build_model
 
@@ -197,7 +197,9 @@ def test_a_resumed_plan_takes_its_pairs_over_and_measures_nothing(plan_of: PlanO
 
 
 def test_what_this_machine_lacks_is_not_timed(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.device.CPU.lacks", lambda self, dtype: "no bfloat16" if dtype == "amp-bf16" else None)
+    monkeypatch.setattr(
+        "bench.system.device.CPU.lacks", lambda self, dtype: "no bfloat16" if dtype == "amp-bf16" else None
+    )
     asked: list[str] = []
     plan = plan_of(SMALL, "match=step_time", time_pair=steps_of(seconds_of, asked))
     assert asked

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.measure import Block, Stopwatch, warm_up, whole_blocks
+from bench.measure.stopwatch import Block, Stopwatch, warm_up, whole_blocks
 
 
 class FakeClock:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from bench.memory import MemorySplit, split_memory
-from bench.optim import build_optimizer
-from bench.recipes import RECIPES, Training
+from bench.config.recipes import RECIPES, Training
+from bench.measure.memory import MemorySplit, split_memory
+from bench.training.optim import build_optimizer
 from models import build_model
 
 ROOT = Path(__file__).parent.parent
@@ -117,7 +117,7 @@ class Known(nn.Module):
 
 def measure_known_activation() -> dict[str, int | None]:
     """Run in a fresh process: the split of three steps' peak on the CPU."""
-    from bench.device import open_device
+    from bench.system.device import open_device
 
     device = open_device("cpu")
 

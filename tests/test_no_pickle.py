@@ -60,8 +60,11 @@ METHODS = {"extractall": "writes where the archive says", "extract": "writes whe
 ALLOWED = {
     ("models/foreign.py", "importlib.import_module"): "code that a suite names: what the person asked for",
     ("models/libraries.py", "importlib.import_module"): "timm and torchvision, from a fixed table",
-    ("bench/sources.py", "urllib.request.urlopen"): "what is fetched counts only with its checksum (bench/download.py)",
-    ("bench/gate_files.py", "xml"): "writes JUnit files and reads none",
+    (
+        "bench/data/sources.py",
+        "urllib.request.urlopen",
+    ): "what is fetched counts only with its checksum (bench/data/download.py)",
+    ("bench/gate/exports.py", "xml"): "writes JUnit files and reads none",
 }
 
 
@@ -109,7 +112,7 @@ class Finder(ast.NodeVisitor):
         if name == "yaml.load" and not (
             isinstance(loader := keywords.get("Loader"), ast.Name) and loader.id == "_Loader"
         ):
-            self._say(node, name, "without the safe loader of bench/suite_file.py")
+            self._say(node, name, "without the safe loader of bench/config/suite_file.py")
         if name == "yaml.compose" and "Loader" not in keywords:
             self._say(node, name, "without a loader")
         if "shell" in keywords and not _is(keywords["shell"], False):

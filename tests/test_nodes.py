@@ -5,8 +5,8 @@ from typing import Any
 
 from made_up import Node, make_run
 
-from bench.nodes import node_doubts, node_sheet
-from bench.summary import Tables, read_tables
+from bench.analysis.nodes import node_doubts, node_sheet
+from bench.analysis.summary import Tables, read_tables
 
 CPU = "AMD EPYC 7R13"
 

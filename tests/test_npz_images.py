@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from made_up_data import digits, write_npz
 
+from bench.data.readers.array_files import read_npz
 from bench.errors import DataError
-from bench.npz_images import read_npz
 
 GREY = np.arange(4 * 8 * 6, dtype=np.uint8).reshape(4, 8, 6)
 LABELS = np.array([3, 1, 3, 1])

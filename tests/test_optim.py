@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bench.optim import (
+from bench.config.recipes import RECIPES, Training
+from bench.training.optim import (
     NEWTON_SCHULZ,
     NEWTON_SCHULZ_TURNS,
     OPTIMIZERS,
@@ -12,7 +13,6 @@ from bench.optim import (
     learning_rate,
     orthogonalized,
 )
-from bench.recipes import RECIPES, Training
 from models import build_model
 
 

@@ -9,10 +9,20 @@ import pytest
 from made_up_data import digits, write_csv, write_idx_folder, write_npz, write_png_folder
 from PIL import Image
 
-from bench import own_cache, own_data
-from bench.download import CACHE_VARIABLE
+from bench.data import cache as own_cache
+from bench.data import user_data
+from bench.data.download import CACHE_VARIABLE
+from bench.data.user_data import (
+    OwnData,
+    Wishes,
+    describe,
+    list_files,
+    load_image,
+    read_images,
+    read_own,
+    read_unlabelled,
+)
 from bench.errors import DataError
-from bench.own_data import OwnData, Wishes, describe, list_files, load_image, read_images, read_own, read_unlabelled
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +179,7 @@ def test_a_trial_reads_the_cache_and_never_a_damaged_one(tmp_path: Path, monkeyp
     path = write_csv(tmp_path / "a.csv", 100)
     data = found(path)
     with monkeypatch.context() as patch:
-        patch.setattr(own_data, "read_sources", lambda *_: pytest.fail("the files were read again"))
+        patch.setattr(user_data, "read_sources", lambda *_: pytest.fail("the files were read again"))
         assert found(path) == data
         kept = read_own(data)
     stored = own_cache.root() / data.checksum / "train_images.npy"

@@ -16,15 +16,17 @@ from fuzz_targets import unfit
 from made_up_data import write_csv, write_npz, write_png_folder
 from PIL import Image
 
-from bench import csv_images, download, image_folder, own_file, sources
-from bench.csv_images import read_csv
-from bench.datasets import spec_of
-from bench.download import fetch
+from bench.data import download, sources
+from bench.data.catalog import spec_of
+from bench.data.download import fetch
+from bench.data.readers import csv as csv_images
+from bench.data.readers import image_folder, own_file
+from bench.data.readers.array_files import read_npz
+from bench.data.readers.csv import read_csv
+from bench.data.readers.idx import read_idx
+from bench.data.readers.own_file import located, open_plain
+from bench.data.user_data import Wishes, describe
 from bench.errors import DataError, UserError
-from bench.idx import read_idx
-from bench.npz_images import read_npz
-from bench.own_data import Wishes, describe
-from bench.own_file import located, open_plain
 
 ROOT = Path(__file__).parent.parent
 HEADER = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**26, 8, 8)  # of 4 GiB
@@ -124,10 +126,10 @@ def test_long_thin_images_that_would_become_huge_squares_are_refused(tmp_path: P
 UNDER_A_LIMIT = """
 import resource, sys
 from pathlib import Path
-from bench.csv_images import read_csv
+from bench.data.readers.csv import read_csv
 from bench.errors import DataError
-from bench.idx import read_idx
-from bench.npz_images import read_npz
+from bench.data.readers.idx import read_idx
+from bench.data.readers.array_files import read_npz
 import numpy, pandas
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]),) * 2)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from made_up import make_run
 
-from bench.doubts import doubts
-from bench.efficiency import data_sentences
-from bench.match import TOLERANCE
-from bench.modes import mode_sentences, mode_sheets
-from bench.pairs import ALLOWED, find_pairs, mismatches, pair_sentences, pair_sheets
-from bench.summary import Tables, read_tables
+from bench.analysis.efficiency import data_sentences
+from bench.analysis.matched_pairs import ALLOWED, find_pairs, mismatches, pair_sentences, pair_sheets
+from bench.analysis.modes import mode_sentences, mode_sheets
+from bench.analysis.summary import Tables, read_tables
+from bench.analysis.warnings import doubts
+from bench.config.matching import TOLERANCE
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 DEVICE = "AMD EPYC 7R13"

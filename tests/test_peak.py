@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.device import CPU, open_device
-from bench.peak import PRODUCT_BLOCKS, PRODUCT_SIZES, fastest_product, matmul_peak
-from bench.precision import DTYPES
+from bench.measure.peak import PRODUCT_BLOCKS, PRODUCT_SIZES, fastest_product, matmul_peak
+from bench.system.device import CPU, open_device
+from bench.system.precision import DTYPES
 
 
 @dataclass

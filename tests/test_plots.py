@@ -16,21 +16,21 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench import canvas
-from bench.canvas import FAMILY_COLOURS, MOST_ROWS, family_colours, save
-from bench.comparison import compare_rows
-from bench.labels import records
-from bench.picture_alts import SEEN, alt_text
-from bench.pictures import CAPTIONS, LARGEST_SVG
-from bench.plots import PLOTS
-from bench.summary import Tables, read_tables
+from bench.analysis.comparison import compare_rows
+from bench.analysis.labels import records
+from bench.analysis.summary import Tables, read_tables
+from bench.report.alt_text import SEEN, alt_text
+from bench.report.figures import CAPTIONS, LARGEST_SVG
+from bench.report.plots import style
+from bench.report.plots.curves import PLOTS
+from bench.report.plots.style import FAMILY_COLOURS, MOST_ROWS, family_colours, save
 
 
 @pytest.fixture(scope="module", autouse=True)
 def coarse_pixels() -> Iterator[None]:
     """Few of them: nobody looks at these, and each takes its time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canvas, "DPI", 40)
+        patch.setattr(style, "DPI", 40)
         yield
 
 

@@ -15,16 +15,16 @@ from PIL import Image
 from torch import Tensor
 from trained import train_trial, untrained_trial
 
-from bench import plots_look
-from bench.artefacts import INPUTS, PREDICTIONS, Inputs
-from bench.data import load_dataset
+from bench.cli.trained import predict, show
+from bench.data.dataset import load_dataset
+from bench.data.splits_types import Split
 from bench.errors import DataError, DeviceError, UserError
-from bench.look import as_picture, look_at
-from bench.plots_look import Look, picture_of
-from bench.predict import Images, as_csv, as_kaggle, find_images, probabilities
-from bench.saved import Saved, load_trial
-from bench.saved_command import predict, show
-from bench.splits import Split
+from bench.inference.look import as_picture, look_at
+from bench.inference.predict import Images, as_csv, as_kaggle, find_images, probabilities
+from bench.inference.saved_model import Saved, load_trial
+from bench.report.plots import one_image
+from bench.report.plots.one_image import Look, picture_of
+from bench.training.checkpoint import INPUTS, PREDICTIONS, Inputs
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +241,8 @@ def test_of_many_classes_the_likeliest_and_the_truth_have_bars() -> None:
 
 
 def test_a_deep_and_wide_net_shows_as_much_as_can_be_read_and_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots_look, "MOST_ROWS", 2)
-    monkeypatch.setattr(plots_look, "MOST_COLUMNS", 4)
+    monkeypatch.setattr(one_image, "MOST_ROWS", 2)
+    monkeypatch.setattr(one_image, "MOST_COLUMNS", 4)
     shares = np.random.default_rng(0).dirichlet(np.ones(4), (9, 5)).reshape(9, 5, 2, 2)
     shown = texts(made_up_look(attention=shares, rollout=np.eye(2)))
     assert any("; 4 of 9 blocks; 4 of 5 heads" in text for text in shown)

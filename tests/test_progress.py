@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.progress import Display
-from bench.recipes import Training
-from bench.results import Result
+from bench.config.recipes import Training
+from bench.execution.progress import Display
+from bench.result import Result
 from bench.trial import Trial
 
 

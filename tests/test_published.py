@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from made_up import make_run
 
-from bench.published import published_sheets
-from bench.summary import Tables, read_tables
+from bench.analysis.summary import Tables, read_tables
+from bench.report.published import published_sheets
 
 CONFIGS = (("vit", 7, 4), ("cnn", None, 2))
 THEIRS = {

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bench.config.plan import load_plan
+from bench.config.suite_file import read_suite
 from bench.errors import SuiteError
-from bench.provenance import refuse_secrets
-from bench.redaction import redacted, redacted_command, redacted_in
-from bench.secret_variables import is_secret_name
-from bench.suite import load_plan
-from bench.suite_file import read_suite
+from bench.execution.run_record import refuse_secrets
+from bench.system.redaction import redacted, redacted_command, redacted_in
+from bench.system.secrets import is_secret_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -249,8 +249,8 @@ def build(num_classes):
 ENTRY = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from bench import gallery_pictures, pictures
-for drawn in (pictures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+from bench.report import figures, gallery_pictures
+for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
     drawn.clear()
 import run_bench
 sys.exit(run_bench.main())

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench import reference_work
-from bench.reference_work import REFERENCE_VERSION, REFERENCES, interleaved, slice_of, time_references, units_in
+from bench.gate import reference
+from bench.gate.reference import REFERENCE_VERSION, REFERENCES, interleaved, slice_of, time_references, units_in
 
 # version -> reference -> checksum of its source. Whoever changes a load bumps REFERENCE_VERSION and adds a row: every
 # stored baseline has to be made again then.
@@ -46,7 +46,7 @@ def test_reference_work_is_as_it_was_when_its_version_was_given() -> None:
 
 
 def test_reference_work_uses_nothing_of_ours_that_may_change() -> None:
-    source = inspect.getsource(reference_work)
+    source = inspect.getsource(reference)
     assert "models import" not in source
     assert "from bench" not in source
 
@@ -105,7 +105,7 @@ def test_a_slice_lasts_about_as_long_as_asked() -> None:
 
 
 def test_a_clock_that_stands_still_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference_work, "MOST_UNITS", 64)
+    monkeypatch.setattr(reference, "MOST_UNITS", 64)
     assert units_in(lambda: None, lambda: 0.0, 0.25) == 64
 
 

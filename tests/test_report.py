@@ -14,16 +14,16 @@ import pytest
 from made_up import make_run
 from report_page import SMALL, Page, assert_tables_are_even, assert_well_made, read_page, write_plainly
 
-import bench.pictures
-from bench.answer import Verdict
-from bench.conditions import RULES
+import bench.report.figures
+from bench.analysis.answer import Verdict
+from bench.analysis.formatting import markdown_text
+from bench.analysis.summary import read_tables
 from bench.errors import StoreError
-from bench.page_table import page_table
-from bench.plots import PLOTS
-from bench.report import ROWS_OF_TEXT, write_report
-from bench.summary import read_tables
-from bench.tables import costs_grid, results_grid
-from bench.units import markdown_text
+from bench.report.build import ROWS_OF_TEXT, write_report
+from bench.report.page_table import page_table
+from bench.report.plots.curves import PLOTS
+from bench.report.sections import RULES
+from bench.report.tables import costs_grid, results_grid
 
 DRAWN = ("memory",)
 Written = tuple[Path, list[Verdict]]
@@ -33,7 +33,7 @@ Written = tuple[Path, list[Verdict]]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     folder = make_run(tmp_path_factory.mktemp("runs") / "mnist")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench.pictures, "PLOTS", {name: PLOTS[name] for name in DRAWN})
+        patch.setattr(bench.report.figures, "PLOTS", {name: PLOTS[name] for name in DRAWN})
         yield folder, write_report(folder)
 
 

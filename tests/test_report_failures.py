@@ -9,13 +9,13 @@ import pytest
 from made_up import make_run
 from report_page import SMALL, assert_well_made, read_page, write_plainly
 
-import bench.pictures
-from bench.failures import failure_sheet
-from bench.plots import PLOTS
-from bench.report import write_report
-from bench.results import SCHEMA_VERSION
-from bench.summary import read_tables
-from bench.tables import column_groups, results_grid
+import bench.report.figures
+from bench.analysis.summary import read_tables
+from bench.report.build import write_report
+from bench.report.failures import failure_sheet
+from bench.report.plots.curves import PLOTS
+from bench.report.tables import column_groups, results_grid
+from bench.result import SCHEMA_VERSION
 
 
 def test_a_run_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_partial_run_says_so_at_the_top(tmp_path: Path) -> None:
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.pictures, "PLOTS", {"memory": PLOTS["memory"]})
+    monkeypatch.setattr(bench.report.figures, "PLOTS", {"memory": PLOTS["memory"]})
     folder = make_run(tmp_path / "run", configs=[("vit", 7, 2)], overrides={"": {"status": "failed", "error": "boom"}})
     (folder / "plots").mkdir()
     (folder / "plots" / "memory.png").write_bytes(b"old")

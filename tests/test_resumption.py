@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bench.errors import StoreError
-from bench.results import SCHEMA_VERSION
-from bench.resumption import read_begun
+from bench.execution.resumption import read_begun
+from bench.result import SCHEMA_VERSION
 
 
 def written(folder: Path, **record: Any) -> Path:

@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench import run as run_module
-from bench import workbench
-from bench.compilation import lacks_compiler
-from bench.data import evaluation_batches, load_dataset
-from bench.device import CPU
-from bench.precision import DTYPES
-from bench.recipes import RECIPES
-from bench.results import Result
-from bench.run import evaluation_stops, run_trial
-from bench.train import evaluate
+from bench.config.recipes import RECIPES
+from bench.data.dataset import evaluation_batches, load_dataset
+from bench.result import Result
+from bench.system.device import CPU
+from bench.system.precision import DTYPES
+from bench.training import run as run_module
+from bench.training import trial_setup
+from bench.training.compilation import lacks_compiler
+from bench.training.loop import evaluate
+from bench.training.run import evaluation_stops, run_trial
 from bench.trial import Match, Trial
 from models import MODELS, build_model
 
@@ -150,7 +150,7 @@ def test_a_model_that_would_compile_again_while_it_is_timed_fails_its_row(monkey
         built[0] += 1
         return Restless()
 
-    monkeypatch.setattr(workbench, "build_model", build)
+    monkeypatch.setattr(trial_setup, "build_model", build)
     result = run_trial(trial(axes={"compile": "default"}))
     assert result.status == "failed"
     assert "recompil" in (result.error or "")
@@ -240,7 +240,7 @@ def test_a_failure_in_the_model_is_a_status_with_its_text(monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(workbench, "build_model", broken)
+    monkeypatch.setattr(trial_setup, "build_model", broken)
     result = run_trial(trial())
     assert (result.status, result.error) == ("failed", "RuntimeError: no such kernel")
     assert result.images_per_second is None
@@ -259,7 +259,7 @@ def test_running_out_of_memory_is_a_status_of_its_own(monkeypatch: pytest.Monkey
     def greedy(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(workbench, "build_model", greedy)
+    monkeypatch.setattr(trial_setup, "build_model", greedy)
     assert run_trial(trial()).status == "oom"
 
 

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from trained import untrained_trial
 
-from bench.artefacts import BEST, INPUTS, LAST, TRIAL, Inputs, save_trial
-from bench.data import load_dataset
+from bench.cli.trained import predict, show
+from bench.data.dataset import load_dataset
 from bench.errors import StoreError
-from bench.saved import MOST_JSON, load_trial
-from bench.saved_command import predict, show
+from bench.inference.saved_model import MOST_JSON, load_trial
+from bench.training.checkpoint import BEST, INPUTS, LAST, TRIAL, Inputs, save_trial
 from bench.trial import Trial
 
 ROOT = Path(__file__).parent.parent
@@ -311,7 +311,5 @@ class TestATrialOfSomebodyElse:
         assert "head.bias holds what isn't a finite number" in complaint(copy)
 
     def test_a_report_imports_no_model(self) -> None:
-        code = (
-            "import bench.report, bench.side_by_side, sys; sys.exit('torch' in sys.modules or 'models' in sys.modules)"
-        )
+        code = "import bench.report.build, bench.report.side_by_side, sys; sys.exit('torch' in sys.modules or 'models' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

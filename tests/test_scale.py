@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.executors import FolderOf
-from bench.progress import Display
-from bench.results import Result, read_rows
-from bench.store import Store
-from bench.suite import Plan, load_plan
-from bench.suite_file import read_suite
-from bench.sweep import run_sweep
+from bench.config.plan import Plan, load_plan
+from bench.config.suite_file import read_suite
+from bench.execution.local import FolderOf
+from bench.execution.progress import Display
+from bench.execution.sweep import run_sweep
+from bench.result import Result, read_rows
+from bench.store.run_folder import Store
 from bench.trial import Trial
 
 TRIALS = 60

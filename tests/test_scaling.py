@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from made_up import make_run
 
-from bench.page_table import page_table
-from bench.pairs import find_pairs
-from bench.plots import PLOTS
-from bench.results import COLUMNS
-from bench.scaling import efficiency, ladders, scaling_sentence, scaling_sheets, speed_up
-from bench.summary import Tables, read_tables
-from bench.verdict import decide
+from bench.analysis.matched_pairs import find_pairs
+from bench.analysis.scaling import efficiency, ladders, scaling_sentence, scaling_sheets, speed_up
+from bench.analysis.summary import Tables, read_tables
+from bench.analysis.verdict import decide
+from bench.report.page_table import page_table
+from bench.report.plots.curves import PLOTS
+from bench.result import COLUMNS
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 SPEEDS = {

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from bench.config.plan import Plan, load_plan
+from bench.config.recipes import Training
+from bench.config.schema import SCHEMA_FILE, suite_schema, write_schema
+from bench.config.suite_file import SUITES_FOLDER, find_suite, read_suite, suite_names
+from bench.config.suite_keys import Axes
 from bench.errors import UserError
-from bench.recipes import Training
-from bench.schema import SCHEMA_FILE, suite_schema, write_schema
-from bench.suite import Plan, load_plan
-from bench.suite_file import SUITES_FOLDER, find_suite, read_suite, suite_names
-from bench.suite_keys import Axes
 from models import DIALS, MODELS
 
 VIT: dict[str, Any] = {"model": "vit", "patch_size": 4}
@@ -26,7 +26,7 @@ def judge() -> Draft202012Validator:
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == suite_schema(), "run: python -m bench.schema"
+    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == suite_schema(), "run: python -m bench.config.schema"
 
 
 def test_the_schema_is_written_where_suites_name_it(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from made_up import ENVIRONMENT, make_run
 
-from bench.across import across_sheet
-from bench.conditions import condition_sets
+from bench.analysis.cross_device import across_sheet
+from bench.analysis.labels import records, without_device
+from bench.analysis.summary import Tables, read_tables
+from bench.analysis.verdict import decide
 from bench.errors import StoreError
-from bench.labels import records, without_device
-from bench.side_by_side import join, write_side_by_side
-from bench.summary import Tables, read_tables
-from bench.verdict import decide
+from bench.report.sections import condition_sets
+from bench.report.side_by_side import join, write_side_by_side
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 XEON, EPYC, H100 = "Intel(R) Xeon(R) Processor", "AMD EPYC 7R13 48-Core Processor", "NVIDIA H100 80GB HBM3"
@@ -164,7 +164,9 @@ def run_beside(folder: Path) -> Path:
 
 
 def test_the_page_of_two_machines_shows_both(tmp_path: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.report.draw_all", lambda tables: [])  # pictures of several devices have their own tests
+    monkeypatch.setattr(
+        "bench.report.build.draw_all", lambda tables: []
+    )  # pictures of several devices have their own tests
     other = run(tmp_path / "other", cpu=EPYC, seeds=[0])
     verdicts = write_side_by_side([desk, other], tmp_path / "out")
     assert [verdict.device_name for verdict in verdicts] == ["Intel Xeon", "AMD EPYC 7R13"]

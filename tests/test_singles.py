@@ -2,10 +2,10 @@
 
 import pytest
 
+from bench.config.plan import load_plan
+from bench.config.suite_file import SuiteText, find_suite, read_suite, suite_names
 from bench.errors import SuiteError
-from bench.singles import singles
-from bench.suite import load_plan
-from bench.suite_file import SuiteText, find_suite, read_suite, suite_names
+from bench.gate.singles import singles
 
 
 def text(**content: object) -> SuiteText:

@@ -11,9 +11,9 @@ from time import perf_counter
 
 import pytest
 
-from bench import sources
-from bench.datasets import DATASETS
-from bench.sources import SourceFailed, debian_package, mirror, npm_package
+from bench.data import sources
+from bench.data.catalog import DATASETS
+from bench.data.sources import SourceFailed, debian_package, mirror, npm_package
 
 MNIST = DATASETS["mnist"]
 needs_shell = pytest.mark.skipif(os.name == "nt", reason="the fake npm is a shell script")

@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import durability
+from bench.analysis.summary import write_summary
 from bench.errors import StoreError
-from bench.interrupts import listening
-from bench.mending import set_aside
-from bench.owner import read_owner
-from bench.results import COLUMNS, SCHEMA_VERSION, TABLES, Result, read_rows, read_run, read_table
-from bench.store import Store, write_atomically
-from bench.summary import write_summary
-from bench.table_lines import again, as_cell, as_lines, parse
-from bench.verify import verify_run
+from bench.result import COLUMNS, SCHEMA_VERSION, TABLES, Result, read_rows, read_run, read_table
+from bench.store.owner import read_owner
+from bench.store.repair import set_aside
+from bench.store.run_folder import Store, write_atomically
+from bench.store.tables import again, as_cell, as_lines, parse
+from bench.store.verify import verify_run
+from bench.system import files
+from bench.system.interrupts import listening
 
 STORES = Path(__file__).parent / "data" / "stores"
 
@@ -121,7 +121,9 @@ def test_a_missing_table_is_made_again(store: Store) -> None:
 
 
 def test_a_folder_is_held_by_one_process_at_a_time(store: Store) -> None:
-    code = f"from bench.store import Store; from pathlib import Path; Store.open(Path({str(store.folder)!r}))"
+    code = (
+        f"from bench.store.run_folder import Store; from pathlib import Path; Store.open(Path({str(store.folder)!r}))"
+    )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "StoreError" in other.stderr
     assert f"another process is running here (process {os.getpid()} on " in other.stderr
@@ -330,7 +332,7 @@ def test_an_append_that_fails_anywhere_leaves_all_as_it_was(
     store.append(result("a"))
     before = {name: (store.folder / name).read_bytes() for name in TABLES}
     calls = iter(range(100))
-    plain = durability.os.fsync
+    plain = files.os.fsync
 
     def fails(descriptor: int) -> None:
         if next(calls) == call:
@@ -369,7 +371,7 @@ def test_appended_rows_and_replaced_files_are_flushed_with_the_folder_that_names
 
 
 def test_a_trial_whose_files_the_disk_did_not_take_leaves_no_row(store: Store) -> None:
-    full = durability.unwritable(Path("x/trials/a"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "not kept")
+    full = files.unwritable(Path("x/trials/a"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "not kept")
     with pytest.raises(StoreError, match="No space left on device"):
         store.append(Result("a", status="failed", error=f"StoreError: {full}", unsaved=True))
     assert store.finished() == set()
@@ -460,7 +462,7 @@ def test_a_driver_that_died_is_told_of_and_in_nobodys_way(store: Store) -> None:
     code = f"""
         import os, sys
         from pathlib import Path
-        from bench.store import Store
+        from bench.store.run_folder import Store
         sys.argv = ["run_bench.py", "--resume", "x"]
         Store.open(Path({str(store.folder)!r}))
         os._exit(9)

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import streaming
-from bench.data import Dataset, TrainingBatches, evaluation_batches, load_dataset
-from bench.download import CACHE_VARIABLE
+from bench.data import splits
+from bench.data.dataset import Dataset, TrainingBatches, evaluation_batches, load_dataset
+from bench.data.download import CACHE_VARIABLE
+from bench.data.readers.idx import read_idx, write_idx
+from bench.data.splits import StreamedSplit
+from bench.data.splits_types import Split, pixel_statistics
+from bench.data.user_data import Wishes, describe
 from bench.errors import DataError
-from bench.idx import read_idx, write_idx
-from bench.own_data import Wishes, describe
-from bench.splits import Split, pixel_statistics
-from bench.streaming import StreamedSplit
 
 COUNT = 50  # images in each split
 
@@ -110,7 +110,7 @@ def test_statistics_are_exact_for_few_images_and_those_of_a_fixed_sample_for_man
     pixels = in_memory.val.pick(torch.arange(COUNT))
     exact = pixel_statistics(pixels)
     assert all(torch.equal(a, b) for a, b in zip(streamed.val.statistics(), exact, strict=True))
-    monkeypatch.setattr(streaming, "SAMPLE", 10)
+    monkeypatch.setattr(splits, "SAMPLE", 10)
     sampled, again = streamed.val.statistics(), streamed.val.statistics()
     assert torch.equal(sampled[0], again[0])
     assert not torch.equal(sampled[0], exact[0])
@@ -124,7 +124,7 @@ def test_waits_are_counted_in_training_alone_and_the_first_batch_comes_before_th
     data = streamed.to(torch.device("cpu"))
     batches = TrainingBatches(data, 16, 7)
     ticks = itertools.count()
-    monkeypatch.setattr(streaming.time, "perf_counter", lambda: float(next(ticks)))  # a second at each look
+    monkeypatch.setattr(splits.time, "perf_counter", lambda: float(next(ticks)))  # a second at each look
     warm = iter(batches)
     assert batches.waited_seconds == 0
     next(warm)

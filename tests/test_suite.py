@@ -11,17 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench import counts, device
-from bench.catalogue import plan_as_json, show_plan
-from bench.datasets import DATASETS
-from bench.device import CPU, available_devices
+from bench.cli.list import plan_as_json, show_plan
+from bench.config import counts
+from bench.config.grid import MOST_TRIALS
+from bench.config.inventory import Here
+from bench.config.plan import Plan, load_plan
+from bench.config.recipes import RECIPES
+from bench.config.suite_file import find_suite, read_suite, suite_names
+from bench.data.catalog import DATASETS
 from bench.errors import DataError, DeviceError, SuiteError, UserError
-from bench.estimate import estimate_seconds
-from bench.grid import MOST_TRIALS
-from bench.inventory import Here
-from bench.recipes import RECIPES
-from bench.suite import Plan, load_plan
-from bench.suite_file import find_suite, read_suite, suite_names
+from bench.execution.estimate import estimate_seconds
+from bench.system import device
+from bench.system.device import CPU, available_devices
 from bench.trial import Trial
 from models import sketch_model
 from models.vit import ViTConfig
@@ -225,7 +226,7 @@ def test_what_a_device_lacks_is_skipped_with_the_reason(plan_of: PlanOf, toaster
 def test_what_cannot_be_compiled_here_is_skipped_with_the_reason(
     plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.inventory.lacks_compiler", lambda device: f"no compiler for {device.type}")
+    monkeypatch.setattr("bench.config.inventory.lacks_compiler", lambda device: f"no compiler for {device.type}")
     plan = plan_of(SMALL, "compile=[false, default]")
     compiled = [trial.trial_id for trial in plan.trials if trial.compile]
     assert plan.skipped == dict.fromkeys(compiled, "no compiler for cpu")
@@ -468,7 +469,7 @@ def test_a_shape_is_built_once_however_many_trials_have_it(plan_of: PlanOf, monk
         built.append((name, settings))
         return sketch_model(name, settings, *sizes)
 
-    monkeypatch.setattr("bench.counts.sketch_model", sketch)
+    monkeypatch.setattr("bench.config.counts.sketch_model", sketch)
     counts._counts.cache_clear()
     plan = plan_of(SMALL, "learning_rate=[1e-3, 2e-3, 3e-3]", "dtype=[fp32, amp-bf16]", "match=params")
     estimate_seconds(plan.trials, Path("nowhere"))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.config.suite_file import SUITES_FOLDER, SuiteText, find_suite, read_suite, shown, suite_names
 from bench.errors import SuiteError, UserError
-from bench.suite_file import SUITES_FOLDER, SuiteText, find_suite, read_suite, shown, suite_names
 
 SUITE = """\
 # a comment

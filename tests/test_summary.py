@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from made_up import make_run
 
-from bench.labels import labelled
-from bench.results import COLUMNS, read_table
-from bench.stats import binomial_half_width
-from bench.summary import Tables, read_tables, summarise, write_summary
+from bench.analysis.labels import labelled
+from bench.analysis.summary import Tables, read_tables, summarise, write_summary
+from bench.measure.stats import binomial_half_width
+from bench.result import COLUMNS, read_table
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 

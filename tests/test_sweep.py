@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 
 import pytest
 
-from bench import interrupts
+from bench.config.recipes import Training
 from bench.errors import StoreError
-from bench.progress import Quiet
-from bench.recipes import Training
-from bench.results import Result, read_rows
-from bench.store import Store
-from bench.sweep import run_sweep
+from bench.execution.progress import Quiet
+from bench.execution.sweep import run_sweep
+from bench.result import Result, read_rows
+from bench.store.run_folder import Store
+from bench.system import interrupts
 from bench.trial import Trial
 
 
@@ -120,7 +120,7 @@ def test_interruption_keeps_what_is_done_and_leaves_no_row_for_what_was_running(
 
 
 def test_every_row_names_the_revision_that_made_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.sweep.git_state", lambda: ("abc123", True))
+    monkeypatch.setattr("bench.execution.sweep.git_state", lambda: ("abc123", True))
     run_sweep(trials(), {}, store, FakeExecutor(store), Quiet())
     assert {(row["git_commit"], row["git_dirty"]) for row in read_rows(store.folder / "trials.csv")} == {
         ("abc123", "true")
@@ -224,7 +224,7 @@ def test_when_a_row_cannot_be_written_no_trial_beside_it_runs_on(store: Store, m
 
 
 def test_no_secret_in_a_failure_reaches_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.sweep.redacted", lambda text: text.replace("s3cret", "***"))
+    monkeypatch.setattr("bench.execution.sweep.redacted", lambda text: text.replace("s3cret", "***"))
     plan = trials(1, 1)
     failed = Result(**plan[0].row(), status="failed", error="no s3cret", trace="line 1: s3cret\n")
     run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed), Quiet())
@@ -237,7 +237,7 @@ def test_each_row_has_the_load_of_the_machine_just_before_its_trial(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = iter([0.5, 1.0, 4.0])
-    monkeypatch.setattr("bench.sweep.load", lambda: next(loads))
+    monkeypatch.setattr("bench.execution.sweep.load", lambda: next(loads))
     timed, untimed = trials(1, 1), [trial.model_copy(update={"timed": False}) for trial in trials(3, 1)[1:]]
     run_sweep([*timed, *untimed], {}, store, FakeExecutor(store), Quiet())
     rows = {row["trial_id"]: row["load"] for row in read_rows(store.folder / "trials.csv")}
@@ -245,7 +245,7 @@ def test_each_row_has_the_load_of_the_machine_just_before_its_trial(
 
 
 def test_a_cluster_says_for_itself_how_busy_its_nodes_were(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.sweep.load", lambda: 9.0)
+    monkeypatch.setattr("bench.execution.sweep.load", lambda: 9.0)
     executor = FakeExecutor(store)
     executor.exclusive = True
     run_sweep(trials(1, 1), {}, store, executor, Quiet())

@@ -14,19 +14,18 @@ from typing import Any
 import pytest
 from made_up_server import messages, serve
 
-from bench import mlflow_client
-from bench.address import public
+from bench.config.recipes import RECIPES
 from bench.errors import UserError
-from bench.mlflow_client import complaint_about
-from bench.mlflow_runs import MLflow
-from bench.progress import Quiet
-from bench.recipes import RECIPES
-from bench.redaction import hide, redacted_command
-from bench.results import Result, read_rows
-from bench.store import Store
-from bench.sweep import run_sweep
-from bench.tracked import Tracker
-from bench.trackers import Several, make_trackers
+from bench.execution.progress import Quiet
+from bench.execution.sweep import run_sweep
+from bench.execution.trackers import Several, make_trackers, mlflow_client
+from bench.execution.trackers.base import Tracker
+from bench.execution.trackers.mlflow import MLflow
+from bench.execution.trackers.mlflow_client import complaint_about
+from bench.result import Result, read_rows
+from bench.store.run_folder import Store
+from bench.system.address import public
+from bench.system.redaction import hide, redacted_command
 from bench.trial import Trial
 
 ROOT = Path(__file__).parent.parent
@@ -277,8 +276,8 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(package: str, m
 
 def test_nothing_of_theirs_is_imported_unless_asked_for() -> None:
     code = (
-        "import sys; from bench.trackers import make_trackers; assert make_trackers('mnist', False, None, print) == [];"
-        "sys.exit(bool({'torch', 'tensorboard', 'mlflow', 'bench.mlflow_runs'} & set(sys.modules)))"
+        "import sys; from bench.execution.trackers import make_trackers; assert make_trackers('mnist', False, None, print) == [];"
+        "sys.exit(bool({'torch', 'tensorboard', 'mlflow', 'bench.execution.trackers.mlflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.device import CPU
-from bench.measure import Stopwatch
-from bench.precision import DTYPES
-from bench.train import DivergedError, Evaluation, Learner, Score, evaluate, train
+from bench.measure.stopwatch import Stopwatch
+from bench.system.device import CPU
+from bench.system.precision import DTYPES
+from bench.training.loop import DivergedError, Evaluation, Learner, Score, evaluate, train
 
 
 class FakeClock:

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from bench import trees
 from bench.errors import UserError
-from bench.one_gate import only_one
-from bench.trees import WORKING_TREE, checked_out, find_repository, given, is_dirty
+from bench.gate import worktrees as trees
+from bench.gate.one_gate import only_one
+from bench.gate.worktrees import WORKING_TREE, checked_out, find_repository, given, is_dirty
 
 ROOT = Path(__file__).parent.parent
 HOLD_TREE = """
 import sys, time
 from pathlib import Path
-from bench.trees import checked_out
+from bench.gate.worktrees import checked_out
 with checked_out(Path(sys.argv[1]), "HEAD", "base") as tree:
     print(tree.folder, flush=True)
     time.sleep(60)
 """
 HOLD_GATE = """
 import time
-from bench.one_gate import only_one
+from bench.gate.one_gate import only_one
 with only_one():
     print("held", flush=True)
     time.sleep(60)

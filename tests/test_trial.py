@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.own_description import OwnData
-from bench.recipes import Training
-from bench.results import COLUMNS
+from bench.config.recipes import Training
+from bench.data.spec import OwnData
+from bench.result import COLUMNS
 from bench.trial import Trial, slug
 
 VIT = {"patch_size": 7, "depth": 2, "embed_dim": 32, "num_heads": 4, "dropout": 0.0}

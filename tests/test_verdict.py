@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from made_up import make_run
 
-from bench.answer import Verdict
-from bench.summary import read_tables
-from bench.verdict import decide, overall_sentence
+from bench.analysis.answer import Verdict
+from bench.analysis.summary import read_tables
+from bench.analysis.verdict import decide, overall_sentence
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.artefacts import Inputs, save_trial
 from bench.errors import StoreError
-from bench.results import TABLES, Result, read_rows
-from bench.store import Store, write_atomically
-from bench.verify import Verification, verify_run
+from bench.result import TABLES, Result, read_rows
+from bench.store.run_folder import Store, write_atomically
+from bench.store.verify import Verification, verify_run
+from bench.training.checkpoint import Inputs, save_trial
 
 STORES = Path(__file__).parent / "data" / "stores"
 RECORD = {

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from test_invariants import CELLS, opened
 from torch import Tensor
 
-from bench import optim, train
-from bench.data import ImageFormat
-from bench.invariants import count_work
-from bench.train import Learner
-from bench.work import VIEWS, WorkChange, compare_work
+from bench.data.dataset import ImageFormat
+from bench.gate.step_work import count_work
+from bench.gate.work_diff import VIEWS, WorkChange, compare_work
+from bench.training import loop, optim
+from bench.training.loop import Learner
 from models.vit import MLP, Attention, ViT
 
 Counts = dict[str, Any]
@@ -25,7 +25,7 @@ Counts = dict[str, Any]
 @pytest.fixture(autouse=True)
 def _without_graph_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take most of the time; tests/test_invariants.py counts them."""
-    monkeypatch.setattr("bench.invariants._graph_breaks", lambda cell: {"graph_breaks": 0})
+    monkeypatch.setattr("bench.gate.step_work._graph_breaks", lambda cell: {"graph_breaks": 0})
 
 
 def counts(**cell: Any) -> Counts:
@@ -158,8 +158,8 @@ def test_another_view_is_no_regression(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_changed_loss_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     base = counts()
-    original = train.cross_entropy
-    monkeypatch.setattr("bench.workbench.cross_entropy", lambda *args: original(*args) * 1.5)
+    original = loop.cross_entropy
+    monkeypatch.setattr("bench.training.trial_setup.cross_entropy", lambda *args: original(*args) * 1.5)
     loss = changes(base, counts())["loss"]
     assert loss.direction == "other"
     assert loss.detail == "after 8 steps: not the same computation"

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from bench.artefacts import INPUTS, Inputs, save_trial
-from bench.data import load_dataset
-from bench.precision import DTYPES
-from bench.recipes import RECIPES
-from bench.run import run_trial
+from bench.config.recipes import RECIPES
+from bench.data.dataset import load_dataset
+from bench.system.precision import DTYPES
+from bench.training.checkpoint import INPUTS, Inputs, save_trial
+from bench.training.run import run_trial
 from bench.trial import Trial
 from models import MODELS, build_model
 

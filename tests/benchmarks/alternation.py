@@ -15,14 +15,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from bench.executors import set_environment
+from bench.execution.local import set_environment
 
 set_environment()
 
 import torch
 from torch.nn import functional as F
 
-from bench.processor import cpu_name, usable_cores
+from bench.system.processor import cpu_name, usable_cores
 
 UNIT_SECONDS = 1.0
 SLICES = (0.25, 0.125, 0.0625, 0.03125, 0.015625)

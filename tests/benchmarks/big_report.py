@@ -24,12 +24,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from made_up import make_run
 
-from bench.choices import choice_sheets
-from bench.pictures import draw_all
-from bench.report import write_pages
-from bench.results import read_run, read_table
-from bench.summary import read_tables
-from bench.verdict import decide
+from bench.analysis.recommendations import choice_sheets
+from bench.analysis.summary import read_tables
+from bench.analysis.verdict import decide
+from bench.report.build import write_pages
+from bench.report.figures import draw_all
+from bench.result import read_run, read_table
 
 CONFIGURATIONS, SEEDS = 400, 5
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05)  # of the training images
@@ -71,7 +71,7 @@ def by_part(folder: Path) -> dict[str, float]:
     timed(seconds, "verdict", lambda: decide(tables))
     timed(seconds, "choices", lambda: choice_sheets(tables))
     pictures = timed(seconds, "pictures", lambda: draw_all(tables))
-    with patch("bench.report.draw_all", return_value=pictures):
+    with patch("bench.report.build.draw_all", return_value=pictures):
         timed(seconds, "page", lambda: write_pages(tables))
     return seconds
 

@@ -36,13 +36,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from test_cluster import DRIVER, Killer, _rows, _wait_until_gone, ended_early, resumed, trial
 
-from bench import cluster_shift
-from bench.cluster_link import import_ray, say
-from bench.executors import Options
-from bench.progress import Quiet
-from bench.results import Result
-from bench.store import Store
-from bench.sweep import run_sweep
+from bench.execution.cluster import scheduler
+from bench.execution.cluster.cluster_link import import_ray, say
+from bench.execution.local import Options
+from bench.execution.progress import Quiet
+from bench.execution.sweep import run_sweep
+from bench.result import Result
+from bench.store.run_folder import Store
 from bench.trial import Trial
 
 TRIALS = 6
@@ -51,7 +51,7 @@ import importlib.abc, importlib.util, sys
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "bench.device":
+        if name != "bench.system.device":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -89,7 +89,7 @@ class TimedKiller(Killer):
 
 
 def sweep(folder: Path, trials: list[Trial], address: str, progress: Quiet) -> list[dict[str, str]]:
-    from bench.cluster import RayExecutor, connect
+    from bench.execution.cluster.executor import RayExecutor, connect
 
     connect(address)  # nodes have told what they have before the first trial is sent, as in the program
     executor, store = RayExecutor(Options(timeout_seconds=120, address=address)), Store.create(folder, {})
@@ -113,7 +113,7 @@ def whole(rows: list[dict[str, str]], trials: list[Trial]) -> bool:
 
 def kill_nodes(cluster: Any, add: dict[str, Any], work: Path, count: int, dice: random.Random) -> dict[str, Any]:
     trials, good, moments, lost = [trial(seed) for seed in range(TRIALS)], 0, [], []
-    cluster_shift.say = lambda line: lost.append(line) if "was lost" in line else say(line)
+    scheduler.say = lambda line: lost.append(line) if "was lost" in line else say(line)
     node = cluster.add_node(**add, node_name="b0")
     for index in range(count):
         moments.append(round(dice.uniform(0.0, 6.0), 2))
@@ -124,7 +124,7 @@ def kill_nodes(cluster: Any, add: dict[str, Any], work: Path, count: int, dice: 
         done = f"node killed {index + 1}/{count} after {moments[-1]} s: {good} whole, {len(lost)} trials lost so far"
         print(done, file=sys.stderr, flush=True)
     cluster.remove_node(node, False)
-    cluster_shift.say = say
+    scheduler.say = say
     reasons = Counter(re.findall(r"was lost \((?:node \w+:? )?(.*?)\);", "\n".join(lost)))
     return {
         "injected": count, "trials_each": TRIALS, "whole": good, "moments_s": moments,
@@ -214,8 +214,8 @@ def lose_head(cluster: Any, work: Path) -> dict[str, Any]:
 
 def cost(cluster: Any, count: int = 300) -> dict[str, Any]:
     """Driver's time for tasks that only say they began: what a trial costs beside its own seconds."""
-    from bench.cluster_members import Cluster
-    from bench.cluster_nodes import Claim
+    from bench.execution.cluster.connection import Cluster
+    from bench.execution.cluster.nodes import Claim
 
     start = time.perf_counter()
     joined = Cluster(cluster.address)

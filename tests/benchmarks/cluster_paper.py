@@ -21,11 +21,11 @@ import click
 ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from bench.cluster_data import pack
-from bench.cluster_nodes import Claim, Node, best_node
-from bench.cluster_task import pack_code
-from bench.recipes import RECIPES
-from bench.results import read_rows
+from bench.config.recipes import RECIPES
+from bench.execution.cluster.bootstrap import pack_code
+from bench.execution.cluster.nodes import Claim, Node, best_node
+from bench.execution.cluster.transfer import pack
+from bench.result import read_rows
 from bench.trial import Trial
 from models import MODELS
 

@@ -21,16 +21,16 @@ from typing import Any
 
 import torch
 
-from bench.device import open_device
-from bench.distributed import run_together
-from bench.executors import Subprocess
-from bench.processor import usable_cores
-from bench.recipes import RECIPES
-from bench.replicas import Replicas
-from bench.results import Result
-from bench.stats import median_interval
-from bench.store import write_atomically
-from bench.train import Score
+from bench.config.recipes import RECIPES
+from bench.execution.local import Subprocess
+from bench.measure.stats import median_interval
+from bench.result import Result
+from bench.store.run_folder import write_atomically
+from bench.system.device import open_device
+from bench.system.processor import usable_cores
+from bench.training.data_parallel import Replicas
+from bench.training.launcher import run_together
+from bench.training.loop import Score
 from bench.trial import Trial
 from models import MODELS
 

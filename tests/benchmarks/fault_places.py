@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from fault_runs import ROOT, Run, kill
 
-from bench.results import TABLES
+from bench.result import TABLES
 
 Line = tuple[str, str, int, str]
 

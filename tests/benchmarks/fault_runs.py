@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.results import TABLES, read_rows
-from bench.verify import verify_run
+from bench.result import TABLES, read_rows
+from bench.store.verify import verify_run
 
 ROOT = Path(__file__).parents[2]
 MARK = "FAULTS_MARK"  # variable by which each process that a driver led to is found again
@@ -39,8 +39,8 @@ seeds: 4
 PLAIN = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from bench import gallery_pictures, pictures
-for drawn in (pictures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+from bench.report import figures, gallery_pictures
+for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
     drawn.clear()
 import run_bench
 if __name__ == "__main__":

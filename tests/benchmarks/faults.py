@@ -24,7 +24,7 @@ from fault_kills import kills_of_everything, signals
 from fault_places import clock_set_back, damaged_cache, foreign_bytes, small_disks, two_drivers
 from fault_trials import memory_limits, ranks_that_fail, trials_that_end_badly, trials_that_hang
 
-from bench.environment import git_state
+from bench.system.environment import git_state
 
 Fault = Callable[[Path, random.Random, int], list[tuple[str, str, int, str]]]
 

@@ -111,9 +111,9 @@ def with_atheris(target: str, corpus: Path, folder: Path, seconds: float) -> Non
         for module in ("npz_images", "csv_images", "idx", "own_data", "image_file", "results", "store"):
             importlib.import_module(f"bench.{module}")
         if target in ("suite", "set"):
-            importlib.import_module("bench.suite")
+            importlib.import_module("bench.config.plan")
         if target == "verify":
-            importlib.import_module("bench.verify")
+            importlib.import_module("bench.store.verify")
     judged = fuzz_targets.judge
 
     def one_input(data: bytes) -> None:

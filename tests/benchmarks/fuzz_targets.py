@@ -72,10 +72,10 @@ def _place(error: BaseException) -> str:
 @contextmanager
 def harmless(folder: Path) -> Iterator[None]:
     """A plan that neither runs code that a suite names, which is trusted, nor looks at files outside of `folder`."""
-    import bench.checks
-    import bench.suite
+    import bench.config.plan
+    import bench.config.validation
 
-    find_model, describe = bench.suite.find_model, bench.checks.describe
+    find_model, describe = bench.config.plan.find_model, bench.config.validation.describe
 
     def our_model(name: str) -> Any:
         if ":" in name:
@@ -88,7 +88,7 @@ def harmless(folder: Path) -> Iterator[None]:
                 raise DataError("outside of the folder")
         return describe(wishes, folder)
 
-    with patch("bench.suite.find_model", our_model), patch("bench.checks.describe", near):
+    with patch("bench.config.plan.find_model", our_model), patch("bench.config.validation.describe", near):
         yield
 
 
@@ -115,8 +115,8 @@ def set_(data: bytes, folder: Path) -> object:
 
 
 def _planned(path: Path, options: list[str], folder: Path) -> object:
-    from bench.suite import load_plan
-    from bench.suite_file import read_suite
+    from bench.config.plan import load_plan
+    from bench.config.suite_file import read_suite
 
     with harmless(folder):
         return load_plan(read_suite(path, options), time_pair=lambda own, reference: (1.0, 0.001))
@@ -124,8 +124,8 @@ def _planned(path: Path, options: list[str], folder: Path) -> object:
 
 def idx(data: bytes, folder: Path) -> object:
     """An IDX file, plain and gzipped, as images."""
-    from bench.idx import read_idx
-    from bench.own_arrays import from_layout
+    from bench.data.readers.base import from_layout
+    from bench.data.readers.idx import read_idx
 
     path = folder / "train-images-idx3-ubyte"
     path.write_bytes(data)
@@ -138,7 +138,7 @@ def idx(data: bytes, folder: Path) -> object:
 
 def csv(data: bytes, folder: Path) -> object:
     """Kaggle's CSV of images; gzipped if it begins so."""
-    from bench.csv_images import has_labels, read_csv
+    from bench.data.readers.csv import has_labels, read_csv
 
     path = folder / ("train.csv.gz" if data[:2] == b"\x1f\x8b" else "train.csv")
     path.write_bytes(data)
@@ -148,8 +148,8 @@ def csv(data: bytes, folder: Path) -> object:
 
 def npz(data: bytes, folder: Path) -> object:
     """A numpy archive of images and labels, read, then described as a dataset."""
-    from bench.npz_images import read_npz
-    from bench.own_data import Wishes, describe
+    from bench.data.readers.array_files import read_npz
+    from bench.data.user_data import Wishes, describe
 
     (folder / "train.npz").write_bytes(data)
     read_npz(folder / "train.npz")
@@ -158,7 +158,7 @@ def npz(data: bytes, folder: Path) -> object:
 
 def image(data: bytes, folder: Path) -> object:
     """An image file of any format."""
-    from bench.image_file import has_colour, header, load_image, strict
+    from bench.data.readers.images import has_colour, header, load_image, strict
 
     path = folder / "a.png"
     path.write_bytes(data)
@@ -170,7 +170,7 @@ def image(data: bytes, folder: Path) -> object:
 
 def folder(data: bytes, folder: Path) -> object:
     """Two CSVs (train, test) in one folder, as a dataset of somebody's own, described and then read."""
-    from bench.own_data import Wishes, describe, read_own
+    from bench.data.user_data import Wishes, describe, read_own
 
     parts = data.split(NEXT_FILE)
     names = ("train.csv", "test.csv", "val.csv")
@@ -181,8 +181,8 @@ def folder(data: bytes, folder: Path) -> object:
 
 def store(data: bytes, folder: Path) -> object:
     """The files of a run folder, read, mended and read again."""
-    from bench.results import read_rows, read_run, read_table
-    from bench.store import Store
+    from bench.result import read_rows, read_run, read_table
+    from bench.store.run_folder import Store
 
     _lay_out(data, folder)
     read_run(folder)
@@ -196,7 +196,7 @@ def store(data: bytes, folder: Path) -> object:
 
 def verify(data: bytes, folder: Path) -> object:
     """The files of a run folder, held against their own record."""
-    from bench.verify import verify_run
+    from bench.store.verify import verify_run
 
     _lay_out(data, folder)
     found = verify_run(folder)

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from rival_rules import RIVALS, Rival, Times, step_times, virtual_runs
 from scipy.stats import binomtest
 
-from bench import canvas
-from bench.decision import Decision
+from bench.gate.decision_types import Decision
+from bench.report.plots import style
 
 OURS = "this gate"
 SCREENS = (6, 8, 10, 14, 20)  # launches of a screen along our curve
@@ -132,7 +132,7 @@ def rival_curve(rival: Rival, recordings: Sequence[Recording], times: dict[str, 
 
 def picture(curves: dict[str, list[Point]], said: str) -> Figure:
     """False alarms, and power at +10%, against minutes."""
-    figure = Figure(figsize=(canvas.WIDTH, 5.2))
+    figure = Figure(figsize=(style.WIDTH, 5.2))
     panels = {
         0.0: "false alarms: identical code fails, % of runs (dashed: 1%)",
         0.1: "power: head 10% slower fails, % of runs",
@@ -148,18 +148,18 @@ def picture(curves: dict[str, list[Point]], said: str) -> Figure:
             colour, marker = MARKS[name]
             wide = 2.4 if name == OURS else 1.4
             axes.plot(*zip(*shown, strict=True) if shown else ([], []), color=colour, marker=marker, lw=wide, ms=6)
-        canvas.log_axis(axes, "minutes of measuring", min(minutes), max(minutes))
+        style.log_axis(axes, "minutes of measuring", min(minutes), max(minutes))
         axes.set_title(label)
         axes.set_ylim(-3, 103)
     alarms = figure.axes[0]
     alarms.set_yscale("symlog", linthresh=1.0, linscale=0.4)  # below 1% linear, so that none has a place
     alarms.set_ylim(-0.12, 130)
-    canvas.set_ticks(alarms.yaxis, [0, 1, 3, 10, 30, 100], lambda y: f"{y:g}")
-    alarms.axhline(1, color=canvas.FAINT, lw=1.2, ls=(0, (4, 3)), zorder=1)
+    style.set_ticks(alarms.yaxis, [0, 1, 3, 10, 30, 100], lambda y: f"{y:g}")
+    alarms.axhline(1, color=style.FAINT, lw=1.2, ls=(0, (4, 3)), zorder=1)
     lines = [
-        canvas.Line2D([], [], color=colour, marker=marker, lw=2.4 if name == OURS else 1.4, label=name)
+        style.Line2D([], [], color=colour, marker=marker, lw=2.4 if name == OURS else 1.4, label=name)
         for name, (colour, marker) in MARKS.items()
     ]
     figure.legend(handles=lines, loc="outside lower center", ncols=3, columnspacing=1.6)
-    canvas.title(figure, "What a rule costs, and how often it is wrong", f"{said}; each rule on the same journals")
+    style.title(figure, "What a rule costs, and how often it is wrong", f"{said}; each rule on the same journals")
     return figure

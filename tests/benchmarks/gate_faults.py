@@ -21,13 +21,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.processor import cpu_name, usable_cores
-from bench.store import write_atomically
-from bench.trees import WORKING_TREE, checked_out
+from bench.gate.worktrees import WORKING_TREE, checked_out
+from bench.store.run_folder import write_atomically
+from bench.system.processor import cpu_name, usable_cores
 
 ROOT = Path(__file__).parents[2]
 GATE_SECONDS = 1800  # a gate that takes longer hangs
-VIT, OPTIM, TRAIN = "models/vit.py", "bench/optim.py", "bench/train.py"
+VIT, OPTIM, TRAIN = "models/vit.py", "bench/training/optim.py", "bench/training/loop.py"
 
 
 @dataclass(frozen=True)

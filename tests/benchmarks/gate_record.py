@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 from gate_noise import NOISES, noise
 
-from bench.download import fetch
-from bench.journal import FORMAT, Journal, read_journal
-from bench.paired import BLOCKS, GateCell, Setting, run_launch
-from bench.singles import singles
-from bench.suite_file import find_suite, read_suite
+from bench.config.suite_file import find_suite, read_suite
+from bench.data.download import fetch
+from bench.gate.journal import FORMAT, Journal, read_journal
+from bench.gate.launch import BLOCKS, GateCell, Setting, run_launch
+from bench.gate.singles import singles
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "reference" / "gate" / "journals"
@@ -37,8 +37,8 @@ def cells_of(suite: str) -> list[GateCell]:
 
 
 def describe(args: argparse.Namespace, cells: list[GateCell]) -> dict[str, Any]:
-    from bench.device import cpu_name
-    from bench.environment import git_state
+    from bench.system.device import cpu_name
+    from bench.system.environment import git_state
 
     every = EVERY[args.what]
     return {

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.errors import StoreError
-from bench.journal import Record, read_journal
+from bench.gate.journal import Record, read_journal
 
 OPENERS = {".gz": gzip.decompress, ".xz": lzma.decompress}
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/gate_replay.py results/reference/gate/journals [--write results/reference/gate]
 
 The journals come from `python tests/benchmarks/gate_record.py`. A virtual gate draws launches with replacement, all
-cells of a launch together, and asks bench/decide.py just as a real gate does (bench/gate.py): what the screen flags or
+cells of a launch together, and asks bench/gate/decision.py just as a real gate does (bench/gate/driver.py): what the screen flags or
 leaves open is measured again, on launches drawn anew.
 """
 
@@ -15,11 +15,11 @@ from statistics import fmean, median
 import numpy as np
 from gate_recordings import Recording, load_all, one_slow_cell
 
-from bench.decide import decide, flagged, unsettled
-from bench.decision import CellVerdict, Decision
 from bench.errors import UserError
-from bench.journal import Arm, Phase, Record, Slice
-from bench.launches import launch_values
+from bench.gate.decision import decide, flagged, unsettled
+from bench.gate.decision_types import CellVerdict, Decision
+from bench.gate.journal import Arm, Phase, Record, Slice
+from bench.gate.launch_stats import launch_values
 
 ARMS: tuple[Arm, Arm] = ("base", "head")
 
@@ -27,7 +27,7 @@ ARMS: tuple[Arm, Arm] = ("base", "head")
 class Launches:
     """A journal's launches, ready to be drawn again and again under new numbers.
 
-    What a launch says of a cell is one number (bench.launches.launch_values), so a launch is kept as two slices a cell
+    What a launch says of a cell is one number (bench.gate.launch_stats.launch_values), so a launch is kept as two slices a cell
     whose ratio is that number: the same verdicts, many times faster.
     """
 

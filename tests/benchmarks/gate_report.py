@@ -14,10 +14,10 @@ from gate_recordings import Recording, read_any
 from gate_replay import gate_minutes, regressed, separate_gates, virtual_gates, virtual_screens
 from rival_rules import RIVALS
 
-from bench import canvas
-from bench.decide import decide
-from bench.decision import Decision
-from bench.store import write_atomically
+from bench.gate.decision import decide
+from bench.gate.decision_types import Decision
+from bench.report.plots import style
+from bench.store.run_folder import write_atomically
 
 
 def report(recordings: Sequence[Recording], options: argparse.Namespace) -> None:
@@ -43,10 +43,10 @@ def report(recordings: Sequence[Recording], options: argparse.Namespace) -> None
         }
         text = TEXT.format(gates=gates, rules=rules, command=command_text(options), **facts)
         write_atomically(options.write / "README.md", text)
-        with matplotlib.rc_context(canvas.STYLE):
+        with matplotlib.rc_context(style.STYLE):
             figure = picture(curves, launches_text(recordings))
         for suffix in ("png", "svg"):
-            (options.write / f"rules.{suffix}").write_bytes(canvas.save(figure, suffix))
+            (options.write / f"rules.{suffix}").write_bytes(style.save(figure, suffix))
 
 
 # What our gate says, journal by journal
@@ -207,7 +207,7 @@ half a dozen other people's jobs, and alternated in four slices of 250 ms only: 
 ## What the gate says
 
 A *virtual gate* draws its launches from a journal with replacement, all cells of a launch together, and decides by the
-same code as a real gate (bench/decide.py); cells that its screen flags or leaves open are measured again, on launches
+same code as a real gate (bench/gate/decision.py); cells that its screen flags or leaves open are measured again, on launches
 drawn anew. Here a screen has {plan}. The bounds
 (Clopper and Pearson, 95%) allow for the luck of the draw, not for that of the recording. *Separate* gates take launches
 in the order of recording, none twice: few, but independent of each other. Intervals are those of all cells' screens:

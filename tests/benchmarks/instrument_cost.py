@@ -13,22 +13,22 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from bench.executors import set_environment
+from bench.execution.local import set_environment
 
 set_environment()  # as a trial has it; before torch loads
 
 import torch
 
-from bench.data import TrainingBatches, load_dataset
-from bench.device import cpu_name, open_device
-from bench.measure import BLOCK_SECONDS, Stopwatch
-from bench.optim import build_optimizer, learning_rate
-from bench.precision import DTYPES, set_exact_arithmetic
-from bench.processor import usable_cores
-from bench.recipes import RECIPES
-from bench.stats import log_median_interval
-from bench.store import write_atomically
-from bench.train import Learner, Score, train
+from bench.config.recipes import RECIPES
+from bench.data.dataset import TrainingBatches, load_dataset
+from bench.measure.stats import log_median_interval
+from bench.measure.stopwatch import BLOCK_SECONDS, Stopwatch
+from bench.store.run_folder import write_atomically
+from bench.system.device import cpu_name, open_device
+from bench.system.precision import DTYPES, set_exact_arithmetic
+from bench.system.processor import usable_cores
+from bench.training.loop import Learner, Score, train
+from bench.training.optim import build_optimizer, learning_rate
 from models import build_model
 
 SHAPES = {

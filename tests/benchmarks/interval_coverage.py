@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from bench.device import cpu_name
-from bench.executors import Subprocess
-from bench.processor import usable_cores
-from bench.results import Result
-from bench.stats import block_interval
-from bench.store import write_atomically
-from bench.suite import load_plan
-from bench.suite_file import find_suite, read_suite
+from bench.config.plan import load_plan
+from bench.config.suite_file import find_suite, read_suite
+from bench.execution.local import Subprocess
+from bench.measure.stats import block_interval
+from bench.result import Result
+from bench.store.run_folder import write_atomically
+from bench.system.device import cpu_name
+from bench.system.processor import usable_cores
 
 SMALL = ["models.vit.patch_size=7", "models.vit.depth=2", "dtype=fp32", "epochs=2", "seeds=1", "instrument_seconds=0"]
 

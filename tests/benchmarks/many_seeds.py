@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from scipy.stats import ks_2samp
 
-from bench.device import cpu_name
-from bench.executors import Subprocess
-from bench.precision import DTYPES
-from bench.processor import usable_cores
-from bench.recipes import RECIPES
-from bench.results import Result
-from bench.stats import log_median_interval, median_interval
-from bench.store import write_atomically
+from bench.config.recipes import RECIPES
+from bench.execution.local import Subprocess
+from bench.measure.stats import log_median_interval, median_interval
+from bench.result import Result
+from bench.store.run_folder import write_atomically
+from bench.system.device import cpu_name
+from bench.system.precision import DTYPES
+from bench.system.processor import usable_cores
 from bench.trial import Trial
 from models import MODELS
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.results import TABLES
+from bench.result import TABLES
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--suite", "smoke", "--epochs", "8", "--set", "instrument_seconds=0.1"]

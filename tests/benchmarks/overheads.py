@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from bench.device import cpu_name
-from bench.executors import Subprocess
-from bench.processor import usable_cores
-from bench.store import write_atomically
-from bench.suite import load_plan
-from bench.suite_file import find_suite, read_suite
+from bench.config.plan import load_plan
+from bench.config.suite_file import find_suite, read_suite
+from bench.execution.local import Subprocess
+from bench.store.run_folder import write_atomically
+from bench.system.device import cpu_name
+from bench.system.processor import usable_cores
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.journal import Record
+from bench.gate.journal import Record
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rule = Callable[[Array, Array], bool]

@@ -81,8 +81,8 @@ class Untrained:
     def run(self, trial: Any, folder: Path | None, report: Any) -> Any:
         from made_up_measured import look_closer, measure
 
-        from bench.datasets import DATASETS
-        from bench.results import Result
+        from bench.data.catalog import DATASETS
+        from bench.result import Result
 
         self.came.append((time.perf_counter(), time.process_time()))
         result = Result(**trial.row(), status="ok", device_name="none")
@@ -106,7 +106,7 @@ def run(suite: Path, out: Path, report: bool) -> Figures:
     """A session in this process; without the report, it ends as a session does whose report can't be made."""
     from unittest.mock import patch
 
-    from bench.executors import EXECUTORS
+    from bench.execution.local import EXECUTORS
     from bench.session import Request, run_session
 
     executor = Untrained()

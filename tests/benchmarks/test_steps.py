@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data import ImageFormat, TrainingBatches, load_dataset
-from bench.device import available_devices, open_device
-from bench.optim import build_optimizer
-from bench.precision import DTYPES, set_exact_arithmetic
-from bench.recipes import RECIPES
-from bench.train import Learner
+from bench.config.recipes import RECIPES
+from bench.data.dataset import ImageFormat, TrainingBatches, load_dataset
+from bench.system.device import available_devices, open_device
+from bench.system.precision import DTYPES, set_exact_arithmetic
+from bench.training.loop import Learner
+from bench.training.optim import build_optimizer
 from models import build_model
 
 BATCH = 64

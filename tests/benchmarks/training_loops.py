@@ -5,7 +5,7 @@
 A round runs each loop for some seconds, in an order of its own; a ratio is taken within the round, so that whatever the
 machine does to a round it does to both. Printed: the median ratio over rounds with its 95% interval.
 
-- ours: `bench.train.train` as a trial runs it, stopwatch, blocks, learner and all.
+- ours: `bench.training.loop.train` as a trial runs it, stopwatch, blocks, learner and all.
 - compiled: the same with `compile: default`, after its warm-up.
 - notebook: torchvision's dataset, a DataLoader with ToTensor, nn.MultiheadAttention, Adam, `.item()` in each step.
 - bare: our model over our tensors with a fused Adam, and nothing else.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
-from bench.executors import set_environment
+from bench.execution.local import set_environment
 
 set_environment()  # as a trial has it; before torch loads
 
@@ -30,18 +30,18 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.compilation import compiled
-from bench.data import Dataset, TrainingBatches, load_dataset
-from bench.device import CPU, cpu_name
-from bench.download import cached_folder
-from bench.measure import Stopwatch
-from bench.optim import build_optimizer, learning_rate
-from bench.precision import DTYPES, set_exact_arithmetic
-from bench.processor import usable_cores
-from bench.recipes import RECIPES
-from bench.stats import log_median_interval
-from bench.store import write_atomically
-from bench.train import Learner, Score, cross_entropy, train
+from bench.config.recipes import RECIPES
+from bench.data.dataset import Dataset, TrainingBatches, load_dataset
+from bench.data.download import cached_folder
+from bench.measure.stats import log_median_interval
+from bench.measure.stopwatch import Stopwatch
+from bench.store.run_folder import write_atomically
+from bench.system.device import CPU, cpu_name
+from bench.system.precision import DTYPES, set_exact_arithmetic
+from bench.system.processor import usable_cores
+from bench.training.compilation import compiled
+from bench.training.loop import Learner, Score, cross_entropy, train
+from bench.training.optim import build_optimizer, learning_rate
 from bench.trial import Compile
 from models import build_model
 

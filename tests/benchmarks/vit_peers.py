@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from bench.executors import set_environment
+from bench.execution.local import set_environment
 
 set_environment()  # as a trial has it; before torch loads
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -35,12 +35,12 @@ from peers import PEERS, Shape, ours
 from torch import nn
 from torch.nn import functional as F
 
-from bench.device import cpu_name
-from bench.optim import FusedAdam
-from bench.precision import set_exact_arithmetic
-from bench.processor import usable_cores
-from bench.stats import log_median_interval
-from bench.store import write_atomically
+from bench.measure.stats import log_median_interval
+from bench.store.run_folder import write_atomically
+from bench.system.device import cpu_name
+from bench.system.precision import set_exact_arithmetic
+from bench.system.processor import usable_cores
+from bench.training.optim import FusedAdam
 
 WIDTHS = {16: 4, 64: 4, 192: 3}  # embed_dim -> heads
 IMAGES = [(28, 7, 1), (28, 4, 1), (32, 8, 3), (32, 4, 3)]  # image_size, patch_size, in_channels

@@ -1,0 +1,121 @@
+"""Comparison: two configurations in one metric, with its interval, and whether a difference is shown."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from bench.analysis.formatting import between, points, ratio, ratio_end
+from bench.analysis.summary import ACCURACIES, Tables, accuracy_floor
+from bench.measure.stats import BySeed, Interval, difference_by_seed, ratio_by_seed
+
+ONE_SEED_MARGIN = 1.1  # what has no interval at all must differ by this factor
+
+Row = dict[str, Any]  # of the summary
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One configuration against another: the difference of accuracies, the ratio of everything else.
+
+    Attributes:
+        interval: of the difference or ratio; its ends are NaN where one seed doesn't tell them.
+        paired: taken seed by seed.
+        shown: the interval leaves out "none"; without an interval, the ratio is beyond a tenth.
+    """
+
+    metric: str
+    interval: Interval
+    paired: bool
+    shown: bool
+
+    @property
+    def amount(self) -> float:
+        return self.interval.median
+
+    @property
+    def side(self) -> int:
+        """1 where the first one is shown to have more, -1 where the second one is, else 0."""
+        return 0 if not self.shown else 1 if self.amount > nothing(self.metric) else -1
+
+    @property
+    def range(self) -> str:
+        """ "(95% interval 1.2 to 1.4, paired)", or "" where it isn't known."""
+        return between(self.interval, self._show, ", paired" if self.paired else "")
+
+    @property
+    def ends(self) -> str:
+        """ "1.2 to 1.4", or "" where it isn't known."""
+        low, high = self.interval.low, self.interval.high
+        return "" if math.isnan(low) else f"{self._show(low)} to {self._show(high)}"
+
+    @property
+    def text(self) -> str:
+        return points(self.amount) if self.metric in ACCURACIES else ratio(self.amount)
+
+    def _show(self, x: float) -> str:
+        return f"{100 * x:.2f}" if self.metric in ACCURACIES else ratio_end(x)
+
+
+def nothing(metric: str) -> float:
+    """What a comparison comes to without a difference."""
+    return 0.0 if metric in ACCURACIES else 1.0
+
+
+def compare(metric: str, a: BySeed, b: BySeed, floor: float = 0.0, grid: float = 0.0) -> Comparison:
+    """`a` against `b`: values by seed.
+
+    Args:
+        floor: the half-width of a difference of accuracies is at least this.
+        grid: of times, what their resolution can't tell apart.
+    """
+    if metric in ACCURACIES:
+        interval, paired = difference_by_seed(a, b, floor)
+    else:
+        interval, paired = ratio_by_seed(_positive(a), _positive(b))
+    none = nothing(metric)
+    if math.isnan(interval.low):
+        shown = none == 1.0 and not 1 / ONE_SEED_MARGIN < interval.median < ONE_SEED_MARGIN and interval.n > 0
+    else:
+        shown = not interval.low <= none <= interval.high
+    if grid and a and b and abs(_middle(a) - _middle(b)) < grid:
+        shown = False
+    return Comparison(metric, interval, paired, shown)
+
+
+def compare_rows(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
+    """Two rows of one run's summary in a metric of its trials."""
+    key = (a["config_id"], a["device_name"], b["config_id"], b["device_name"], metric)
+    if key not in tables.compared:
+        tables.compared[key] = _compared(tables, a, b, metric)
+    found: Comparison = tables.compared[key]
+    return found
+
+
+def _compared(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
+    floors = [accuracy_floor(tables.run, "test", row[metric]) for row in (a, b) if metric in ACCURACIES]
+    grids = [row["evaluation_interval_seconds"] for row in (a, b) if metric.startswith("seconds_to_")]
+    grid = max((grid for grid in grids if grid > 0), default=0.0)
+    both = tables.samples(a, metric), tables.samples(b, metric)
+    return compare(metric, *both, floor=math.hypot(*floors), grid=grid)
+
+
+def apart(a: Row, b: Row, found: Comparison) -> bool:
+    """Whether two rows are shown to differ by the stricter rule for a family's verdict.
+
+    Their own intervals mustn't overlap either, for the two were picked as the best of several. Of one seed, the
+    intervals over its timed blocks are asked.
+    """
+    ends = [row.get(f"{found.metric}_{end}", math.nan) for row in (a, b) for end in ("low", "high")]
+    if any(math.isnan(end) for end in ends):
+        return found.shown
+    overlap = ends[0] <= ends[3] and ends[2] <= ends[1]
+    return not overlap and (found.shown or math.isnan(found.interval.low))
+
+
+def _positive(values: BySeed) -> dict[float, float]:
+    return {seed: value for seed, value in values.items() if value > 0}
+
+
+def _middle(values: BySeed) -> float:
+    ordered = sorted(values.values())
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

@@ -1,0 +1,161 @@
+"""Labels: what a configuration is called in tables, pictures and sentences. Short, and different for each."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.cleaning import shortened
+
+FAMILY_TITLES = {"vit": "ViT", "cnn": "CNN"}  # a family that isn't here goes by its own name
+SHAPE_LETTERS = {"patch_size": "p", "depth": "d", "embed_dim": "e", "num_heads": "h", "width": "w"}
+MATCH_TITLES = {"params": "params", "flops": "FLOPs", "step_time": "step time"}
+LAYOUT = {"true": "channels-last"}
+LONGEST_FAMILY, LONGEST_DEVICE, LONGEST_SETTING = 80, 100, 40  # characters; longer ones push all else off a picture
+
+
+def family_title(model: str) -> str:
+    return FAMILY_TITLES.get(model) or shortened(model, LONGEST_FAMILY)
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries by column name, of Python's own numbers; pandas's `to_dict` takes ten times as long."""
+    keys = [str(key) for key in rows]
+    return [dict(zip(keys, values, strict=True)) for values in rows.to_numpy(dtype=object).tolist()]
+
+
+def labelled(trials: pd.DataFrame) -> pd.DataFrame:
+    """`trials` with a short name for people, `label`, and in every row a `device_name` and a `world_size`.
+
+    A trial that failed before it saw its device has that of its neighbours on the same device, first of its own node.
+    Rows from before there were several processes are of one.
+    """
+    trials = trials.copy()
+    trials["world_size"] = trials["world_size"].where(trials["world_size"] > 0, 1.0)
+    trials["device_name"] = _device_names(trials)
+    configs = trials.drop_duplicates(["config_id", "device_name"])
+    names = dict(zip(zip(configs["config_id"], configs["device_name"], strict=True), _labels(configs), strict=True))
+    keys = zip(trials["config_id"], trials["device_name"], strict=True)
+    trials["label"] = pd.Series([names[key] for key in keys], index=trials.index, dtype=object)
+    return trials
+
+
+def _device_names(trials: pd.DataFrame) -> pd.Series:
+    names = trials["device_name"].map({name: shortened(name, LONGEST_DEVICE) for name in trials["device_name"]})
+    missing = names == ""
+    if not missing.any():
+        return names
+    known = trials.assign(device_name=names)[~missing]
+    of_node = known.groupby(["node", "device"])["device_name"].first()
+    of_device = known.groupby("device")["device_name"].first()
+    own = pd.Series(
+        [
+            of_node.get((node, device)) or of_device.get(device) or device
+            for node, device in zip(trials.loc[missing, "node"], trials.loc[missing, "device"], strict=True)
+        ],
+        index=trials.index[missing],
+        dtype=object,
+    )
+    return names.where(~missing, own)
+
+
+def without_device(row: dict[str, Any]) -> str:
+    """A row's label without its device, for where that is said already."""
+    words = row["label"].replace(row["device_name"], "").split()
+    return " ".join(word for word in words if word != row["device"])
+
+
+def compile_title(mode: str) -> str:
+    """A mode of torch.compile in a word: "compile" for its default, "" for none."""
+    return {"false": "", "": "", "default": "compile"}.get(mode, mode)
+
+
+def _labels(configs: pd.DataFrame) -> list[str]:
+    """ "ViT p7 d4 fp32": family, patch and depth, numeric mode; the rest only where it varies.
+
+    The shape, layout, batch and threads where they vary within the family; what can be asked of every family
+    (compilation, share of the data) where it varies in the run.
+    """
+    devices = "device" if configs["device"].nunique() == configs["device_name"].nunique() else "device_name"
+    varying = {str(model): _varying(rows) for model, rows in configs.groupby("model")}
+    in_run = _varying(configs)
+    own_batches = configs.assign(batch_size=_batch_of_a_process(configs)).groupby("model")["batch_size"].nunique()
+    shapes = {row["config_id"]: _shape(row, varying[row["model"]]) for row in records(configs)}
+    labels = []
+    for row in records(configs):
+        own = varying[row["model"]]
+        parts = [shapes[row["config_id"]], row["dtype"]]
+        parts.append(row[devices] if configs["device_name"].nunique() > 1 else "")
+        parts.append(compile_title(row["compile"]) if "compile" in in_run else "")
+        parts.append(LAYOUT.get(row["channels_last"], "") if "channels_last" in own else "")
+        parts.append(row["attention"] if "attention" in own else "")
+        parts += [f"{row[key]:g} {unit}" for key, unit in UNITS.items() if key in own and row[key] == row[key]]
+        several = own_batches[row["model"]] > 1  # a batch that grows with the processes is said with them
+        parts.append(f"batch {row['batch_size']:g}" if several and row["batch_size"] > 0 else "")
+        if "train_fraction" in in_run and row["train_fraction"] > 0:
+            parts.append(f"{100 * row['train_fraction']:.3g}% data")
+        parts.append(processes_title(row))
+        if row["match"]:
+            equal = MATCH_TITLES.get(row["match"], row["match"])
+            parts.append(f"={equal} {shapes.get(row['matched_to'], row['matched_to'])}")
+        labels.append(" ".join(part for part in parts if part))
+    return _told_apart(labels, configs)
+
+
+def processes_title(row: dict[str, Any]) -> str:
+    """ "x2 processes", with what became of the batch; "" for one."""
+    scaled = " (scaled batch)" if row["global_batch"] == "scaled" else ""
+    return f"x{row['world_size']:g} processes{scaled}" if row["world_size"] > 1 else ""
+
+
+def _batch_of_a_process(configs: pd.DataFrame) -> pd.Series:
+    return configs["batch_size"] / configs["world_size"].where(configs["global_batch"] == "scaled", 1.0)
+
+
+UNITS = {"num_threads": "threads", "epochs": "epochs"}
+SAID_WHERE_VARIED = (*SHAPE_LETTERS, *UNITS, "compile", "channels_last", "attention", "train_fraction")
+
+
+def _varying(configs: pd.DataFrame) -> set[str]:
+    return {key for key in SAID_WHERE_VARIED if configs[key].nunique() > 1}
+
+
+def _shape(row: dict[str, Any], varying: set[str]) -> str:
+    """Family, patch, depth. A width that was solved for says less than what it makes equal, and is left out."""
+    parts = [family_title(row["model"])]
+    for key, letter in SHAPE_LETTERS.items():
+        wanted = key in ("patch_size", "depth") or (key in varying and not row["match"])
+        parts += [f"{letter}{row[key]:g}"] if wanted and row[key] == row[key] else []
+    return " ".join(parts)
+
+
+def _told_apart(labels: list[str], configs: pd.DataFrame) -> list[str]:
+    """Add to labels that several configurations share what differs in their settings or, failing that, their id."""
+    alike: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        alike.setdefault(label, []).append(index)
+    told = list(labels)
+    for indices in (indices for indices in alike.values() if len(indices) > 1):
+        settings = [_settings(configs.iloc[index]) for index in indices]
+        keys = sorted({key for some in settings for key in some})
+        differing = [key for key in keys if len({some.get(key) for some in settings}) > 1]
+        distinct = len({tuple(some.get(key) for key in differing) for some in settings}) == len(settings)
+        for index, some in zip(indices, settings, strict=True):
+            extra = [f"{key}={_value(some, key)}" for key in differing] if distinct and len(differing) <= 3 else []
+            told[index] = " ".join([labels[index], *(extra or [str(configs.iloc[index]["config_id"])])])
+    return told
+
+
+def _value(settings: dict[str, str], key: str) -> str:
+    return shortened(settings.get(key, ""), LONGEST_SETTING)
+
+
+def _settings(row: pd.Series) -> dict[str, str]:
+    """All settings of a row's model and training, flat, as text."""
+    flat = {"recipe": str(row["recipe"]), "num_threads": f"{row['num_threads']:g}", "source": str(row["source"])}
+    for key in ("settings", "training"):
+        try:
+            flat |= {name: json.dumps(value) for name, value in json.loads(row[key] or "{}").items()}
+        except (ValueError, AttributeError):
+            continue
+    return flat

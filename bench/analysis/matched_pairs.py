@@ -1,0 +1,185 @@
+"""Pairs: a configuration and the one of another family that was made equal to it, in what is left to differ."""
+
+import math
+from dataclasses import dataclass, replace
+
+from bench.analysis.comparison import Comparison, Row, compare_rows, nothing
+from bench.analysis.formatting import listed, percent, ratio, seconds, span
+from bench.analysis.labels import family_title, records
+from bench.analysis.summary import Tables
+from bench.report.tables import Cell, Sheet
+
+EQUAL = {"params": "parameters", "flops": "FLOPs", "step_time": "step time"}
+ALLOWED = {"params": 0.02, "flops": 0.05, "step_time": 0.10}  # mismatch, as a share
+SAID = ("test_accuracy", "images_per_second", "peak_memory_bytes")  # what a sentence is about; tables hold all
+METRICS = {  # metric -> (what the winner does, in what, which way is better)
+    "test_accuracy": ("is more accurate", "accuracy", 1),
+    "images_per_second": ("trains faster", "training speed", 1),
+    "inference_images_per_second": ("infers faster", "inference speed", 1),
+    "peak_memory_bytes": ("needs less memory", "memory", -1),
+}
+TIME = ("gets to the target sooner", "time to target", -1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`made` was made equal to `base` in `by`; `found` compares made with base, metric by metric."""
+
+    by: str
+    base: Row
+    made: Row
+    found: dict[str, Comparison]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What to call base and made."""
+        titles = family_title(self.base["model"]), family_title(self.made["model"])
+        return titles if titles[0] != titles[1] else (self.base["label"], self.made["label"])
+
+    def winner(self, metric: str) -> str:
+        """Name of the one that is shown to be better; "" where no difference is shown."""
+        found = self.found.get(metric)
+        better = found.side * (METRICS.get(metric, TIME)[2]) if found else 0
+        return {0: "", 1: self.names[1], -1: self.names[0]}[better]
+
+    def ahead(self, metric: str) -> Comparison | None:
+        """The winner against the other one, whichever was made; made against base where no difference is shown."""
+        found = self.found.get(metric)
+        if found is None or self.winner(metric) != self.names[0]:
+            return found
+        low, middle, high, n = found.interval
+        turned = (-high, -middle, -low) if nothing(metric) == 0 else (1 / high, 1 / middle, 1 / low)
+        return replace(found, interval=type(found.interval)(*turned, n))
+
+
+def find_pairs(tables: Tables) -> list[Pair]:
+    """All pairs of which both have a finished trial, in the order of the summary."""
+    rows = {(row["config_id"], row["device_name"]): row for row in records(tables.summary) if row["n"] > 0}
+    pairs = []
+    for row in rows.values():
+        base = rows.get((row["matched_to"], row["device_name"]))
+        if not row["match"] or base is None or row["world_size"] != base["world_size"]:
+            continue
+        metrics = [*METRICS, *_headline(tables, base, row)]
+        both = [metric for metric in metrics if base[metric] > 0 and row[metric] > 0]
+        found = {metric: compare_rows(tables, row, base, metric) for metric in both}
+        pairs.append(Pair(row["match"], base, row, found))
+    return pairs
+
+
+def pair_sentences(pairs: list[Pair]) -> list[str]:
+    """For each kind of match one sentence on who wins in how many pairs, and by how much."""
+    lines = []
+    for by in dict.fromkeys(pair.by for pair in pairs):
+        own = [pair for pair in pairs if pair.by == by]
+        parts = [tally(own, metric) for metric in SAID]
+        lines.append(f"At equal {EQUAL.get(by, by)}: {'; '.join(part for part in parts if part)}.")
+    return lines
+
+
+def pair_sheets(tables: Tables) -> list[Sheet]:
+    """For each kind of match a table with a row a pair."""
+    pairs, sheets = find_pairs(tables), []
+    headline = tables.run.get("target_accuracy") or 0.0
+    for by in dict.fromkeys(pair.by for pair in pairs):
+        own = [pair for pair in pairs if pair.by == by]
+        head = ["pair", "who is better in what", "mismatch", "test accuracy", "difference"]
+        head += ["speed ratio", "inference ratio", "memory ratio"]
+        head += [f"ratio of times to {100 * headline:g}%"] if _headline(tables, own[0].base, own[0].made, False) else []
+        rows = [_row(tables, pair) for pair in own]
+        said = [f"Differences and ratios are those of {_ways(own)}, with 95% intervals.", *_too_far(own)]
+        sheets.append(Sheet(f"Equal {EQUAL.get(by, by)}", said, head, rows))
+    return sheets
+
+
+def mismatches(pairs: list[Pair]) -> list[str]:
+    """A sentence for each kind of match that some pair misses by more than is allowed."""
+    return [line for by in dict.fromkeys(p.by for p in pairs) for line in _too_far([p for p in pairs if p.by == by])]
+
+
+def _row(tables: Tables, pair: Pair) -> list[Cell]:
+    accuracies = ", ".join(f"{name} {percent(row['test_accuracy'])}" for name, row in _sides(pair))
+    cells = [Cell(pair.base["label"], f"and {shape(pair)}"), Cell(_in_words(pair))]
+    cells += [Cell(_signed(pair.made["mismatch"])), Cell(accuracies)]
+    for metric in METRICS:
+        found = pair.found.get(metric)
+        cells.append(Cell(found.text, found.ends) if found else Cell("–"))
+    for column in _headline(tables, pair.base, pair.made, False):
+        reached, found = column.replace("seconds_to", "reached"), pair.found.get(column)
+        if found:
+            times = ", ".join(f"{name} {seconds(row[column])}" for name, row in _sides(pair))
+            cells.append(Cell(found.text, "; ".join(part for part in (found.ends, times) if part)))
+        else:
+            counts = [f"{name} {row[reached]} of {row['n_raced']}" for name, row in _sides(pair)]
+            cells.append(Cell("–", f"reached by {', '.join(counts)}"))
+    return cells
+
+
+def _sides(pair: Pair) -> list[tuple[str, Row]]:
+    return list(zip(pair.names, (pair.base, pair.made), strict=True))
+
+
+def _in_words(pair: Pair) -> str:
+    """ "CNN in accuracy and training speed; ViT in memory"."""
+    wins: dict[str, list[str]] = {}
+    for metric in pair.found:
+        if pair.winner(metric):
+            wins.setdefault(pair.winner(metric), []).append(METRICS.get(metric, TIME)[1])
+    return "; ".join(f"{name} in {listed(what)}" for name, what in wins.items()) or "no difference shown"
+
+
+def tally(pairs: list[Pair], metric: str) -> str:
+    """ "the CNN is more accurate in 6 of 6 pairs, by 0.90 to 2.10 points"."""
+    (does, of_it, _), asked = METRICS[metric], [pair for pair in pairs if metric in pair.found]
+    wins: dict[str, list[float]] = {}
+    for pair in asked:
+        if pair.winner(metric):
+            amount = pair.found[metric].amount
+            size = abs(amount) if metric == "test_accuracy" else max(amount, 1 / amount)
+            wins.setdefault(pair.winner(metric), []).append(size)
+    if not wins:
+        return f"no difference in {of_it} is shown in {len(asked)} pair{'s' * (len(asked) > 1)}" if asked else ""
+    parts: list[str] = []
+    for name, sizes in sorted(wins.items(), key=lambda item: -len(item[1])):
+        if metric == "test_accuracy":
+            much = f"by {span(sizes, lambda x: f'{100 * x:.2f}')} points"
+        else:
+            much = f"by a factor of {span(sizes, ratio)}"
+        count = f"{len(sizes)} of {len(asked)} pairs"
+        parts.append(f"the {name} in {count}, {much}" if parts else f"the {name} {does} in {count}, {much}")
+    return ", ".join(parts)
+
+
+def _too_far(pairs: list[Pair]) -> list[str]:
+    by = pairs[0].by
+    far = [pair for pair in pairs if abs(pair.made["mismatch"]) > ALLOWED.get(by, math.inf)]
+    if not far:
+        return []
+    named = listed([f"{pair.made['label']} ({_signed(pair.made['mismatch'])})" for pair in far[:3]])
+    more = f" and {len(far) - 3} more" if len(far) > 3 else ""
+    return [f"Not equal {EQUAL[by]} within {ALLOWED[by]:.0%}: {named}{more}."]
+
+
+def _ways(pairs: list[Pair]) -> str:
+    base, made = pairs[0].names
+    return f"the {made} over the {base}" if len({pair.names for pair in pairs}) == 1 else "the made over the given"
+
+
+def shape(pair: Pair) -> str:
+    """The made one's family, depth and the width that was solved for."""
+    made = pair.made
+    parts = [f"{letter}{made[key]:g}" for key, letter in (("depth", "d"), ("width", "w")) if made[key] == made[key]]
+    return " ".join([family_title(made["model"]), *parts])
+
+
+def _signed(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:+.1f}%"
+
+
+def _headline(tables: Tables, base: Row, made: Row, by_all: bool = True) -> list[str]:
+    """The column of time to the run's headline target, where both got there with every seed (or `by_all` is off)."""
+    column = f"seconds_to_{tables.run.get('target_accuracy') or 0:g}"
+    if column not in base:
+        return []
+    reached = column.replace("seconds_to", "reached")
+    return [column] if not by_all or all(row[reached] == row["n_raced"] > 0 for row in (base, made)) else []

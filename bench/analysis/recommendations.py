@@ -1,0 +1,229 @@
+"""Choices: which configuration to take where something is limited, limit by limit.
+
+For each limit the one that is best on validation among those that keep it; a row for each round limit at which that
+changes. Training time is told apart by looking at what each configuration had reached by then.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.comparison import Row, apart, compare, compare_rows
+from bench.analysis.formatting import mebibytes, percent, points, three_digits, whole
+from bench.analysis.labels import records, without_device
+from bench.analysis.summary import Tables, accuracy_floor
+from bench.measure.stats import median_interval
+from bench.report.tables import Cell, Sheet
+
+MOST = 4  # rows a limit
+WORTH = 0.001  # accuracy on validation: a larger limit that buys less than this gets no row
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Something that a person may have little of, and how much of it a row of the summary needs; NaN: not measured."""
+
+    words: str
+    amount: Callable[[Row], float]
+    show: Callable[[float], str]
+    unit: float = 1.0  # in which limits are round
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration under a limit. `accuracy` is on validation, `by_seed` behind it."""
+
+    row: Row
+    amount: float
+    accuracy: float
+    by_seed: dict[float, float]
+
+
+LIMITS = (
+    Limit("{} parameters", lambda row: row["num_params"], whole),
+    Limit("{} MFLOP an image", lambda row: row["num_flops"], lambda x: f"{three_digits(x / 1e6)} MFLOP", 1e6),
+    Limit("{} ms for one image", lambda row: row["latency_p50_seconds"], lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
+    Limit("{} ms for a batch", lambda row: _batch_seconds(row), lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
+    Limit("{} MiB of training memory", lambda row: row["peak_memory_bytes"], mebibytes, 2**20),
+)
+
+
+def choice_sheets(tables: Tables) -> list[Sheet]:
+    """For each device a table of what to choose; none where there is nothing to choose from."""
+    names = list(dict.fromkeys(tables.summary["device_name"]))
+    sheets = [_sheet(tables, name, f" on {name}" if len(names) > 1 else "") for name in names]
+    return [sheet for sheet in sheets if sheet.rows]
+
+
+def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
+    here = tables.like_for_like
+    rows = records(here[(here["device_name"] == device_name) & (here["n"] > 0)])
+    rows = [row for row in rows if row["n"] == row["n_trained"]]  # what diverged with some seed is no advice
+    rows = rows if len(rows) > 1 else []  # of one there is nothing to choose
+    table = _training_lines(tables, rows)
+    table += [line for limit in LIMITS for line in _lines(tables, limit, rows)]
+    batches = sorted({int(row["batch_size"]) for row in rows if _batch_seconds(row) > 0})
+    said = [
+        "For each limit the configuration that is best on validation among those that keep it; a row for each limit at "
+        "which the choice gains 0.1 points or more. *: on validation; test images are read once, after training.",
+        f"A batch is one of inference, {' or '.join(map(str, batches))} images." if batches else "",
+    ]
+    head = ["with at most", "choose", "test accuracy", "the other family's best", "difference"]
+    return Sheet(f"What to choose{where}", [line for line in said if line], head, table)
+
+
+def _lines(tables: Tables, limit: Limit, rows: Sequence[Row]) -> list[list[Cell]]:
+    known = [
+        Candidate(row, amount, row["val_accuracy"], {})
+        for row in rows
+        if (amount := limit.amount(row)) > 0 and row["val_accuracy"] >= 0
+    ]
+    found = []
+    for size, best in _steps(known, limit.unit):
+        others = [each for each in known if each.amount <= size and each.row["model"] != best.row["model"]]
+        words = limit.words.format(f"{size / limit.unit:,.10g}")
+        cells = [Cell(words), _named(best, limit.show(best.amount)), _accuracy(best.row)]
+        if others:
+            other = max(others, key=_merit)
+            gap = compare_rows(tables, best.row, other.row, "test_accuracy")
+            shown = apart(best.row, other.row, gap)
+            cells += [_named(other, percent(other.row["test_accuracy"])), _gap(gap.amount, gap.ends, shown)]
+        found.append(cells if others else [*cells, Cell("none"), Cell("–")])
+    return found
+
+
+def _steps(known: Sequence[Candidate], unit: float) -> list[tuple[float, Candidate]]:
+    """Round limits, the smallest first, at which the best candidate changes for something better."""
+    if not known:
+        return []
+    amounts = [each.amount for each in known]
+    found: list[tuple[float, Candidate]] = []
+    for size in round_numbers(min(amounts), max(amounts), unit):
+        best = max((each for each in known if each.amount <= size), key=_merit)
+        if not found or best.accuracy >= found[-1][1].accuracy + WORTH:
+            found.append((size, best))
+    return _most_telling(found)
+
+
+def _most_telling(found: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
+    """At most MOST of them: the first, the last, and between them those that gain most."""
+    if len(found) <= MOST:
+        return found
+    gains = [after.accuracy - before.accuracy for (_, before), (_, after) in pairwise(found[:-1])]
+    middle = sorted(range(len(gains)), key=lambda i: -gains[i])[: MOST - 2]
+    return [found[0], *(found[1 + i] for i in sorted(middle)), found[-1]]
+
+
+def round_numbers(low: float, high: float, unit: float = 1.0) -> list[float]:
+    """1, 2 and 5 times the powers of ten, in `unit`, from the first at or above `low` to the first at or above `high`.
+
+    >>> round_numbers(12, 90)
+    [20.0, 50.0, 100.0]
+    """
+    decade = math.floor(math.log10(low / unit))
+    found: list[float] = []
+    while True:
+        for step in (1, 2, 5):
+            size = float(f"{step}e{decade}") * unit
+            if size >= low * (1 - 1e-9):
+                found.append(size)
+            if size >= high * (1 - 1e-9):
+                return found
+        decade += 1
+
+
+def _training_lines(tables: Tables, rows: Sequence[Row]) -> list[list[Cell]]:
+    """Training time: what each configuration had reached on validation by then; of test, only the end is known."""
+    curves = _curves(tables, rows)
+    ends = [seconds_of.max() for of in curves.values() for _, seconds_of, _ in of]
+    starts = [seconds_of.min() for of in curves.values() for _, seconds_of, _ in of]
+    if not ends:
+        return []
+    found: list[tuple[float, Candidate]] = []
+    standings: dict[float, list[Candidate]] = {}
+    for size in round_numbers(min(starts), max(ends)):
+        standings[size] = [each for row in rows if (each := _by_then(row, curves, size))]
+        if not standings[size]:
+            continue
+        best = max(standings[size], key=_merit)
+        if not found or best.accuracy >= found[-1][1].accuracy + WORTH:
+            found.append((size, best))
+    return [_training_line(tables, size, best, standings[size]) for size, best in _most_telling(found)]
+
+
+def _training_line(tables: Tables, size: float, best: Candidate, known: Sequence[Candidate]) -> list[Cell]:
+    n = len(best.by_seed)
+    around = median_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
+    ends = "" if math.isnan(around.low) else f"{100 * max(around.low, 0):.2f} to {100 * min(around.high, 1):.2f}, "
+    cells = [Cell(f"{size:,.10g} s of training"), _named(best, "by then")]
+    cells.append(Cell(f"{percent(best.accuracy)}*", f"{ends}n = {n}"))
+    others = [each for each in known if each.row["model"] != best.row["model"]]
+    if not others:
+        return [*cells, Cell("none"), Cell("–")]
+    other = max(others, key=_merit)
+    floors = [accuracy_floor(tables.run, "val", each.accuracy) for each in (best, other)]
+    gap = compare("val_accuracy", best.by_seed, other.by_seed, floor=math.hypot(*floors))
+    return [*cells, _named(other, f"{percent(other.accuracy)}*"), _gap(gap.amount, gap.ends, gap.shown)]
+
+
+Curves = dict[str, list[tuple[float, Any, Any]]]  # config_id -> (seed, training seconds, validation accuracy) of each
+
+
+def _curves(tables: Tables, rows: Sequence[Row]) -> Curves:
+    """Looks at validation over the training clock, of the trials that ended well and were timed."""
+    wanted = {row["config_id"] for row in rows}
+    trials = tables.trials
+    own = trials[
+        trials["config_id"].isin(wanted)
+        & (trials["device_name"] == (rows[0]["device_name"] if rows else ""))
+        & (trials["status"] == "ok")
+        & (trials["timed"] != "false")
+    ]
+    known = dict(zip(own["trial_id"], zip(own["config_id"], own["seed"], strict=True), strict=True))
+    seen = tables.evaluations[tables.evaluations["trial_id"].isin(known)]
+    seen = seen[seen["train_seconds"].notna() & seen["val_accuracy"].notna()]
+    curves: Curves = {}
+    for trial_id, looks in seen.groupby("trial_id", sort=False):
+        config_id, seed = known[trial_id]
+        curves.setdefault(config_id, []).append(
+            (seed, looks["train_seconds"].to_numpy(), looks["val_accuracy"].to_numpy())
+        )
+    return curves
+
+
+def _by_then(row: Row, curves: Curves, size: float) -> Candidate | None:
+    """What a configuration had reached after `size` seconds of training; None if a seed hadn't been looked at."""
+    by_seed = {}
+    for seed, at, accuracy in curves.get(row["config_id"], []):
+        count = int(np.searchsorted(at, size, side="right"))
+        if not count:
+            return None
+        by_seed[seed] = float(accuracy[count - 1])
+    return Candidate(row, size, float(pd.Series(by_seed).median()), by_seed) if by_seed else None
+
+
+def _merit(each: Candidate) -> tuple[float, float]:
+    return each.accuracy, -each.amount
+
+
+def _named(each: Candidate, note: str) -> Cell:
+    return Cell(without_device(each.row), note)
+
+
+def _accuracy(row: Row) -> Cell:
+    low, high = row["test_accuracy_low"], row["test_accuracy_high"]
+    ends = "" if math.isnan(low) else f"{100 * low:.2f} to {100 * high:.2f}, "
+    return Cell(percent(row["test_accuracy"]), f"{ends}n = {row['n']}")
+
+
+def _gap(amount: float, ends: str, shown: bool) -> Cell:
+    return Cell(points(amount) if shown else "none shown", ends)
+
+
+def _batch_seconds(row: Row) -> float:
+    return row["batch_size"] / row["inference_images_per_second"]

@@ -1,0 +1,228 @@
+"""Compare two runs: the same configurations, before and after; what changed, how surely, and under which conditions.
+
+Configurations are matched by config_id and device. A change is from the first run to the second: a difference of test
+accuracies, a ratio of everything else.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.comparison import Row, compare, nothing
+from bench.analysis.formatting import listed, mebibytes, percent, rate, seconds
+from bench.analysis.labels import records
+from bench.analysis.summary import GRID, Tables, accuracy_floor, read_tables
+from bench.errors import StoreError
+from bench.result import COLUMNS
+
+METRICS = {
+    "test_accuracy": ("test accuracy", percent),
+    "images_per_second": ("training speed", rate),
+    "inference_images_per_second": ("inference speed", rate),
+    "peak_memory_bytes": ("peak memory", mebibytes),
+}
+OF_THE_DEVICE = ("images_per_second", "inference_images_per_second", "seconds_to_")
+CONDITIONS = {"torch": "torch", "python": "Python", "cpu": "CPU", "cores": "cores", "os": "system"}
+MANY = 20  # comparisons, of which about one is shown by chance
+
+
+@dataclass(frozen=True)
+class Change:
+    """One configuration in one metric; `amount` and its interval are None where they aren't known."""
+
+    config_id: str
+    label: str
+    device_name: str
+    metric: str
+    title: str
+    a: float | None
+    b: float | None
+    n_a: int
+    n_b: int
+    amount: float | None
+    low: float | None
+    high: float | None
+    paired: bool
+    verdict: str
+    a_text: str
+    b_text: str
+    amount_text: str
+    interval_text: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All that two runs have to say about each other."""
+
+    a: str
+    b: str
+    conditions: list[str]
+    summary: list[str]
+    changes: list[Change]
+    only_a: list[str]
+    only_b: list[str]
+    notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare_runs(folder_a: Path, folder_b: Path) -> Changes:
+    """Compare two runs, finished or not.
+
+    Raises:
+        StoreError: one of them isn't a run, or they have no configuration in common.
+    """
+    a, b = read_tables(folder_a), read_tables(folder_b)
+    twins = _twins(a, b)
+    if not twins:
+        raise StoreError(
+            f"{folder_a} and {folder_b}: no configuration in common "
+            f"({len(a.summary)} and {len(b.summary)} of their own); compare runs of the same suite and settings"
+        )
+    changes = [change for x, y in twins for change in _changes(a, b, x, y)]
+    ours, theirs = ([(row["config_id"], row["device_name"]) for row in side] for side in zip(*twins, strict=True))
+    return Changes(
+        str(folder_a),
+        str(folder_b),
+        _conditions(a, b, twins),
+        list(_sums(changes)),
+        changes,
+        _others(a, ours),
+        _others(b, theirs),
+        _notes(changes),
+    )
+
+
+def _twins(a: Tables, b: Tables) -> list[tuple[Row, Row]]:
+    """Rows of both with the same config_id: on the same device, or else on the only one that the other run has."""
+    rows = records(b.summary)
+    same = {(row["config_id"], row["device_name"]): row for row in rows}
+    taken = {(row["config_id"], row["device_name"]) for row in records(a.summary)}
+    free = {row["config_id"]: row for row in rows if (row["config_id"], row["device_name"]) not in taken}
+    found = []
+    for row in records(a.summary):
+        twin = same.get((row["config_id"], row["device_name"])) or free.pop(row["config_id"], None)
+        found += [(row, twin)] if twin else []
+    return found
+
+
+def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
+    target = a.run.get("target_accuracy")
+    metrics = dict(METRICS)
+    if isinstance(target, (int, float)):
+        metrics[f"seconds_to_{target:g}"] = (f"time to {100 * target:g}%", seconds)
+    for metric, (title, show) in metrics.items():
+        if metric not in x or metric not in y:
+            continue
+        values = a.samples(x, metric), b.samples(y, metric)
+        if not any(values):
+            continue
+        accuracies = [(t, row) for t, row in ((a, x), (b, y)) if nothing(metric) == 0]
+        floors = [accuracy_floor(t.run, "test", row[metric]) for t, row in accuracies]
+        timed = metric.startswith("seconds_to_")
+        grid = max((row[GRID] for row in (x, y) if row[GRID] > 0), default=0.0) if timed else 0.0
+        found = compare(metric, values[1], values[0], floor=math.hypot(*floors), grid=grid)
+        low, middle, high, _ = found.interval
+        missed = [_missed(row, metric) if timed else "" for row in (x, y)]
+        if any(missed) or not all(values):
+            verdict = "not reached by every seed" if any(missed) else "measured in one run only"
+            low = middle = high = math.nan
+        elif x["device_name"] != y["device_name"] and metric.startswith(OF_THE_DEVICE):
+            verdict = "not comparable: other device"
+        else:
+            verdict = _verdict(metric, found.side)
+            one = math.isnan(low) or min(len(each) for each in values) == 1
+            verdict += " (one seed)" if one else ""
+        yield Change(
+            config_id=x["config_id"],
+            label=x["label"],
+            device_name=y["device_name"],
+            metric=metric,
+            title=title,
+            a=_number(x[metric]),
+            b=_number(y[metric]),
+            n_a=len(values[0]),
+            n_b=len(values[1]),
+            amount=_number(middle),
+            low=_number(low),
+            high=_number(high),
+            paired=found.paired,
+            verdict=verdict,
+            a_text=f"{show(x[metric])}{missed[0]}",
+            b_text=f"{show(y[metric])}{missed[1]}",
+            amount_text="–" if math.isnan(middle) else found.text,
+            interval_text="" if math.isnan(low) else found.ends,
+        )
+
+
+def _verdict(metric: str, side: int) -> str:
+    more_is_better = COLUMNS.get(metric, {"better": "lower"})["better"] == "higher"
+    return "no difference shown" if side == 0 else "better" if (side > 0) == more_is_better else "worse"
+
+
+def _missed(row: Row, metric: str) -> str:
+    """ " (2 of 3)": how many seeds reached a target that some missed."""
+    reached = row[metric.replace("seconds_to", "reached")]
+    return "" if reached == row["n_raced"] > 0 else f" ({reached:g} of {row['n_raced']:g})"
+
+
+def _conditions(a: Tables, b: Tables, twins: list[tuple[Row, Row]]) -> list[str]:
+    """What isn't alike around the two runs, a line each; it's said before any figure."""
+    before, after = a.run.get("environment") or {}, b.run.get("environment") or {}
+    data_a, data_b = (table.run.get("dataset") or {} for table in (a, b))
+    sides = list(zip(*twins, strict=True))
+    pairs: dict[str, tuple[Any, Any]] = {name: (before.get(key), after.get(key)) for key, name in CONDITIONS.items()}
+    pairs["commit"] = _commit(before), _commit(after)
+    for name, column in (("threads", "num_threads"), ("device", "device_name")):
+        old, new = (_all({row[column] for row in side}) for side in sides)
+        pairs[name] = old, new
+    pairs["checksum of the data"] = data_a.get("checksum"), data_b.get("checksum")
+    pairs["split"] = str(a.run.get("split") or ""), str(b.run.get("split") or "")
+    lines = [f"{name}: {_said(old)}, then {_said(new)}" for name, (old, new) in pairs.items() if old != new]
+    return lines + [f"{t.folder} isn't finished" for t in (a, b) if len(t.trials) < len(t.run.get("plan") or [])]
+
+
+def _commit(environment: dict[str, Any]) -> str:
+    changed = " with uncommitted changes" if environment.get("git_dirty") else ""
+    return str(environment.get("git_commit") or "")[:12] + changed
+
+
+def _all(values: set[Any]) -> str:
+    known = sorted(value for value in values if value == value and value is not None)
+    return listed([f"{value:g}" if isinstance(value, float) else str(value) for value in known])
+
+
+def _said(value: Any) -> str:
+    return "unknown" if value in (None, "") else str(value)
+
+
+def _sums(changes: list[Change]) -> Iterator[str]:
+    """For each metric, how many configurations got better and worse."""
+    for title in dict.fromkeys(change.title for change in changes):
+        kinds = [change.verdict.split(" (")[0] for change in changes if change.title == title]
+        counts = pd.Series(kinds).value_counts(sort=False)
+        parts = [f"{kind} in {count}" for kind, count in counts.items()]
+        yield f"{title}: {listed(parts)} of {len(kinds)} configuration{'s' * (len(kinds) > 1)}"
+
+
+def _others(tables: Tables, matched: list[tuple[str, str]]) -> list[str]:
+    rows = records(tables.summary)
+    return [row["label"] for row in rows if (row["config_id"], row["device_name"]) not in set(matched)]
+
+
+def _notes(changes: list[Change]) -> list[str]:
+    notes = ["Intervals are over seeds; what a machine does differently from one day to the next isn't in them."]
+    if any("one seed" in change.verdict for change in changes):
+        notes.append("Of one seed, accuracies have the interval of their test images; all else must differ by a tenth.")
+    if len(changes) >= MANY:
+        notes.append(f"Of {len(changes)} comparisons at 95%, about one in twenty shows a difference by chance.")
+    return notes
+
+
+def _number(x: float) -> float | None:
+    return None if math.isnan(x) else float(x)

@@ -1,0 +1,250 @@
+"""Summary: trials reduced over seeds, one row a configuration and device; the only place where averages are taken."""
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.analysis.cleaning import clean_record, clean_table
+from bench.analysis.contenders import champions, like_for_like, of_fewest_processes
+from bench.analysis.labels import labelled
+from bench.measure.stats import (
+    Interval,
+    binomial_half_width,
+    log_median_interval,
+    median_interval,
+    median_time_to_target,
+    on_the_front,
+)
+from bench.result import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS, read_run, read_table
+from bench.store.formula import guarded
+from bench.store.run_folder import write_atomically
+
+IDENTITY = (
+    *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "attention", "source"),
+    *("num_params", "num_flops", "num_train_flops", "match", "matched_to", "mismatch", "dtype", "compile"),
+    *("channels_last", "device", "device_name", "num_threads", "train_fraction", "num_train_images", "recipe"),
+    *("epochs", "batch_size", "world_size", "global_batch", "settings", "training"),
+)
+ACCURACIES = ("test_accuracy", "val_accuracy")
+POSITIVE = ("images_per_second", "inference_images_per_second", "peak_memory_bytes", "train_seconds")  # with intervals
+RATES = ("images_per_second", "inference_images_per_second")  # which have an interval over blocks, too
+MEDIANS = (
+    *("latency_p50_seconds", "latency_p95_seconds", "latency_p99_seconds", "step_seconds", "data_seconds"),
+    *("forward_seconds", "backward_seconds", "optimizer_seconds", "first_step_seconds", "compile_seconds"),
+    *("warm_up_seconds", "param_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "flops_per_second"),
+    "data_wait_seconds",
+    *("matmul_flops_per_second", "flops_share", "train_joules", "joules_per_epoch", "joules_to_accuracy"),
+)
+GRID = "evaluation_interval_seconds"  # what times to a target can't tell apart
+UNTIMED = ("throughput_spread", GRID, *POSITIVE, *MEDIANS)  # empty of trials side by side
+TRAINED = ("ok", "diverged", "timeout")  # statuses of trials that had their chance at a target
+
+Columns = dict[str, NDArray[Any]]  # of some trials; plain arrays, since pandas takes a millisecond a configuration
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that a report is made of: one run's record, its tables, and their summary."""
+
+    folder: Path
+    run: dict[str, Any]
+    trials: pd.DataFrame
+    evaluations: pd.DataFrame
+    summary: pd.DataFrame
+    inference: pd.DataFrame
+
+    @cached_property
+    def like_for_like(self) -> pd.DataFrame:
+        """The summary's rows that are compared: most of the training images, and as many processes."""
+        return like_for_like(self.summary)
+
+    @cached_property
+    def compared(self) -> dict[tuple[str, ...], Any]:
+        """What bench.analysis.comparison found so far, since several parts of a report ask for the same pair."""
+        return {}
+
+    @cached_property
+    def _ok(self) -> tuple[dict[tuple[str, str], list[int]], dict[str, list[float]]]:
+        """Where the trials that ended `ok` stand, by configuration and device, and the columns that were asked for."""
+        places: dict[tuple[str, str], list[int]] = {}
+        keys = zip(self.trials["config_id"], self.trials["device_name"], self.trials["status"], strict=True)
+        for place, (config_id, device_name, status) in enumerate(keys):
+            if status == "ok":
+                places.setdefault((config_id, device_name), []).append(place)
+        return places, {"seed": self.trials["seed"].astype(float).tolist()}
+
+    def samples(self, row: dict[str, Any], metric: str) -> dict[float, float]:
+        """A metric of the trials behind a row of the summary that ended `ok`, by seed; no NaN."""
+        places, columns = self._ok
+        if metric not in columns:
+            columns[metric] = self.trials[metric].astype(float).tolist()
+        seeds, values = columns["seed"], columns[metric]
+        own = places.get((row["config_id"], row["device_name"]), [])
+        return {seeds[place]: values[place] for place in own if not math.isnan(values[place])}
+
+
+def read_tables(folder: Path) -> Tables:
+    """A run from disk. `trials` gains `label` and a `seconds_to_<target>` column a target.
+
+    Raises:
+        StoreError: the folder isn't a run.
+    """
+    run, evaluations = clean_record(read_run(folder)), clean_table(read_table(folder, "evaluations.csv"))
+    known = (folder / "inference.csv").exists()
+    empty = pd.DataFrame(columns=list(INFERENCE_COLUMNS))
+    inference = clean_table(read_table(folder, "inference.csv")) if known else empty
+    trials = without_shared_clocks(labelled(clean_table(read_table(folder, "trials.csv"))))
+    trials = with_times_to_targets(trials, evaluations, targets_of(run))
+    return Tables(folder, run, trials, evaluations, summarise(trials, evaluations, run), inference)
+
+
+def write_summary(folder: Path) -> Tables:
+    """Write `summary.csv` beside the run's tables, and return it with them."""
+    tables = read_tables(folder)
+    write_atomically(folder / "summary.csv", summary_csv(tables.summary))
+    return tables
+
+
+def summary_csv(summary: pd.DataFrame) -> str:
+    """The summary as text of a CSV file, in which no name is a spreadsheet's formula."""
+    safe = summary.copy()
+    for key in (key for key in summary if not pd.api.types.is_numeric_dtype(summary[key])):
+        safe[key] = summary[key].map(lambda text: guarded(text) if isinstance(text, str) else text)
+    return safe.to_csv(index=False, lineterminator="\n")
+
+
+def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, Any]) -> pd.DataFrame:
+    """One row a (config_id, device_name), in the order of the suite.
+
+    Medians and intervals are over the trials that ended `ok` (`n` of them); `n_seen` counts the others too, and
+    `not_ok` says what became of them. Trials that ran side by side count for accuracy alone: speeds are over the
+    `n_timed` others. `seconds_to_<target>` is a median in which a miss counts as infinity (an empty cell),
+    `reached_<target>` of `n_raced` trials got there. `best_of_family` marks each family's best on validation, `pareto`
+    what nothing beats on both test accuracy and images per second.
+    """
+    if "label" not in trials:
+        trials = labelled(trials)
+    targets = targets_of(run)
+    trials = with_times_to_targets(trials, evaluations, targets)
+    rows = [_summary_row(group, run, targets) for group in _groups(trials)]
+    summary = pd.DataFrame(rows, columns=_columns(targets))
+    numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
+    summary[numbers] = summary[numbers].apply(pd.to_numeric)  # what nobody knows is NaN there, and None in text
+    summary["best_of_family"] = summary.index.isin(champions(summary))
+    summary["pareto"] = False
+    for _, here in of_fewest_processes(summary).groupby("device_name"):
+        summary.loc[here.index, "pareto"] = on_the_front(here["images_per_second"], here["test_accuracy"])
+    return summary
+
+
+def targets_of(run: dict[str, Any]) -> list[float]:
+    """The run's targets on validation, lowest first."""
+    return sorted({float(target) for target in run.get("targets") or []})
+
+
+def split_size(run: dict[str, Any], part: str) -> float:
+    """Images in a part of the split; NaN where the run doesn't say."""
+    size = (run.get("split") or {}).get(part)
+    return float(size) if isinstance(size, (int, float)) else math.nan
+
+
+def accuracy_floor(run: dict[str, Any], part: str, accuracy: float) -> float:
+    """Half-width below which `part` ("test", "val") can't tell accuracies apart; 0 where its size isn't known."""
+    half = binomial_half_width(accuracy, split_size(run, part))
+    return 0.0 if math.isnan(half) else half
+
+
+def with_times_to_targets(trials: pd.DataFrame, evaluations: pd.DataFrame, targets: list[float]) -> pd.DataFrame:
+    """`trials` with `seconds_to_<target>`: training seconds to each trial's first evaluation at the target, or NaN."""
+    trials = trials.copy()
+    for target in targets:
+        reached = evaluations[evaluations["val_accuracy"] >= target]
+        first = trials["trial_id"].map(reached.groupby("trial_id")["train_seconds"].min())
+        trials[f"seconds_to_{target:g}"] = first.where(trials["timed"] != "false")
+    return trials
+
+
+def without_shared_clocks(trials: pd.DataFrame) -> pd.DataFrame:
+    """`trials` with every time, speed and memory emptied of those that ran side by side: each slowed the others."""
+    beside = trials["timed"] == "false"
+    if beside.any():
+        trials = trials.copy()
+        trials.loc[beside, list(UNTIMED)] = math.nan
+    return trials
+
+
+def _groups(trials: pd.DataFrame) -> Iterator[Columns]:
+    """The trials of each configuration on each device, in the order of their first ones."""
+    numbers = trials.groupby(["config_id", "device_name"], sort=False).ngroup().to_numpy()
+    order = np.argsort(numbers, kind="stable")
+    columns = {str(key): trials[key].to_numpy()[order] for key in trials}
+    ends = [*np.flatnonzero(np.diff(numbers[order])) + 1, len(order)] if len(order) else []
+    for start, end in itertools.pairwise([0, *ends]):
+        yield {key: values[start:end] for key, values in columns.items()}
+
+
+def _summary_row(group: Columns, run: dict[str, Any], targets: list[float]) -> dict[str, Any]:
+    timed = group["timed"] != "false"
+    ok, trained = group["status"] == "ok", np.isin(group["status"].astype(str), TRAINED)
+    row: dict[str, Any] = {key: _first_known(group[key]) for key in IDENTITY}
+    counts = {"n": ok, "n_timed": ok & timed, "n_trained": trained, "n_raced": trained & timed}
+    row |= {key: int(mask.sum()) for key, mask in counts.items()}
+    row |= {"n_seen": len(ok), "not_ok": _count_not_ok(group["status"])}
+    for metric, part in zip(ACCURACIES, ("test", "val"), strict=True):
+        values = group[metric][ok].tolist()
+        interval = median_interval(values, accuracy_floor(run, part, _reduced(values)))
+        row |= _cells(metric, interval._replace(low=max(interval.low, 0.0), high=min(interval.high, 1.0)))
+    alone, raced = counts["n_timed"], counts["n_raced"]
+    for metric in POSITIVE:
+        row |= _cells(metric, log_median_interval(group[metric][alone].tolist()))
+    for metric in RATES:
+        row[f"{metric}_interval"] = "seeds" if row["n_timed"] > 1 else ""
+        ends = {f"{metric}_{end}": group[f"{metric}_{end}"][alone].tolist() for end in ("low", "high")}
+        if row["n_timed"] == 1 and not any(math.isnan(end) for (end,) in ends.values()):
+            row |= {key: end for key, (end,) in ends.items()}
+            row[f"{metric}_interval"] = "blocks of one trial"
+    row |= {metric: _reduced(group[metric][alone].tolist()) for metric in (*MEDIANS, GRID)}
+    row["throughput_spread"] = _reduced(group["throughput_spread"][alone].tolist(), max)
+    for target in targets:
+        seconds, reached, _ = median_time_to_target(group[f"seconds_to_{target:g}"][raced].tolist())
+        row |= {f"seconds_to_{target:g}": math.nan if seconds is None else seconds, f"reached_{target:g}": reached}
+    return row
+
+
+def _reduced(values: list[float], how: Callable[[list[float]], float] = statistics.median) -> float:
+    """The median (or another reduction) of what was measured; NaN of nothing."""
+    known = [value for value in values if not math.isnan(value)]
+    return how(known) if known else math.nan
+
+
+def _cells(metric: str, interval: Interval) -> dict[str, float]:
+    return {metric: interval.median, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+
+
+def _columns(targets: Iterable[float]) -> list[str]:
+    metrics = [name for metric in (*ACCURACIES, *POSITIVE) for name in (metric, f"{metric}_low", f"{metric}_high")]
+    for metric in RATES:
+        metrics.insert(metrics.index(f"{metric}_high") + 1, f"{metric}_interval")
+    times = [name for target in targets for name in (f"seconds_to_{target:g}", f"reached_{target:g}")]
+    counts = ["n", "n_timed", "n_trained", "n_raced", "n_seen", "not_ok"]
+    return [*IDENTITY, *counts, *metrics, "throughput_spread", GRID, *times, *MEDIANS]
+
+
+def _first_known(values: NDArray[Any]) -> Any:
+    return next((value for value in values.tolist() if value == value and value != ""), None)
+
+
+def _count_not_ok(statuses: NDArray[Any]) -> str:
+    counts = Counter(statuses.tolist())
+    known = [status for status in STATUSES if status != "ok" and status in counts]
+    return ", ".join(f"{counts[status]} {status}" for status in known)

@@ -1,0 +1,168 @@
+"""Doubts: what a reader should know before trusting a run's numbers, as sentences in plain text."""
+
+import math
+
+import pandas as pd
+
+from bench.analysis.comparison import Comparison, Row, compare_rows, nothing
+from bench.analysis.contenders import families_apart
+from bench.analysis.formatting import listed, ratio, span
+from bench.analysis.labels import family_title, records
+from bench.analysis.matched_pairs import find_pairs, mismatches
+from bench.analysis.modes import twins
+from bench.analysis.nodes import node_doubts
+from bench.analysis.summary import Tables, split_size, targets_of
+
+WIDE_SPREAD = 0.10  # interquartile range over median of a trial's timed blocks
+SLOWER = 0.95  # share of the usual choice's images/s below which another is worth a line
+LARGER = 1.10  # times its memory, likewise
+WORSE = {
+    "images_per_second": ("is slower than", "{} times its images/s"),
+    "test_accuracy": ("is less accurate than", "by {} points"),
+    "peak_memory_bytes": ("takes more memory than", "{} times as much"),
+}
+LISTED, NAMED = 12, 4  # reasons of failures that are told, and configurations of one reason; more are counted
+LONGEST = 200  # characters of a reason
+
+
+def doubts(tables: Tables, device_name: str) -> list[str]:
+    """Warnings on one device's part of a run: what is missing, what failed, what is noisy, what is oddly slow."""
+    rows = tables.summary[tables.summary["device_name"] == device_name]
+    trials = tables.trials[tables.trials["device_name"] == device_name]
+    found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_worse_choices(tables, rows)]
+    if rows["n"].any():
+        found += mismatches([pair for pair in find_pairs(tables) if pair.made["device_name"] == device_name])
+        found += [*_missed_targets(tables, rows), *_few_seeds(rows), *_partly_timed(rows), *_no_floor(tables)]
+        found += [*_unlike_processes(tables, device_name), *node_doubts(tables, device_name)]
+    return [doubt for doubt in found if doubt]
+
+
+def unfinished(tables: Tables) -> str:
+    """What the run didn't get round to, or ""."""
+    plan = set(tables.run.get("plan") or [])
+    done = plan & set(tables.trials["trial_id"])
+    left_out = str(tables.run.get("left_out") or "").rstrip(".")
+    if not left_out and len(done) >= len(plan):
+        return ""
+    why = left_out or ("the run was interrupted" if tables.run.get("interrupted") else "the run hasn't ended")
+    counts = f"{len(done)} of {len(plan)} planned trials are in" if plan else "not all trials are in"
+    return f"Unfinished: {counts} ({why}); `--resume` adds the rest."
+
+
+def side_by_side(tables: Tables) -> list[str]:
+    """What a run can't say whose trials shared the machine: a sentence for all devices, or one a device."""
+    ok = tables.trials[tables.trials["status"] == "ok"]
+    timed = (ok["timed"] != "false").groupby(ok["device_name"], sort=False).any()
+    shared = [str(name) for name in timed[~timed].index]
+    if not shared:
+        return []
+    where = "in this run" if len(shared) == len(timed) else f"on {listed(shared)}"
+    return [
+        f"Accuracy alone: {where} the trials ran side by side and shared the machine, so no speed, time or memory was "
+        "measured. Which family is faster or leaner takes a run of one trial at a time, without `--jobs`."
+    ]
+
+
+def _partly_timed(rows: pd.DataFrame) -> list[str]:
+    """Families whose trials all ran side by side, beside others that were timed."""
+    timed = rows[rows["n"] > 0].groupby("model", sort=False)["n_timed"].sum()
+    shared = [family_title(str(model)) for model in timed[timed == 0].index]
+    if not shared or len(shared) == len(timed):
+        return []
+    return [f"{listed(shared)}: all trials ran side by side, so speed, time and memory are compared with none of them."]
+
+
+def _unlike_processes(tables: Tables, device_name: str) -> list[str]:
+    """A comparison of one process with several: speed was bought with hardware, too."""
+    sizes = families_apart(tables.summary, device_name)
+    if not sizes:
+        return []
+    said = listed([f"{family_title(model)} with {size}" for model, size in sizes.items()])
+    return [f"The families share no number of processes ({said}), so speed and memory aren't compared like for like."]
+
+
+def _not_ok(trials: pd.DataFrame) -> list[str]:
+    bad = trials[trials["status"] != "ok"]
+    whole = trials["label"].value_counts()
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}  # (status, reasons) -> label -> seeds
+    for (label, status), group in bad.groupby(["label", "status"], sort=False):
+        texts = list(dict.fromkeys(_brief(text) for text in group["error"] if text))[:2]
+        found.setdefault((str(status), listed(texts)), {})[str(label)] = group["seed"].tolist()
+    lines = []
+    for (status, reasons), by_label in found.items():
+        names = list(by_label)
+        named = listed(names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
+        seeds = [f"seed {seed:g}" for seed in by_label[names[0]] if seed == seed] if len(names) == 1 else []
+        why = ": ".join(part for part in (listed(seeds), reasons) if part)
+        counts = f"{sum(map(len, by_label.values()))} of {whole[names].sum()} trials {status}"
+        lines.append(f"{named}: {counts}" + (f" ({why})" if why else "") + ".")
+    more = len(lines) - LISTED
+    return lines if more <= 0 else [*lines[:LISTED], f"{more} more reasons stand among the failures."]
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _noisy(rows: pd.DataFrame) -> list[str]:
+    wide = rows[rows["throughput_spread"] > WIDE_SPREAD].sort_values("throughput_spread", ascending=False)
+    if wide.empty:
+        return []
+    named = [f"{row.label} ({row.throughput_spread:.0%})" for row in wide.head(3).itertuples()]
+    more = [f"{len(wide) - 3} more"] if len(wide) > 3 else []
+    return [
+        f"Throughput swung by more than {WIDE_SPREAD:.0%} between timed blocks: {listed([*named, *more])}. "
+        "Close other programs, and run again."
+    ]
+
+
+def _worse_choices(tables: Tables, rows: pd.DataFrame) -> list[str]:
+    """Numeric modes, compilations, layouts and kinds of attention that cost more than they bring, all else alike."""
+    found: dict[tuple[str, str], list[tuple[Row, Row]]] = {}
+    for twin in twins(records(rows[rows["n"] > 0])):
+        found.setdefault((twin.title, twin.base_title), []).append((twin.row, twin.plain))
+    return [line for names, both in found.items() for line in _worse(tables, both, *names)]
+
+
+def _worse(tables: Tables, twins: list[tuple[Row, Row]], name: str, base: str) -> list[str]:
+    """What a choice made worse: slower by 5%, less accurate, or in need of a tenth more memory, and shown to be."""
+    lines = []
+    for metric, (does, what) in WORSE.items():
+        both = [(row, other) for row, other in twins if not math.isnan(row[metric] + other[metric])]
+        found = [compare_rows(tables, row, other, metric) for row, other in both]
+        bad = sorted((each for each in found if _is_worse(each)), key=lambda each: each.amount)
+        if bad:
+            sizes = [abs(each.amount) for each in bad]
+            much = what.format(span(sizes, lambda x: f"{100 * x:.2f}") if nothing(metric) == 0 else span(sizes, ratio))
+            sure = f" {bad[0].range}" if len(bad) == 1 and bad[0].range else ""
+            count = f"{len(bad)} of {len(found)} configurations"
+            lines.append(f"{name} {does} {base} here: {much}{sure} in {count}.")
+    return lines
+
+
+def _is_worse(found: Comparison) -> bool:
+    low, amount, high, _ = found.interval
+    if found.metric == "images_per_second":
+        return amount < SLOWER and not high >= 1
+    if found.metric == "peak_memory_bytes":
+        return amount > LARGER and not low <= 1
+    return high < 0
+
+
+def _missed_targets(tables: Tables, rows: pd.DataFrame) -> list[str]:
+    if not rows["n_raced"].any():  # side by side, nothing raced
+        return []
+    missed = [f"{100 * target:g}%" for target in targets_of(tables.run) if not rows[f"reached_{target:g}"].any()]
+    return [f"{listed(missed)} on validation was reached by no trial."] if missed else []
+
+
+def _few_seeds(rows: pd.DataFrame) -> list[str]:
+    most = rows[rows["n"] > 0].groupby("model", sort=False)["n"].max()
+    families = [family_title(str(model)) for model in most[most == 1].index]
+    return [f"{listed(families)}: one seed each, so no interval over seeds."] if families else []
+
+
+def _no_floor(tables: Tables) -> list[str]:
+    if split_size(tables.run, "test") > 0:
+        return []
+    return ["The run doesn't say how many test images it has, so accuracy's intervals have no binomial floor."]

@@ -1,0 +1,205 @@
+"""The commands `gate` and `check`: what may be typed, and what is printed and written."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import Share, Time, file, folder
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.gate.decision_types import Decision
+    from bench.gate.journal import Record
+
+JOURNALS = Path("results", "gate")
+INTERRUPTED = 130
+
+
+@click.command()
+@click.option("--base", metavar="REV", help="Compare with this revision, such as origin/main.")
+@click.option(
+    "--head", default="HEAD", show_default=True, metavar="REV", help="The one in question; or 'working tree'."
+)
+@click.option("--base-dir", type=folder(), metavar="DIR", help="Folders instead of revisions: the base,")
+@click.option("--head-dir", type=folder(), metavar="DIR", help="and the head.")
+@click.option("--suite", default="gate", show_default=True, metavar="NAME|PATH", help="Whose configurations to time.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the suite; as often as you like.")
+@click.option("--cell", "cells", multiple=True, metavar="TEXT", help="Only cells whose name holds it; repeat for more.")
+@click.option("--budget", "budget_seconds", type=Time(), help="Time in all [40 s a cell, 2m at least].")
+@click.option("--margin", type=Share(), default="3%", show_default=True, help="A slowdown that isn't worth failing.")
+@click.option("--promise", type=Share(), default="10%", show_default=True, help="A slowdown that never passes.")
+@click.option(
+    "--inconclusive", type=click.Choice(["fail", "warn", "pass"]), default="fail", show_default=True,
+    help="Whether noise that leaves the answer open fails (exit status 3).",
+)  # fmt: skip
+@click.option(
+    "--work", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
+    help="Whether more work a step (operators, FLOPs, parameters, memory) fails.",
+)  # fmt: skip
+@click.option("--allow-missing", is_flag=True, help="Cells that base doesn't have don't fail.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of a worker.")
+@click.option("--data-dir", type=folder(), metavar="DIR", help="Folder that holds the dataset's files.")
+@click.option("--journal", type=file(), metavar="FILE", help="The raw slices [results/gate/TIME.jsonl].")
+@click.option("--resume", type=file(), metavar="JOURNAL", help="Go on with a gate that was stopped.")
+@click.option("--replay", type=file(), metavar="JOURNAL", help="Decide again from raw slices; runs nothing.")
+@click.option("--aa", is_flag=True, help="Compare head with itself: this machine's noise, and what it can detect.")
+@click.option(
+    "--only-invariants", "only_work", is_flag=True, help="Compare the work a step, and time nothing: seconds."
+)
+@click.option("--json", "json_file", type=file(), metavar="FILE", help="Write the verdict here, too.")
+@click.option("--markdown", type=file(), metavar="FILE", help="As a comment or a step's summary.")
+@click.option("--junit", type=file(), metavar="FILE", help="As JUnit's XML.")
+@click.option("--pytest-benchmark", type=file(), metavar="FILE", help="As pytest-benchmark's JSON.")
+@click.option("--github-benchmark", type=file(), metavar="FILE", help="As github-action-benchmark's JSON.")
+@click.pass_context
+def gate(context: click.Context, **options: Any) -> None:
+    """Has a change made it slower? Runs two revisions in alternation, here and now.
+
+    \b
+    run_bench.py gate --base origin/main             HEAD against it, in 2 to 3 minutes
+    run_bench.py gate --base HEAD --head "working tree"
+    run_bench.py gate --aa                           what this machine can tell
+
+    Exit status: 0 pass, 1 regression, 2 wrong usage, 3 inconclusive, 4 nothing comparable or cells missing, 5 a worker
+    crashed or hangs, 130 interrupted. How to read the table: docs/gate.md.
+    """
+    for name in ("json_file", "markdown", "junit", "pytest_benchmark", "github_benchmark"):
+        path = options[name]
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}; make it, or name another file")
+    record = _measured(options)
+    from bench.gate.decision import decide
+
+    decision = decide(record, options["work"], options["inconclusive"], options["allow_missing"])
+    _show(decision, record, options)
+    context.exit(decision.exit_status)
+
+
+def _measured(options: dict[str, Any]) -> "Record":
+    """The journal, read again or written now."""
+    if options["replay"]:
+        from bench.gate.journal import read_journal
+
+        return read_journal(options["replay"])
+    from bench.gate.driver import resume_gate, run_gate
+
+    if options["resume"]:
+        return _kept(lambda: resume_gate(options["resume"], _say), options["resume"])
+    request = _request(options)
+    return _kept(lambda: run_gate(request, _say), request.journal)
+
+
+def _request(options: dict[str, Any]) -> Any:
+    """What was asked for, if it makes sense."""
+    from bench.gate.request import GateRequest
+
+    folders = [options["base_dir"], options["head_dir"]]
+    if any(folders) and (not all(folders) or options["base"] or options["head"] != "HEAD" or options["aa"]):
+        raise UserError("--base-dir and --head-dir go together, and without --base, --head and --aa")
+    if options["aa"] and options["base"]:
+        raise UserError("--aa compares --head with itself; leave out --base")
+    if not (options["base"] or options["aa"] or all(folders)):
+        raise UserError(
+            "nothing to compare with: name --base, such as --base origin/main; --aa is for this machine's noise"
+        )
+    if options["margin"] >= options["promise"]:
+        raise UserError(f"--margin {options['margin']:g} should be below --promise {options['promise']:g}")
+    journal = options["journal"] or JOURNALS / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.jsonl"
+    base = options["head"] if options["aa"] else options["base"]
+    taken = ("head", "base_dir", "head_dir", "suite", "settings", "cells", "budget_seconds", "margin", "promise",
+             "threads", "data_dir", "only_work", "aa")  # fmt: skip
+    return GateRequest(journal=journal, base=base, **{key: options[key] for key in taken})
+
+
+def _kept(measure: Callable[[], "Record"], journal: Path) -> "Record":
+    """An interrupted gate leaves its journal, and says how to go on."""
+    try:
+        return measure()
+    except KeyboardInterrupt:
+        if journal.is_file():
+            click.echo(f"interrupted; what was measured is kept: run_bench.py gate --resume {journal}", err=True)
+        else:
+            click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _show(decision: "Decision", record: "Record", options: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from bench.gate.exports import as_github_benchmark, as_json, as_junit, as_pytest_benchmark
+    from bench.gate.text import as_markdown, show_decision
+
+    show_decision(decision, record, Console())
+    forms: dict[str, Callable[[], str]] = {
+        "json_file": lambda: _dumped(as_json(decision, record)),
+        "markdown": lambda: as_markdown(decision, record),
+        "junit": lambda: as_junit(decision, record),
+        "pytest_benchmark": lambda: _dumped(as_pytest_benchmark(decision, record)),
+        "github_benchmark": lambda: _dumped(as_github_benchmark(decision, record)),
+    }
+    for name, form in forms.items():
+        if options[name]:
+            write(options[name], form())
+
+
+def write(path: Path, text: str) -> None:
+    """Raises: UserError where it can't be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
+
+
+def _dumped(content: Any) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@click.command()
+@click.argument("run_dir", type=folder(), metavar="RUN_DIR")
+@click.option(
+    "--baseline", type=file(), required=True, metavar="FILE", help="Compare with this; or write it (--update)."
+)
+@click.option("--update", is_flag=True, help="Make the run the new baseline, with where it comes from.")
+@click.option(
+    "--allow", default="", metavar="WHAT,...", help="Put up with another cpu, device, threads, torch, data, age."
+)
+@click.option("--margin", type=Share(), default="25%", show_default=True, help="A slowdown that isn't worth telling.")
+@click.option("--json", "json_file", type=file(), metavar="FILE", help="Write the comparison here, too.")
+@click.pass_context
+def check(
+    context: click.Context,
+    run_dir: Path,
+    baseline: Path,
+    update: bool,
+    allow: str,
+    margin: float,
+    json_file: Path | None,
+) -> None:
+    """Compare a run with a stored baseline. Advisory: another hour, another speed; `gate` is what decides.
+
+    Exit status: 0 nothing slower, 1 something is, 2 not comparable or wrong usage, 4 nothing in common.
+    """
+    from rich.console import Console
+
+    from bench.cli.check import as_json, show_check
+    from bench.gate.baseline import write_baseline
+    from bench.gate.baseline_check import check_run
+
+    if update:
+        write_baseline(run_dir, baseline)
+        click.echo(f"Baseline: {baseline}")
+        return
+    found = check_run(run_dir, baseline, {word.strip() for word in allow.split(",") if word.strip()}, margin)
+    show_check(found, Console())
+    if json_file:
+        write(json_file, _dumped(as_json(found)))
+    context.exit(found.exit_status)

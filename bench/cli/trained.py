@@ -1,0 +1,118 @@
+"""The commands `predict` and `show`: a trained model and images that somebody brings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import file, folder
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.inference.predict import Images
+    from bench.inference.saved_model import Saved
+
+IMAGES = click.option(
+    "--input",
+    "given",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="CSV, IDX file, folder of images or .npz [the test set].",
+)
+TRIAL_DIR = click.argument("trial_dir", type=click.Path(path_type=Path), metavar="TRIAL_DIR")
+TRUST = click.option(
+    "--trust", is_flag=True, help="Import and run the model's code where the trial names some: package.module:factory."
+)
+DATA_DIR = click.option("--data-dir", type=folder(), metavar="DIR", help="Folder that holds the dataset's files.")
+
+
+@click.command()
+@TRIAL_DIR
+@IMAGES
+@click.option("--out", type=file(), default="predictions.csv", show_default=True, metavar="FILE", help="Written here.")
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "kaggle"]), default="csv", show_default=True,
+    help="With all probabilities; or a submission, ImageId,Label.",
+)  # fmt: skip
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, mps, xpu.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, metavar="N")
+@DATA_DIR
+@TRUST
+def predict(
+    trial_dir: Path,
+    given: Path | None,
+    out: Path,
+    form: str,
+    device: str,
+    batch_size: int,
+    data_dir: Path | None,
+    trust: bool,
+) -> None:
+    """Predict images with a trained model, with the weights that validation chose.
+
+    \b
+    run_bench.py predict results/mnist/latest/trials/NAME --input test.csv --out submission.csv --format kaggle
+
+    Images are resized to the model's size. Where their labels are known, the accuracy is printed.
+    """
+    _refuse_no_folder(out)
+    saved, images = _opened(trial_dir, given, data_dir, trust)
+    from bench.inference.predict import as_csv, as_kaggle, hits, probabilities, write_predictions
+    from bench.system.device import best_device
+
+    found = probabilities(saved, images.split, best_device() if device == "auto" else device, batch_size)
+    names = saved.inputs.class_names
+    write_predictions(out, as_kaggle(found, names) if form == "kaggle" else as_csv(images, found, names))
+    by = f"{saved.trial.label}, seed {saved.trial.seed}"
+    click.echo(_printable(f"{out}: predictions for {len(found):,} images, by {by}"))
+    if images.labelled:
+        right = hits(found, images.split.labels)
+        click.echo(f"Accuracy: {right / len(found):.2%} ({right:,} of {len(found):,})")
+
+
+@click.command()
+@TRIAL_DIR
+@click.option("--image", "index", type=click.IntRange(min=0), required=True, metavar="N", help="Which one, from 0.")
+@IMAGES
+@click.option(
+    "--out", type=file(), default="attention.png", show_default=True, metavar="FILE", help="The picture, PNG."
+)
+@DATA_DIR
+@TRUST
+def show(trial_dir: Path, index: int, given: Path | None, out: Path, data_dir: Path | None, trust: bool) -> None:
+    """Draw what a trained model makes of one image: probabilities, attention of every head, saliency, filters.
+
+    \b
+    run_bench.py show results/mnist/latest/trials/NAME --image 7
+
+    Images are counted from 0, as in the trial's predictions.csv.
+    """
+    _refuse_no_folder(out)
+    saved, images = _opened(trial_dir, given, data_dir, trust)
+    from bench.inference.look import look_at
+    from bench.report.plots.one_image import picture_of, save_picture
+
+    look = look_at(saved, images, index)
+    save_picture(out, picture_of(look))
+    click.echo(_printable(f"{out}: {look.title}"))
+
+
+def _opened(trial_dir: Path, given: Path | None, data_dir: Path | None, trust: bool) -> "tuple[Saved, Images]":
+    from bench.inference.predict import find_images
+    from bench.inference.saved_model import load_trial
+
+    saved = load_trial(trial_dir, data_dir, trust)
+    for note in saved.notes:
+        click.echo(_printable(f"note: {note}"), err=True)
+    return saved, find_images(saved, given, data_dir)
+
+
+def _printable(text: str) -> str:
+    """Without signs that command a terminal: names of classes and files may be somebody else's."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def _refuse_no_folder(out: Path) -> None:
+    """Before any work."""
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {out.parent}; make it, or name another file")

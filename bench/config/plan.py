@@ -1,0 +1,246 @@
+"""Suites: from a YAML file to the trials that it means, with every check that needs no training.
+
+A list in a suite means "sweep this". Seeds vary slowest, so that stopping at any time leaves whole rounds of the
+grid, and slow drift of the machine hits all configurations alike.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from bench.config.complaints import blamed, check_keys, check_name, validated
+from bench.config.counts import count_params
+from bench.config.grid import NOT_SWEPT, Swept, check_size, combinations, swept_by
+from bench.config.inventory import HERE, Inventory
+from bench.config.matching import Matcher, TimePair
+from bench.config.pairing import Entry
+from bench.config.recipes import DEFAULT_RECIPE, RECIPES, Training
+from bench.config.step_time import time_pair
+from bench.config.suite_file import Place, SuiteText
+from bench.config.suite_keys import Axes, SuiteFile
+from bench.config.validation import DeviceName, checked, find_data
+from bench.data.catalog import DatasetSpec
+from bench.data.spec import OwnData
+from bench.errors import SuiteError
+from bench.trial import MatchedBy, Trial
+from models import DIALS, MODELS, find_model, source_of
+from models.foreign import FORMS
+
+KNOWN_KEYS = (*Axes.model_fields, *Training.model_fields)  # never passed on to a model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a suite means on this machine.
+
+    Attributes:
+        trials: in the order in which they run.
+        skipped: trial_id -> why this machine can't run it.
+        num_params: config_id -> parameters of its model.
+        matches: solved pairs; given to load_plan again, they are taken over.
+    """
+
+    name: str
+    suite: SuiteFile
+    spec: DatasetSpec | OwnData
+    content: dict[str, Any]
+    trials: tuple[Trial, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+    num_params: dict[str, int] = field(default_factory=dict)
+    matches: dict[str, Any] = field(default_factory=dict)
+
+
+def load_plan(
+    text: SuiteText,
+    matches: Mapping[str, Any] | None = None,
+    time_pair: TimePair = time_pair,
+    inventory: Inventory = HERE,
+    yes: bool = False,
+) -> Plan:
+    """Check a suite and expand it.
+
+    Args:
+        matches: of the plan that a resumed run began with.
+        time_pair: measures step times, for `match: step_time`.
+        inventory: of the devices that trials may run on.
+        yes: a person's, to more than grid.MOST_TRIALS.
+
+    Raises:
+        SuiteError: anything in it that can't be run, with its place.
+        DeviceError: a device that isn't there.
+    """
+    _check_top_keys(text)
+    own = {key: value for key, value in text.content.items() if key in SuiteFile.model_fields}
+    suite = validated(SuiteFile, own, text, (), {})
+    shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
+    swept = [swept_by(index, entry, shared) for index, entry in enumerate(suite.models)]
+    rounds = [*_rounds(suite)]
+    check_size(text, swept, len(rounds), yes)
+    spec = find_data(suite.dataset, text)
+    device_name = cache(inventory.device_name)  # asked of every configuration, and few devices are named
+    _check_shared(text, shared, spec, device_name)
+    entries = [_expand_entry(text, suite, spec, index, keys, device_name) for index, keys in enumerate(swept)]
+    matcher = Matcher(
+        text.where(("match",)), inventory.lacks, dict(matches or {}), time_pair, len(rounds), yes, inventory is HERE
+    )
+    kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
+    grid = [trial for entry in entries for trial in entry.trials]
+    if kinds:
+        grid = matcher.pair_up([*_without_repeats(entries)], [*kinds])
+    for index, entry in enumerate(entries):
+        if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
+            sized = [other for other in entries if other.trials[0].model in DIALS]
+            grid += matcher.pair_up([entry, *sized], wanted, every_one=False)
+    devices = {device: position for position, device in enumerate(dict.fromkeys(trial.device for trial in grid))}
+    grid.sort(key=lambda trial: devices[trial.device])
+    trials = {trial.trial_id: trial for round_ in rounds for trial in (_with_seed(one, *round_) for one in grid)}
+    num_params = {trial.config_id: count_params(trial) for trial in grid}
+    lacking = {trial.config_id: inventory.lacks(trial) for trial in grid}
+    skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacking[trial.config_id])}
+    return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
+
+
+def side_by_side(plan: Plan) -> Plan:
+    """The plan with all its trials for their accuracy alone: they share the machine, and nobody times them."""
+    return replace(plan, trials=tuple(trial.model_copy(update={"timed": False}) for trial in plan.trials))
+
+
+def _rounds(suite: SuiteFile) -> Iterator[tuple[int, bool]]:
+    """Seeds, and whether they are timed: first those that are, then those for their accuracy alone."""
+    seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
+    yield from ((seed, True) for seed in seeds)
+    others = (seed for seed in itertools.count() if seed not in seeds)
+    yield from ((seed, False) for seed in itertools.islice(others, suite.accuracy_seeds))
+
+
+def _with_seed(trial: Trial, seed: int, timed: bool) -> Trial:
+    """A device other than the processor isn't shared: there, every trial has it to itself, and is timed."""
+    return trial.model_copy(update={"seed": seed, "timed": timed or trial.device != "cpu"})
+
+
+def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy]:
+    """What an entry asks to be matched in, for itself alone."""
+    asked = suite.models[index].get("match")
+    place: Place = ("models", index, "match")
+    if asked is None:
+        return []
+    if suite.models[index]["model"] in DIALS:
+        raise SuiteError(f"{text.where(place)}: match: a {suite.models[index]['model']} is sized to match others")
+    kinds = asked if isinstance(asked, list) else [asked]
+    for kind in kinds:
+        check_name(kind, get_args(MatchedBy), "match", text, place)
+    return kinds
+
+
+def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries that add something to those before them; one that doesn't is there for its own match."""
+    seen: set[str] = set()
+    for entry in entries:
+        ids = {trial.config_id for trial in entry.trials}
+        if not ids <= seen:
+            yield entry
+        seen |= ids
+
+
+def _expand_entry(
+    text: SuiteText,
+    suite: SuiteFile,
+    spec: DatasetSpec | OwnData,
+    index: int,
+    swept: Swept,
+    device_name: DeviceName,
+) -> Entry:
+    """The trials of one entry of `models`, seed 0: the product of all its lists and the suite's."""
+    place: Place = ("models", index)
+    entry = suite.models[index]
+    if "model" not in entry:
+        raise SuiteError(f"{text.where(place)}: 'model' is missing; known: {', '.join([*MODELS, *FORMS])}")
+    name = entry["model"]
+    config_class, source = _model(name, text, (*place, "model"))
+    own_keys = [key for key in entry if key not in (*KNOWN_KEYS, *NOT_SWEPT)] if source else config_class.model_fields
+    check_keys(text, place, [*NOT_SWEPT, *own_keys, *KNOWN_KEYS])
+    recipe = _recipe(text, suite, place)
+    places = {key: where for key, (_, where) in swept.items()}
+    trials = []
+    for combination in combinations(text, swept):
+        own = {key: value for key, value in combination.items() if key in own_keys}
+        settings = validated(config_class, own, text, place, places)
+        axes, training = checked(combination, RECIPES[recipe], spec, text, place, places, device_name)
+        trial = Trial(
+            suite=text.name,
+            dataset=spec.name,
+            data=spec if isinstance(spec, OwnData) else None,
+            model=name,
+            settings=settings.model_dump(),
+            recipe=recipe,
+            training=training,
+            dtype=axes.dtype,
+            device=device_name(axes.device),
+            num_threads=axes.num_threads,
+            compile=axes.compile,
+            channels_last=axes.channels_last,
+            train_fraction=axes.train_fraction,
+            world_size=axes.world_size,
+            global_batch=axes.global_batch,
+            source=source,
+            split_seed=suite.split_seed,
+            targets=tuple(sorted(suite.targets)),
+            instrument_seconds=suite.instrument_seconds,
+        )
+        try:
+            count_params(trial)  # builds it; the model alone knows what fits
+        except ValueError as error:
+            resize = isinstance(spec, OwnData) and "image_size" in str(error)
+            advice = "; --set dataset.image_size=N resizes the images" if resize else ""
+            raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title}){advice}") from None
+        trials.append(trial)
+    sweeps = {key for key, (value, _) in swept.items() if isinstance(value, list) and len(value) > 1}
+    return Entry(trials, sweeps, set(swept))
+
+
+def _model(name: object, text: SuiteText, place: Place) -> tuple[type[BaseModel], str | None]:
+    """The settings class of a model, and the source of one that isn't ours."""
+    if not isinstance(name, str) or ":" not in name:
+        check_name(name, [*MODELS, *FORMS], "model", text, place)
+    try:
+        return find_model(str(name))[0], source_of(str(name))
+    except ValueError as error:
+        raise SuiteError(f"{text.where(place)}: {error}") from None
+
+
+def _check_top_keys(text: SuiteText) -> None:
+    known = {*SuiteFile.model_fields, *KNOWN_KEYS}
+    for name, (config_class, _) in MODELS.items():
+        for key in text.content:
+            if key in config_class.model_fields and key not in known:
+                raise SuiteError(
+                    f"{text.where((key,))}: '{key}' is a model's setting; did you mean 'models.{name}.{key}'?"
+                )
+    check_keys(text, (), known)
+
+
+def _check_shared(
+    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData, device_name: DeviceName
+) -> None:
+    """A setting for all models has to be right even where every entry has its own."""
+    alone = {"global_batch": "scaled"}  # a batch of one, which any data can fill and any number of processes
+    for key, value in shared.items():
+        for combination in combinations(text, {key: (value, (key,))}):
+            checked(alone | combination, Training(batch_size=1), spec, text, (), {}, device_name)
+
+
+def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:
+    """The suite's recipe, or the entry's, or the family's."""
+    entry = text.at(place)
+    if suite.recipe is not None:
+        recipe, place = suite.recipe, ("recipe",)
+    elif entry.get("recipe") is not None:
+        recipe, place = entry["recipe"], (*place, "recipe")
+    else:
+        return entry["model"] if entry["model"] in RECIPES else DEFAULT_RECIPE
+    check_name(recipe, RECIPES, "recipe", text, place)
+    return recipe

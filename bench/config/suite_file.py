@@ -1,0 +1,179 @@
+"""Suite files as text: YAML read with line numbers, `--set` overrides, and the line to blame for a mistake."""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.config.yaml_loader import Place, parsed, read_text
+from bench.errors import SuiteError, nearest, printable
+
+SUITES_FOLDER = Path(__file__).parents[1] / "suites"
+
+LONGEST_OPTION = 100_000  # characters of one --set
+MOST_PARTS = 8  # of a dotted key
+
+
+@dataclass
+class SuiteText:
+    """A suite file's contents, where each of them stands, and what `--set` has changed.
+
+    Attributes:
+        source: the file, as messages name it.
+        name: the suite's name, from the file's.
+        content: keys and values as written.
+        lines: line number (from 1) of each place.
+        overrides: places that `--set` has changed -> the option as typed.
+        options: the KEY=VALUEs applied so far.
+    """
+
+    source: str
+    name: str
+    content: dict[str, Any]
+    lines: dict[Place, int]
+    overrides: dict[Place, str] = field(default_factory=dict)
+    options: list[str] = field(default_factory=list)
+
+    def where(self, place: Place) -> str:
+        """Whom to blame for what stands at `place`: the option that set it, or the file and the line."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self.overrides:
+                return self.overrides[place[:length]]
+            if place[:length] in self.lines:
+                return f"{self.source}:{self.lines[place[:length]]}"
+        return self.source
+
+    def at(self, place: Place) -> Any:
+        """What stands at `place`."""
+        node: Any = self.content
+        for key in place:
+            node = node[key]
+        return node
+
+    def set(self, option: str, typed: str = "") -> None:
+        """Apply `--set KEY=VALUE`: a dotted key; a model's settings are `models.NAME.KEY` or `models.POSITION.KEY`.
+
+        Args:
+            typed: what messages blame, where a person wrote something else.
+
+        Raises:
+            SuiteError: no `=`, no such model, a value that isn't YAML, or one beyond the limits of bench.config.yaml_loader.
+        """
+        typed = typed or f"--set {printable(' '.join(option[:LONGEST_OPTION].split()), 200)}"
+        if len(option) > LONGEST_OPTION:
+            raise SuiteError(f"{typed}: an option of {len(option):,} characters; at most {LONGEST_OPTION:,} are read")
+        self.options.append(option)
+        key, equals, text = option.partition("=")
+        keys = self._keys(key.strip())
+        if not equals or not all(keys):
+            raise SuiteError(
+                f"{typed}: expected KEY=VALUE, such as --set batch_size=64 or --set models.vit.depth=[2,4]"
+            )
+        if len(keys) > MOST_PARTS:
+            raise SuiteError(f"{typed}: a key of {len(keys):,} parts; no key has more than {MOST_PARTS}")
+        value, _ = parsed(text, typed, "the value is not YAML; lists look like [2, 4]")
+        for place in self._places(keys, typed):
+            self._put(place, value, typed)
+
+    def _keys(self, key: str) -> list[str]:
+        """The parts of a dotted key; the name of a model may have dots of its own."""
+        entries = self.content.get("models")
+        names = (
+            [entry.get("model") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        )
+        for name in sorted((name for name in names if isinstance(name, str)), key=len, reverse=True):
+            if key.startswith(f"models.{name}."):
+                return ["models", name, *key.removeprefix(f"models.{name}.").split(".")]
+        return key.split(".")
+
+    def _places(self, keys: list[str], typed: str) -> list[Place]:
+        """The places that a dotted key means.
+
+        Several for `models.vit.…` if several entries are called so. What is typed for all models wins over what an
+        entry says of itself, so a shared key stands in those entries, too, that have it.
+        """
+        entries = self.content.get("models")
+        entries = entries if isinstance(entries, list) else []
+        if keys[0] != "models":
+            own: list[Place] = [
+                ("models", i, *keys) for i, entry in enumerate(entries) if isinstance(entry, dict) and keys[0] in entry
+            ]
+            return [tuple(keys), *own]
+        if len(keys) == 1:
+            return [("models",)]
+        if len(keys) == 2:
+            raise SuiteError(f"{typed}: expected models.{keys[1]}.KEY, such as models.{keys[1]}.depth=[2,4]")
+        names = [str(entry.get("model")) if isinstance(entry, dict) else "" for entry in entries]
+        found = [i for i, name in enumerate(names) if name == keys[1] or str(i) == keys[1]]
+        if not found:
+            near = nearest(keys[1], filter(None, names))
+            raise SuiteError(f"{typed}: the suite has no model '{keys[1]}'; {near}; models.0.KEY means the first entry")
+        return [("models", index, *keys[2:]) for index in found]
+
+    def _put(self, place: Place, value: Any, typed: str) -> None:
+        node: Any = self.content
+        for length, key in enumerate(place[:-1], 1):
+            if isinstance(node, dict) and key not in node:
+                node[key] = {}
+                self._blame(place[:length], typed)
+            node = node[key]
+            if not isinstance(node, dict) and (place[0], length) != ("models", 1):
+                name = ".".join(str(part) for part in place[:length])
+                raise SuiteError(f"{typed}: '{name}' has no keys of its own, it is {shown(node)}")
+        node[place[-1]] = copy.deepcopy(value)
+        self._blame(place, typed)
+
+    def _blame(self, place: Place, typed: str) -> None:
+        """From now on `typed` answers for all that stands at `place` and below."""
+        for known in (self.lines, self.overrides):
+            for old in [old for old in known if old[: len(place)] == place]:
+                del known[old]
+        self.overrides[place] = typed
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the program."""
+    return sorted(path.stem for path in SUITES_FOLDER.glob("*.yaml"))
+
+
+def find_suite(name: str) -> Path:
+    """The file of a suite given by name or by path.
+
+    Raises:
+        SuiteError: neither.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.parent != Path():
+        try:
+            if path.is_file():
+                return path
+        except OSError:
+            pass  # a name that no file can have
+        raise SuiteError(f"suite file {name}: there is no such file")
+    if name not in suite_names():
+        raise SuiteError(f"unknown suite '{name}'; {nearest(name, suite_names())}")
+    return SUITES_FOLDER / f"{name}.yaml"
+
+
+def read_suite(path: Path, overrides: Sequence[str] = ()) -> SuiteText:
+    """A suite file, with `--set` overrides applied.
+
+    Raises:
+        SuiteError: not readable, not YAML (with the line), or not a mapping.
+    """
+    source = path.name if path.parent == SUITES_FOLDER else str(path)
+    content, lines = parsed(read_text(path, source), source)
+    if not isinstance(content, dict):
+        raise SuiteError(f"{source}: expected a mapping with 'dataset' and 'models', found {shown(content)}")
+    suite = SuiteText(source, printable(path.stem, 100), content, lines)
+    for option in overrides:
+        suite.set(option)
+    return suite
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: on one line, and not a long one."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,188 @@
+"""Streaming: images read from files while a model trains, by worker processes that read ahead."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import data
+
+from bench.data.splits_types import level_counts, statistics_of_counts
+from bench.errors import DataError
+from bench.system.processor import usable_cores
+
+MOST_WORKERS = 4
+SAMPLE = 2_000  # images that stand for all where every pixel would have to be read
+CPU = torch.device("cpu")
+
+Load = Callable[[Path], "np.ndarray[Any, np.dtype[np.uint8]]"]  # path -> (C, H, W); picklable
+
+
+class StreamedSplit:
+    """Images in files and labels (N,) as int64; what Split is for images in memory.
+
+    Workers decode; batches travel as uint8, and whatever else happens to them happens on the device. The workers of
+    an iterator end with it, those for evaluation with the split, all of them with this process, however that ends.
+
+    Args:
+        paths: one for each label.
+        load: reads one of them; raises DataError.
+        workers: processes; by default as many as there are usable cores, but at most 4.
+
+    Attributes:
+        waited_seconds: for batches of `read`, whoever read them; the first of each iterator arrives uncounted.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str | Path],
+        labels: Tensor,
+        load: Load,
+        device: torch.device = CPU,
+        workers: int | None = None,
+    ) -> None:
+        self.labels = labels.to(device)
+        self.device = device
+        self.workers = workers or min(MOST_WORKERS, usable_cores())
+        self.waited_seconds = 0.0
+        self._files = _Files([*map(str, paths)], labels.cpu().numpy(), load)
+        self._idle: dict[int, data.DataLoader[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "StreamedSplit":
+        return StreamedSplit(self.paths, self.labels, self._files.load, device, self.workers)
+
+    def subset(self, indices: Tensor) -> "StreamedSplit":
+        """The images with these indices, in their order."""
+        paths = [self.paths[index] for index in indices.tolist()]
+        return StreamedSplit(paths, self.labels[indices.to(self.device)], self._files.load, self.device, self.workers)
+
+    @property
+    def paths(self) -> list[str]:
+        """The files, in the order of the labels."""
+        return self._files.paths
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where the indices should lie that `read` takes."""
+        return CPU
+
+    @property
+    def resident(self) -> tuple[Tensor, ...]:
+        """All that takes the device's memory from batch to batch."""
+        return (self.labels,)
+
+    def pick(self, indices: Tensor) -> Tensor:
+        """A few images, as uint8, read by this process. Raises: DataError."""
+        return torch.stack([torch.from_numpy(self._files.image(i)) for i in indices.tolist()]).to(self.device)
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of batches of indices, read ahead from this call on.
+
+        It returns when the first batch is here, so that no clock that starts afterwards counts the workers' start.
+
+        Raises:
+            DataError: an image that can't be read, when its batch is due.
+        """
+        source = iter(self._loader(batch_sampler=(indices.tolist() for indices in batches)))
+        first = [*islice(source, 1)]
+        return (self._arrived(batch) for batch in chain(first, self._awaited(source)))
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of it; the last batch may be smaller. Raises: DataError."""
+        # Workers are kept for the next evaluation; an iterator that is begun while another runs gets its own.
+        loader = self._idle.pop(batch_size, None) or self._loader(batch_size=batch_size, persistent_workers=True)
+        try:
+            for batch in loader:
+                yield self._arrived(batch)
+        finally:
+            self._idle[batch_size] = loader
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation by channel, (1, C, 1, 1) each, in grey levels.
+
+        They come from all images or from 2,000, always the same ones of the same split. Raises: DataError.
+        """
+        sample = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:SAMPLE].sort().values
+        counts = [level_counts(images) for images, _ in self.subset(sample).to(CPU).in_order(100)]
+        return statistics_of_counts(torch.stack(counts).sum(0))
+
+    def _awaited(self, source: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            start = time.perf_counter()
+            batch = next(source, None)
+            if batch is None:
+                return
+            self.waited_seconds += time.perf_counter() - start
+            yield batch
+
+    def _arrived(self, batch: "tuple[Tensor, Tensor] | str") -> tuple[Tensor, Tensor]:
+        if isinstance(batch, str):
+            raise DataError(batch)
+        images, labels = batch
+        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _loader(self, **options: Any) -> "data.DataLoader[Any]":
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        if forks:  # one that runs already stays as it is
+            multiprocessing.set_forkserver_preload(["bench.data.splits"])
+        return data.DataLoader(
+            self._files,
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_live_with_parent,
+            # A plain fork copies whatever locks other threads hold, and CUDA's state.
+            multiprocessing_context="forkserver" if forks else "spawn",
+            generator=torch.Generator(),  # its own: it draws a number, and the model's must not change for that
+            **options,
+        )
+
+
+class _Files(data.Dataset[Any]):
+    """What a worker has: it gets indices and gives a batch, or the complaint about an image of it."""
+
+    def __init__(self, paths: list[str], labels: "np.ndarray[Any, np.dtype[np.int64]]", load: Load) -> None:
+        self.paths = paths  # as text: each worker gets a copy
+        self.labels = labels  # in NumPy, since a tensor would be sent as a shared file
+        self.load = load
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        return self.load(Path(self.paths[index]))
+
+    def __getitems__(self, indices: list[int]) -> "tuple[Tensor, Tensor] | str":
+        try:
+            images = torch.from_numpy(np.stack([self.image(index) for index in indices]))
+        except DataError as error:
+            return str(error)  # raised here it would come out with the worker's traceback in its text
+        return images, torch.from_numpy(self.labels[indices])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _live_with_parent(worker: int) -> None:
+    """Let Ctrl-C be the parent's business, and leave no orphan: even a parent that was killed takes its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

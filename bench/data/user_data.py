@@ -1,0 +1,236 @@
+"""Data that people bring: described once, then read by every trial, at once or while training."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import ValidationError
+
+from bench.data import cache
+from bench.data.catalog import Arrays
+from bench.data.readers.base import Division, divide, num_val_of
+from bench.data.readers.images import load_image
+from bench.data.readers.own_file import fitting, located, machine_memory, one_line, shown
+from bench.data.spec import Kind, OwnData, Wishes
+from bench.data.user_files import Sources, digest_of, find_sources, require
+from bench.data.user_reader import Found, Pictures, as_pixels, read_images, read_sources
+from bench.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "Files",
+    "Kind",
+    "OwnData",
+    "Pictures",
+    "Unlabelled",
+    "Wishes",
+    "describe",
+    "list_files",
+    "load_image",
+    "read_images",
+    "read_own",
+    "read_unlabelled",
+]
+
+
+class Unlabelled(NamedTuple):
+    """Images (N, C, H, W) uint8 and their names: numbers from 1 (Kaggle's ImageId), or files of a folder."""
+
+    images: np.ndarray
+    names: list[str]
+
+
+class Files(NamedTuple):
+    """Image files of a dataset that is read while training; labels (N,) int64."""
+
+    train_paths: list[Path]
+    train_labels: np.ndarray
+    test_paths: list[Path]
+    test_labels: np.ndarray
+
+
+def describe(wishes: Wishes, base: Path) -> OwnData:
+    """What lies at the paths of `wishes`, read and checked once; relative paths start at `base`.
+
+    What was found is kept under the contents' checksum, so that a second call only reads the files, not what they say.
+
+    Raises:
+        DataError: nothing there, or nothing that can be learned from; one line, with file, row and column.
+    """
+    path, test, unlabelled = (
+        None if given is None else located(given, base) for given in (wishes.path, wishes.test, wishes.unlabelled)
+    )
+    assert path is not None
+    for given in filter(None, (path, test, unlabelled)):
+        require(given, wishes.made_by)
+    settings = wishes.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
+    with fitting(path):
+        sources = find_sources(path, test)
+        unlabelled = unlabelled or sources.unlabelled
+        digest = sources.digest()
+        key = _short(f"{digest} {settings}")
+        if (found := _kept(key)) is None:
+            found = _examined(wishes, sources, digest, path)
+            cache.save_text(key, found.model_dump_json())
+    places = {"path": str(path), "test_path": test and str(test), "unlabelled_path": unlabelled and str(unlabelled)}
+    return found.model_copy(update={**places, "name": one_line(wishes.name or "") or _name_of(path)})
+
+
+def read_own(data: OwnData) -> Arrays:
+    """Images (N, C, H, W) uint8 and labels (N,) int64; validation images are among those for training.
+
+    Raises:
+        DataError: the files aren't what they were when the data was described.
+    """
+    kept = cache.load(data.checksum)
+    if kept is not None and set(kept) == set(Arrays._fields):
+        return Arrays(**kept)
+    with fitting(Path(data.path)):
+        sources = _sources_of(data)
+        if _checksum(sources.digest(), data) != data.checksum:
+            raise _changed(data)
+        return _arrays(read_sources(sources, headers=False), data)
+
+
+def list_files(data: OwnData) -> Files:
+    """The image files of a dataset of kind `folder`, for reading while training.
+
+    Raises:
+        DataError: there are more of them, or fewer, than when the data was described.
+    """
+    found = read_sources(_sources_of(data), headers=False)
+    division = _divided(found, data.test_fraction)
+    train, test = ([path for part in parts for path in part.images] for parts in (found.train, found.test))
+    tested = test or train
+    files = Files(
+        [train[row] for row in division.train_rows],
+        division.train_labels,
+        [tested[row] for row in division.test_rows],
+        division.test_labels,
+    )
+    if (len(files.train_paths), len(files.test_paths)) != (data.num_train, data.num_test):
+        raise _changed(data)
+    return files
+
+
+def read_unlabelled(data: OwnData) -> Unlabelled:
+    """The images that `unlabelled` names, or that lay beside the others without labels. Raises: DataError."""
+    if data.unlabelled_path is None:
+        raise DataError(f"{data.name}: has no unlabelled images; name them by `unlabelled`")
+    path = Path(data.unlabelled_path)
+    require(path)
+    if path.is_dir():
+        images, names, _ = read_images(path, data)
+        return Unlabelled(images, names)
+    key = _short(f"{digest_of(path)} {data.image_size} {data.in_channels}")
+    kept = cache.load(key)
+    if kept is None or set(kept) != {"images"}:
+        kept = {"images": read_images(path, data).images}
+        cache.save(key, kept)
+    return Unlabelled(kept["images"], [str(number) for number in range(1, len(kept["images"]) + 1)])
+
+
+def _examined(wishes: Wishes, sources: Sources, digest: str, path: Path) -> OwnData:
+    """Read everything; where it is to be kept in memory, the arrays go into the cache."""
+    if wishes.stream is True and sources.kind != "folder":
+        raise DataError(f"{shown(path)}: only folders of images can be read while training; leave out `stream`")
+    found = read_sources(sources)
+    test_fraction = None if found.test else wishes.test_fraction
+    division = _divided(found, test_fraction)
+    image_size = wishes.image_size or found.native_side
+    coloured = wishes.channels == "rgb" or (wishes.channels == "auto" and found.has_colour)
+    notes = [*found.notes, *found.resizing_notes(image_size, 3 if coloured else 1)]
+    if test_fraction:
+        share = f"{test_fraction:.1%}".replace(".0%", "%")
+        notes.append(
+            f"No test set was given: {share} of each class's images, always the same ones, were set aside as one."
+        )
+    draft = OwnData(
+        name=_name_of(path),
+        kind=sources.kind,
+        path=str(path),
+        image_size=image_size,
+        in_channels=3 if coloured else 1,
+        class_names=division.class_names,
+        num_train=len(division.train_rows),
+        num_val=num_val_of(len(division.train_rows), wishes.val_fraction),
+        num_test=len(division.test_rows),
+        test_fraction=test_fraction,
+        checksum="",
+        notes=tuple(notes),
+    )
+    streams = sources.kind == "folder" and (wishes.stream is True or (wishes.stream == "auto" and _too_large(draft)))
+    data = draft.model_copy(update={"checksum": _checksum(digest, draft), "stream": streams})
+    if not streams:
+        _arrays(found, data)
+    return data
+
+
+def _arrays(found: Found, data: OwnData) -> Arrays:
+    """All images of a dataset, put into the cache on the way."""
+    division = _divided(found, data.test_fraction)
+    images = as_pixels(found.train, data.image_size, data.in_channels)
+    test_images = as_pixels(found.test, data.image_size, data.in_channels) if found.test else images[division.test_rows]
+    train_images = images if found.test else images[division.train_rows]
+    arrays = Arrays(train_images, division.train_labels, test_images, division.test_labels)
+    cache.save(data.checksum, arrays._asdict())
+    return arrays
+
+
+def _divided(found: Found, test_fraction: float | None) -> Division:
+    import numpy as np
+
+    train = np.concatenate([part.labels for part in found.train])
+    test = found.test[0] if found.test else None
+    labels, source = (test.labels, test.source) if test else (None, "")
+    return divide(train, labels, test_fraction or 0, found.train[0].source, source)
+
+
+def _sources_of(data: OwnData) -> Sources:
+    paths = [Path(given) for given in (data.path, data.test_path) if given]
+    for path in paths:
+        require(path)
+    return find_sources(*paths)
+
+
+def _kept(key: str) -> OwnData | None:
+    """What was found before in files of the same contents."""
+    try:
+        return OwnData.model_validate_json(cache.load_text(key) or "")
+    except ValidationError:
+        return None
+
+
+def _checksum(digest: str, data: OwnData) -> str:
+    sizes = f"{data.image_size} {data.in_channels} {data.test_fraction} {data.num_val}"
+    return _short(f"{digest} {sizes}")
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _changed(data: OwnData) -> DataError:
+    return DataError(f"{shown(Path(data.path))}: isn't what it was when the run was planned; start a new run")
+
+
+def _name_of(path: Path) -> str:
+    """What a report calls a dataset that nobody named."""
+    name = path.name
+    for ending in (".gz", ".csv", ".npz"):
+        name = name[: -len(ending)] if path.is_file() and name.lower().endswith(ending) else name
+    return one_line(os.fsencode(name).decode("utf-8", "replace")) or "data"
+
+
+def _too_large(data: OwnData) -> bool:
+    """Whether the decoded images take more than a quarter of the machine's memory.
+
+    All of the memory counts, not what is free at the moment: a run that is resumed must come to the same answer.
+    """
+    pixels = (data.num_train + data.num_test) * data.in_channels * data.image_size**2
+    return pixels > machine_memory() / 4

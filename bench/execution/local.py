@@ -1,0 +1,195 @@
+"""Executors: where a trial runs. Each takes a trial and gives its Result; a failure is a Result, too."""
+
+import itertools
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench.errors import UserError, nearest
+from bench.execution.worker_process import WorkerProcess
+from bench.result import Result
+from bench.system.processor import usable_cores
+from bench.trial import Trial
+
+if TYPE_CHECKING:
+    from bench.config.inventory import Inventory
+    from bench.training.run import Report
+
+# What the fork server loads once for all workers; torch's optimisers import the other on first use, for 1.2 s.
+PRELOADED = ["bench.training.run", "torch._dynamo", "platformdirs", "numpy.random"]
+
+
+FolderOf = Callable[[Trial], Path | None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an executor is told.
+
+    Attributes:
+        data_dir: folder that holds the dataset's files; None: the cache, or wherever they may be had.
+        timeout_seconds: a trial that takes longer is ended.
+        jobs: trials side by side, where they may be; None: one a core.
+        address: of a cluster, HOST:PORT; None: the one that is there, or one of this machine alone.
+        budget_seconds: no trial begins later; for an executor that takes trials before it has a place for them.
+    """
+
+    data_dir: Path | None = None
+    timeout_seconds: float | None = None
+    jobs: int | None = None
+    address: str | None = None
+    budget_seconds: float | None = None
+
+
+class Executor(Protocol):
+    """Runs a trial with the machine to itself; or several side by side, which nobody may time.
+
+    Attributes:
+        exclusive: `run_together` gives each trial a device of its own, so that timed ones, too, may run at once.
+    """
+
+    exclusive: bool
+
+    def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
+        """The trial's result, whatever became of it."""
+        ...
+
+    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
+        """Results as they come, one trial on each core; the next is taken from `trials` when a core is free."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+class InProcess:
+    """The trial in this process: for debugging, since memory and crashes are then the caller's."""
+
+    exclusive = False
+
+    def __init__(self, options: Options = Options()) -> None:
+        self.options = options
+
+    def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
+        from bench.training.run import run_trial
+
+        return run_trial(trial, folder, self.options.data_dir, report)
+
+    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
+        for trial in trials:  # one after the other: there is one process
+            yield self.run(trial, folder_of(trial), _unheard)
+
+    def close(self) -> None:
+        pass
+
+
+class Subprocess:
+    """A fresh process a trial, with a memory peak and a crash of its own.
+
+    It comes from a fork server that has torch loaded (0.06 s instead of 1.9 s); where there is none, as on Windows,
+    it is spawned. The waiting parent sleeps: on two cores, polling would be half of the machine under measurement.
+    """
+
+    exclusive = False
+
+    def __init__(self, options: Options = Options()) -> None:
+        self.options = options
+        set_environment()
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
+        if forks:
+            start_fork_server()
+
+    def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
+        (result,) = self._run_all([trial], lambda trial: folder, report, at_once=1)
+        return result
+
+    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
+        return self._run_all(trials, folder_of, _unheard, at_once=self.options.jobs or usable_cores())
+
+    def close(self) -> None:
+        pass  # the fork server ends with this process
+
+    def _run_all(
+        self, trials: Iterable[Trial], folder_of: FolderOf, report: "Report", at_once: int
+    ) -> Iterator[Result]:
+        waiting = iter(trials)
+        limit = math.inf if self.options.timeout_seconds is None else self.options.timeout_seconds
+        running: list[WorkerProcess] = []
+        try:
+            while True:
+                for trial in itertools.islice(waiting, at_once - len(running)):
+                    folder = folder_of(trial)
+                    running.append(WorkerProcess(self._context, trial, folder, self.options.data_dir, limit))
+                if not running:
+                    return
+                left = min(worker.seconds_left() for worker in running)
+                signs = [each for worker in running for each in worker.waitables()]
+                wait(signs, None if math.isinf(left) else left)
+                for worker in [*running]:
+                    result = worker.result(report)
+                    if result is not None:
+                        running.remove(worker)
+                        worker.stop()
+                        yield result
+        finally:
+            for worker in running:
+                worker.stop()
+
+
+def set_environment() -> None:
+    """Variables that libraries read once, when they load or start in a worker; what the user has set stays."""
+    # OpenMP threads that wait spin for milliseconds by default. Beside any other busy process that made small
+    # models up to 50 times slower on two cores; at this count a quiet machine shows no difference.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # cuBLAS repeats its sums in the same order only with this set before CUDA starts in the worker.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def start_fork_server() -> None:
+    """Begin to load torch beside the caller's own start, so that the first trial needn't wait for it."""
+    set_environment()
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    from multiprocessing import forkserver
+
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+
+
+def _unheard(message: dict[str, Any]) -> None:
+    """Nobody follows trials side by side."""
+
+
+def inventory_of(executor: str, address: str | None = None) -> "Inventory":
+    """The devices that an executor can use. Raises: UserError: no such executor, or nothing at the address."""
+    if executor not in EXECUTORS:
+        raise UserError(f"unknown executor '{executor}'; {nearest(executor, EXECUTORS)}")
+    if executor != "ray":
+        if address:
+            raise UserError(f"--address is for --executor ray, not for '{executor}'")
+        from bench.config.inventory import HERE  # torch loads now, beside the fork server
+
+        return HERE
+    from bench.execution.cluster.executor import connect
+
+    return connect(address)
+
+
+def _on_a_cluster(options: Options) -> Executor:
+    from bench.execution.cluster.executor import RayExecutor  # ray is an extra, and takes a second to load
+
+    return RayExecutor(options)
+
+
+EXECUTORS: dict[str, Callable[[Options], Executor]] = {
+    "subprocess": Subprocess,
+    "in-process": InProcess,
+    "ray": _on_a_cluster,
+}

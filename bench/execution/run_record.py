@@ -1,0 +1,96 @@
+"""Provenance: what a run writes of itself, so that a reader, a report or a resume knows what it holds for."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.config.plan import Plan
+from bench.config.recipes import RECIPES
+from bench.config.suite_file import SUITES_FOLDER, SuiteText, find_suite
+from bench.errors import SuiteError
+from bench.execution.resumption import Begun
+from bench.system.environment import describe_environment
+from bench.system.redaction import redacted, redacted_command, redacted_in
+
+
+def make_record(
+    plan: Plan, text: SuiteText, suite: str | None, begun: Begun | None, data_dir: Path | None
+) -> dict[str, Any]:
+    """The contents of run.json, redacted: what people wrote freely is there without the secrets in it.
+
+    Args:
+        suite: as the person named it; None where a resumed run named none.
+        begun: what the run that goes on says of itself; None for a new one.
+
+    Raises:
+        SuiteError: a model's settings hold a secret.
+    """
+    refuse_secrets(plan)
+    spec = plan.spec
+    recipes = {trial.recipe: RECIPES[trial.recipe].model_dump() for trial in plan.trials}
+    return {
+        "suite": plan.name,
+        "source": _source(suite, begun),
+        "options": redacted_in(text.options),
+        "description": redacted(plan.suite.description),
+        "content": redacted_in(plan.content),
+        "created_at": (begun and begun.created_at) or datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [*_commands_before(begun), "run_bench.py", *redacted_command(sys.argv[1:])],
+        "data_dir": redacted(str(data_dir.resolve())) if data_dir else None,
+        "dataset": {
+            "name": spec.name,
+            "title": redacted(spec.title),
+            "checksum": spec.checksum,
+            "image_size": spec.image_size,
+            "in_channels": spec.in_channels,
+            "num_classes": spec.num_classes,
+            "class_names": list(spec.class_names),
+            "notes": redacted_in(getattr(spec, "notes", ())),
+        },
+        "split": {
+            "train": spec.num_train - spec.num_val,
+            "val": spec.num_val,
+            "test": spec.num_test,
+            "seed": plan.suite.split_seed,
+        },
+        "published": redacted_in([each.model_dump() for each in plan.suite.published]),
+        "seeds": sorted({trial.seed for trial in plan.trials}),
+        "targets": list(plan.trials[0].targets),
+        "target_accuracy": plan.trials[0].target_accuracy,
+        "recipes": recipes,
+        "environment": describe_environment(),
+        "plan": [trial.trial_id for trial in plan.trials],
+        "matches": plan.matches,
+        "left_out": None,
+        "interrupted": False,
+    }
+
+
+def refuse_secrets(plan: Plan) -> None:
+    """A trial's settings tell what was run, in every table and on every page: a secret among them can't be hidden.
+
+    Raises:
+        SuiteError: one of them holds what looks like a secret, or is the value of a variable that does.
+    """
+    for model, settings in {json.dumps([t.model, t.settings]): (t.model, t.settings) for t in plan.trials}.values():
+        shown = json.loads(json.dumps(settings))  # lists for tuples, as redaction makes them
+        hidden = [key for key, value in redacted_in(shown).items() if value != shown[key]]
+        if hidden:
+            raise SuiteError(
+                f"{plan.name}: setting '{hidden[0]}' of {model} holds what looks like a secret, and settings are "
+                "written into every table; let the model's code read it from a variable of the environment"
+            )
+
+
+def _commands_before(begun: Begun | None) -> list[str]:
+    return [*map(redacted, begun.command), ";"] if begun else []
+
+
+def _source(suite: str | None, begun: Begun | None) -> str | None:
+    """The suite as a later resume finds it, from whichever folder: its name, or its file's whole path."""
+    path = find_suite(suite) if suite else None
+    if path is None:
+        return begun.source if begun else None
+    return path.stem if path.parent == SUITES_FOLDER else redacted(str(path.resolve()))

@@ -1,0 +1,145 @@
+"""A sweep: the trials of a plan, one after the other, each on disk before the next begins.
+
+Trials that are there for their accuracy alone run side by side; each of them, too, is on disk as soon as it ends.
+"""
+
+import itertools
+import math
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.execution.local import Executor
+from bench.execution.progress import Progress
+from bench.result import Result
+from bench.store.run_folder import Store
+from bench.system import interrupts
+from bench.system.environment import git_state
+from bench.system.redaction import redacted
+from bench.trial import Trial
+
+
+@dataclass
+class Outcome:
+    """What became of a sweep.
+
+    Attributes:
+        statuses: trial_id -> status, of the trials that ran now.
+        left_out: trials that the budget left no time for.
+        interrupted: stopped from outside; what was running has no row and runs again on resume.
+    """
+
+    statuses: dict[str, str] = field(default_factory=dict)
+    left_out: list[Trial] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def run_sweep(
+    trials: list[Trial],
+    skipped: dict[str, str],
+    store: Store,
+    executor: Executor,
+    progress: Progress,
+    budget_seconds: float | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Run `trials` in order and append each to the store.
+
+    Args:
+        trials: those that are still to do.
+        skipped: trial_id -> why it can't run here; it gets a row that says so.
+        budget_seconds: no trial starts after this time; one that has started is finished.
+
+    Raises:
+        StoreError: the run folder can't be written to any more; no trial runs any longer then.
+    """
+    sweep = _Sweep(trials, skipped, store, executor, progress, budget_seconds, now)
+    with interrupts.listening():
+        try:
+            sweep.run()
+        except KeyboardInterrupt:
+            interrupts.taken()
+            sweep.outcome.interrupted = True
+    return sweep.outcome
+
+
+class _Sweep:
+    def __init__(
+        self,
+        trials: list[Trial],
+        skipped: dict[str, str],
+        store: Store,
+        executor: Executor,
+        progress: Progress,
+        budget_seconds: float | None,
+        now: Callable[[], float],
+    ) -> None:
+        self.trials, self.skipped = trials, skipped
+        self.store, self.executor, self.progress = store, executor, progress
+        self.deadline = math.inf if budget_seconds is None else now() + budget_seconds
+        self.now = now
+        self.outcome = Outcome()
+        self.loads: dict[str, float | None] = {}  # of the machine, just before each trial that runs
+
+    def run(self) -> None:
+        """Those that are timed one after the other, neighbours that aren't side by side."""
+        todo = self._begun()
+        for alone, group in itertools.groupby(todo, key=lambda trial: trial.timed and not self.executor.exclusive):
+            if alone:
+                for trial in group:
+                    self._end(trial, self.executor.run(trial, self._folder_of(trial), self.progress.evaluated))
+            else:
+                self._run_together(group)
+
+    def _run_together(self, group: Iterator[Trial]) -> None:
+        known: dict[str, Trial] = {}  # trials that have begun, by id, as the executor takes them
+        taken = (known.setdefault(trial.trial_id, trial) for trial in group)
+        results = self.executor.run_together(taken, self._folder_of)
+        stop = closing(results) if isinstance(results, Generator) else nullcontext()
+        with stop:  # should a row not reach the disk, or Ctrl-C come, the others' processes end here and now
+            for result in results:
+                self._end(known.pop(str(result.trial_id)), result)
+        self.outcome.left_out = [*known.values(), *self.outcome.left_out]  # taken ahead, and never begun
+
+    def _begun(self) -> Iterator[Trial]:
+        """Trials that can run here, each begun when it is asked for; the others get their rows on the way."""
+        for position, trial in enumerate(self.trials):
+            interrupts.check()
+            if self.now() >= self.deadline:
+                self.outcome.left_out = self.trials[position:]
+                return
+            self.progress.begin(trial, position, len(self.trials))
+            if trial.trial_id in self.skipped:
+                self._end(trial, Result(**trial.row(), status="skipped", error=self.skipped[trial.trial_id]))
+            else:
+                if not self.executor.exclusive:  # a cluster's trials run elsewhere, and say for themselves
+                    self.loads[trial.trial_id] = load()
+                yield trial
+
+    def _end(self, trial: Trial, result: Result) -> None:
+        """Put it on disk; a signal that comes meanwhile is heard when it is there, and everybody has been told."""
+        result.git_commit, result.git_dirty = git_state()
+        result.error, result.trace = (text and redacted(text) for text in (result.error, result.trace))
+        if result.load is None:
+            result.load = self.loads.pop(trial.trial_id, None)
+        try:
+            with interrupts.held():
+                self.store.append(result)
+                self.outcome.statuses[trial.trial_id] = result.status or "failed"
+        finally:
+            if trial.trial_id in self.outcome.statuses:
+                self.progress.end(trial, result)
+
+    def _folder_of(self, trial: Trial) -> Path:
+        return self.store.folder / "trials" / trial.trial_id
+
+
+def load() -> float | None:
+    """Processes that run or wait on this machine, a core: the system's average over the last minute."""
+    try:
+        return round(os.getloadavg()[0] / (os.cpu_count() or 1), 3)
+    except (AttributeError, OSError):
+        return None  # Windows keeps none

@@ -1,0 +1,221 @@
+"""A worker process as its parent sees it: started, listened to, ended; whatever it does becomes a result."""
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import IO, Any
+
+from bench.execution.inbox import Inbox
+from bench.execution.worker_main import ASK_FOR_STACK, live
+from bench.result import Result
+from bench.system.process import catches, end_family, family, memory_kills, state
+from bench.trial import Trial
+
+GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
+HEADINGS = ("process ", "Stacks of ")  # lines around stacks
+STACK_SECONDS = 2.0  # for a process to write its stack when asked
+# Before each attempt to start it. The fork server may be killed at any moment and comes back at the next start; while
+# it dies it refuses for a moment, and longer on a busy machine.
+START_AFTER_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0)
+
+
+class WorkerProcess:
+    """A process with one trial in it.
+
+    Args:
+        context: of multiprocessing.
+        timeout_seconds: from its start; math.inf for none.
+    """
+
+    def __init__(
+        self, context: Any, trial: Trial, folder: Path | None, data_dir: Path | None, timeout_seconds: float
+    ) -> None:
+        self.trial, self.timeout_seconds = trial, timeout_seconds
+        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.start = time.monotonic()
+        self.memory_kills = memory_kills()
+        self.process: Any = None
+        self._death: int | None = None  # a descriptor that becomes readable when the process ends
+        self._stacks = _scratch_file()
+        self._why_not = ""
+        self._done = False
+        for pause in START_AFTER_SECONDS:
+            time.sleep(pause)
+            receiver, sender = context.Pipe(duplex=False)
+            self.inbox = Inbox(receiver)
+            stacks = Connection(os.dup(self._stacks.fileno()), readable=False) if ASK_FOR_STACK else None
+            arguments = (trial, folder, data_dir, sender, stacks)
+            # Not a daemon, which may have no children: images from disk are read by processes of their own. None is
+            # left behind: `stop` ends it, and it ends itself when its parent dies.
+            process = context.Process(target=live, args=arguments, daemon=False)
+            try:
+                process.start()
+            except (OSError, EOFError) as error:
+                self._why_not = f"{type(error).__name__}: {error}"
+                self.inbox.close()
+                continue
+            finally:
+                sender.close()  # so that the worker's death ends the stream
+                if stacks is not None:
+                    stacks.close()
+            self.process = process
+            with contextlib.suppress(AttributeError, OSError):
+                self._death = os.pidfd_open(process.pid)  # holds, unlike the sentinel, when the fork server was killed
+            return
+
+    def waitables(self) -> list[Any]:
+        """What to wait for: a message, or its end."""
+        if self.process is None:
+            return []
+        death = self.process.sentinel if self._death is None else self._death
+        return [death] if self.inbox.closed else [self.inbox.receiver, death]
+
+    def seconds_left(self) -> float:
+        if self.process is None:
+            return 0.0
+        return max(0.0, self.timeout_seconds - (time.monotonic() - self.start))
+
+    def result(self, report: Callable[[dict[str, Any]], None]) -> Result | None:
+        """What became of the trial, or None while it runs; messages that have come are passed on."""
+        if self.process is None:
+            return self._failure("failed", f"no process could be started for it ({self._why_not})")
+        ended = self._has_ended()  # before the last messages are read, so that none is missed
+        try:
+            for message in self.inbox.messages():
+                if "result" in message:
+                    self._done = True
+                    return Result(**message["result"])
+                report(message["progress"])
+        except (ValueError, TypeError, KeyError):
+            return self._failure("failed", "sent what isn't a message; something in it writes to others' files", True)
+        if ended or (self.inbox.closed and self._ends_within(GRACE_SECONDS)):
+            return self._failure(*self._cause_of_death())
+        if self.inbox.closed:
+            return self._failure("failed", "closed its connection and went on without giving a result", True)
+        if self.seconds_left() == 0:
+            stopped = "; its process had been stopped" if state(self.process.pid) == "T" else ""
+            return self._failure("timeout", f"took more than {self.timeout_seconds:g} s{stopped}", True)
+        return None
+
+    def stop(self) -> None:
+        """End it and all that it started: one that has a result ends by itself, others are asked and then made to."""
+        self.inbox.close()
+        if self.process is not None:
+            pid = self.process.pid
+            if self._done:
+                self._ends_within(GRACE_SECONDS)  # devices are given back in order
+            members = family(pid)
+            self._signal(signal.SIGTERM)
+            self._signal(getattr(signal, "SIGCONT", None))  # one that was stopped hears nothing before
+            if not self._ends_within(GRACE_SECONDS):
+                self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            end_family(pid, members)
+            self._ends_within(GRACE_SECONDS)
+            self.process.join(0)
+            with contextlib.suppress(ValueError):  # it lives: it waits for a device, and no signal reaches it
+                self.process.close()
+        if self._death is not None:
+            os.close(self._death)
+        self._stacks.close()
+
+    def _failure(self, status: str, error: str, running: bool = False) -> Result:
+        """`running`: it lives, so that it can be asked where it is."""
+        if running:
+            self._ask_for_stacks()
+        row = self.trial.row()
+        return Result(**row, status=status, error=error, started_at=self.started_at, trace=self._trace())
+
+    def _ask_for_stacks(self) -> None:
+        if ASK_FOR_STACK is None or not self._size():  # it hasn't come so far: the signal would kill it
+            return
+        pid = self.process.pid
+        for member in [pid, *family(pid)]:
+            if member == pid or catches(member, ASK_FOR_STACK):
+                os.write(self._stacks.fileno(), f"\n{HEADINGS[1]}process {member}:\n".encode())
+                before = self._size()
+                with contextlib.suppress(OSError):
+                    os.kill(member, ASK_FOR_STACK)
+                    os.kill(member, signal.SIGCONT)  # one that was stopped answers first, and then goes on
+                self._wait_for_growth(before)
+
+    def _wait_for_growth(self, before: int) -> None:
+        """Until something has been written and nothing more comes."""
+        deadline = time.monotonic() + STACK_SECONDS
+        size = before
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            last, size = size, self._size()
+            if size == last > before:
+                return
+
+    def _size(self) -> int:
+        return os.fstat(self._stacks.fileno()).st_size
+
+    def _trace(self) -> str | None:
+        """What the file of stacks holds, if that is more than the lines in which each process names itself."""
+        self._stacks.seek(0)
+        lines = self._stacks.read().decode(errors="replace").splitlines()
+        kept = [line for line in lines if not line.startswith("Extension modules: ")]
+        return "\n".join(kept) + "\n" if any(line and not line.startswith(HEADINGS) for line in kept) else None
+
+    def _has_ended(self) -> bool:
+        """Whether it has. multiprocessing would say so, too, of one whose fork server was killed."""
+        return self._ends_within(0)
+
+    def _ends_within(self, seconds: float) -> bool:
+        if self._death is not None:
+            return bool(wait([self._death], seconds))
+        self.process.join(seconds)
+        return self.process.exitcode is not None
+
+    def _signal(self, number: signal.Signals | None) -> None:
+        if number is not None and not self._has_ended():
+            with contextlib.suppress(OSError):
+                os.kill(self.process.pid, number)
+
+    def _cause_of_death(self) -> tuple[str, str]:
+        self.process.join(GRACE_SECONDS)  # until the fork server has told how
+        return cause_of_death(self.process.exitcode, self.memory_kills, memory_kills())
+
+
+def cause_of_death(exitcode: int | None, kills_before: int | None, kills_now: int | None) -> tuple[str, str]:
+    """Status and error of a trial whose process ended without a result.
+
+    Args:
+        exitcode: as multiprocessing has it: negative for a signal; 255 also if the fork server couldn't tell.
+        kills_before, kills_now: how many processes the kernel had ended for want of memory.
+    """
+    name = _signal_name(exitcode)
+    if name == "SIGKILL":
+        if kills_before is None or kills_now is None:
+            return "oom", "killed by SIGKILL, which is what the system does when memory runs out"
+        if kills_now > kills_before:
+            return "oom", "killed by SIGKILL; the kernel ended a process in this time because memory ran out"
+        return "failed", "killed by SIGKILL, which somebody sent: the kernel ended no process for want of memory"
+    if name:
+        return "failed", f"died of {name}"
+    if exitcode in (None, 255):
+        return "failed", "ended before it had a result, with status 255 or with nobody left to tell how"
+    return "failed", f"exited with status {exitcode} before it had a result"
+
+
+def _signal_name(exitcode: int | None) -> str | None:
+    if exitcode is None or exitcode >= 0:
+        return None
+    try:
+        return signal.Signals(-exitcode).name
+    except ValueError:
+        return f"signal {-exitcode}"  # a real-time one
+
+
+def _scratch_file() -> IO[bytes]:
+    """A file without a name: in memory where that can be, so that a full disk takes nobody's stack."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stacks"), "w+b")
+    return tempfile.TemporaryFile()

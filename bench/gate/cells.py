@@ -1,0 +1,93 @@
+"""Cells: what the gate times. A cell is a training step, or an inference, of one configuration.
+
+This module is what a source tree must have to be compared: bench/gate/worker.py of the program that compares asks the tree
+for PROTOCOL, for `open_cell` and, of the cell, for what the class below has.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.config.plan import load_plan
+from bench.config.suite_file import SuiteText
+from bench.data.dataset import evaluation_batches
+from bench.errors import DeviceError
+from bench.measure.stopwatch import Stopwatch
+from bench.training.compilation import compiled
+from bench.training.loop import Learner
+from bench.training.trial_setup import Bench, new_learner, set_up
+
+PROTOCOL = 1
+Work = Literal["train", "infer"]
+
+
+@dataclass
+class Cell:
+    """One thing to time.
+
+    Attributes:
+        images: of a step.
+        step: does one; nothing waits for the device.
+        synchronize: waits until the device has done all it was asked to.
+    """
+
+    bench: Bench
+    learner: Learner
+    work: Work
+    images: int
+    step: Callable[[], Any]
+    synchronize: Callable[[], None] = field(default=lambda: None)
+
+    @property
+    def label(self) -> str:
+        return f"{self.bench.trial.label} {self.work}"
+
+
+def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: Path | None = None) -> Cell:
+    """The cell for a suite's content that means a single configuration, with this tree's models, loop and defaults.
+
+    Raises:
+        UserError: this tree doesn't know the configuration, or this machine can't run it.
+    """
+    models = [{**entry, "num_threads": num_threads} for entry in content["models"]]
+    plan = load_plan(SuiteText("cell", "gate", {**content, "models": models}, {}))
+    trial = plan.trials[0]
+    for reason in plan.skipped.values():
+        raise DeviceError(reason)
+    bench = set_up(trial, data_dir, Stopwatch())
+    learner = new_learner(bench)
+    step = _training(bench, learner) if work == "train" else _inference(bench, learner)
+    return Cell(bench, learner, work, trial.training.batch_size, step, bench.device.synchronize)
+
+
+def _training(bench: Bench, learner: Learner) -> Callable[[], Any]:
+    """Steps of the trial's own recipe; its first epoch's learning rates come again and again, for it never ends."""
+    source = iter(bench.batches)
+    rate = learner.learning_rate
+    learner.learning_rate = lambda step: rate(step % max(1, bench.batches.steps_per_epoch))
+
+    def step() -> Tensor:
+        images, labels = next(source)
+        return learner.step(images, labels)
+
+    return step
+
+
+def _inference(bench: Bench, learner: Learner) -> Callable[[], Any]:
+    images, _ = next(evaluation_batches(bench.data, bench.data.test, bench.trial.training.batch_size, bench.form))
+    learner.model.eval()
+    forward = compiled(_forward, bench.trial.compile)
+
+    def step() -> Tensor:
+        with torch.inference_mode(), learner.context:
+            return forward(learner.model, images)
+
+    return step
+
+
+def _forward(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images)

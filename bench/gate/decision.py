@@ -1,0 +1,214 @@
+"""Decide: from a journal to a verdict. Pure arithmetic, the same live and in a replay.
+
+The unit is the launch, a pair of fresh processes, since a process has a speed of its own that no number of blocks
+within it averages out. A cell fails only if it is flagged among all cells (Bonferroni) and then confirmed on fresh
+launches (Holm), both times beyond the margin; it passes only if the interval excludes the promised slowdown. So noise
+can't pass, and a chance finding has to happen twice. How often it is wrong was measured: results/reference/gate.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.gate.decision_types import EXIT_STATUS, CellVerdict, Decision, Estimate, Verdict
+from bench.gate.journal import Failure, Phase, Record
+from bench.gate.launch_stats import bonferroni, detectable, holm, launch_values, noise, p_slower, step_seconds, trimmed
+from bench.gate.work_diff import WorkChange, compare_work
+
+WORST_FIRST: tuple[Verdict, ...] = ("regression", "crashed", "missing", "inconclusive", "pass")
+FEWEST_LAUNCHES = 6  # of which trimming leaves 4; fewer say too little to pass or to fail anything
+# A false alarm has to pass both: at most one gate in a hundred, whatever the noise. The first may be generous, since it
+# costs a wrong suspect only some launches.
+SCREEN_ALPHA = 0.20  # over all cells
+CONFIRM_ALPHA = 0.05  # over the suspects
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A phase's estimate of a cell, and the p of "no slower", adjusted for the number of cells tested."""
+
+    estimate: Estimate
+    p: float
+
+    def slower(self, alpha: float, margin: float) -> bool:
+        """Shown to be slower, and by more than isn't worth failing."""
+        return self.p <= alpha and self.estimate.ratio > 1 + margin
+
+
+def flagged(record: Record) -> list[str]:
+    """Cells that the screen finds slower than the margin; only fresh launches can confirm them."""
+    return _suspects(_screen(record), record.header["margin"])
+
+
+def unsettled(record: Record) -> list[str]:
+    """Cells that aren't flagged but whose interval still holds the promised slowdown: more launches may settle them."""
+    screen, limit = _screen(record), 1 + record.header["promise"]
+    suspects = _suspects(screen, record.header["margin"])
+    return [cell for cell, found in screen.items() if cell not in suspects and found.estimate.high >= limit]
+
+
+def decide(
+    record: Record,
+    work: Literal["fail", "warn"] = "fail",
+    inconclusive: Literal["fail", "warn", "pass"] = "fail",
+    allow_missing: bool = False,
+) -> Decision:
+    """The verdict on a journal.
+
+    Args:
+        work: what more work a step (parameters, FLOPs, operators, ...) means: "fail" makes it a regression.
+        inconclusive: "fail" is exit status 3; with the others it is 0 where nothing worse was found.
+        allow_missing: cells that base doesn't have aren't held against head, so long as others were compared.
+    """
+    changes = tuple(_changes(record))
+    compared = [cell for cell, arms in record.work.items() if {"base", "head"} <= arms.keys()]
+    if record.header.get("only_work"):
+        cells = tuple(_judge_work(record, cell, cell in compared) for cell in record.header["cells"])
+    else:
+        cells = tuple(_judge_all(record))
+    verdict = _overall(cells, _only_base_lacks(record) if allow_missing else ())
+    if work == "fail" and any(change.direction == "more" for change in changes):
+        verdict = "regression"
+    excused = verdict == "inconclusive" and inconclusive != "fail"
+    return Decision(
+        verdict,
+        0 if excused else EXIT_STATUS[verdict],
+        _headline(verdict, cells, changes, record),
+        cells,
+        changes,
+        tuple(record.failures),
+        tuple(_notes(cells, changes, record)),
+        {phase: len(launches) for phase, launches in record.launches.items()},
+    )
+
+
+def _suspects(screen: Mapping[str, _Tested], margin: float) -> list[str]:
+    return [cell for cell, found in screen.items() if found.slower(SCREEN_ALPHA, margin)]
+
+
+def _screen(record: Record) -> dict[str, _Tested]:
+    return _tested(record, "screen", bonferroni, record.header["cells"])
+
+
+def _tested(
+    record: Record, phase: Phase, adjust: Callable[[Sequence[float]], list[float]], cells: Sequence[str]
+) -> dict[str, _Tested]:
+    """The cells that have launches enough in this phase."""
+    values = launch_values(record.slices, [phase])
+    enough = {cell: values[cell] for cell in cells if len(values.get(cell, ())) >= FEWEST_LAUNCHES}
+    ps = adjust([p_slower(found) for found in enough.values()])
+    return {cell: _Tested(trimmed(found), p) for (cell, found), p in zip(enough.items(), ps, strict=True)}
+
+
+def _judge_all(record: Record) -> Iterator[CellVerdict]:
+    margin, promise, cells = record.header["margin"], record.header["promise"], record.header["cells"]
+    screen = _screen(record)
+    suspects = _suspects(screen, margin)
+    confirm = _tested(record, "confirm", holm, suspects)
+    pooled = launch_values(record.slices, ["screen", "confirm"])
+    times = step_seconds(record.slices)
+    for cell in cells:
+        failure = _failure(record, cell)
+        if cell not in screen:
+            few = f"{len(pooled.get(cell, ()))} launches; at least {FEWEST_LAUNCHES} are needed: a larger --budget"
+            absent: Verdict = _verdict_of(failure) if failure else "inconclusive"
+            yield CellVerdict(cell, absent, reason=failure.reason if failure else few)
+            continue
+        values = pooled[cell]
+        found, again = trimmed(values), confirm.get(cell)
+        verdict: Verdict = "pass"
+        reason = ""
+        if cell in suspects:
+            size = f"flagged at {100 * (screen[cell].estimate.ratio - 1):.1f}%"
+            if again is None:
+                verdict, reason = "inconclusive", f"{size}, too few launches to confirm: a larger --budget"
+            elif again.slower(CONFIRM_ALPHA, margin):
+                verdict, reason, found = "regression", f"{size}, confirmed", again.estimate
+            else:
+                reason = f"{size}, not confirmed on fresh launches"
+        if verdict == "pass" and found.high >= 1 + promise:
+            verdict, reason = "inconclusive", reason or f"a slowdown of {100 * promise:g}% can't be excluded"
+        if failure and verdict != "regression":
+            verdict, reason = _verdict_of(failure), failure.reason
+        yield CellVerdict(
+            cell,
+            verdict,
+            found,
+            faster=verdict == "pass" and found.high < 1,
+            noise=noise(values),
+            detectable=detectable(values, margin, min(SCREEN_ALPHA / len(cells), CONFIRM_ALPHA)),
+            p_screen=screen[cell].p,
+            p_confirm=again.p if again else None,
+            reason=reason,
+            seconds_per_step=(times[cell]["base"], times[cell]["head"]),
+        )
+
+
+def _judge_work(record: Record, cell: str, compared: bool) -> CellVerdict:
+    failure = _failure(record, cell)
+    if failure:
+        return CellVerdict(cell, _verdict_of(failure), reason=failure.reason)
+    if not compared:
+        return CellVerdict(cell, "missing", reason="its work wasn't counted in both trees")
+    return CellVerdict(cell, "pass", reason="only its work was compared")
+
+
+def _failure(record: Record, cell: str) -> Failure | None:
+    return next((failure for failure in record.failures if failure.cell in (None, cell)), None)
+
+
+def _verdict_of(failure: Failure) -> Verdict:
+    return "missing" if failure.kind == "missing" else "crashed"
+
+
+def _only_base_lacks(record: Record) -> set[str | None]:
+    """Cells that are new in head; one that head lacks is broken or gone, and that is never excused."""
+    absent = [failure for failure in record.failures if failure.kind == "missing"]
+    return {f.cell for f in absent if f.arm == "base"} - {f.cell for f in absent if f.arm == "head"} - {None}
+
+
+def _overall(cells: Sequence[CellVerdict], excused: Collection[str | None]) -> Verdict:
+    kept = [cell.verdict for cell in cells if cell.verdict != "missing" or cell.cell not in excused]
+    return min(kept, key=WORST_FIRST.index, default="missing")
+
+
+def _changes(record: Record) -> Iterator[WorkChange]:
+    for cell, arms in record.work.items():
+        if {"base", "head"} <= arms.keys():
+            yield from compare_work(cell, arms["base"], arms["head"])
+
+
+def _headline(verdict: Verdict, cells: Sequence[CellVerdict], changes: Sequence[WorkChange], record: Record) -> str:
+    """The answer in one sentence."""
+    margin, promise = (f"{100 * record.header[key]:g}%" for key in ("margin", "promise"))
+    worst = max((c for c in cells if c.estimate), key=lambda c: c.estimate.ratio if c.estimate else 0, default=None)
+    named = {kind: [cell for cell in cells if cell.verdict == kind] for kind in WORST_FIRST}
+    if named["regression"]:
+        parts = [f"{c.cell} is {100 * (c.estimate.ratio - 1):.1f}% slower" for c in named["regression"] if c.estimate]
+        return f"Regression: {', '.join(parts)}; flagged, and confirmed on fresh launches."
+    if verdict == "regression":
+        more = sorted({change.cell for change in changes if change.direction == "more"})
+        return f"More work a step in {', '.join(more)}: counted, not timed, so there is no noise in it."
+    if verdict == "crashed":
+        return f"A worker failed: {named['crashed'][0].reason}."
+    if verdict == "missing":
+        return f"Not comparable: {named['missing'][0].reason}." if named["missing"] else "Nothing was compared."
+    if verdict == "inconclusive":
+        count = f"{len(named['inconclusive'])} of {len(cells)} cells"
+        return f"Inconclusive: this machine's noise leaves {count} undecided between no change and {promise} slower."
+    if record.header.get("only_work") or worst is None or worst.estimate is None:
+        return f"No more work a step in any of {len(cells)} cells."
+    change = 100 * (worst.estimate.ratio - 1)
+    return (
+        f"No regression: every cell is less than {promise} slower with 95% confidence; the slowest, {worst.cell}, "
+        f"measured {abs(change):.1f}% {'slower' if change >= 0 else 'faster'} (up to {margin} isn't worth failing)."
+    )
+
+
+def _notes(cells: Sequence[CellVerdict], changes: Sequence[WorkChange], record: Record) -> Iterator[str]:
+    less = {change.cell for change in changes if change.direction == "less"}
+    for cell in cells:
+        if cell.faster and cell.cell in less:
+            yield f"{cell.cell} is faster, and does less work a step: see what changed."
+    if not record.ended:
+        yield "This gate didn't come to its end: the verdict is on what it had measured; --resume goes on."

@@ -1,0 +1,111 @@
+"""What was asked of a gate, the cells that this means, and what its journal says of it first."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.config.suite_file import find_suite, read_suite
+from bench.errors import UserError
+from bench.gate.journal import FORMAT, Arm
+from bench.gate.launch import ARMS, GateCell
+from bench.gate.singles import singles
+from bench.gate.worktrees import Tree
+from bench.system.processor import cpu_name, usable_cores
+from bench.system.redaction import redacted, redacted_in
+
+
+class GateRequest(BaseModel):
+    """What a person asked for; it stands in the journal, so that a stopped gate can go on.
+
+    Attributes:
+        base, head: revisions; "working tree" takes uncommitted work in.
+        base_dir, head_dir: folders instead; both or none.
+        cells: only those whose name holds one of these.
+        margin, promise: shares, 0.03 and 0.10.
+        only_work: count, and time nothing.
+        aa: both arms are the same on purpose, to see the machine's noise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    journal: Path
+    base: str | None = None
+    head: str = "HEAD"
+    base_dir: Path | None = None
+    head_dir: Path | None = None
+    suite: str = "gate"
+    settings: Sequence[str] = ()
+    cells: Sequence[str] = ()
+    budget_seconds: float | None = None
+    margin: float = 0.03
+    promise: float = 0.10
+    threads: int = 1
+    data_dir: Path | None = None
+    only_work: bool = False
+    aa: bool = False
+
+
+def gate_cells(request: GateRequest) -> list[GateCell]:
+    """Training and inference of each configuration of the suite.
+
+    Raises:
+        UserError: no such suite, or none of its cells is called so.
+    """
+    text = read_suite(find_suite(request.suite), request.settings)
+    works: tuple[Literal["train"], Literal["infer"]] = ("train", "infer")
+    cells = [GateCell(f"{single.name} {work}", single.content, work) for single in singles(text) for work in works]
+    kept = [cell for cell in cells if not request.cells or any(part in cell.name for part in request.cells)]
+    if not kept:
+        known = ", ".join(cell.name for cell in cells)
+        raise UserError(f"--cell {' '.join(request.cells)}: no cell's name holds it; cells: {known}")
+    return kept
+
+
+def journal_header(request: GateRequest, cells: Sequence[GateCell], trees: Mapping[Arm, Tree]) -> dict[str, Any]:
+    asked = {"base": request.base or "HEAD", "head": request.head}
+    folders = {"base": request.base_dir, "head": request.head_dir}
+    return {
+        "format": FORMAT,
+        "cells": [cell.name for cell in cells],
+        "margin": request.margin,
+        "promise": request.promise,
+        **{
+            arm: {"name": str(folders[arm] or asked[arm]), "commit": trees[arm].commit, "dirty": trees[arm].dirty}
+            for arm in ARMS
+        },
+        "only_work": request.only_work,
+        "aa": request.aa,
+        "threads": request.threads,
+        "command": redacted(_command(request)),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": {
+            "cpu": cpu_name(),
+            "cores": usable_cores(),
+            "python": sys.version.split()[0],
+            "torch": version("torch"),
+        },
+        "request": redacted_in(request.model_dump(mode="json")),
+    }
+
+
+def _command(request: GateRequest) -> str:
+    """What to type for the same comparison; where results go is left out."""
+    words = ["run_bench.py", "gate"]
+    if request.base_dir and request.head_dir:
+        words += ["--base-dir", str(request.base_dir), "--head-dir", str(request.head_dir)]
+    else:
+        words += ["--aa"] if request.aa else ["--base", str(request.base)]
+        words += [] if request.head == "HEAD" else ["--head", request.head]
+    words += [] if request.suite == "gate" else ["--suite", request.suite]
+    words += [word for option in request.settings for word in ("--set", option)]
+    words += [word for cell in request.cells for word in ("--cell", cell)]
+    words += ["--only-invariants"] if request.only_work else []
+    words += ["--budget", f"{request.budget_seconds:g}s"] if request.budget_seconds else []
+    words += [] if request.threads == 1 else ["--threads", str(request.threads)]
+    return shlex.join(words)

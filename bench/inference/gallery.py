@@ -1,0 +1,248 @@
+"""The gallery: what the best trained models of a run do with test images, gathered for the report's pictures.
+
+Which models: each family's best on validation, on the run's first device; of its seeds the one of median validation
+accuracy. Where there are more than two families, the best one with attention and the best of the others.
+"""
+
+from collections.abc import Container
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from bench.analysis.labels import family_title, records
+from bench.analysis.summary import Tables, read_tables
+from bench.data.catalog import DATASETS
+from bench.errors import DataError, UserError
+from bench.inference.error_analysis import (
+    Outcomes,
+    agreement,
+    confusion,
+    disagreements,
+    one_each,
+    read_outcomes,
+    worst_mistakes,
+)
+from bench.inference.gallery_file import Array, Gallery, Insides, Shown, read_gallery, write_gallery
+from bench.trial import Trial
+
+if TYPE_CHECKING:
+    from bench.data.dataset import Dataset
+
+SAMPLES, MISTAKES, LOOKED = 20, 10, 10  # images: drawn at random, of each kind of mistake, looked into
+LARGEST = 64  # pixels a side; larger images are made smaller, so that a gallery stays some hundred kB
+FILTERS, POSITIONS = 32, 7  # most filters of a model; most positions a side
+
+
+def collect(folder: Path, data_dir: Path | None = None, trust: bool | Container[str] = False) -> bool:
+    """Write the gallery of a run's folder; False, and an older one is left alone, where nothing can be shown.
+
+    Confusions and accuracies need only predictions. Where the data, weights or torch aren't there, the gallery has
+    these and what else it can; such a one never takes the place of an older one.
+
+    Args:
+        trust: as load_trial's: whether models that are somebody's code may be imported, or whose.
+
+    Raises:
+        StoreError: the folder isn't a run.
+    """
+    tables = read_tables(folder)
+    chosen = choose(tables)
+    try:
+        trials = [read_trial(folder, model) for model in chosen]
+        if not trials:
+            return False
+        spec = trials[0].data or DATASETS[trials[0].dataset]
+        outcomes = read_outcomes([folder / "trials" / m.trial_id / "predictions.csv" for m in chosen], spec.num_classes)
+    except (DataError, OSError, KeyError, ValidationError):
+        return False
+    gallery = _from_predictions(tables, chosen, spec, outcomes)
+    with suppress(UserError, OSError, ImportError):  # the predictions alone say enough for some pictures
+        gallery = _with_images(gallery, folder, trials[0], data_dir, trust)
+    if not gallery.whole and read_gallery(folder) is not None:
+        return False
+    write_gallery(folder, gallery)
+    return True
+
+
+def choose(tables: Tables) -> list[Shown]:
+    """The models to show, one or two; one with attention first. Only trials whose predictions are there count."""
+    best = tables.summary[tables.summary["best_of_family"]]
+    best = best[best["device_name"] == best["device_name"].iloc[0]] if len(best) else best
+    rows = records(best.sort_values("val_accuracy", ascending=False, kind="stable"))
+    shown = [
+        (isinstance(row["attention"], str) and row["attention"] != "", model)
+        for row in rows
+        if (model := _middle_seed(tables, row))
+    ]
+    looking = [model for has_attention, model in shown if has_attention]
+    others = [model for has_attention, model in shown if not has_attention]
+    return [looking[0], others[0]] if looking and others else (looking or others)[:2]
+
+
+def _middle_seed(tables: Tables, row: dict[str, Any]) -> Shown | None:
+    """Of a configuration's trials the one of median validation accuracy, the lower of two, the first seed of equals."""
+    trials = tables.trials
+    same = (trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])
+    own = records(trials[same & (trials["status"] == "ok")].sort_values(["val_accuracy", "seed"]))
+    own = [one for one in own if (tables.folder / "trials" / one["trial_id"] / "predictions.csv").is_file()]
+    if not own:
+        return None
+    one = own[(len(own) - 1) // 2]
+    name = family_title(row["model"])
+    return Shown(row["model"], name, row["label"], one["trial_id"], int(one["seed"]), len(own), 0.0)
+
+
+def read_trial(folder: Path, model: Shown) -> Trial:
+    """The settings of a trial, as it left them. Raises: OSError, ValidationError."""
+    text = (folder / "trials" / model.trial_id / "trial.json").read_text(encoding="utf-8")
+    return Trial.model_validate_json(text)
+
+
+def _from_predictions(tables: Tables, chosen: list[Shown], spec: Any, outcomes: Outcomes) -> Gallery:
+    """All but images and insides."""
+    accuracies = outcomes.right.mean(axis=1)
+    models = [Shown(**(vars(m) | {"accuracy": float(a)})) for m, a in zip(chosen, accuracies, strict=True)]
+    count = len(models)
+    samples = np.random.default_rng(0).permutation(len(outcomes.labels))[:SAMPLES]
+    mistakes = [worst_mistakes(outcomes, model, MISTAKES) for model in range(count)]
+    only = [disagreements(outcomes, right, 1 - right, MISTAKES) for right in (0, 1)] if count == 2 else [samples[:0]]
+    right = np.flatnonzero(outcomes.right.all(axis=0))
+    looked = one_each(outcomes.labels, right if len(right) else np.arange(len(outcomes.labels)), LOOKED)
+    indices = np.unique(np.concatenate([samples, looked, *mistakes, *only]))
+    return Gallery(
+        dataset=spec.title,
+        class_names=list(spec.class_names),
+        families=[str(model) for model in dict.fromkeys(tables.summary["model"])],
+        device_name=str(tables.summary.loc[tables.summary["best_of_family"], "device_name"].iloc[0]),
+        models=models,
+        agreement=agreement(outcomes) if count == 2 else {},
+        confusion=np.stack([confusion(outcomes.labels, said, spec.num_classes) for said in outcomes.predictions]),
+        label_counts=None,
+        indices=indices,
+        labels=outcomes.labels[indices],
+        predictions=outcomes.predictions[:, indices],
+        confidences=outcomes.confidences[:, indices],
+        images=None,
+        samples=np.searchsorted(indices, samples),
+        looked=np.searchsorted(indices, looked),
+        mistakes=[np.searchsorted(indices, some) for some in mistakes],
+        only=[np.searchsorted(indices, some) for some in only],
+        insides=[Insides()] * count,
+    )
+
+
+def _with_images(
+    gallery: Gallery, folder: Path, trial: Trial, data_dir: Path | None, trust: bool | Container[str]
+) -> Gallery:
+    """The gallery with its images, and what the models' weights show where these are there.
+
+    Raises:
+        UserError: the data aren't there, or aren't those of the run.
+    """
+    import torch
+
+    from bench.data.dataset import load_dataset
+
+    # What would be done to the pixels isn't asked here, and the training images' statistics are slow to take.
+    data = load_dataset(trial.dataset, data_dir, trial.split_seed, own=trial.data, normalization="symmetric")
+    indices = torch.from_numpy(gallery.indices)
+    if len(data.test) != gallery.confusion[0].sum() or data.test.labels[indices].tolist() != gallery.labels.tolist():
+        raise DataError(f"{trial.dataset}: its test images aren't those that the run's predictions are about")
+    images = data.test.pick(indices)
+    looked = torch.from_numpy(gallery.looked)
+    labels = torch.from_numpy(gallery.labels)[looked]
+    insides = []
+    for shown in gallery.models:
+        try:
+            inside = _look_inside(folder / "trials" / shown.trial_id, data_dir, images[looked], labels, trust)
+        except (UserError, OSError, RuntimeError, TypeError, ValueError):  # other people's code is run here, too
+            inside = Insides()
+        insides.append(inside)
+    counts = _label_counts(data, len(gallery.class_names))
+    return Gallery(**(vars(gallery) | {"images": smaller(images.numpy()), "insides": insides, "label_counts": counts}))
+
+
+def _label_counts(data: "Dataset", num_classes: int) -> Array:
+    parts = (data.train, data.val, data.test)
+    return np.stack([np.bincount(part.labels.numpy(), minlength=num_classes) for part in parts])
+
+
+def _look_inside(
+    trial_dir: Path, data_dir: Path | None, images: Any, labels: Any, trust: bool | Container[str]
+) -> Insides:
+    """What one model learned and makes of images (B, C, H, W), uint8. Raises: UserError without its weights."""
+    import torch
+
+    from bench.inference.saved_model import load_trial
+    from models import insides
+
+    saved = load_trial(trial_dir, data_dir, trust)
+    model = saved.model.float()  # of a mode in half precision too: pictures needn't be as quick as training
+    inputs = saved.normalized(images).float()
+    heads, depths, rollouts = [], [], []
+    for one in inputs.split(1):  # maps of many tokens and blocks are large
+        maps = insides.attention_maps(model, one)
+        if maps is None:
+            break
+        heads.append(insides.token_grid(model, maps[:, -1]))
+        depths.append(insides.token_grid(model, maps.mean(dim=2)))
+        rollouts.append(insides.token_grid(model, insides.attention_rollout(maps)))
+    filters, similarity = insides.first_filters(model), insides.position_similarity(model)
+    responses = insides.first_responses(model, inputs[:1]) if filters is not None else None
+    order = _strongest(filters)
+    patches = insides.patch_filters(model)
+    places = _positions(similarity)
+    return Insides(
+        attention_heads=_half(torch.cat(heads)) if heads else None,
+        attention_depths=_half(torch.cat(depths)) if depths else None,
+        rollout=_half(torch.cat(rollouts)) if rollouts else None,
+        saliency=_half(smaller(_own_scale(insides.saliency(model, inputs, labels)).numpy())),
+        patch_filters=None if patches is None else _half(patches[_strongest(patches)]),
+        first_filters=None if filters is None else _half(filters[order]),
+        first_responses=None if responses is None else _half(smaller(responses[0, order].numpy())),
+        similarity=None if similarity is None else _half(similarity[places]),
+        similar_to=None if similarity is None else places,
+    )
+
+
+def _strongest(filters: Any) -> Any:
+    """Indices of the filters with the largest norms, the largest first. (K, C, k, k) -> (K or less,)"""
+    if filters is None:
+        return None
+    return filters.flatten(1).norm(dim=1).argsort(descending=True, stable=True)[:FILTERS]
+
+
+def _own_scale(maps: Any) -> Any:
+    """Each map over its largest value: gradients of a net that is sure of itself are tiny. (B, H, W), kept"""
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)
+
+
+def _positions(similarity: Any) -> Array:
+    """Positions evenly spread over the image, row by row; all of them if they are few."""
+    if similarity is None:
+        return np.zeros(0, dtype=np.int64)
+    side = similarity.shape[-1]
+    line = np.unique(np.linspace(0, side - 1, min(side, POSITIONS)).round().astype(np.int64))
+    return (line[:, None] * side + line).ravel()
+
+
+def _half(values: Any) -> Array:
+    """Half precision: three digits are plenty for a colour. What is too large for it stays finite."""
+    array = np.asarray(values, dtype=np.float32)
+    return np.clip(array, -6e4, 6e4).astype(np.float16)
+
+
+def smaller(images: Array) -> Array:
+    """Images (..., H, W) of more than LARGEST pixels a side as means over squares; others as they are."""
+    for axis in (-1, -2):
+        step = -(-images.shape[axis] // LARGEST)
+        if step > 1:
+            starts = np.arange(0, images.shape[axis], step)
+            widths = np.diff(np.append(starts, images.shape[axis]))
+            sums = np.add.reduceat(images.astype(np.float32), starts, axis=axis)
+            means = sums / (widths if axis == -1 else widths[:, None])
+            images = means.round().astype(images.dtype) if images.dtype == np.uint8 else means.astype(images.dtype)
+    return images

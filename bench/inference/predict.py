@@ -1,0 +1,130 @@
+"""Predictions of a saved model: for images that somebody brings, or for the test set of its own dataset."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.data.dataset import ImageFormat, load_dataset
+from bench.data.splits import StreamedSplit
+from bench.data.splits_types import Split
+from bench.data.user_data import read_images
+from bench.errors import DataError, UserError
+from bench.inference.saved_model import Saved
+from bench.store.formula import guarded
+from bench.store.run_folder import write_atomically
+from bench.system.device import open_device
+from bench.system.precision import DTYPES, set_exact_arithmetic
+
+FORMATS = ("csv", "kaggle")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is to be predicted.
+
+    Attributes:
+        split: images of the model's size and channels; its labels mean something only if `labelled`.
+        names: of the images: files, or numbers; those of a test set are from 0, as in its predictions.csv, others from
+            1, as Kaggle's.
+    """
+
+    split: Split | StreamedSplit
+    names: Sequence[str]
+    labelled: bool = True
+
+
+def find_images(saved: Saved, given: Path | None, data_dir: Path | None = None) -> Images:
+    """The images in `given`, or the test set of the model's dataset.
+
+    Raises:
+        DataError: there is nothing to predict, or the files aren't what they should be.
+    """
+    if given is None:
+        trial = saved.trial
+        normalization = trial.training.normalization
+        test = load_dataset(trial.dataset, data_dir, trial.split_seed, trial.data, normalization).test
+        return Images(test, [str(index) for index in range(len(test))])
+    pixels, names, labels = read_images(given, saved.inputs)
+    if not len(pixels):
+        raise DataError(f"{given}: holds no images")
+    known = torch.zeros(len(pixels)) if labels is None else torch.as_tensor(labels)
+    return Images(Split(torch.as_tensor(pixels), known.long()), [str(name) for name in names], labels is not None)
+
+
+@torch.inference_mode()
+def probabilities(
+    saved: Saved, split: Split | StreamedSplit, device_name: str = "cpu", batch_size: int = 512
+) -> Tensor:
+    """How sure the model is of each class, in the numeric mode of its training.
+
+    On a device without that mode it is float32: finer, never coarser.
+
+    Shape: N images of (C, H, W) in grey levels -> (N, K), float32, on the CPU; rows sum to one.
+
+    Raises:
+        DeviceError: no such device here.
+    """
+    device = open_device(device_name)
+    precision = saved.precision if device.lacks(saved.trial.dtype) is None else DTYPES["fp32"]
+    set_exact_arithmetic(precision)
+    layout = torch.channels_last if saved.trial.channels_last else torch.contiguous_format
+    form = ImageFormat(precision.image_dtype, layout)
+    model = saved.model.to(device.torch_device, precision.image_dtype).to(memory_format=layout)
+    found = []
+    for images, _ in split.in_order(batch_size):
+        with precision.context(device):
+            logits = model(form.of(saved.normalized(images.to(device.torch_device))))
+        found.append(logits.float().softmax(dim=1).cpu())
+    return torch.cat(found)
+
+
+def hits(found: Tensor, labels: Tensor) -> int:
+    """How many images the model is right about."""
+    return int((found.argmax(dim=1) == labels.cpu()).sum())
+
+
+def as_csv(images: Images, found: Tensor, class_names: Sequence[str]) -> str:
+    """A row an image: its name, its label where there is one, prediction, confidence, a column for each class.
+
+    Names come from files that somebody else may have made, and a spreadsheet takes a cell that begins with = + - @ for
+    a formula; such a cell gets an apostrophe in front. Numbers, -1 too, stay numbers.
+    """
+    classes = [guarded(name) for name in class_names]
+    confidences, predictions = (part.tolist() for part in found.max(dim=1))
+    header = ["name", "label", "prediction", "confidence", *(f"p_{name}" for name in class_names)]
+    columns = [
+        [guarded(name) for name in images.names],
+        [classes[label] for label in images.split.labels.tolist()] if images.labelled else None,
+        [classes[index] for index in predictions],
+        [f"{confidence:.4f}" for confidence in confidences],
+        *([f"{share:.6f}" for share in column] for column in found.T.tolist()),
+    ]
+    kept = [(name, column) for name, column in zip(header, columns, strict=True) if column is not None]
+    return _table([name for name, _ in kept], zip(*(column for _, column in kept), strict=True))
+
+
+def as_kaggle(found: Tensor, class_names: Sequence[str]) -> str:
+    """A submission: `ImageId,Label`, numbered from 1 in the order of the images. Labels are as in the training data."""
+    predictions = found.argmax(dim=1).tolist()
+    return _table(["ImageId", "Label"], ((number, class_names[index]) for number, index in enumerate(predictions, 1)))
+
+
+def write_predictions(path: Path, text: str) -> None:
+    """Whole or not at all. Raises: UserError where it can't be written."""
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,253 @@
+"""Saved: a trained model, built again from what its trial left on disk.
+
+A trial's folder may be somebody else's. Nothing that is read here can run code, and what it says of sizes is held
+against the weights, which are there, before anything of such a size is made.
+"""
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.data.dataset import load_dataset
+from bench.errors import StoreError
+from bench.system.precision import DTYPES, Precision
+from bench.training.checkpoint import BEST, INPUTS, TRIAL, Inputs
+from bench.trial import Trial
+from models import build_model, source_of
+from models.libraries import LIBRARIES
+
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+NOT_OPENED = "could run code, and is not opened"
+MOST_JSON = 16 * 2**20  # bytes of a file; a class's name has some ten
+MOST_HEADER = 16 * 2**20  # bytes; a tensor's entry has a hundred
+MOST_IMAGE_SIZE, MOST_CHANNELS, MOST_CLASSES = 8192, 64, 100_000
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A trained model and what it expects.
+
+    Attributes:
+        model: on the CPU, in evaluation mode, with the weights that validation chose.
+        mean, std: (1, C, 1, 1), in grey levels.
+        notes: what may make its predictions differ from those of its run, a sentence each.
+    """
+
+    folder: Path
+    trial: Trial
+    inputs: Inputs
+    model: nn.Module
+    mean: Tensor
+    std: Tensor
+    notes: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> Precision:
+        """The numeric mode that it was trained in."""
+        return DTYPES[self.trial.dtype]
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Grey levels as the model was shown them, in float32. Shape: (B, C, H, W), kept."""
+        return images.float().sub_(self.mean.to(images.device)).div_(self.std.to(images.device))
+
+
+def load_trial(trial_dir: Path, data_dir: Path | None = None, trust: bool | Container[str] = False) -> Saved:
+    """The model that a trial left in `trial_dir`.
+
+    Args:
+        data_dir: where the dataset's files may lie. They are needed only for runs from before trials wrote down the
+            sizes and statistics of their images (`data.json`).
+        trust: whether a model `package.module:factory` may be imported, which runs its code; or the ids of trials that
+            may, since this session has itself planned them: an id holds for all settings.
+
+    Raises:
+        StoreError: a file is missing, damaged, of another version or kind, the weights don't fit the model, or the
+            model's code isn't trusted.
+        DataError: the dataset of such an older run isn't here.
+    """
+    _refuse_other_folders(trial_dir)
+    trial = _read(trial_dir / TRIAL, Trial)
+    if trial.dtype not in DTYPES:
+        raise StoreError(f"{trial_dir / TRIAL}: no numeric mode is called '{_line(trial.dtype, 40)}'")
+    if _is_code(trial.model) and not (trust if isinstance(trust, bool) else trial.trial_id in trust):
+        raise StoreError(
+            f"{trial_dir / TRIAL}: names code, {_line(trial.model, 80)}, that would be imported and run; "
+            "if it is yours or you have read it, add --trust"
+        )
+    inputs = _read_inputs(trial_dir, trial, data_dir)
+    weights = trial_dir / BEST
+    shapes = _shapes_of(weights)
+    _refuse_endless(trial_dir / TRIAL, trial.settings, len(shapes))
+    if not _is_code(trial.model):  # without memory; somebody's own code may look at numbers, and is trusted anyway
+        with torch.device("meta"):
+            _refuse_misfit(weights, _build(trial_dir, trial, inputs), shapes)
+    model = _build(trial_dir, trial, inputs)
+    _refuse_misfit(weights, model, shapes)
+    model.load_state_dict(_read_weights(weights, model))
+    mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (inputs.mean, inputs.std))
+    return Saved(trial_dir, trial, inputs, model.eval(), mean, std, _notes(trial))
+
+
+def _is_code(model: str) -> bool:
+    """Whether a model is a function of somebody's own, not ours or an installed library's."""
+    library, colon, _ = model.partition(":")
+    return bool(colon) and library not in LIBRARIES
+
+
+def _refuse_other_folders(folder: Path) -> None:
+    if folder.is_file():
+        what = f"a pickle {NOT_OPENED}" if folder.suffix in PICKLES else "a file"
+        raise StoreError(f"{folder}: is {what}; name the folder of a trial, such as results/SUITE/latest/trials/NAME")
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: there is no such folder; name a trial's, such as results/SUITE/latest/trials/NAME")
+    if (folder / TRIAL).is_file():
+        return
+    trials = sorted(path.parent for path in folder.glob(f"trials/*/{TRIAL}"))
+    if trials:
+        raise StoreError(f"{folder}: is a run, with {len(trials)} saved trials; name one, such as {trials[0]}")
+    raise StoreError(f"{folder}: is no trial's folder, it has no {TRIAL}")
+
+
+def _read(path: Path, content: type[Content]) -> Content:
+    """A JSON file of ours, checked."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_JSON + 1)
+        if len(text) > MOST_JSON:
+            raise StoreError(f"{path}: has more than {MOST_JSON >> 20} MiB; it is none of ours")
+        return content.model_validate_json(text)
+    except OSError as error:
+        raise StoreError(f"{path}: can't be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = f"{place}: {first['msg']}" if place else first["msg"]
+        raise StoreError(f"{path}: damaged, or of another version ({_line(what)})") from None
+
+
+def _read_inputs(folder: Path, trial: Trial, data_dir: Path | None) -> Inputs:
+    path = folder / INPUTS
+    if path.is_file():
+        inputs = _read(path, Inputs)
+        for name, value, most in (
+            ("image_size", inputs.image_size, MOST_IMAGE_SIZE),
+            ("in_channels", inputs.in_channels, MOST_CHANNELS),
+            ("number of classes", inputs.num_classes, MOST_CLASSES),
+        ):
+            if value > most:
+                raise StoreError(f"{path}: {name} {value:,} is beyond all sense; at most {most:,}")
+        if not len(inputs.mean) == len(inputs.std) == inputs.in_channels:
+            raise StoreError(f"{path}: has a mean for {len(inputs.mean)} channels, of {inputs.in_channels}")
+        return inputs
+    if trial.data is not None:
+        raise StoreError(f"{path}: missing; without it nobody knows how {trial.data.name}'s images were normalised")
+    return Inputs.of(
+        load_dataset(trial.dataset, data_dir, trial.split_seed, normalization=trial.training.normalization)
+    )
+
+
+def _shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in a safetensors file, which can hold nothing else; a pickle could run what its maker liked."""
+    if not path.is_file():
+        pickles = sorted(file.name for file in path.parent.iterdir() if file.suffix in PICKLES)
+        if pickles:
+            raise StoreError(f"{path}: missing; {_line(pickles[0])} is a pickle, which {NOT_OPENED}")
+        raise StoreError(f"{path}: missing; the trial failed, or its weights weren't copied")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise StoreError(f"{path}: can't be read ({error.strerror})") from None
+    if start[8:] != b"{" and start.startswith((b"\x80", b"PK")):  # a safetensors file's ninth byte opens its header
+        raise StoreError(f"{path}: is a pickle, which {NOT_OPENED}; expected a safetensors file")
+    header = int.from_bytes(start[:8], "little")
+    if len(start) > 8 and header > MOST_HEADER:
+        raise StoreError(f"{path}: is not a whole safetensors file (its header would have {header:,} bytes)")
+    try:
+        with safe_open(path, framework="pt") as opened:  # offsets that lie or overlap are refused here
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path}: is not a whole safetensors file ({_line(str(error))})") from None
+
+
+def _read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Tensors of the model's shapes; of its kinds of numbers, too, and finite."""
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path}: is not a whole safetensors file ({_line(str(error))})") from None
+    expected = model.state_dict()
+    for name, tensor in state.items():
+        if tensor.dtype != expected[name].dtype:
+            kinds = f"{tensor.dtype}, expected {expected[name].dtype}".replace("torch.", "")
+            raise StoreError(f"{path}: doesn't fit the model of {TRIAL}: {name} is of {kinds}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise StoreError(
+                f"{path}: {name} holds what isn't a finite number; the training diverged, or it is damaged"
+            )
+    return state
+
+
+def _refuse_endless(path: Path, settings: dict[str, Any], num_tensors: int) -> None:
+    """A depth is gone through block by block, and every block has a tensor at least."""
+    for key, value in settings.items():
+        if any(word in key for word in ("depth", "layers", "blocks", "repeats")):
+            for number in _numbers(value):
+                if number > max(num_tensors, 1):
+                    raise StoreError(
+                        f"{path}: doesn't fit its weights: {_line(key, 40)} {number}, of {num_tensors} tensors"
+                    )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+
+
+def _build(folder: Path, trial: Trial, inputs: Inputs) -> nn.Module:
+    sizes = inputs.image_size, inputs.in_channels, inputs.num_classes
+    try:
+        model = build_model(trial.model, trial.settings, *sizes)
+    except KeyError:
+        raise StoreError(f"{folder / TRIAL}: no model is called '{_line(trial.model, 80)}'") from None
+    except (ValueError, RuntimeError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        raise StoreError(f"{folder / TRIAL}: the model can't be built ({_line(str(error))})") from None
+    return model.to(dtype=DTYPES[trial.dtype].weights)
+
+
+def _refuse_misfit(path: Path, model: nn.Module, found: dict[str, tuple[int, ...]]) -> None:
+    """One line for what load_state_dict would tell in many."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if names:
+        name = names[0]
+        here, there = (str(shapes.get(name, "nothing")) for shapes in (found, expected))
+        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+        raise StoreError(
+            f"{path}: doesn't fit the model of {TRIAL}: {_line(name, 80)} is {here}, expected {there}{more}"
+        )
+
+
+def _notes(trial: Trial) -> tuple[str, ...]:
+    source = source_of(trial.model)
+    if source == trial.source:
+        return ()
+    return (f"{trial.model} was trained as {trial.source} and is {source} now; its predictions may differ",)
+
+
+def _line(text: str, longest: int = 200) -> str:
+    """One line of printable text: files of others may hold signs that command a terminal."""
+    text = "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -1,0 +1,157 @@
+"""The report: a run as `report.html` (one file that needs nothing else) and `report.md`, made from the store alone."""
+
+import base64
+import hashlib
+import html
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from bench.analysis import formatting
+from bench.analysis.answer import Verdict
+from bench.analysis.cleaning import clean_text
+from bench.analysis.cross_device import across_sheet
+from bench.analysis.labels import family_title
+from bench.analysis.matched_pairs import find_pairs, pair_sentences, pair_sheets
+from bench.analysis.modes import mode_sheets
+from bench.analysis.nodes import node_sheet
+from bench.analysis.recommendations import choice_sheets
+from bench.analysis.scaling import scaling_sheets
+from bench.analysis.summary import Tables, write_summary
+from bench.analysis.verdict import decide, overall_sentence
+from bench.analysis.warnings import side_by_side, unfinished
+from bench.report.failures import failure_sheet
+from bench.report.figures import draw_all
+from bench.report.gallery_pictures import draw_gallery
+from bench.report.page_table import page_table
+from bench.report.published import published_sheets
+from bench.report.sections import RULES, condition_sets
+from bench.report.tables import costs_grid, results_grid
+from bench.store.run_folder import write_atomically
+
+ROWS_OF_TEXT = 50  # rows of a table in report.md; nobody reads on, and GitHub shows no file beyond 512 KB
+SECTIONS = {  # anchor on the page -> name in its contents; those that a run has nothing for are left out
+    "answer": "Answer",
+    "choices": "What to choose",
+    "across": "Device against device",
+    "published": "Published figures",
+    "pictures": "Pictures",
+    "learned": "What the models learned",
+    "table": "Every configuration",
+    "pairs": "Matched pairs",
+    "modes": "Numeric modes",
+    "scaling": "More processes",
+    "failures": "Failures",
+    "conditions": "Conditions",
+    "rules": "Rules",
+}
+
+
+def write_report(folder: Path) -> list[Verdict]:
+    """Write summary.csv, plots/, report.md and report.html into a run's folder; return the answer for each device.
+
+    Raises:
+        StoreError: the folder isn't a run.
+    """
+    return write_pages(write_summary(folder))
+
+
+def write_pages(tables: Tables) -> list[Verdict]:
+    """Write plots/, report.md and report.html of tables into their folder; return the answer for each device."""
+    verdicts = decide(tables)
+    page = _page(tables, verdicts)
+    templates = _templates()
+    for name in ("report.md", "report.html"):
+        write_atomically(tables.folder / name, templates.get_template(f"{name}.j2").render(page))
+    return verdicts
+
+
+def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
+    """What the templates need, in reading order."""
+    has_rows = len(tables.summary) > 0
+    page: dict[str, Any] = {
+        "title": _title(tables),
+        "context": _context(tables),
+        "notices": [text for text in (unfinished(tables), *side_by_side(tables)) if text],
+        "verdicts": verdicts,
+        "overall": overall_sentence(verdicts),
+        "choices": choice_sheets(tables),
+        "across": across_sheet(tables),
+        "warnings": [*dict.fromkeys(text for text in (*tables.run.get("notes", ()), *_warnings(verdicts)) if text)],
+        "published": published_sheets(tables),
+        "pictures": draw_all(tables),
+        "learned": draw_gallery(tables.folder),
+        "table": page_table(tables) if has_rows else None,
+        "results": results_grid(tables, ROWS_OF_TEXT),
+        "costs": costs_grid(tables, ROWS_OF_TEXT),
+        "pairs": pair_sheets(tables),
+        "pair_sentences": pair_sentences(find_pairs(tables)),
+        "modes": mode_sheets(tables),
+        "scaling": scaling_sheets(tables),
+        "failures": failure_sheet(tables),
+        "nodes": node_sheet(tables),
+        "conditions": condition_sets(tables),
+        "rules": RULES,
+        "rows_of_text": ROWS_OF_TEXT,
+    }
+    page["script"], page["script_digest"] = _script()
+    always = ("answer", "conditions")
+    return page | {"contents": {key: name for key, name in SECTIONS.items() if key in always or page[key]}}
+
+
+def _warnings(verdicts: list[Verdict]) -> list[str]:
+    """What every device's verdict warns of; of several, each says which it is about."""
+    if len(verdicts) == 1:
+        return verdicts[0].warnings
+    return [f"{verdict.device_name}: {text}" for verdict in verdicts for text in verdict.warnings if text]
+
+
+@cache  # to compile them takes longer than to fill them in
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        finalize=_clean,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["md"] = formatting.markdown_text
+    templates.filters["one_line"] = lambda text: html.escape(" ".join(str(text).split()))
+    return templates
+
+
+def _clean(value: object) -> object:
+    """Names can't turn round the text after them, whoever put them on the page. Markup was looked at as text."""
+    return clean_text(value) if type(value) is str else value
+
+
+@cache
+def _script() -> tuple[str, str]:
+    """The page's script, and its digest for the page's policy: a browser runs this script and no other."""
+    script = (Path(__file__).parent / "templates" / "table.js").read_text(encoding="utf-8")
+    return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _title(tables: Tables) -> str:
+    dataset = tables.run.get("dataset") or {}
+    families = [family_title(str(model)) for model in dict.fromkeys(tables.summary["model"])]
+    asked = formatting.listed(families or ["Benchmark"], "or")
+    mark = "?" if len(families) > 1 else ""
+    return f"{asked} on {dataset.get('title') or dataset.get('name') or 'unnamed data'}{mark}"
+
+
+def _context(tables: Tables) -> str:
+    """One line: suite, devices, trials, seeds, date."""
+    ok, seeds = int((tables.trials["status"] == "ok").sum()), tables.trials["seed"].nunique()
+    planned = len(tables.run.get("plan") or []) or len(tables.trials)
+    parts = [
+        f"suite {tables.run['suite']}" if tables.run.get("suite") else "",
+        formatting.listed(list(dict.fromkeys(tables.summary["device_name"]))),
+        f"{formatting.whole(ok)} of {formatting.whole(planned)} trials ok",
+        f"{seeds} seed{'' if seeds == 1 else 's'}",
+        str(tables.run.get("created_at") or "")[:10],
+    ]
+    return " · ".join(part for part in parts if part)

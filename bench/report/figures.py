@@ -1,0 +1,91 @@
+"""Pictures of a report: every plot that has something to show, on disk and as data for the page."""
+
+import base64
+import io
+import os
+from dataclasses import dataclass
+
+from PIL import Image
+
+from bench.analysis.summary import Tables
+from bench.report.alt_text import alt_text
+from bench.report.plots.curves import PLOTS
+from bench.report.plots.style import save
+
+LARGEST_SVG = 400_000  # bytes; a picture with more in it goes into the HTML as PNG
+LARGEST_PNG = 250_000
+
+CAPTIONS = {
+    "accuracy_against_throughput": "Up is more accurate, right is faster. Nothing beats a point on the Pareto front on "
+    "both. Accuracy is spaced by the logarithm of the error.",
+    "accuracy_against_latency": "On the left the time of one image, where further left is better; on the right how "
+    "many go through in batches, where further right is. Nothing beats a point on the Pareto front on both.",
+    "time_to_accuracy": "Training time until validation accuracy first reaches each target; further left is sooner.",
+    "learning_curves": "The same training against the clock and against epochs: what is quick by epoch may be slow by "
+    "the clock.",
+    "patch_depth_heatmaps": "What patch size and depth bring and cost: a smaller patch makes more tokens, so training "
+    "is slower and takes more memory.",
+    "mode_ratios": "What a numeric mode, a compilation or a memory layout changed: each configuration over its twin "
+    "without it. Right of the dashed line is faster, more memory, more accurate; hollow points show no difference.",
+    "scaling": "Training speed with more processes, and what each of them is worth beside the first. On the dashed "
+    "line nothing is lost to waiting and talking.",
+    "data_efficiency": "Test accuracy with fewer different training images and as many steps; the steeper the line, "
+    "the hungrier for data.",
+    "matched_pairs": "Each line is a pair of equal size: on the left the test accuracy of both, on the right the ratio "
+    "of their training speeds.",
+    "step_split": "Where the time of a training step goes, from a pass of its own that waits for the device after each "
+    "part; shorter is better.",
+    "inference_by_batch": "Inference speed at each batch size, and the latency of single images; a small net gains "
+    "most from a larger batch.",
+    "flops_share": "How much of its matrix-product speed the device brings to training; higher is better used. Small "
+    "nets stay far below it, as their time goes elsewhere.",
+    "memory": "Peak memory that training adds, split into what holds it; shorter is better.",
+}
+
+
+WITHOUT_CLOCK = {"learning_curves": "Validation accuracy as training goes on; the clock was shared, so it isn't shown."}
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    title: str
+    caption: str
+    alt: str
+    source: str  # data URI
+
+
+def draw_all(tables: Tables) -> list[Picture]:
+    """Draw every plot that has something to show into plots/, and take away what an earlier report left there."""
+    folder = tables.folder / "plots"
+    folder.mkdir(exist_ok=True)
+    pictures, timed = [], bool(tables.summary["n_timed"].any())
+    for name, draw in PLOTS.items():
+        files = {suffix: folder / f"{name}.{suffix}" for suffix in ("png", "svg")}
+        figure = draw(tables)
+        if figure is None:
+            for path in files.values():
+                path.unlink(missing_ok=True)
+            continue
+        data = {"png": _lighter(save(figure, "png")), "svg": save(figure, "svg")}
+        for suffix, path in files.items():
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_bytes(data[suffix])
+            temporary.replace(path)
+        kind, content = ("svg+xml", data["svg"]) if len(data["svg"]) <= LARGEST_SVG else ("png", data["png"])
+        title = name.replace("_", " ").capitalize()
+        alt = alt_text(name, title, tables)
+        source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        caption = CAPTIONS[name] if timed else WITHOUT_CLOCK.get(name, CAPTIONS[name])
+        pictures.append(Picture(name, title, caption, alt, source))
+    return pictures
+
+
+def _lighter(png: bytes) -> bytes:
+    """A large picture in 256 colours, which takes a third; a small one isn't worth the time."""
+    if len(png) <= LARGEST_PNG:
+        return png
+    data = io.BytesIO()
+    few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(data, "png")
+    return data.getvalue()

@@ -1,0 +1,184 @@
+"""Figures of a run, each a function of its tables; one that has nothing to show returns None."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.analysis.labels import family_title, records
+from bench.analysis.modes import mode_title
+from bench.analysis.summary import Tables, targets_of
+from bench.report.plots import style as canvas
+from bench.report.plots.comparisons import mode_ratios
+from bench.report.plots.cost import inference_by_batch, memory, step_split
+from bench.report.plots.plots_compare import data_efficiency, matched_pairs
+from bench.report.plots.plots_scaling import scaling
+from bench.report.plots.scatter import accuracy_against_latency, accuracy_against_throughput, flops_share
+from bench.report.plots.style import FAINT, MOST_ROWS, WIDTH, Draw, family_colours, marker_of, styled
+
+MOST_MAPS = 5  # rows of maps: one more numeric mode shows little that these don't
+
+
+@styled
+def time_to_accuracy(tables: Tables) -> Figure | None:
+    """How long each configuration trains until it first reaches each target; who never does stands at the edge."""
+    targets = targets_of(tables.run)[-5:]
+    columns = [f"seconds_to_{target:g}" for target in targets]
+    rows = tables.like_for_like
+    rows = rows[rows["n_raced"] > 0]
+    if not targets or rows.empty or not rows[columns].notna().any(axis=None):
+        return None
+    total = len(rows)
+    headline = f"seconds_to_{tables.run.get('target_accuracy') or targets[-1]:g}"
+    rows = rows.sort_values([headline if headline in columns else columns[-1], *columns[::-1]]).head(MOST_ROWS)
+    figure = Figure(figsize=(WIDTH, 1.8 + 0.27 * len(rows)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(targets), sharex=True, sharey=True))
+    colours, times = family_colours(tables.summary["model"]), tables.trials[columns].to_numpy()
+    first, last = float(np.nanmin(times)), float(np.nanmax(times))
+    step = max(last / first, 3.0) ** 0.1  # of the log axis; what missed stands beyond the last time
+    for axes, target in zip(panels, targets, strict=True):
+        axes.axvspan(last * step, last * step**10, color="#f2f2f2", zorder=0)
+        _time_panel(axes, rows, tables.trials, target, last * step**2, colours)
+        axes.set_title(f"{100 * target:g}%", fontweight="bold")
+    canvas.log_axis(panels[0], "", first, last, margin=step**0.6)
+    panels[0].set_xlim(first / step, last * step**5.5)
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    canvas.name_rows(panels[0], rows, colours)
+    panels[len(panels) // 2].set_xlabel("training seconds to the target on validation (evaluations not counted)")
+    cut = f"; the {len(rows)} quickest of {total}" if len(rows) < total else ""
+    said = f"large: median, {canvas.count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
+    canvas.legend(figure, tables.summary)
+    canvas.title(figure, "Time to accuracy", said)
+    return figure
+
+
+def _time_panel(
+    axes: Axes, rows: pd.DataFrame, trials: pd.DataFrame, target: float, edge: float, colours: dict[str, str]
+) -> None:
+    """All configurations at one target: their seeds, the median, and at the edge how many missed."""
+    column = f"seconds_to_{target:g}"
+    rows = rows.assign(y=range(len(rows)), missed=rows["n_raced"] - rows[f"reached_{target:g}"])
+    seeds = trials.merge(rows[["config_id", "device_name", "y"]], on=["config_id", "device_name"])
+    for (model, dtype), group in rows.groupby(["model", "dtype"]):
+        style: dict[str, Any] = {"ls": "", "marker": marker_of(str(dtype)), "color": colours[str(model)]}
+        own, missed = seeds[seeds["y"].isin(group["y"])], group.loc[group["missed"] > 0, "y"]
+        axes.plot(own[column], own["y"], ms=3, alpha=0.55, **style)
+        axes.plot(group[column], group["y"], ms=7, mec="white", mew=0.7, **style)
+        axes.plot([edge] * len(missed), missed, ms=5, mfc="white", mew=1, **style)
+    style = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": FAINT, "in_layout": False}
+    for row in records(rows[rows["missed"] > 0]):
+        axes.annotate(f"{row['missed']}/{row['n_raced']}", (edge, row["y"]), (6, 0), **style)
+
+
+@styled
+def learning_curves(tables: Tables) -> Figure | None:
+    """Validation accuracy as training goes on: the best of each family in full, the others faint."""
+    known = tables.trials[["trial_id", "config_id", "device_name", "model", "timed"]].drop_duplicates("trial_id")
+    points = tables.evaluations.merge(known, on="trial_id").dropna(subset=["val_accuracy"])
+    points["train_seconds"] = points["train_seconds"].where(points["timed"] != "false")  # a shared clock tells nothing
+    points = points[(points["train_seconds"] > 0) | ((points["timed"] == "false") & (points["epoch"] > 0))]
+    best, columns = tables.summary[tables.summary["best_of_family"]], ["train_seconds", "epoch"]
+    columns = columns if points["train_seconds"].notna().any() else ["epoch"]
+    if points.empty or best.empty:
+        return None
+    devices, colours = list(dict.fromkeys(best["device_name"])), family_colours(tables.summary["model"])
+    low = points.groupby("trial_id")["val_accuracy"].quantile(0.1).quantile(0.1)
+    figure = Figure(figsize=(WIDTH, 0.9 + 4.0 * len(devices)), layout="constrained")
+    panels = figure.subplots(len(devices), len(columns), sharey=True, squeeze=False)
+    for pair, device in zip(panels, devices, strict=True):
+        here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
+        others = _medians(here[~here["config_id"].isin(chosen["config_id"])])
+        for axes, x in zip(pair, columns, strict=True):
+            canvas.faint_curves(axes, others, (x, "val_accuracy"), colours)
+            for row in records(chosen):
+                seeds = here[here["config_id"] == row["config_id"]]
+                _curve(axes, x, seeds, colours[row["model"]], f"{row['label']}, n = {row['n']:g}")
+        seen = here.loc[here["val_accuracy"] >= low, "train_seconds"].dropna()
+        if len(seen):
+            canvas.log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
+        elif len(columns) > 1:
+            pair[0].set_xlabel("not timed on this device")
+        pair[-1].set_xlabel("epoch")
+        pair[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        pair[0].set_ylabel("validation accuracy, %")
+        pair[-1].legend(loc="lower right", title=device if len(devices) > 1 else None)
+    canvas.accuracy_axis(panels[0][0], pd.Series([low, points["val_accuracy"].max()]))
+    faint = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
+    said = f"each family's best on validation: thin, every seed; thick, the median{faint}"
+    canvas.title(figure, "Learning curves", said)
+    return figure
+
+
+def _medians(points: pd.DataFrame) -> pd.DataFrame:
+    """Each configuration's curve, over its seeds."""
+    keys, values = ["model", "config_id", "step"], ["train_seconds", "epoch", "val_accuracy"]
+    return points.groupby(keys, sort=False)[values].median().reset_index().sort_values(["config_id", "step"])
+
+
+def _curve(axes: Axes, x: str, points: pd.DataFrame, colour: str, label: str) -> None:
+    for _, seed in points.groupby("trial_id"):
+        axes.plot(seed[x], seed["val_accuracy"], color=colour, lw=0.7, alpha=0.6)
+    median = points.groupby("step")[[x, "val_accuracy"]].median()
+    axes.plot(median[x], median["val_accuracy"], color=colour, lw=2.6, label=label)
+
+
+@styled
+def patch_depth_heatmaps(tables: Tables) -> Figure | None:
+    """What patch size and depth cost and bring, a row of maps for each numeric mode."""
+    rows = canvas.measured(tables.like_for_like, "patch_size", "depth")
+    rows = rows.assign(mode=[mode_title(row) for row in records(rows)])
+    metrics: list[tuple[str, str, float, str, str]] = [
+        ("test_accuracy", "test accuracy, %", 100, ".2f", "crest"),
+        ("images_per_second", "images/s (training)", 1, ",.0f", "crest"),
+        ("peak_memory_bytes", "peak memory, MiB", 2**-20, ",.0f", "flare"),
+    ]
+    metrics = [metric for metric in metrics if rows[metric[0]].notna().any()]
+    if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not metrics:
+        return None
+    import seaborn  # here, since it takes longer to load than all else that draws
+
+    groups = list(rows.groupby(["model", "device_name", "mode"], sort=False))
+    cut = f"; {MOST_MAPS} of {len(groups)} modes" if len(groups) > MOST_MAPS else ""
+    several = rows["device_name"].nunique() > 1
+    names = [
+        f"{family_title(str(model))} {mode}{f' {device}' if several else ''}" for (model, device, mode), _ in groups
+    ]
+    shown = pd.concat([group.assign(group=place) for place, (_, group) in enumerate(groups[:MOST_MAPS])])
+    lines = sorted({(place, depth) for place, depth in zip(shown["group"], shown["depth"], strict=True)})
+    breaks = [y for y in range(1, len(lines)) if lines[y][0] != lines[y - 1][0]]
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.36 * len(lines)), layout="constrained")
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, (metric, title, factor, fmt, cmap) in zip(panels, metrics, strict=True):
+        grid = shown.pivot_table(index=["group", "depth"], columns="patch_size", values=metric, aggfunc="median")
+        grid = (grid * factor).reindex(pd.MultiIndex.from_tuples(lines))
+        grid.columns = grid.columns.astype(int)
+        seaborn.heatmap(grid, ax=axes, annot=True, fmt=fmt, cmap=cmap, cbar=False, linewidths=2, yticklabels=False)
+        axes.set(title=title, xlabel="patch size, px", ylabel="")
+        axes.tick_params(rotation=0, length=0)
+        axes.grid(visible=False)
+        for y in breaks:
+            axes.axhline(y, color="white", lw=9)
+    words = [f"{names[place]} d{depth:g}" for place, depth in lines]
+    panels[0].set_yticks([y + 0.5 for y in range(len(lines))], words, fontsize=9)
+    canvas.title(figure, "Patch size and depth", f"medians, {canvas.count_seeds(rows)}; darker is more; d: blocks{cut}")
+    return figure
+
+
+PLOTS: dict[str, Draw] = {
+    "accuracy_against_throughput": accuracy_against_throughput,
+    "accuracy_against_latency": accuracy_against_latency,
+    "time_to_accuracy": time_to_accuracy,
+    "learning_curves": learning_curves,
+    "patch_depth_heatmaps": patch_depth_heatmaps,
+    "mode_ratios": mode_ratios,
+    "scaling": scaling,
+    "data_efficiency": data_efficiency,
+    "matched_pairs": matched_pairs,
+    "step_split": step_split,
+    "inference_by_batch": inference_by_batch,
+    "flops_share": flops_share,
+    "memory": memory,
+}

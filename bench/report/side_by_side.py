@@ -1,0 +1,188 @@
+"""Side by side: runs of one dataset, made on several machines, devices or days, as one report.
+
+The joined tables look like those of one run with several devices, so that every picture, table and verdict that goes
+by device holds for them; `device_name` tells the runs apart. Settings keep their config_id: what is equal in two runs
+is recognised as such.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.answer import Verdict
+from bench.analysis.formatting import listed
+from bench.analysis.labels import labelled
+from bench.analysis.summary import Tables, read_tables, summarise, summary_csv, targets_of, with_times_to_targets
+from bench.errors import StoreError
+from bench.report.build import write_pages
+from bench.store.run_folder import write_atomically
+
+MARKER = "side_by_side.json"  # which runs a report is of; with it, the next one may take the folder's place
+NOISE = re.compile(
+    r"\((R|TM|C)\)|\bProcessor\b|\bCPU\b|@ ?[\d.]+ ?GHz|\b\d+-Core\b|\b\d+ ?GB\b|\bHBM\d\w?\b", re.IGNORECASE
+)  # in names of devices
+
+
+def write_side_by_side(folders: list[Path], out: Path) -> list[Verdict]:
+    """Write summary.csv, plots/, report.md and report.html of several runs into `out`; the answer for each device.
+
+    Raises:
+        StoreError: fewer than two runs, one twice, one that isn't a run, runs of different data, or an `out` that
+            holds something other than an earlier report of this kind.
+    """
+    refuse_occupied(out)
+    tables = replace(join(_read_all(folders)), folder=out)
+    out.mkdir(parents=True, exist_ok=True)
+    runs = [
+        {"name": name, "run": run["folder"], "created_at": run.get("created_at")} for name, run in tables.run["runs"]
+    ]
+    write_atomically(out / MARKER, json.dumps({"runs": runs}, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(out / "summary.csv", summary_csv(tables.summary))
+    return write_pages(tables)
+
+
+def refuse_occupied(out: Path) -> None:
+    """A report of several runs has a folder of its own, never a run's.
+
+    Raises:
+        StoreError: `out` is a file, a run, or holds something that no earlier report of this kind left there.
+    """
+    if (out / "run.json").exists():
+        raise StoreError(f"{out}: a run is in this folder; a report of several runs needs another --out")
+    used = out.exists() and not (out.is_dir() and all(path.name.startswith(".") for path in out.iterdir()))
+    if used and not (out / MARKER).exists():
+        raise StoreError(f"{out}: already holds something that isn't a report of several runs; name another --out")
+
+
+def _read_all(folders: Sequence[Path]) -> list[Tables]:
+    if len(folders) < 2:
+        raise StoreError("a report with --out puts runs side by side; name two or more")
+    places = [folder.resolve() for folder in folders]
+    twice = next((folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1), None)
+    if twice is not None:
+        raise StoreError(f"{twice}: the same run is named twice")
+    return [replace(read_tables(folder), folder=place) for folder, place in zip(folders, places, strict=True)]
+
+
+def join(runs: Sequence[Tables]) -> Tables:
+    """Several runs' tables as one. The record has what they share, and each one's own in `runs`: (name, record).
+
+    Raises:
+        StoreError: the runs aren't of the same images.
+    """
+    _refuse_other_data(runs)
+    names = _device_names(runs)
+    records, parts, plan = [], [], []
+    for tables, own, tail in zip(runs, names, _tails([tables.folder for tables in runs]), strict=True):
+        records.append((listed(list(own.values())) or tail, tables.run | {"folder": tail}))
+        parts.append(_marked(tables, own, f"{tail}: "))
+        plan += [f"{tail}: {trial_id}" for trial_id in tables.run.get("plan") or tables.trials["trial_id"]]
+    run = _merged(records) | {"plan": plan}
+    trials, evaluations, inference = (_stacked([part[i] for part in parts]) for i in range(3))
+    trials = with_times_to_targets(labelled(trials), evaluations, targets_of(run))
+    return Tables(Path(), run, trials, evaluations, summarise(trials, evaluations, run), inference)
+
+
+def _refuse_other_data(runs: Sequence[Tables]) -> None:
+    """Accuracies on other images can't stand on one axis, and nothing else would be left to compare: two reports."""
+    facts: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "data": lambda run: (run.get("dataset") or {}).get("name"),
+        "contents of the data (checksum)": lambda run: (run.get("dataset") or {}).get("checksum"),
+        "number of test images": lambda run: (run.get("split") or {}).get("test"),
+    }
+    for what, of in facts.items():
+        known = [(tables, of(tables.run)) for tables in runs if of(tables.run) is not None]
+        for tables, value in known[1:]:
+            if value != known[0][1]:
+                raise StoreError(
+                    f"{tables.folder}: its {what} is {value}, that of {known[0][0].folder} is {known[0][1]}; only runs "
+                    "on the same images stand side by side, so report on these apart"
+                )
+
+
+def _device_names(runs: Sequence[Tables]) -> list[dict[str, str]]:
+    """For each run, what its devices are called: short where that is enough, else with the date, else the folder."""
+    found = [list(dict.fromkeys(tables.trials["device_name"])) for tables in runs]
+    shortened = {name: " ".join(NOISE.sub(" ", name).split()) or name for names in found for name in names}
+    if len(set(shortened.values())) < len(shortened):  # two devices that differ in the noise alone
+        shortened = {name: name for name in shortened}
+    dates = [str(tables.run.get("created_at") or "")[:10] for tables in runs]
+    tails = _tails([tables.folder for tables in runs])
+    called = []
+    for names, date, tail in zip(found, dates, tails, strict=True):
+        own = {}
+        for name in names:
+            days = [day for day, others in zip(dates, found, strict=True) if name in others]
+            mark = "" if len(days) == 1 else date if date and len(set(days)) == len(days) else tail
+            own[name] = f"{shortened[name]} ({mark})" if mark else shortened[name]
+        called.append(own)
+    return called
+
+
+def _tails(folders: Sequence[Path]) -> list[str]:
+    """The ends of the folders' paths, as short as tells all of them apart."""
+    for length in range(1, max(len(folder.parts) for folder in folders) + 1):
+        tails = ["/".join(folder.parts[-length:]) for folder in folders]
+        if len(set(tails)) == len(tails):
+            return tails
+    return [f"run {number}" for number in range(1, len(folders) + 1)]
+
+
+def _marked(tables: Tables, names: dict[str, str], prefix: str) -> list[pd.DataFrame]:
+    """One run's trials, evaluations and inference, with ids and devices that no other run has."""
+    trials = tables.trials.drop(columns="label").assign(device_name=tables.trials["device_name"].map(names))
+    return [
+        frame.assign(trial_id=prefix + frame["trial_id"]) for frame in (trials, tables.evaluations, tables.inference)
+    ]
+
+
+def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Empty ones are left out, since their columns have no types yet."""
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else frames[0]
+
+
+def _merged(records: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The record of the joined run: what all share, unions of targets and seeds, and every run's own under `runs`."""
+    runs = [run for _, run in records]
+    first = runs[0]
+    shared = {key: value for key, value in first.items() if all(run.get(key) == value for run in runs)}
+    left_out = [f"{name}: {run['left_out']}" for name, run in records if run.get("left_out")]
+    return shared | {
+        "runs": records,
+        "suite": listed(list(dict.fromkeys(str(run["suite"]) for run in runs if run.get("suite")))),
+        "dataset": first.get("dataset"),
+        "split": first.get("split"),
+        "targets": sorted({target for run in runs for target in targets_of(run)}),
+        "target_accuracy": next((run["target_accuracy"] for run in runs if run.get("target_accuracy")), None),
+        "seeds": sorted({seed for run in runs for seed in run.get("seeds") or []}),
+        "left_out": "; ".join(left_out),
+        "interrupted": any(run.get("interrupted") for run in runs),
+        "notes": _differences(runs),
+    }
+
+
+def _differences(runs: list[dict[str, Any]]) -> list[str]:
+    """What else than the device is different, and may be behind a difference; sentences for the report's warnings."""
+    machines = [run.get("environment") or {} for run in runs]
+    facts = {
+        "versions of torch": [str(machine.get("torch") or "") for machine in machines],
+        "commits of this program": [str(machine.get("git_commit") or "")[:12] for machine in machines],
+    }
+    lines = []
+    for what, values in facts.items():
+        known = list(dict.fromkeys(value for value in values if value))
+        if len(known) > 1:
+            lines.append(
+                f"The runs were made with different {what} ({listed(known)}); not all that differs is the device's."
+            )
+    if any(machine.get("git_dirty") for machine in machines):
+        lines.append("Of one run or more, the program had uncommitted changes.")
+    if len({json.dumps(run.get("split"), sort_keys=True) for run in runs}) > 1:
+        lines.append("The runs split training from validation differently; accuracies on validation aren't alike.")
+    return lines

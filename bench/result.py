@@ -1,0 +1,236 @@
+"""Result: what is measured, in which unit, which way is better; and how a run's tables are read back.
+
+Nothing here imports torch, nor pandas until a table is read.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import StoreError
+from bench.store.tables import Table, parse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 4
+READABLE = (2, 3, 4)  # earlier ones have fewer columns, and nothing else that differs
+
+STATUSES = ("ok", "failed", "diverged", "oom", "timeout", "skipped")
+
+
+def column(unit: str = "", better: str = "", about: str = "") -> Any:
+    """A column of trials.csv: its unit ("" for none), which way is better ("higher", "lower" or ""), its meaning."""
+    return field(default=None, metadata={"unit": unit, "better": better, "about": about})
+
+
+@dataclass
+class Result:
+    """One trial: a row of trials.csv, and the rows that it adds to evaluations.csv and throughput.csv.
+
+    None means "not measured" and becomes an empty cell; it is never 0.
+    """
+
+    trial_id: str | None = column(about="identity of the trial: settings and seed")
+    config_id: str | None = column(about="identity of the settings, the same for all seeds")
+    suite: str | None = column()
+    dataset: str | None = column()
+    dataset_checksum: str | None = column(about="of the verified files")
+    model: str | None = column(about="family")
+    patch_size: int | None = column("px")
+    depth: int | None = column("blocks")
+    embed_dim: int | None = column()
+    num_heads: int | None = column()
+    width: int | None = column("channels", about="of the CNN's first stage")
+    attention: str | None = column(about="of a ViT: auto, explicit, fused")
+    source: str | None = column(about="of a model that isn't ours: library version, or checksum of its file")
+    settings: str | None = column(about="all settings of the model, JSON")
+    num_params: int | None = column(better="lower")
+    num_flops: int | None = column("FLOP", better="lower", about="forward pass of one image; a multiply-add is two")
+    num_train_flops: int | None = column("FLOP", better="lower", about="forward and backward of one image")
+    match: str | None = column(about="what it was made equal in: params, flops, step_time")
+    matched_to: str | None = column(about="config_id of the one that it was made equal to")
+    mismatch: float | None = column(about="what is left of the difference: own amount over the other's, less 1")
+    dtype: str | None = column(about="numeric mode of training")
+    eval_dtype: str | None = column(about="numeric mode of evaluation")
+    device: str | None = column()
+    device_name: str | None = column()
+    num_threads: int | None = column("threads")
+    compile: str | None = column(about="mode of torch.compile, or false")
+    channels_last: bool | None = column(about="layout of images and kernels")
+    train_fraction: float | None = column(about="share of the training images")
+    num_train_images: int | None = column("images", about="different ones that training saw")
+    recipe: str | None = column(about="named defaults that training started from")
+    batch_size: int | None = column("images", about="of one update, over all processes")
+    world_size: int | None = column("processes", about="that trained one model together")
+    global_batch: str | None = column(about="with several processes: fixed, or scaled with their number")
+    optimizer: str | None = column()
+    learning_rate: float | None = column(about="peak of the schedule")
+    training: str | None = column(about="all settings of training, JSON")
+    epochs: int | None = column()
+    seed: int | None = column()
+    status: str | None = column(about=", ".join(STATUSES))
+    error: str | None = column()
+    node: str | None = column(about="machine of a cluster that ran it")
+    node_cpu: str | None = column(about="its processor")
+    node_cores: int | None = column("cores")
+    load: float | None = column(
+        about="processes that ran or waited on the machine just before, a core; 1-minute average"
+    )
+    timed: bool | None = column(about="ran alone; times and speeds of trials side by side stay empty")
+    train_seconds: float | None = column("s", better="lower", about="timed training, evaluation left out")
+    eval_seconds: float | None = column("s")
+    setup_seconds: float | None = column("s", about="data, model, warm-up, saving: all but training and evaluation")
+    wall_seconds: float | None = column("s", about="the trial from end to end, without starting its process")
+    first_step_seconds: float | None = column("s", about="part of setup: the first training step")
+    compile_seconds: float | None = column("s", better="lower", about="part of setup: first step less a usual one")
+    warm_up_seconds: float | None = column("s", about="part of setup: the untimed steps")
+    untimed_steps: int | None = column("steps", about="run before the clock, then undone")
+    instrument_seconds: float | None = column("s", about="part of setup: the passes that fill the columns below")
+    images_per_second: float | None = column("images/s", better="higher", about="training, median over timed blocks")
+    images_per_second_low: float | None = column("images/s", about="95% interval, from the drift between its quarters")
+    images_per_second_high: float | None = column("images/s")
+    throughput_spread: float | None = column(better="lower", about="interquartile range over median of the blocks")
+    step_seconds: float | None = column("s", better="lower", about="one training step: batch size over images/s")
+    data_seconds: float | None = column("s", better="lower", about="of a step in a pass of its own: the batch")
+    forward_seconds: float | None = column("s", better="lower", about="of that step: model and loss")
+    backward_seconds: float | None = column("s", better="lower", about="of that step: gradients")
+    optimizer_seconds: float | None = column("s", better="lower", about="of that step: update of the weights")
+    inference_images_per_second: float | None = column("images/s", better="higher", about="at the trial's batch size")
+    inference_images_per_second_low: float | None = column("images/s", about="95% interval over blocks")
+    inference_images_per_second_high: float | None = column("images/s")
+    latency_p50_seconds: float | None = column("s", better="lower", about="inference, batch of 1: median")
+    latency_p95_seconds: float | None = column("s", better="lower", about="95th percentile")
+    latency_p99_seconds: float | None = column("s", better="lower", about="99th percentile")
+    flops_per_second: float | None = column("FLOP/s", better="higher", about="achieved in training")
+    matmul_flops_per_second: float | None = column("FLOP/s", about="the device's best matrix product in this mode")
+    flops_share: float | None = column(better="higher", about="achieved over that best")
+    peak_memory_bytes: int | None = column(
+        "B", better="lower", about="training's peak above the floor before; of rank 0"
+    )
+    peak_memory_reserved_bytes: int | None = column("B", better="lower", about="held by the device's allocator")
+    param_bytes: int | None = column("B", better="lower", about="part of the peak: weights and buffers")
+    gradient_bytes: int | None = column("B", better="lower", about="part of the peak: gradients")
+    optimizer_bytes: int | None = column("B", better="lower", about="part of the peak: the optimiser's state")
+    activation_bytes: int | None = column("B", better="lower", about="the rest of the peak: activations and workspace")
+    skipped_steps: int | None = column("steps", about="left out by the gradient scaler")
+    train_loss: float | None = column(about="mean over the steps since the evaluation before the last")
+    val_accuracy: float | None = column(better="higher", about="final weights")
+    val_accuracy_best: float | None = column(better="higher", about="highest over all evaluations")
+    test_accuracy: float | None = column(better="higher", about="final weights; read once")
+    test_accuracy_best: float | None = column(better="higher", about="weights that validation chose; read once")
+    target_accuracy: float | None = column(about="the suite's headline target, on validation")
+    time_to_accuracy_seconds: float | None = column("s", better="lower", about="training seconds; empty: never reached")
+    evaluation_interval_seconds: float | None = column("s", about="resolution of time to accuracy")
+    data_wait_seconds: float | None = column("s", better="lower", about="of training: for images from disk; else empty")
+    train_joules: float | None = column("J", better="lower", about="of the device while it trained; empty: no meter")
+    joules_per_epoch: float | None = column("J", better="lower")
+    joules_to_accuracy: float | None = column("J", better="lower", about="to the headline target")
+    torch_version: str | None = column()
+    git_commit: str | None = column()
+    git_dirty: bool | None = column()
+    started_at: str | None = column(about="UTC, ISO 8601")
+    seal: str | None = column(about="digest of this row, of its rows in the other tables, and of the trial's files")
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    inference_blocks: list[dict[str, Any]] = field(default_factory=list)
+    unsaved: bool = False  # its files couldn't be written: the disk's fault, which each further trial would meet
+    trace: str | None = None  # of a failure: where in the program; a file beside the tables, not a column
+
+    def row(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+COLUMNS: dict[str, dict[str, str]] = {f.name: dict(f.metadata) for f in fields(Result) if f.metadata}
+TEXT_COLUMNS = {f.name for f in fields(Result) if f.metadata and ("str" in str(f.type) or "bool" in str(f.type))}
+EVALUATION_COLUMNS = (
+    *("trial_id", "epoch", "step", "train_seconds", "train_joules"),
+    *("train_loss", "val_loss", "val_accuracy"),
+)
+BLOCK_COLUMNS = ("trial_id", "block", "steps", "images", "seconds")
+INFERENCE_COLUMNS = ("trial_id", "batch_size", "block", "images", "seconds")
+TABLES: dict[str, Sequence[str]] = {
+    "trials.csv": tuple(COLUMNS),
+    "evaluations.csv": EVALUATION_COLUMNS,
+    "throughput.csv": BLOCK_COLUMNS,
+    "inference.csv": INFERENCE_COLUMNS,
+}
+
+
+# Columns that versions brought; a file whose header is lost is told by how many its rows have.
+_NEW_IN_3 = {"data_wait_seconds"}
+_NEW_IN_4 = {"world_size", "global_batch", "node", "node_cpu", "node_cores", "load", "seal"}
+EARLIER = tuple(tuple(name for name in COLUMNS if name not in new) for new in (_NEW_IN_4, _NEW_IN_4 | _NEW_IN_3))
+PREVIOUS = ".run.json.previous"  # run.json as it was before it was last written
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """`run.json` of a run folder.
+
+    Raises:
+        StoreError: no run there, or one of another schema version.
+    """
+    path = folder / "run.json"
+    try:
+        run = json.loads(path.read_bytes())
+        version = run["schema_version"]
+        if type(version) is not int:
+            raise ValueError("its schema_version is no number")
+    except FileNotFoundError:
+        raise StoreError(f"{folder}: not a run (it has no run.json); runs are results/<suite>/<run_id>") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        copy = f"; {PREVIOUS} beside it is an earlier copy: put it in its place" if (folder / PREVIOUS).exists() else ""
+        raise StoreError(f"{path}: can't be read as a run's record ({why}){copy}") from None
+    if version > READABLE[-1]:
+        raise StoreError(
+            f"{path}: written by a newer version of this program (schema {str(version)[:20]}, this one reads "
+            f"{READABLE[0]} to {READABLE[-1]}); update the program"
+        )
+    if version not in READABLE:
+        raise StoreError(f"{path}: schema version {version}, this program reads {READABLE[0]} to {READABLE[-1]}")
+    return run
+
+
+def read_lines(path: Path) -> Table:
+    """One of the store's tables line by line, also what is no row. Raises: OSError, where it can't be read."""
+    if path.name not in TABLES:  # rows of trials, kept elsewhere
+        return parse(path.read_bytes(), TABLES["trials.csv"], EARLIER, {*STATUSES, ""})
+    trials = path.name == "trials.csv"
+    return parse(path.read_bytes(), TABLES[path.name], EARLIER if trials else (), {*STATUSES, ""} if trials else None)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Whole rows of one of the store's tables as text; a torn or foreign row is passed over.
+
+    A line counts when it ends in a newline and has a cell for each column, so a reader never sees half a row. Columns
+    that an earlier version didn't have are empty.
+    """
+    empty = dict.fromkeys(TABLES.get(path.name, tuple(COLUMNS)), "")
+    return [empty | row for row in read_lines(path).rows]
+
+
+def read_table(folder: Path, name: str) -> "pd.DataFrame":
+    """A table of the store (`trials.csv`, `evaluations.csv`, `throughput.csv`) as a data frame with numbers.
+
+    Text columns hold "" where the cell is empty; number columns hold NaN.
+
+    Raises:
+        StoreError: there is no such file, or it can't be read.
+    """
+    import pandas as pd
+
+    try:
+        table = read_lines(folder / name)
+    except OSError as error:
+        raise StoreError(f"{folder / name}: can't be read ({error.strerror}); --resume makes a missing table") from None
+    cells = [line.cells for line in table.lines if line.cells is not None]
+    frame = pd.DataFrame(cells, columns=list(table.layout), dtype=object).reindex(
+        columns=list(TABLES[name]), fill_value=""
+    )
+    for key in frame.columns:
+        if key not in TEXT_COLUMNS:
+            frame[key] = pd.to_numeric(frame[key], errors="coerce").astype(float)
+    return frame

@@ -1,0 +1,233 @@
+"""Devices: all that differs between machines, and nothing else.
+
+A device is an object of a class in DEVICES, named like torch's ("cpu", "cuda", "cuda:1", "mps", "xpu").
+"""
+
+import ctypes
+import gc
+import sys
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from bench.errors import DeviceError, nearest
+from bench.system.energy import Meter, nvml_meter, rapl_meter
+from bench.system.precision import DTYPES
+from bench.system.processor import cpu_name
+
+
+class CPU:
+    """The processor. Memory is the process's own high-water mark above its floor.
+
+    Every device has these methods; a backend below overrides what it does differently.
+    """
+
+    type = "cpu"
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
+        self.torch_device = torch.device(self.type) if self.type in ("cpu", "mps") else torch.device(self.type, index)
+        self._floor = 0
+
+    @staticmethod
+    def count() -> int:
+        """How many of them this machine has."""
+        return 1
+
+    @property
+    def name(self) -> str:
+        return cpu_name()
+
+    def synchronize(self) -> None:
+        """Wait until everything asked of the device is done; on a CPU it is."""
+
+    def lacks(self, dtype: str) -> str | None:
+        """Why the numeric mode `dtype` can't run here, in one clause, or None if it can."""
+        return "a CPU has no TF32" if DTYPES[dtype].tf32 else None
+
+    def reset_peak_memory(self) -> None:
+        """Begin to watch: what is in use now becomes the floor, and peaks so far are forgotten."""
+        gc.collect()
+        if sys.platform == "linux":
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim is not None:
+                trim(0)  # glibc keeps freed memory; training would reuse it unseen
+            with suppress(OSError):  # a sandbox may forbid it; a peak from before would then count
+                Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+        self._floor = _resident_bytes("VmRSS")
+
+    def sample_memory(self) -> None:
+        """Look at the memory in use now, for devices that keep no peak of their own. Not for timed passes."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """Highest memory in use since the reset, above the floor; None where the device can't tell."""
+        return (_resident_bytes("VmHWM") - self._floor) or None
+
+    def peak_memory_reserved_bytes(self) -> int | None:
+        """Highest memory held by the allocator; None where there is no such thing."""
+        return None
+
+    def energy_joules(self) -> float | None:
+        """Energy counted so far, of which only differences mean something; None where there is no meter to read."""
+        return self._meter() if self._meter else None
+
+    @cached_property
+    def _meter(self) -> Meter | None:
+        return rapl_meter()
+
+
+class CUDA(CPU):
+    """An NVIDIA GPU, or an AMD one under ROCm."""
+
+    type = "cuda"
+    backend = torch.cuda
+
+    @staticmethod
+    def count() -> int:
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+    @property
+    def name(self) -> str:
+        return self.backend.get_device_name(self.torch_device)
+
+    def synchronize(self) -> None:
+        self.backend.synchronize(self.torch_device)
+
+    def lacks(self, dtype: str) -> str | None:
+        precision = DTYPES[dtype]
+        with self.backend.device(self.torch_device):  # what follows asks about the current device
+            if precision.tf32 and not self.backend.is_tf32_supported():
+                return f"{self.name} has no TF32"
+            native_bf16 = self.backend.is_bf16_supported(including_emulation=False)
+            if precision.compute_dtype is torch.bfloat16 and not native_bf16:
+                return f"{self.name} has no bfloat16 of its own"
+        return None
+
+    def reset_peak_memory(self) -> None:
+        gc.collect()
+        self.backend.empty_cache()
+        self.backend.reset_peak_memory_stats(self.torch_device)
+        self._floor = self.backend.memory_allocated(self.torch_device)
+
+    def peak_memory_bytes(self) -> int | None:
+        return self.backend.max_memory_allocated(self.torch_device) - self._floor
+
+    def peak_memory_reserved_bytes(self) -> int | None:
+        return self.backend.max_memory_reserved(self.torch_device)
+
+    @cached_property
+    def _meter(self) -> Meter | None:
+        return nvml_meter(str(self.backend.get_device_properties(self.torch_device).uuid))
+
+
+class XPU(CUDA):
+    """An Intel GPU; torch.xpu mirrors torch.cuda."""
+
+    type = "xpu"
+    backend = torch.xpu
+
+    @staticmethod
+    def count() -> int:
+        return torch.xpu.device_count() if torch.xpu.is_available() else 0
+
+    _meter = None  # torch tells its power, not its energy
+
+
+class MPS(CPU):
+    """Apple's GPU. It keeps no peak: ours is the highest of the samples taken."""
+
+    type = "mps"
+    _meter = None
+    _peak: int | None = None
+
+    @staticmethod
+    def count() -> int:
+        return int(torch.backends.mps.is_available())
+
+    @property
+    def name(self) -> str:
+        return f"{cpu_name()} GPU"
+
+    def synchronize(self) -> None:
+        torch.mps.synchronize()
+
+    def lacks(self, dtype: str) -> str | None:
+        precision = DTYPES[dtype]
+        if precision.tf32:
+            return "Apple's GPU has no TF32"
+        if precision.compute_dtype is torch.bfloat16 and not torch.backends.mps.is_macos_or_newer(14, 0):
+            return "bfloat16 on Apple's GPU needs macOS 14"
+        return None
+
+    def reset_peak_memory(self) -> None:
+        gc.collect()
+        torch.mps.empty_cache()
+        self._floor, self._peak = torch.mps.current_allocated_memory(), None
+
+    def sample_memory(self) -> None:
+        self._peak = max(self._peak or 0, torch.mps.current_allocated_memory())
+
+    def peak_memory_bytes(self) -> int | None:
+        return None if self._peak is None else self._peak - self._floor
+
+
+def open_device(name: str) -> CPU:
+    """The device called `name`: "cpu", "cuda", "cuda:1", "mps", "xpu"; "cuda:A100" is the first one that is called so.
+
+    Raises:
+        DeviceError: no such kind of device, or this machine has none.
+    """
+    kind, _, which = name.partition(":")
+    if kind not in DEVICES:
+        raise DeviceError(f"device '{name}': no such device; {nearest(name, [*DEVICES, 'auto'])}")
+    count = DEVICES[kind].count()
+    if not (which or "0").isdecimal():
+        return _named(name, which, [DEVICES[kind](index) for index in range(count)])
+    if int(which or 0) >= count:
+        here = ", ".join(available_devices())
+        raise DeviceError(f"device '{name}': this machine has {count} of kind {kind}; here: {here}")
+    return DEVICES[kind](int(which or 0))
+
+
+def _named(asked: str, text: str, devices: list[CPU]) -> CPU:
+    """The first whose name contains the text, in either case."""
+    for device in devices:
+        if text.casefold() in device.name.casefold():
+            return device
+    names = ", ".join(dict.fromkeys(device.name for device in devices)) or ", ".join(available_devices())
+    raise DeviceError(f"device '{asked}': this machine has none whose name contains '{text}'; here: {names}")
+
+
+def available_devices() -> list[str]:
+    """Names of the devices that are here, the fastest kind first; several GPUs by index."""
+    names = []
+    for kind, device_class in DEVICES.items():
+        count = device_class.count()
+        names += [kind] if count == 1 else [f"{kind}:{index}" for index in range(count)]
+    return names
+
+
+def best_device() -> str:
+    """What `--device auto` means on this machine."""
+    return available_devices()[0].partition(":")[0]
+
+
+def _resident_bytes(field: str) -> int:
+    """VmRSS or VmHWM of this process; elsewhere than on Linux the high-water mark, the best there is."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux
+    try:
+        import resource
+    except ImportError:
+        return 0  # Windows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+DEVICES: dict[str, type[CPU]] = {"cuda": CUDA, "mps": MPS, "xpu": XPU, "cpu": CPU}

@@ -1,0 +1,139 @@
+"""What a trial leaves beside its row: weights, predictions, and what is needed to build the model again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from bench.store.seals import write_sums
+from bench.system.files import make_folder, sync_file, sync_folder, unwritable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data.dataset import Dataset
+
+    State = Mapping[str, Tensor]
+
+TRIAL, INPUTS, LAST, BEST, PREDICTIONS = (
+    *("trial.json", "data.json", "model.safetensors"),
+    *("model_best.safetensors", "predictions.csv"),
+)
+
+
+class Inputs(BaseModel):
+    """What a model expects of an image and what its logits mean: all that the dataset told it.
+
+    Attributes:
+        title: of the dataset, for people.
+        mean, std: subtracted from and divided into grey levels (0 to 255), a number a channel.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    title: str
+    image_size: Annotated[int, Field(ge=1)]
+    in_channels: Annotated[int, Field(ge=1)]
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @classmethod
+    def of(cls, data: Dataset) -> Inputs:
+        spec = data.spec
+        return cls(
+            title=spec.title,
+            image_size=spec.image_size,
+            in_channels=spec.in_channels,
+            class_names=tuple(spec.class_names),
+            mean=tuple(data.mean.flatten().tolist()),
+            std=tuple(data.std.flatten().tolist()),
+        )
+
+
+def save_trial(
+    folder: Path,
+    description: Mapping[str, Any],
+    last: State,
+    best: State,
+    columns: Mapping[str, Tensor],
+    inputs: Inputs,
+) -> None:
+    """Write `folder` whole or not at all.
+
+    Args:
+        folder: gets `trial.json`, `data.json` (of `inputs`), `model.safetensors` (last evaluation),
+            `model_best.safetensors` (the evaluation that validation chose), `predictions.csv` (a row a test image)
+            and `SHA256SUMS` of them.
+        columns: of predictions.csv, each of shape (images,).
+
+    Raises:
+        StoreError: the disk doesn't take them.
+    """
+    temporary = folder.with_name(f".{folder.name}.partial")
+    try:
+        make_folder(folder.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write(temporary, description, last, best, columns, inputs)
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt whose row never reached the store
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # leaves the disk room for what is finished
+        raise unwritable(folder, error, "the trial's files aren't kept") from error
+
+
+def _write(
+    folder: Path,
+    description: Mapping[str, Any],
+    last: State,
+    best: State,
+    columns: Mapping[str, Tensor],
+    inputs: Inputs,
+) -> None:
+    """All files, flushed, with a list of their checksums."""
+    _write_json(folder / TRIAL, description)
+    _write_json(folder / INPUTS, inputs.model_dump())
+    for name, state in ((LAST, last), (BEST, best)):
+        _save_weights(state, folder / name)
+    with open(folder / PREDICTIONS, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["index", *columns])
+        lists = (column.tolist() for column in columns.values())
+        writer.writerows((index, *map(_short, row)) for index, row in enumerate(zip(*lists, strict=True)))
+    for name in (TRIAL, INPUTS, LAST, BEST, PREDICTIONS):
+        sync_file(folder / name)
+    write_sums(folder)
+
+
+def _save_weights(state: State, path: Path) -> None:
+    try:
+        save_file({key: value.contiguous().cpu() for key, value in state.items()}, path)
+    except SafetensorError as error:  # tells the system's own error in its text alone
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _short(value: float) -> str | int:
+    return f"{value:.4f}" if isinstance(value, float) else int(value)

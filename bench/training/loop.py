@@ -1,0 +1,184 @@
+"""The one loop, for every family, device and numeric mode; what differs arrives as an object."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.measure.stopwatch import Stopwatch
+from bench.system.device import CPU
+from bench.system.precision import Precision
+
+
+class DivergedError(Exception):
+    """The training loss is no longer a number, or far worse than guessing."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model does on a split. Shape of `predictions` and `confidences`: (images,)."""
+
+    loss: float
+    accuracy: float
+    predictions: Tensor
+    confidences: Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A look at the validation split, `step` updates and `train_seconds` of training after the start."""
+
+    epoch: float
+    step: int
+    train_seconds: float
+    train_joules: float | None
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+
+
+Loss = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+
+
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """The training loss, in full precision whatever the model computes in."""
+    return F.cross_entropy(model(images).float(), labels, label_smoothing=label_smoothing)
+
+
+class Learner:
+    """One update of the weights: forward, backward, update.
+
+    Args:
+        learning_rate: of the update with this number, counted from 0.
+        clip_norm: the gradient's largest norm, applied after unscaling; None for no limit.
+        loss: `cross_entropy`, or the same compiled.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        learning_rate: Callable[[int], float],
+        precision: Precision,
+        device: CPU,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        loss: Loss = cross_entropy,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.context = precision.context(device)
+        self.scaler = precision.scaler(device)
+        self.label_smoothing = label_smoothing
+        self.clip_norm = clip_norm
+        self.loss = loss
+        self.steps = 0
+        self._skipped: Tensor | int = 0
+        if precision.scale_gradients:
+            optimizer.register_step_pre_hook(self._count_skipped)
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Learn from one batch; the loss stays on the device, so that nobody waits for it."""
+        loss = self.forward(images, labels)
+        self.backward(loss)
+        self.update()
+        return loss.detach()
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        with self.context:
+            return self.loss(self.model, images, labels, self.label_smoothing)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def update(self) -> None:
+        rate = self.learning_rate(self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.steps += 1
+
+    @property
+    def skipped_steps(self) -> int:
+        """Updates that the gradient scaler left out because a gradient had overflowed."""
+        return int(self._skipped)
+
+    def _count_skipped(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        # A fused optimiser is told of an overflow instead of being skipped, so that nobody has to wait for the flag.
+        self._skipped = self._skipped + getattr(optimizer, "found_inf", 0)
+
+
+def train(
+    learner: Learner,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    evaluate: Callable[[], Score],
+    stops: Sequence[int],
+    steps_per_epoch: int,
+    block_steps: int,
+    loss_limit: float,
+    watch: Stopwatch,
+    mean: Callable[[Tensor], float] = float,
+) -> Iterator[Evaluation]:
+    """Learn from `batches`; after each of the step counts in `stops`, evaluate and yield.
+
+    The clock runs in blocks of at most `block_steps` and waits for the device at their edges, never between.
+    Evaluation, and whatever the caller does between two yields, is off the training clock.
+
+    Args:
+        mean: of a number that each of the processes has that train together; one alone has its own.
+
+    Raises:
+        DivergedError: at the first stop where the mean training loss since the last is NaN or above `loss_limit`.
+    """
+    source = iter(batches)
+    for start, stop in zip([0, *stops], stops, strict=False):
+        loss = torch.zeros(())
+        for begin in range(start, stop, block_steps):
+            with watch.block(min(block_steps, stop - begin)) as block:
+                for _ in range(block.steps):
+                    images, labels = next(source)
+                    loss = learner.step(images, labels) + loss
+                    block.images += len(labels)
+        train_loss = mean(loss) / (stop - start)
+        with watch.phase("eval"):
+            score = evaluate()
+        spent = watch.seconds["train"], watch.joules
+        yield Evaluation(stop / steps_per_epoch, stop, *spent, train_loss, score.loss, score.accuracy)
+        if not train_loss <= loss_limit:  # NaN is not <= anything
+            raise DivergedError(f"training loss {train_loss:.3g} at step {stop}, limit {loss_limit:.3g}")
+
+
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], context: AbstractContextManager[object]
+) -> Score:
+    """Loss and accuracy over `batches` in inference mode, under a numeric mode's `context`; one wait at the end."""
+    was_training = model.training
+    model.eval()
+    losses, hits, predictions, confidences = [], [], [], []
+    with torch.inference_mode():
+        for images, labels in batches:
+            with context:
+                logits = model(images)
+            logits = logits.float()
+            losses.append(F.cross_entropy(logits, labels, reduction="sum"))
+            confidence, prediction = logits.softmax(dim=1).max(dim=1)
+            hits.append((prediction == labels).sum())
+            predictions.append(prediction)
+            confidences.append(confidence)
+    model.train(was_training)
+    images_seen = sum(len(p) for p in predictions)
+    return Score(
+        loss=float(torch.stack(losses).sum()) / images_seen,
+        accuracy=int(torch.stack(hits).sum()) / images_seen,
+        predictions=torch.cat(predictions),
+        confidences=torch.cat(confidences),
+    )

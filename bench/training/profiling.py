@@ -1,0 +1,114 @@
+"""Instruments for what training doesn't show: inference, latency, where a step's time goes.
+
+Each is a pass of its own after training, so that looking costs the timed loop nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.measure.stopwatch import BLOCK_SECONDS, Block
+from bench.system.device import CPU
+from bench.training.loop import Learner
+
+FEWEST_CALLS = 10
+MOST_CALLS = 2_000
+CALLS_FOR_P99 = 100  # of fewer calls the 99th percentile is just the slowest
+TYPICAL_STEPS = 200  # more say nothing new about a median
+
+Predict = Callable[[Tensor], Tensor]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds from one image to its logits: percentiles over single calls; None where too few calls tell."""
+
+    p50: float
+    p95: float
+    p99: float | None
+
+
+@dataclass(frozen=True)
+class StepSplit:
+    """Seconds of one training step by part, each the median over steps that wait for the device after every part."""
+
+    data: float
+    forward: float
+    backward: float
+    optimizer: float
+
+
+def inference_blocks(
+    predict: Predict, images: Tensor, rounds: int, device: CPU, now: Clock, seconds: float = BLOCK_SECONDS
+) -> list[Block]:
+    """Timed blocks of `predict(images)`, at least `seconds` each, after a block that warms up and isn't kept.
+
+    Shape: images (B, C, H, W), in the format that the model takes; they stay the same, since no model's speed here
+    depends on what they show.
+    """
+    calls = _calls_in(predict, images, device, now, seconds)
+    blocks = []
+    for _ in range(rounds):
+        block = Block(calls, calls * len(images), _seconds(predict, images, calls, device, now))
+        blocks.append(block)
+        calls = max(1, math.ceil(1.1 * calls * seconds / max(block.seconds, 1e-9)))
+    return blocks
+
+
+def latency(predict: Predict, image: Tensor, device: CPU, now: Clock, seconds: float) -> Latency:
+    """Latency of a batch of one, (1, C, H, W), from single calls over about `seconds`."""
+    calls = _calls_in(predict, image, device, now, min(seconds, BLOCK_SECONDS) / 2)
+    count = min(MOST_CALLS, max(FEWEST_CALLS, math.ceil(calls * 2 * seconds / min(seconds, BLOCK_SECONDS))))
+    times = [_seconds(predict, image, 1, device, now) for _ in range(count)]
+    p50, p95, p99 = (float(value) for value in np.quantile(times, [0.50, 0.95, 0.99]))
+    return Latency(p50, p95, p99 if count >= CALLS_FOR_P99 else None)
+
+
+def split_step(
+    learner: Learner, source: Iterator[tuple[Tensor, Tensor]], device: CPU, now: Clock, seconds: float
+) -> StepSplit:
+    """Where a training step's time goes, over steps of about `seconds`; the weights go on changing."""
+    steps: list[Sequence[float]] = []
+    start = now()
+    while len(steps) < 3 or (now() - start < seconds and len(steps) < TYPICAL_STEPS):
+        edges = [_edge(device, now)]
+        images, labels = next(source)
+        edges.append(_edge(device, now))
+        loss = learner.forward(images, labels)
+        edges.append(_edge(device, now))
+        learner.backward(loss)
+        edges.append(_edge(device, now))
+        learner.update()
+        edges.append(_edge(device, now))
+        steps.append([after - before for before, after in pairwise(edges)])
+    return StepSplit(*(median(part) for part in zip(*steps, strict=True)))
+
+
+def _edge(device: CPU, now: Clock) -> float:
+    device.synchronize()
+    return now()
+
+
+def _calls_in(predict: Predict, images: Tensor, device: CPU, now: Clock, seconds: float) -> int:
+    """How many calls take about `seconds`; finding out warms up, and is worth as many calls again."""
+    calls, spent = 1, _seconds(predict, images, 1, device, now)  # the first, with what it compiles and allocates
+    spent = _seconds(predict, images, 1, device, now)
+    while spent < seconds / 2 and calls < 2**20:
+        calls = max(calls + 1, math.ceil(min(8.0, seconds / 2 / max(spent, 1e-9)) * calls))
+        spent = _seconds(predict, images, calls, device, now)
+    return max(1, math.ceil(1.1 * calls * seconds / max(spent, 1e-9)))
+
+
+@torch.inference_mode()
+def _seconds(predict: Predict, images: Tensor, calls: int, device: CPU, now: Clock) -> float:
+    start = _edge(device, now)
+    for _ in range(calls):
+        predict(images)
+    return _edge(device, now) - start

@@ -1,0 +1,93 @@
+"""The workbench: what one trial trains and is measured on, made from its settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.data.dataset import Dataset, ImageFormat, TrainingBatches, evaluation_batches, load_dataset
+from bench.measure.stopwatch import Stopwatch
+from bench.system.device import CPU, open_device
+from bench.system.precision import DTYPES, Precision, set_exact_arithmetic
+from bench.training.compilation import compiled
+from bench.training.data_parallel import ALONE, Replicas
+from bench.training.loop import Learner, Loss, Score, cross_entropy, evaluate
+from bench.training.optim import build_optimizer, learning_rate
+from bench.trial import Trial
+from models import build_model
+
+EVALUATION_BATCH = 250  # images; the fastest on two cores: larger ones leave the cache, smaller ones pay per call
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a trial is measured on: its data, device and numeric mode, the loss as it is computed, the clock."""
+
+    trial: Trial
+    device: CPU
+    precision: Precision
+    data: Dataset
+    form: ImageFormat
+    batches: TrainingBatches
+    loss: Loss
+    watch: Stopwatch
+    replicas: Replicas = ALONE
+
+
+def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Replicas = ALONE) -> Bench:
+    """Open what a trial needs and tell the clock which device to wait for.
+
+    Raises:
+        DataError, DeviceError: what it needs isn't here.
+    """
+    precision = DTYPES[trial.dtype]
+    set_exact_arithmetic(precision)
+    threads = replicas.num_threads(trial.num_threads) if trial.timed else 1
+    if threads:
+        torch.set_num_threads(threads)
+    device = open_device(replicas.device_name(trial.device))
+    watch.synchronize, watch.energy, watch.processes = device.synchronize, replicas.meter(device), replicas.size
+    own, normalization = trial.data, trial.training.normalization
+    data = load_dataset(trial.dataset, data_dir, trial.split_seed, own, normalization).to(device.torch_device)
+    layout = torch.channels_last if trial.channels_last else torch.contiguous_format
+    form = ImageFormat(precision.image_dtype, layout)
+    training = trial.training
+    augment, fraction = training.augment, trial.train_fraction
+    place = replicas.rank, replicas.size
+    batches = TrainingBatches(data, trial.batch_size, trial.seed, augment, fraction, form, *place)
+    return Bench(trial, device, precision, data, form, batches, compiled(cross_entropy, trial.compile), watch, replicas)
+
+
+def new_learner(bench: Bench) -> Learner:
+    """Model and optimiser as the seed has them; drawn on the CPU, so that every device starts from equal weights."""
+    trial, spec, training = bench.trial, bench.data.spec, bench.trial.training
+    torch.manual_seed(trial.seed)
+    model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
+    model.to(bench.device.torch_device, bench.precision.weights)
+    if trial.channels_last:
+        model.to(memory_format=torch.channels_last)
+    loss = bench.replicas.shared(bench.loss, model)
+    bench.replicas.draw_apart(trial.seed)
+    num_steps = training.epochs * bench.batches.steps_per_epoch
+    return Learner(
+        model,
+        build_optimizer(model, training),
+        lambda step: learning_rate(training, step, num_steps),
+        bench.precision,
+        bench.device,
+        training.label_smoothing,
+        training.clip_norm,
+        loss,
+    )
+
+
+def evaluator(bench: Bench, learner: Learner, split: str) -> Callable[[], Score]:
+    """What gives the model's score on "val" or "test"; of several processes the first looks."""
+    data = bench.data
+    images = {"val": data.val, "test": data.test}[split]
+
+    def look() -> Score:
+        return evaluate(learner.model, evaluation_batches(data, images, EVALUATION_BATCH, bench.form), learner.context)
+
+    return lambda: bench.replicas.first(look)
