@@ -11,8 +11,8 @@ from bench.analysis.answer import Answer, keep_verdicts, kept_verdicts
 from bench.config.plan import Plan
 from bench.errors import StoreError, UserError
 from bench.execution.sweep import Outcome
-from bench.result import read_rows
 from bench.store.run_folder import Store
+from bench.store.tables import read_rows
 
 if TYPE_CHECKING:
     from bench.analysis.answer import Verdict

@@ -19,8 +19,9 @@ from bench.config.suite_file import SuiteText, find_suite, read_suite
 from bench.data.download import fetch
 from bench.data.spec import OwnData
 from bench.errors import DataError, StoreError
+from bench.execution import EXECUTORS, inventory_of
+from bench.execution.base import Options
 from bench.execution.estimate import estimate_seconds
-from bench.execution.local import EXECUTORS, Options, inventory_of
 from bench.execution.progress import Display, Quiet
 from bench.execution.resumption import Begun, read_begun
 from bench.execution.run_record import make_record, refuse_secrets

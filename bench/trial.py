@@ -5,12 +5,42 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bench.config.recipes import Training
 from bench.data.spec import OwnData
+
+
+class Training(BaseModel):
+    """What determines training besides the model, the data and the seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    epochs: Annotated[int, Field(ge=1, description="passes over the training set")] = 3
+    batch_size: Annotated[int, Field(ge=1, description="images a step")] = 128
+    optimizer: Annotated[str, Field(description="adam, adamw, muon or sgd")] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, description="peak of the schedule")] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, description="on matrices and kernels; not on biases, norms")] = 0.05
+    beta1: Annotated[float, Field(ge=0, lt=1, description="of Adam; the momentum of Muon and SGD")] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1, description="of Adam")] = 0.999
+    schedule: Annotated[str, Field(description="constant, cosine or one-cycle")] = "one-cycle"
+    lr_warmup_fraction: Annotated[float, Field(ge=0, lt=1, description="share of the steps in which it rises")] = 0.3
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Annotated[float | None, Field(gt=0, description="largest norm of the gradient; null for none")] = None
+    augment: Annotated[
+        dict[str, float],
+        Field(description="augmentation: strength, such as {translation: 2, rotation: 15}"),
+        AfterValidator(lambda strengths: dict(sorted(strengths.items()))),  # equal settings are equal training
+    ] = {}
+    normalization: Annotated[
+        Literal["standard", "symmetric", "unit"],
+        Field(
+            description="standard: mean 0, deviation 1 of the training pixels; symmetric: black -1, white 1; unit: 0, 1"
+        ),
+    ] = "standard"
+    evaluations_per_epoch: Annotated[int, Field(ge=1, description="evaluations on the validation split")] = 4
+
 
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
 MatchedBy = Literal["params", "flops", "step_time"]

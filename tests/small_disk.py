@@ -17,8 +17,9 @@ import run_bench
 from bench.data import cache
 from bench.errors import StoreError
 from bench.report import figures, gallery_pictures
-from bench.result import TABLES, Result, read_rows
+from bench.result import TABLES, Result
 from bench.store.run_folder import Store
+from bench.store.tables import read_rows
 from bench.store.verify import verify_run
 
 SUITE = """

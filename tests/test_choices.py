@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from made_up import make_run
 
+from bench.analysis.comparison import Sheet
 from bench.analysis.recommendations import MOST, Candidate, _most_telling, choice_sheets, round_numbers
 from bench.analysis.summary import Tables, read_tables
-from bench.report.tables import Sheet
 
 # by the start of the trial's id: what is measured of it; four nets, the larger the better but for the ViTs' last
 MEASURED: dict[str, dict[str, Any]] = {

@@ -26,6 +26,7 @@ from bench.data.download import cached_folder
 from bench.data.spec import OwnData, Wishes
 from bench.data.user_data import describe
 from bench.errors import DataError, DeviceError
+from bench.execution.base import Options
 from bench.execution.cluster import bootstrap, cluster_link, node_task
 from bench.execution.cluster.cluster_files import save_files
 from bench.execution.cluster.cluster_link import ClusterError, import_ray, join, knock
@@ -33,11 +34,11 @@ from bench.execution.cluster.connection import Cluster
 from bench.execution.cluster.executor import RayExecutor
 from bench.execution.cluster.nodes import Claim, ClusterInventory, Node, best_node
 from bench.execution.cluster.transfer import has_data, pack, unpack
-from bench.execution.local import Options
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
-from bench.result import Result, read_rows
+from bench.result import Result
 from bench.store.run_folder import Store
+from bench.store.tables import read_rows
 from bench.system.device import open_device
 from bench.trial import Trial
 from models import MODELS
@@ -397,7 +398,7 @@ DRIVER = """
     import sys
     from pathlib import Path
     from bench.execution.cluster.executor import RayExecutor
-    from bench.execution.local import Options
+    from bench.execution.base import Options
     from bench.execution.progress import Quiet
     from bench.store.run_folder import Store
     from bench.execution.sweep import run_sweep

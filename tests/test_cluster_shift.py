@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from test_cluster import node, trial
 
+from bench.execution.base import Options
 from bench.execution.cluster.connection import Cluster
 from bench.execution.cluster.executor import RayExecutor
 from bench.execution.cluster.nodes import Claim, Node
 from bench.execution.cluster.scheduler import Shift
-from bench.execution.local import Options
 from bench.trial import Trial
 
 

@@ -24,7 +24,7 @@ from bench.data.catalog import DATASETS
 from bench.data.download import CACHE_VARIABLE
 from bench.data.sources import scikit_learn_digits
 from bench.execution import local
-from bench.result import SCHEMA_VERSION
+from bench.store.tables import SCHEMA_VERSION
 from bench.system import device
 
 ROOT = Path(run_bench.__file__).parent

@@ -16,8 +16,9 @@ from PIL import Image
 from bench.config.plan import load_plan
 from bench.config.suite_file import read_suite
 from bench.data.readers.idx import read_idx
-from bench.result import Result, read_table
+from bench.result import Result
 from bench.session import Request, run_session
+from bench.store.tables import read_table
 from bench.training.run import run_trial
 
 REAL = Path(__file__).parent / "data" / "images"

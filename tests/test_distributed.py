@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import run_bench
 from bench.config.inventory import HERE
-from bench.config.recipes import RECIPES, Training
+from bench.config.recipes import RECIPES
 from bench.execution.local import start_fork_server
 from bench.execution.worker_process import WorkerProcess
 from bench.report import figures, gallery_pictures
@@ -28,7 +28,7 @@ from bench.training.data_parallel import Replicas, lacks_company
 from bench.training.launcher import run_together
 from bench.training.loop import Score
 from bench.training.run import run_trial
-from bench.trial import Trial
+from bench.trial import Training, Trial
 from models import MODELS
 
 SMALL = {"patch_size": 4, "depth": 1, "embed_dim": 16, "num_heads": 2}

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from bench.data import download
-from bench.data.catalog import DATASETS, DatasetSpec, read_arrays
+from bench.data.catalog import DATASETS, read_arrays
 from bench.data.download import fetch, is_here
 from bench.data.readers.idx import write_idx
-from bench.data.sources import Source, SourceFailed
+from bench.data.sources import SourceFailed
+from bench.data.spec import DatasetSpec, Source
 from bench.errors import DataError
 
 ROOT = Path(download.__file__).parent.parent

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from bench.data.catalog import Arrays
 from bench.data.download import Fetched, is_here
+from bench.data.spec import Arrays
 from examples import check_submission, make_kaggle_csv
 
 ROOT = Path(__file__).parent.parent

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from bench.config.recipes import RECIPES
+from bench.execution.base import Options
 from bench.execution.inbox import Inbox
-from bench.execution.local import InProcess, Options, Subprocess
-from bench.execution.worker_process import cause_of_death
+from bench.execution.local import InProcess, Subprocess
 from bench.result import COLUMNS, Result
+from bench.system.process import cause_of_death
 from bench.trial import Trial
 from models import MODELS
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from bench.config.recipes import RECIPES, Training
+from bench.config.recipes import RECIPES
 from bench.measure.memory import MemorySplit, split_memory
 from bench.training.optim import build_optimizer
+from bench.trial import Training
 from models import build_model
 
 ROOT = Path(__file__).parent.parent

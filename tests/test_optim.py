@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.config.recipes import RECIPES, Training
+from bench.config.recipes import RECIPES
 from bench.training.optim import (
     NEWTON_SCHULZ,
     NEWTON_SCHULZ_TURNS,
@@ -13,6 +13,7 @@ from bench.training.optim import (
     learning_rate,
     orthogonalized,
 )
+from bench.trial import Training
 from models import build_model
 
 

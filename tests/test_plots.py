@@ -20,9 +20,8 @@ from bench.analysis.comparison import compare_rows
 from bench.analysis.labels import records
 from bench.analysis.summary import Tables, read_tables
 from bench.report.alt_text import SEEN, alt_text
-from bench.report.figures import CAPTIONS, LARGEST_SVG
+from bench.report.figures import CAPTIONS, LARGEST_SVG, PLOTS
 from bench.report.plots import style
-from bench.report.plots.curves import PLOTS
 from bench.report.plots.style import FAMILY_COLOURS, MOST_ROWS, family_colours, save
 
 

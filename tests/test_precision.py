@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.config.recipes import Training
 from bench.system.device import CPU, available_devices, open_device
 from bench.system.precision import DTYPES, Precision, set_exact_arithmetic
 from bench.training.loop import Learner
 from bench.training.optim import build_optimizer
+from bench.trial import Training
 from models import build_model
 
 HALF = (torch.bfloat16, torch.float16)

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.config.recipes import Training
 from bench.execution.progress import Display
 from bench.result import Result
-from bench.trial import Trial
+from bench.trial import Training, Trial
 
 
 def trial(seed: int) -> Trial:

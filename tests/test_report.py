@@ -20,8 +20,8 @@ from bench.analysis.formatting import markdown_text
 from bench.analysis.summary import read_tables
 from bench.errors import StoreError
 from bench.report.build import ROWS_OF_TEXT, write_report
+from bench.report.figures import PLOTS
 from bench.report.page_table import page_table
-from bench.report.plots.curves import PLOTS
 from bench.report.sections import RULES
 from bench.report.tables import costs_grid, results_grid
 

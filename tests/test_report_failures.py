@@ -13,9 +13,9 @@ import bench.report.figures
 from bench.analysis.summary import read_tables
 from bench.report.build import write_report
 from bench.report.failures import failure_sheet
-from bench.report.plots.curves import PLOTS
+from bench.report.figures import PLOTS
 from bench.report.tables import column_groups, results_grid
-from bench.result import SCHEMA_VERSION
+from bench.store.tables import SCHEMA_VERSION
 
 
 def test_a_run_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import StoreError
 from bench.execution.resumption import read_begun
-from bench.result import SCHEMA_VERSION
+from bench.store.tables import SCHEMA_VERSION
 
 
 def written(folder: Path, **record: Any) -> Path:

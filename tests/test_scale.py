@@ -13,11 +13,12 @@ from rich.console import Console
 
 from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import read_suite
-from bench.execution.local import FolderOf
+from bench.execution.base import FolderOf
 from bench.execution.progress import Display
 from bench.execution.sweep import run_sweep
-from bench.result import Result, read_rows
+from bench.result import Result
 from bench.store.run_folder import Store
+from bench.store.tables import read_rows
 from bench.trial import Trial
 
 TRIALS = 60

@@ -10,8 +10,8 @@ from bench.analysis.matched_pairs import find_pairs
 from bench.analysis.scaling import efficiency, ladders, scaling_sentence, scaling_sheets, speed_up
 from bench.analysis.summary import Tables, read_tables
 from bench.analysis.verdict import decide
+from bench.report.figures import PLOTS
 from bench.report.page_table import page_table
-from bench.report.plots.curves import PLOTS
 from bench.result import COLUMNS
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]

@@ -8,11 +8,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bench.config.plan import Plan, load_plan
-from bench.config.recipes import Training
 from bench.config.schema import SCHEMA_FILE, suite_schema, write_schema
 from bench.config.suite_file import SUITES_FOLDER, find_suite, read_suite, suite_names
 from bench.config.suite_keys import Axes
 from bench.errors import UserError
+from bench.trial import Training
 from models import DIALS, MODELS
 
 VIT: dict[str, Any] = {"model": "vit", "patch_size": 4}

@@ -12,7 +12,8 @@ from made_up import make_run
 from bench.analysis.labels import labelled
 from bench.analysis.summary import Tables, read_tables, summarise, write_summary
 from bench.measure.stats import binomial_half_width
-from bench.result import COLUMNS, read_table
+from bench.result import COLUMNS
+from bench.store.tables import read_table
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 

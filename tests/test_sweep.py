@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 
 import pytest
 
-from bench.config.recipes import Training
 from bench.errors import StoreError
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
-from bench.result import Result, read_rows
+from bench.result import Result
 from bench.store.run_folder import Store
+from bench.store.tables import read_rows
 from bench.system import interrupts
-from bench.trial import Trial
+from bench.trial import Training, Trial
 
 
 def trials(count: int = 3, seeds: int = 2) -> list[Trial]:

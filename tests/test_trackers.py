@@ -22,8 +22,9 @@ from bench.execution.trackers import Several, make_trackers, mlflow_client
 from bench.execution.trackers.base import Tracker
 from bench.execution.trackers.mlflow import MLflow
 from bench.execution.trackers.mlflow_client import complaint_about
-from bench.result import Result, read_rows
+from bench.result import Result
 from bench.store.run_folder import Store
+from bench.store.tables import read_rows
 from bench.system.address import public
 from bench.system.redaction import hide, redacted_command
 from bench.trial import Trial

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config.recipes import Training
 from bench.data.spec import OwnData
 from bench.result import COLUMNS
-from bench.trial import Trial, slug
+from bench.trial import Training, Trial, slug
 
 VIT = {"patch_size": 7, "depth": 2, "embed_dim": 32, "num_heads": 4, "dropout": 0.0}
 

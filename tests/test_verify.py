@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bench.errors import StoreError
-from bench.result import TABLES, Result, read_rows
+from bench.result import TABLES, Result
 from bench.store.run_folder import Store, write_atomically
+from bench.store.tables import read_rows
 from bench.store.verify import Verification, verify_run
 from bench.training.checkpoint import Inputs, save_trial
 

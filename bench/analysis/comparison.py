@@ -1,7 +1,7 @@
 """Comparison: two configurations in one metric, with its interval, and whether a difference is shown."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.analysis.formatting import between, points, ratio, ratio_end
@@ -119,3 +119,30 @@ def _positive(values: BySeed) -> dict[float, float]:
 def _middle(values: BySeed) -> float:
     ordered = sorted(values.values())
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table: a figure, and its interval below it. `link` is a path beside the report, quoted."""
+
+    text: str
+    interval: str = ""
+    best: bool = False
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A small table in words, with sentences above it; what stands beside a row's name may have its interval below.
+
+    Attributes:
+        figures: it is one of numbers: on a narrow screen it stays a table, to be moved sideways.
+        rest: more rows of it, for those who ask.
+    """
+
+    title: str
+    said: list[str]
+    head: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    figures: bool = False
+    rest: "Sheet | None" = None

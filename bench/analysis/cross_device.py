@@ -2,11 +2,10 @@
 
 import json
 
-from bench.analysis.comparison import Comparison, Row, compare_rows
+from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows
 from bench.analysis.formatting import percent, ratio, span, three_digits
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables
-from bench.report.tables import Cell, Sheet
 
 MOST = 10  # configurations in the sheet
 SAME = ("model", "dtype", "compile", "channels_last", "train_fraction", "match", "source", "world_size", "global_batch")

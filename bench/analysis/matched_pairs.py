@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass, replace
 
-from bench.analysis.comparison import Comparison, Row, compare_rows, nothing
+from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows, nothing
 from bench.analysis.formatting import listed, percent, ratio, seconds, span
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables
-from bench.report.tables import Cell, Sheet
 
 EQUAL = {"params": "parameters", "flops": "FLOPs", "step_time": "step time"}
 ALLOWED = {"params": 0.02, "flops": 0.05, "step_time": 0.10}  # mismatch, as a share

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.comparison import Row, compare_rows
+from bench.analysis.comparison import Cell, Row, Sheet, compare_rows
 from bench.analysis.formatting import listed, ratio, span, three_digits
 from bench.analysis.labels import LAYOUT, compile_title, family_title, records
 from bench.analysis.summary import Tables
-from bench.report.tables import Cell, Sheet
 
 MODE = ("dtype", "compile", "channels_last")
 AXES = (*MODE, "attention")

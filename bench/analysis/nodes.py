@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.comparison import Cell, Sheet
 from bench.analysis.formatting import between, listed, ratio, whole
 from bench.analysis.summary import Tables
 from bench.measure.stats import ratio_interval
-from bench.report.tables import Cell, Sheet
 
 # The 1-minute average just before a trial still holds the trial before it, which may keep every core busy: 1 a core
 # is a sweep's own doing. Half a process a core above what the node usually has is others' work.

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.comparison import Row, apart, compare, compare_rows
+from bench.analysis.comparison import Cell, Row, Sheet, apart, compare, compare_rows
 from bench.analysis.formatting import mebibytes, percent, points, three_digits, whole
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables, accuracy_floor
 from bench.measure.stats import median_interval
-from bench.report.tables import Cell, Sheet
 
 MOST = 4  # rows a limit
 WORTH = 0.001  # accuracy on validation: a larger limit that buys less than this gets no row

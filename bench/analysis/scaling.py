@@ -9,13 +9,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.analysis.comparison import Comparison, Row, compare_rows
+from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows
 from bench.analysis.formatting import listed, percent, points, ratio, seconds, span, three_digits
 from bench.analysis.labels import family_title, processes_title, records, without_device
 from bench.analysis.modes import twin_key
 from bench.analysis.summary import Tables
 from bench.measure.stats import Interval
-from bench.report.tables import Cell, Sheet
 
 BATCHES = {"fixed": "of all processes fixed", "scaled": "of each process fixed"}
 SHORT = {"fixed": "of all fixed", "scaled": "of each fixed"}

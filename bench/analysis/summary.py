@@ -25,9 +25,10 @@ from bench.measure.stats import (
     median_time_to_target,
     on_the_front,
 )
-from bench.result import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS, read_run, read_table
+from bench.result import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS
 from bench.store.formula import guarded
 from bench.store.run_folder import write_atomically
+from bench.store.tables import read_run, read_table
 
 IDENTITY = (
     *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "attention", "source"),

@@ -18,15 +18,14 @@ from bench.config.grid import NOT_SWEPT, Swept, check_size, combinations, swept_
 from bench.config.inventory import HERE, Inventory
 from bench.config.matching import Matcher, TimePair
 from bench.config.pairing import Entry
-from bench.config.recipes import DEFAULT_RECIPE, RECIPES, Training
+from bench.config.recipes import DEFAULT_RECIPE, RECIPES
 from bench.config.step_time import time_pair
 from bench.config.suite_file import Place, SuiteText
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.config.validation import DeviceName, checked, find_data
-from bench.data.catalog import DatasetSpec
-from bench.data.spec import OwnData
+from bench.data.spec import DatasetSpec, OwnData
 from bench.errors import SuiteError
-from bench.trial import MatchedBy, Trial
+from bench.trial import MatchedBy, Training, Trial
 from models import DIALS, MODELS, find_model, source_of
 from models.foreign import FORMS
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.config.recipes import DEFAULT_RECIPE, RECIPES, Training
+from bench.config.recipes import DEFAULT_RECIPE, RECIPES
 from bench.config.suite_file import SUITES_FOLDER
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.data.augment import AUGMENTATIONS, Augmentation
@@ -20,6 +20,7 @@ from bench.data.catalog import DATASETS
 from bench.system.device import DEVICES
 from bench.system.precision import DTYPES
 from bench.training.optim import OPTIMIZERS, SCHEDULES
+from bench.trial import Training
 from models import DIALS, MODELS
 from models.foreign import FORMS
 

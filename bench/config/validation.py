@@ -8,16 +8,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from bench.config.complaints import check_name, validated
-from bench.config.recipes import Training
 from bench.config.suite_file import Place, SuiteText
 from bench.config.suite_keys import Axes
 from bench.data.augment import AUGMENTATIONS, check_strength
-from bench.data.catalog import DATASETS, DatasetSpec
-from bench.data.spec import OwnData, Wishes
+from bench.data.catalog import DATASETS
+from bench.data.spec import DatasetSpec, OwnData, Wishes
 from bench.data.user_data import describe
 from bench.errors import DataError, DeviceError, SuiteError
 from bench.system.precision import DTYPES
 from bench.training.optim import OPTIMIZERS, SCHEDULES
+from bench.trial import Training
 
 DeviceName = Callable[[str], str]  # Inventory.device_name
 

@@ -2,70 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.data.readers.idx import read_idx
-from bench.data.sources import Source, debian_package, mirrors, npm_package, random_pixels, scikit_learn_digits
+from bench.data.sources import debian_package, mirrors, npm_package, random_pixels, scikit_learn_digits
+from bench.data.spec import Arrays, DatasetSpec
 from bench.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    import numpy as np
-
-
-class Arrays(NamedTuple):
-    """A dataset as published: images (N, C, H, W) and labels (N,), all of them uint8."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """What a dataset is (sizes, names, contents), where it may be had, and how its files are read."""
-
-    name: str
-    title: str
-    image_size: int  # pixels a side
-    in_channels: int
-    class_names: tuple[str, ...]
-    num_train: int  # images in the published training set; num_val of them are set aside by bench.data.dataset
-    num_val: int
-    num_test: int
-    files: Mapping[str, str]  # file -> MD5 (32 digits) or SHA-1 (40) of its contents, in the order that `reader` wants
-    sources: Mapping[str, Source]  # what a message calls it -> how to get it, in the order tried
-    reader: Callable[[DatasetSpec, Path], Arrays]
-    downloads: tuple[str, ...] = ()  # the files' names on a mirror
-    archives: Mapping[str, str] = field(default_factory=dict)  # archive that may hold the files -> folder inside it
-    torchvision_folder: str = ""  # where torchvision keeps the same files under its root
-    package: str = ""  # Python package that has the dataset inside, so that nothing need be downloaded
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    @property
-    def checksum(self) -> str:
-        """12 hex digits over the checksums of all files: equal wherever the files came from."""
-        return hashlib.md5(" ".join(sorted(self.files.values())).encode(), usedforsecurity=False).hexdigest()[:12]
-
-    def bytes_of(self, file: str) -> int | None:
-        """The exact length of a file; None for a compressed one, which only its checksum describes."""
-        images = self.num_train if file.startswith("train") else self.num_test
-        pixels = self.in_channels * self.image_size**2
-        lengths = {
-            "-images-idx3-ubyte": 16 + images * pixels,
-            "-labels-idx1-ubyte": 8 + images,
-            ".bin": self.num_test * (1 + pixels),  # CIFAR: every file, of training or of test, has as many records
-        }
-        return next((length for ending, length in lengths.items() if file.endswith(ending)), None)
+    pass
 
 
 def spec_of(name: str) -> DatasetSpec:

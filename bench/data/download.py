@@ -22,8 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple, cast
 
-from bench.data.catalog import DatasetSpec, spec_of
-from bench.data.sources import Bounded, Source, SourceFailed
+from bench.data.catalog import spec_of
+from bench.data.sources import Bounded, SourceFailed
+from bench.data.spec import DatasetSpec, Source
 from bench.errors import DataError, printable
 
 CACHE_VARIABLE = "VIT_CNN_BENCH_CACHE"

@@ -9,28 +9,26 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bench.data.readers.idx import write_idx
+from bench.data.spec import Source
 from bench.errors import printable
 
 if TYPE_CHECKING:
     from gzip import GzipFile
     from http.client import HTTPResponse
 
-    from bench.data.catalog import DatasetSpec
+    from bench.data.spec import DatasetSpec
 
 ANSWER_SECONDS = 6.0  # for a mirror to begin to answer: two dead ones cost less than 15 s
 READ_SECONDS = 10.0  # of silence in the middle of a download
 NPM_SECONDS = 120.0
 
 MOST_BYTES = 400 << 20  # of one file; CIFAR-10 has 162 MiB
-
-Source = Callable[["DatasetSpec", Path], Path]  # (spec, empty folder) -> the folder that now holds the files
 
 
 class SourceFailed(Exception):  # noqa: N818 - an outcome that the next source may make good, not yet an error

@@ -1,9 +1,19 @@
-"""Data that people bring: what is asked of it, and what was found; a CSV, IDX files, folders of images, an .npz."""
+"""What a dataset is: one of the catalog, or images that people bring (a CSV, IDX files, folders of images, an .npz)."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+if TYPE_CHECKING:
+    import numpy as np
+
+Source = Callable[["DatasetSpec", Path], Path]  # (spec, empty folder) -> the folder that now holds the files
 Kind = Literal["csv", "idx", "folder", "npz"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -77,3 +87,53 @@ class OwnData(BaseModel):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+
+class Arrays(NamedTuple):
+    """A dataset as published: images (N, C, H, W) and labels (N,), all of them uint8."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What a dataset is (sizes, names, contents), where it may be had, and how its files are read."""
+
+    name: str
+    title: str
+    image_size: int  # pixels a side
+    in_channels: int
+    class_names: tuple[str, ...]
+    num_train: int  # images in the published training set; num_val of them are set aside by bench.data.dataset
+    num_val: int
+    num_test: int
+    files: Mapping[str, str]  # file -> MD5 (32 digits) or SHA-1 (40) of its contents, in the order that `reader` wants
+    sources: Mapping[str, Source]  # what a message calls it -> how to get it, in the order tried
+    reader: Callable[[DatasetSpec, Path], Arrays]
+    downloads: tuple[str, ...] = ()  # the files' names on a mirror
+    archives: Mapping[str, str] = field(default_factory=dict)  # archive that may hold the files -> folder inside it
+    torchvision_folder: str = ""  # where torchvision keeps the same files under its root
+    package: str = ""  # Python package that has the dataset inside, so that nothing need be downloaded
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def checksum(self) -> str:
+        """12 hex digits over the checksums of all files: equal wherever the files came from."""
+        return hashlib.md5(" ".join(sorted(self.files.values())).encode(), usedforsecurity=False).hexdigest()[:12]
+
+    def bytes_of(self, file: str) -> int | None:
+        """The exact length of a file; None for a compressed one, which only its checksum describes."""
+        images = self.num_train if file.startswith("train") else self.num_test
+        pixels = self.in_channels * self.image_size**2
+        lengths = {
+            "-images-idx3-ubyte": 16 + images * pixels,
+            "-labels-idx1-ubyte": 8 + images,
+            ".bin": self.num_test * (1 + pixels),  # CIFAR: every file, of training or of test, has as many records
+        }
+        return next((length for ending, length in lengths.items() if file.endswith(ending)), None)

@@ -10,7 +10,7 @@ from bench.config.counts import count_flops
 from bench.config.inventory import HERE, Inventory
 from bench.data.catalog import DATASETS
 from bench.errors import StoreError
-from bench.result import read_rows, read_run
+from bench.store.tables import read_rows, read_run
 from bench.trial import Trial
 
 # Guesses for two CPU cores, fitted to a few trials; any measured trial on this machine is worth more.

@@ -4,68 +4,22 @@ import itertools
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError, nearest
+from bench.execution.base import FolderOf, Options
 from bench.execution.worker_process import WorkerProcess
 from bench.result import Result
 from bench.system.processor import usable_cores
 from bench.trial import Trial
 
 if TYPE_CHECKING:
-    from bench.config.inventory import Inventory
     from bench.training.run import Report
 
 # What the fork server loads once for all workers; torch's optimisers import the other on first use, for 1.2 s.
 PRELOADED = ["bench.training.run", "torch._dynamo", "platformdirs", "numpy.random"]
-
-
-FolderOf = Callable[[Trial], Path | None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What an executor is told.
-
-    Attributes:
-        data_dir: folder that holds the dataset's files; None: the cache, or wherever they may be had.
-        timeout_seconds: a trial that takes longer is ended.
-        jobs: trials side by side, where they may be; None: one a core.
-        address: of a cluster, HOST:PORT; None: the one that is there, or one of this machine alone.
-        budget_seconds: no trial begins later; for an executor that takes trials before it has a place for them.
-    """
-
-    data_dir: Path | None = None
-    timeout_seconds: float | None = None
-    jobs: int | None = None
-    address: str | None = None
-    budget_seconds: float | None = None
-
-
-class Executor(Protocol):
-    """Runs a trial with the machine to itself; or several side by side, which nobody may time.
-
-    Attributes:
-        exclusive: `run_together` gives each trial a device of its own, so that timed ones, too, may run at once.
-    """
-
-    exclusive: bool
-
-    def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
-        """The trial's result, whatever became of it."""
-        ...
-
-    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
-        """Results as they come, one trial on each core; the next is taken from `trials` when a core is free."""
-        ...
-
-    def close(self) -> None:
-        """Free what it holds."""
-        ...
 
 
 class InProcess:
@@ -73,8 +27,8 @@ class InProcess:
 
     exclusive = False
 
-    def __init__(self, options: Options = Options()) -> None:
-        self.options = options
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or Options()
 
     def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
         from bench.training.run import run_trial
@@ -98,8 +52,8 @@ class Subprocess:
 
     exclusive = False
 
-    def __init__(self, options: Options = Options()) -> None:
-        self.options = options
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or Options()
         set_environment()
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
@@ -165,31 +119,3 @@ def start_fork_server() -> None:
 
 def _unheard(message: dict[str, Any]) -> None:
     """Nobody follows trials side by side."""
-
-
-def inventory_of(executor: str, address: str | None = None) -> "Inventory":
-    """The devices that an executor can use. Raises: UserError: no such executor, or nothing at the address."""
-    if executor not in EXECUTORS:
-        raise UserError(f"unknown executor '{executor}'; {nearest(executor, EXECUTORS)}")
-    if executor != "ray":
-        if address:
-            raise UserError(f"--address is for --executor ray, not for '{executor}'")
-        from bench.config.inventory import HERE  # torch loads now, beside the fork server
-
-        return HERE
-    from bench.execution.cluster.executor import connect
-
-    return connect(address)
-
-
-def _on_a_cluster(options: Options) -> Executor:
-    from bench.execution.cluster.executor import RayExecutor  # ray is an extra, and takes a second to load
-
-    return RayExecutor(options)
-
-
-EXECUTORS: dict[str, Callable[[Options], Executor]] = {
-    "subprocess": Subprocess,
-    "in-process": InProcess,
-    "ray": _on_a_cluster,
-}

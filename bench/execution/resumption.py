@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import StoreError
-from bench.result import read_run
+from bench.store.tables import read_run
 
 
 class Contents(BaseModel):

@@ -1,8 +1,11 @@
 """Provenance: what a run writes of itself, so that a reader, a report or a resume knows what it holds for."""
 
 import json
+import os
+import platform
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,43 @@ from bench.config.recipes import RECIPES
 from bench.config.suite_file import SUITES_FOLDER, SuiteText, find_suite
 from bench.errors import SuiteError
 from bench.execution.resumption import Begun
-from bench.system.environment import describe_environment
+from bench.system.environment import git_state
+from bench.system.processor import cpu_name, usable_cores
 from bench.system.redaction import redacted, redacted_command, redacted_in
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas")
+
+
+def describe_environment() -> dict[str, Any]:
+    """The machine and the software, for run.json."""
+    from bench.system.device import available_devices, open_device
+
+    commit, dirty = git_state()
+    return {
+        "python": platform.python_version(),
+        **{name: installed for name in PACKAGES if (installed := _version(name))},
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "memory_bytes": _memory_bytes(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "devices": [{"device": name, "name": open_device(name).name} for name in available_devices()],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None  # Windows
 
 
 def make_record(

@@ -12,7 +12,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execution.local import Executor
+from bench.execution.base import Executor
 from bench.execution.progress import Progress
 from bench.result import Result
 from bench.store.run_folder import Store

@@ -3,18 +3,15 @@
 import contextlib
 import faulthandler
 import json
-import multiprocessing
 import os
 import signal
-import sys
-import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.system.process import die_with_parent, give_stacks
 from bench.trial import Trial
 
 # What asks for the stacks of all threads; None where the system has no such thing (Windows).
@@ -76,46 +73,3 @@ def _leave_the_terminal() -> None:
             os.setsid()
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
-
-
-def file_of_stacks() -> Connection | None:
-    """What `live` was given, to be handed on to processes that the trial starts; None: nobody asks for stacks."""
-    return _stacks
-
-
-def give_stacks(file: Connection, what: str) -> None:
-    """Answer whoever asks for this process's stacks.
-
-    The answer is made by a handler in C, in the thread that hangs: it needs neither the GIL nor memory.
-
-    Args:
-        file: of the one who asks.
-        what: this process does, for a reader of stacks of several.
-    """
-    if ASK_FOR_STACK is not None:
-        faulthandler.register(ASK_FOR_STACK, file.fileno(), all_threads=True)
-    os.write(file.fileno(), f"process {os.getpid()} {what}\n".encode())  # from here on it may be asked
-
-
-def die_with_parent() -> None:
-    """Leave no orphan: a trial that nobody waits for would disturb the next measurement."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_die_after, args=(parent.join,), daemon=True).start()
-    if sys.platform == "linux":
-        # A thread can't act while C code holds the GIL. The kernel can: when the parent's end of this pipe closes, it
-        # sends SIGKILL to the whole process group. (PR_SET_PDEATHSIG would follow the fork server instead.)
-        import fcntl
-
-        pipe = parent.sentinel
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
-            fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())
-            fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-
-
-def _die_after(parent_ends: Callable[[], Any]) -> None:
-    parent_ends()
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-    os._exit(1)

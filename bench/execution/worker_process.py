@@ -14,7 +14,7 @@ from typing import IO, Any
 from bench.execution.inbox import Inbox
 from bench.execution.worker_main import ASK_FOR_STACK, live
 from bench.result import Result
-from bench.system.process import catches, end_family, family, memory_kills, state
+from bench.system.process import catches, cause_of_death, end_family, family, memory_kills, state
 from bench.trial import Trial
 
 GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
@@ -182,36 +182,6 @@ class WorkerProcess:
     def _cause_of_death(self) -> tuple[str, str]:
         self.process.join(GRACE_SECONDS)  # until the fork server has told how
         return cause_of_death(self.process.exitcode, self.memory_kills, memory_kills())
-
-
-def cause_of_death(exitcode: int | None, kills_before: int | None, kills_now: int | None) -> tuple[str, str]:
-    """Status and error of a trial whose process ended without a result.
-
-    Args:
-        exitcode: as multiprocessing has it: negative for a signal; 255 also if the fork server couldn't tell.
-        kills_before, kills_now: how many processes the kernel had ended for want of memory.
-    """
-    name = _signal_name(exitcode)
-    if name == "SIGKILL":
-        if kills_before is None or kills_now is None:
-            return "oom", "killed by SIGKILL, which is what the system does when memory runs out"
-        if kills_now > kills_before:
-            return "oom", "killed by SIGKILL; the kernel ended a process in this time because memory ran out"
-        return "failed", "killed by SIGKILL, which somebody sent: the kernel ended no process for want of memory"
-    if name:
-        return "failed", f"died of {name}"
-    if exitcode in (None, 255):
-        return "failed", "ended before it had a result, with status 255 or with nobody left to tell how"
-    return "failed", f"exited with status {exitcode} before it had a result"
-
-
-def _signal_name(exitcode: int | None) -> str | None:
-    if exitcode is None or exitcode >= 0:
-        return None
-    try:
-        return signal.Signals(-exitcode).name
-    except ValueError:
-        return f"signal {-exitcode}"  # a real-time one
 
 
 def _scratch_file() -> IO[bytes]:

@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -212,3 +213,29 @@ def _has(array: Array, shape: tuple[int | None, ...]) -> bool:
     sizes = zip(array.shape, shape, strict=False)
     fits = array.ndim == len(shape) and all(wanted in (None, size) for size, wanted in sizes)
     return fits and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image and what a model makes of it; None of what it has none of.
+
+    Attributes:
+        image: (H, W) or (H, W, 3), uint8.
+        truth: index of its class; None where nobody knows.
+        probabilities: (K,).
+        saliency: (H, W), of the predicted class.
+        attention: (depth, heads, side, side), the share that each patch gets; rollout: (side, side).
+        kernels: (filters, k, k), and what they make of the image, responses: (filters, H', W').
+    """
+
+    title: str
+    said: str
+    image: Array
+    truth: int | None
+    probabilities: Array
+    class_names: Sequence[str]
+    saliency: Array
+    attention: Array | None = None
+    rollout: Array | None = None
+    kernels: Array | None = None
+    responses: Array | None = None

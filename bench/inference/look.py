@@ -6,9 +6,10 @@ from torch import Tensor
 
 from bench.data.splits_types import Split
 from bench.errors import UserError
+from bench.inference.gallery_file import Look
 from bench.inference.predict import Images, probabilities
 from bench.inference.saved_model import Saved
-from bench.report.plots.one_image import Array, Look
+from bench.report.plots.one_image import Array
 from models import insides
 
 SCALE = "heat from black (nothing) to yellow (most), each map in its own scale"

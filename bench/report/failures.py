@@ -4,10 +4,10 @@ import re
 from typing import Any
 from urllib.parse import quote
 
+from bench.analysis.comparison import Cell, Sheet
 from bench.analysis.formatting import whole
 from bench.analysis.labels import records
 from bench.analysis.summary import Tables
-from bench.report.tables import Cell, Sheet
 
 MOST = 100  # reasons that are shown
 NAMED = 3  # trials of one reason

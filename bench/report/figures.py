@@ -9,8 +9,30 @@ from PIL import Image
 
 from bench.analysis.summary import Tables
 from bench.report.alt_text import alt_text
-from bench.report.plots.curves import PLOTS
-from bench.report.plots.style import save
+from bench.report.plots.comparisons import mode_ratios
+from bench.report.plots.cost import inference_by_batch, memory, step_split
+from bench.report.plots.curves import learning_curves, patch_depth_heatmaps, time_to_accuracy
+from bench.report.plots.plots_compare import data_efficiency, matched_pairs
+from bench.report.plots.plots_scaling import scaling
+from bench.report.plots.scatter import accuracy_against_latency, accuracy_against_throughput, flops_share
+from bench.report.plots.style import Draw, save
+
+PLOTS: dict[str, Draw] = {
+    "accuracy_against_throughput": accuracy_against_throughput,
+    "accuracy_against_latency": accuracy_against_latency,
+    "time_to_accuracy": time_to_accuracy,
+    "learning_curves": learning_curves,
+    "patch_depth_heatmaps": patch_depth_heatmaps,
+    "mode_ratios": mode_ratios,
+    "scaling": scaling,
+    "data_efficiency": data_efficiency,
+    "matched_pairs": matched_pairs,
+    "step_split": step_split,
+    "inference_by_batch": inference_by_batch,
+    "flops_share": flops_share,
+    "memory": memory,
+}
+
 
 LARGEST_SVG = 400_000  # bytes; a picture with more in it goes into the HTML as PNG
 LARGEST_PNG = 250_000

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.comparison import Cell, Sheet
 from bench.analysis.formatting import percent, points, three_digits
 from bench.analysis.labels import records
 from bench.analysis.summary import Tables
-from bench.report.tables import Cell, Sheet
 
 # a figure of others -> its title, how it is shown, and the column of evaluations.csv that stands beside it
 FIGURES = {

@@ -1,26 +1,17 @@
 """Tables of a report: cells, and those that have a row a configuration."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from bench.analysis.comparison import Cell
 from bench.analysis.labels import records
 from bench.analysis.summary import Tables
 from bench.report.columns import Column, Groups, cost_columns, result_columns, setting_columns
 
 RESULTS = "Results"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What stands in a table: a figure, and its interval below it. `link` is a path beside the report, quoted."""
-
-    text: str
-    interval: str = ""
-    best: bool = False
-    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,23 +21,6 @@ class Grid:
     columns: list[Column]
     rows: list[tuple[Cell, list[Cell]]]
     left_out: int = 0
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A small table in words, with sentences above it; what stands beside a row's name may have its interval below.
-
-    Attributes:
-        figures: it is one of numbers: on a narrow screen it stays a table, to be moved sideways.
-        rest: more rows of it, for those who ask.
-    """
-
-    title: str
-    said: list[str]
-    head: list[str]
-    rows: list[list[Cell]] = field(default_factory=list)
-    figures: bool = False
-    rest: "Sheet | None" = None
 
 
 def results_grid(tables: Tables, most: int | None = None) -> Grid:

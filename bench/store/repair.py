@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.result import COLUMNS, TABLES, read_lines, read_rows
+from bench.result import COLUMNS, TABLES
 from bench.store.seals import failure_path, is_name
-from bench.store.tables import Table, again, as_lines
+from bench.store.tables import Table, again, as_lines, read_lines, read_rows
 from bench.system.files import append_together, make_folder, sync_folder, write_atomically
 
 TRIALS, RETRIED, MENDED = "trials.csv", "retried.csv", "mended"

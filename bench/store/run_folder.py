@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import StoreError
-from bench.result import PREVIOUS, SCHEMA_VERSION, TABLES, Result, read_run
+from bench.result import TABLES, Result
 from bench.store.owner import Hold, Owner
 from bench.store.repair import cut_torn, mend, set_aside
 from bench.store.seals import contents_for_seal, failure_path, is_name, record_seal, seal_of
-from bench.store.tables import as_cell, as_lines, parse
+from bench.store.tables import PREVIOUS, SCHEMA_VERSION, as_cell, as_lines, parse, read_run
 from bench.system import interrupts
 from bench.system.files import (
     append_together,

@@ -8,17 +8,15 @@ adds change no seal.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.system.files import write_atomically
+from bench.system.files import SUMS
 
-SUMS = "SHA256SUMS"  # the format of sha256sum, which checks it, too: sha256sum -c SHA256SUMS
 PARTS = ("row", "rows in the other tables", "files", "failure")
 LENGTH = 16  # hex digits of a part: 64 bits, in which damage doesn't hide
 _SEAL = re.compile(rf"v1(:([0-9a-f]{{{LENGTH}}}|-)){{{len(PARTS)}}}")
-_SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\0]+)")
 
 Row = Mapping[str, str]
 
@@ -66,44 +64,11 @@ def is_name(text: str) -> bool:
     return bool(text) and len(text) < 200 and text not in (".", "..") and not set(text) & set("/\\\0:")
 
 
-def write_sums(folder: Path) -> None:
-    """SHA256SUMS of all files in a folder."""
-    lines = [f"{_file_digest(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.is_file()]
-    write_atomically(folder / SUMS, "".join(lines))
-
-
-def check_sums(folder: Path) -> Iterable[str]:
-    """What is wrong with a folder's files, a line each; nothing where they are as when they were listed."""
-    try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        yield f"{SUMS} can't be read ({error})"
-        return
-    for number, line in enumerate(lines[:-1] if not lines[-1] else lines, start=1):
-        match = _SUM.fullmatch(line)
-        path = folder / match[2] if match else None
-        if match is None or path is None:
-            yield f"{SUMS}, line {number}: is no checksum"
-        elif path.is_symlink() or not path.is_file():
-            yield f"{path.name} is missing"
-        else:
-            try:
-                if _file_digest(path) != match[1]:
-                    yield f"{path.name} isn't what was written"
-            except OSError as error:
-                yield f"{path.name} can't be read ({error.strerror})"
-
-
 def _bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _canonical(content: Any) -> bytes:

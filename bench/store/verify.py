@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.result import STATUSES, TABLES, TEXT_COLUMNS, read_lines, read_run
+from bench.result import STATUSES, TABLES, TEXT_COLUMNS
 from bench.store.repair import RETRIED
-from bench.store.seals import SUMS, broken_parts, check_sums, contents_for_seal, is_name, record_seal, seal_of
-from bench.store.tables import Table
+from bench.store.seals import broken_parts, contents_for_seal, is_name, record_seal, seal_of
+from bench.store.tables import Table, read_lines, read_run
+from bench.system.files import SUMS, check_sums
 
 TRIALS = "trials.csv"
 KEYS = {"suite": str, "plan": list, "dataset": dict, "environment": dict, "created_at": str}

@@ -5,8 +5,10 @@ does not necessarily ensure that the entry in the directory containing the file 
 """
 
 import errno
+import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,3 +95,40 @@ def make_folder(folder: Path) -> None:
 def unwritable(path: Path, error: OSError, rest: str) -> StoreError:
     """One line: which file, why, and `rest`: what is kept and what would do."""
     return StoreError(f"{path}: can't be written ({error.strerror or error}); {rest}")
+
+
+SUMS = "SHA256SUMS"  # the format of sha256sum, which checks it, too: sha256sum -c SHA256SUMS
+_SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\0]+)")
+
+
+def write_sums(folder: Path) -> None:
+    """SHA256SUMS of all files in a folder."""
+    lines = [f"{_file_digest(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.is_file()]
+    write_atomically(folder / SUMS, "".join(lines))
+
+
+def check_sums(folder: Path) -> Iterable[str]:
+    """What is wrong with a folder's files, a line each; nothing where they are as when they were listed."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        yield f"{SUMS} can't be read ({error})"
+        return
+    for number, line in enumerate(lines[:-1] if not lines[-1] else lines, start=1):
+        match = _SUM.fullmatch(line)
+        path = folder / match[2] if match else None
+        if match is None or path is None:
+            yield f"{SUMS}, line {number}: is no checksum"
+        elif path.is_symlink() or not path.is_file():
+            yield f"{path.name} is missing"
+        else:
+            try:
+                if _file_digest(path) != match[1]:
+                    yield f"{path.name} isn't what was written"
+            except OSError as error:
+                yield f"{path.name} can't be read ({error.strerror})"
+
+
+def _file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

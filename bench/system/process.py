@@ -1,9 +1,18 @@
 """Process trees: which processes belong to a trial, and how to end them all. What /proc tells is Linux's; else less."""
 
 import contextlib
+import faulthandler
+import multiprocessing
 import os
 import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+
+from bench.execution.worker_main import ASK_FOR_STACK, _stacks
 
 PROC = Path("/proc")
 
@@ -66,3 +75,76 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
         return None
     letter, parent, _, session = text.rpartition(")")[2].split()[:4]  # the name before it may hold anything
     return letter, int(parent), int(session)
+
+
+def file_of_stacks() -> Connection | None:
+    """What `live` was given, to be handed on to processes that the trial starts; None: nobody asks for stacks."""
+    return _stacks
+
+
+def give_stacks(file: Connection, what: str) -> None:
+    """Answer whoever asks for this process's stacks.
+
+    The answer is made by a handler in C, in the thread that hangs: it needs neither the GIL nor memory.
+
+    Args:
+        file: of the one who asks.
+        what: this process does, for a reader of stacks of several.
+    """
+    if ASK_FOR_STACK is not None:
+        faulthandler.register(ASK_FOR_STACK, file.fileno(), all_threads=True)
+    os.write(file.fileno(), f"process {os.getpid()} {what}\n".encode())  # from here on it may be asked
+
+
+def die_with_parent() -> None:
+    """Leave no orphan: a trial that nobody waits for would disturb the next measurement."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_die_after, args=(parent.join,), daemon=True).start()
+    if sys.platform == "linux":
+        # A thread can't act while C code holds the GIL. The kernel can: when the parent's end of this pipe closes, it
+        # sends SIGKILL to the whole process group. (PR_SET_PDEATHSIG would follow the fork server instead.)
+        import fcntl
+
+        pipe = parent.sentinel
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp() if os.getpgrp() == os.getpid() else os.getpid())
+            fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _die_after(parent_ends: Callable[[], Any]) -> None:
+    parent_ends()
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
+def cause_of_death(exitcode: int | None, kills_before: int | None, kills_now: int | None) -> tuple[str, str]:
+    """Status and error of a trial whose process ended without a result.
+
+    Args:
+        exitcode: as multiprocessing has it: negative for a signal; 255 also if the fork server couldn't tell.
+        kills_before, kills_now: how many processes the kernel had ended for want of memory.
+    """
+    name = _signal_name(exitcode)
+    if name == "SIGKILL":
+        if kills_before is None or kills_now is None:
+            return "oom", "killed by SIGKILL, which is what the system does when memory runs out"
+        if kills_now > kills_before:
+            return "oom", "killed by SIGKILL; the kernel ended a process in this time because memory ran out"
+        return "failed", "killed by SIGKILL, which somebody sent: the kernel ended no process for want of memory"
+    if name:
+        return "failed", f"died of {name}"
+    if exitcode in (None, 255):
+        return "failed", "ended before it had a result, with status 255 or with nobody left to tell how"
+    return "failed", f"exited with status {exitcode} before it had a result"
+
+
+def _signal_name(exitcode: int | None) -> str | None:
+    if exitcode is None or exitcode >= 0:
+        return None
+    try:
+        return signal.Signals(-exitcode).name
+    except ValueError:
+        return f"signal {-exitcode}"  # a real-time one

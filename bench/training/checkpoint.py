@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from bench.store.seals import write_sums
-from bench.system.files import make_folder, sync_file, sync_folder, unwritable
+from bench.system.files import make_folder, sync_file, sync_folder, unwritable, write_sums
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,10 +19,8 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from bench.execution.worker_main import die_with_parent, file_of_stacks, give_stacks
-from bench.execution.worker_process import cause_of_death
 from bench.result import Result
-from bench.system.process import memory_kills
+from bench.system.process import cause_of_death, die_with_parent, file_of_stacks, give_stacks, memory_kills
 from bench.training.data_parallel import joined
 from bench.trial import Trial
 

@@ -1,6 +1,6 @@
 """Record: what was measured, put into the columns of a Result. The arithmetic is here, the measuring elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import pairwise
 from statistics import median
@@ -15,8 +15,6 @@ from bench.measure.stopwatch import Block, WarmUp, whole_blocks
 from bench.result import COLUMNS, Result
 from bench.system.device import CPU
 from bench.training.loop import Score
-from bench.training.profiling import Latency, StepSplit
-from bench.trial import Trial
 
 TIMED_UNITS = ("s", "images/s", "FLOP/s", "J", "B")
 
@@ -77,50 +75,6 @@ def record_memory(result: Result, peak: int | None, reserved: int | None, split:
     result.peak_memory_bytes, result.peak_memory_reserved_bytes = peak, reserved
     result.param_bytes, result.gradient_bytes = split.param_bytes, split.gradient_bytes
     result.optimizer_bytes, result.activation_bytes = split.optimizer_bytes, split.activation_bytes
-
-
-def record_step_split(result: Result, split: StepSplit) -> None:
-    result.data_seconds, result.forward_seconds = split.data, split.forward
-    result.backward_seconds, result.optimizer_seconds = split.backward, split.optimizer
-
-
-def record_latency(result: Result, found: Latency) -> None:
-    result.latency_p50_seconds, result.latency_p95_seconds = found.p50, found.p95
-    result.latency_p99_seconds = found.p99
-
-
-def record_inference(result: Result, batch_size: int, blocks: Sequence[Block]) -> None:
-    """Blocks of one batch size; those of the trial's own fill its columns."""
-    result.inference_blocks += [
-        {"batch_size": batch_size, "block": index, "images": block.images, "seconds": block.seconds}
-        for index, block in enumerate(blocks)
-    ]
-    if batch_size == result.batch_size and blocks:
-        interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
-        result.inference_images_per_second = interval.median
-        result.inference_images_per_second_low = interval.low
-        result.inference_images_per_second_high = interval.high
-
-
-def record_flops(result: Result, forward: int, training: int) -> None:
-    result.num_flops, result.num_train_flops = forward, training
-
-
-def record_efficiency(result: Result, matmul_peak: float | None) -> None:
-    """Achieved FLOP/s in training, and its share of the best matrix product's."""
-    if result.images_per_second is not None and result.num_train_flops is not None:
-        result.flops_per_second = result.images_per_second * result.num_train_flops
-    result.matmul_flops_per_second = matmul_peak
-    if result.flops_per_second is not None and matmul_peak:
-        result.flops_share = result.flops_per_second / matmul_peak
-
-
-def record_mismatch(result: Result, trial: Trial) -> None:
-    """What is left of the difference between the two of a matched pair, in what they were matched by."""
-    if trial.match is None:
-        return
-    own = {"params": result.num_params, "flops": result.num_flops, "step_time": result.step_seconds}[trial.match.by]
-    result.mismatch = None if own is None else own / trial.match.target - 1
 
 
 def forget_times(result: Result) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn, optim
 
-from bench.config.recipes import Training
+from bench.trial import Training
 
 ONE_CYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
 # Adam's floor under the square root. In float16 the mean square of a small gradient (below 0.008 in the first step) is

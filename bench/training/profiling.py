@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.measure.stats import block_interval
 from bench.measure.stopwatch import BLOCK_SECONDS, Block
+from bench.result import Result
 from bench.system.device import CPU
 from bench.training.loop import Learner
+from bench.trial import Trial
 
 FEWEST_CALLS = 10
 MOST_CALLS = 2_000
@@ -112,3 +115,47 @@ def _seconds(predict: Predict, images: Tensor, calls: int, device: CPU, now: Clo
     for _ in range(calls):
         predict(images)
     return _edge(device, now) - start
+
+
+def record_step_split(result: Result, split: StepSplit) -> None:
+    result.data_seconds, result.forward_seconds = split.data, split.forward
+    result.backward_seconds, result.optimizer_seconds = split.backward, split.optimizer
+
+
+def record_latency(result: Result, found: Latency) -> None:
+    result.latency_p50_seconds, result.latency_p95_seconds = found.p50, found.p95
+    result.latency_p99_seconds = found.p99
+
+
+def record_inference(result: Result, batch_size: int, blocks: Sequence[Block]) -> None:
+    """Blocks of one batch size; those of the trial's own fill its columns."""
+    result.inference_blocks += [
+        {"batch_size": batch_size, "block": index, "images": block.images, "seconds": block.seconds}
+        for index, block in enumerate(blocks)
+    ]
+    if batch_size == result.batch_size and blocks:
+        interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
+        result.inference_images_per_second = interval.median
+        result.inference_images_per_second_low = interval.low
+        result.inference_images_per_second_high = interval.high
+
+
+def record_flops(result: Result, forward: int, training: int) -> None:
+    result.num_flops, result.num_train_flops = forward, training
+
+
+def record_efficiency(result: Result, matmul_peak: float | None) -> None:
+    """Achieved FLOP/s in training, and its share of the best matrix product's."""
+    if result.images_per_second is not None and result.num_train_flops is not None:
+        result.flops_per_second = result.images_per_second * result.num_train_flops
+    result.matmul_flops_per_second = matmul_peak
+    if result.flops_per_second is not None and matmul_peak:
+        result.flops_share = result.flops_per_second / matmul_peak
+
+
+def record_mismatch(result: Result, trial: Trial) -> None:
+    """What is left of the difference between the two of a matched pair, in what they were matched by."""
+    if trial.match is None:
+        return
+    own = {"params": result.num_params, "flops": result.num_flops, "step_time": result.step_seconds}[trial.match.by]
+    result.mismatch = None if own is None else own / trial.match.target - 1

@@ -29,7 +29,7 @@ from bench.analysis.summary import read_tables
 from bench.analysis.verdict import decide
 from bench.report.build import write_pages
 from bench.report.figures import draw_all
-from bench.result import read_run, read_table
+from bench.store.tables import read_run, read_table
 
 CONFIGURATIONS, SEEDS = 400, 5
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05)  # of the training images

@@ -25,7 +25,7 @@ from bench.config.recipes import RECIPES
 from bench.execution.cluster.bootstrap import pack_code
 from bench.execution.cluster.nodes import Claim, Node, best_node
 from bench.execution.cluster.transfer import pack
-from bench.result import read_rows
+from bench.store.tables import read_rows
 from bench.trial import Trial
 from models import MODELS
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.result import TABLES, read_rows
+from bench.result import TABLES
+from bench.store.tables import read_rows
 from bench.store.verify import verify_run
 
 ROOT = Path(__file__).parents[2]

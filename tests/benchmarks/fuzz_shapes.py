@@ -19,10 +19,10 @@ import yaml
 from fuzz_targets import NEXT_FILE
 from hypothesis import strategies as st
 
-from bench.config.recipes import Training
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.data.spec import Wishes
 from bench.result import TABLES
+from bench.trial import Training
 from models.cnn import CNNConfig
 from models.vit import ViTConfig
 

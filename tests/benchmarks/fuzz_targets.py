@@ -181,8 +181,8 @@ def folder(data: bytes, folder: Path) -> object:
 
 def store(data: bytes, folder: Path) -> object:
     """The files of a run folder, read, mended and read again."""
-    from bench.result import read_rows, read_run, read_table
     from bench.store.run_folder import Store
+    from bench.store.tables import read_rows, read_run, read_table
 
     _lay_out(data, folder)
     read_run(folder)

@@ -106,7 +106,7 @@ def run(suite: Path, out: Path, report: bool) -> Figures:
     """A session in this process; without the report, it ends as a session does whose report can't be made."""
     from unittest.mock import patch
 
-    from bench.execution.local import EXECUTORS
+    from bench.execution import EXECUTORS
     from bench.session import Request, run_session
 
     executor = Untrained()

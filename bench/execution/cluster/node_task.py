@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import DataError, UserError
+from bench.execution.base import Options
 from bench.execution.cluster.transfer import has_data, unpack
-from bench.execution.local import Options, Subprocess
+from bench.execution.local import Subprocess
 from bench.system.processor import cores, cpu_name, usable_cores
 from bench.trial import Trial
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.errors import StoreError, UserError
+from bench.execution.base import FolderOf, Options
 from bench.execution.cluster.cluster_files import save_files
 from bench.execution.cluster.cluster_job import Job
 from bench.execution.cluster.cluster_link import ClusterError, say
 from bench.execution.cluster.connection import Cluster, Stream
 from bench.execution.cluster.nodes import Claim, Node, best_node
 from bench.execution.cluster.transfer import digest_to_expect, pack
-from bench.execution.local import FolderOf, Options
 from bench.result import Result
 from bench.trial import Trial
 

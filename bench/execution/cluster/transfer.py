@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.data import cache as own_cache
-from bench.data.catalog import Arrays, spec_of
+from bench.data.catalog import spec_of
 from bench.data.download import cached_folder, dataset_checksum, fetch
-from bench.data.spec import OwnData
+from bench.data.spec import Arrays, OwnData
 from bench.data.user_data import read_own
 from bench.data.user_files import find_sources
 from bench.errors import DataError

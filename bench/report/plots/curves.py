@@ -12,12 +12,7 @@ from bench.analysis.labels import family_title, records
 from bench.analysis.modes import mode_title
 from bench.analysis.summary import Tables, targets_of
 from bench.report.plots import style as canvas
-from bench.report.plots.comparisons import mode_ratios
-from bench.report.plots.cost import inference_by_batch, memory, step_split
-from bench.report.plots.plots_compare import data_efficiency, matched_pairs
-from bench.report.plots.plots_scaling import scaling
-from bench.report.plots.scatter import accuracy_against_latency, accuracy_against_throughput, flops_share
-from bench.report.plots.style import FAINT, MOST_ROWS, WIDTH, Draw, family_colours, marker_of, styled
+from bench.report.plots.style import FAINT, MOST_ROWS, WIDTH, family_colours, marker_of, styled
 
 MOST_MAPS = 5  # rows of maps: one more numeric mode shows little that these don't
 
@@ -165,20 +160,3 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     panels[0].set_yticks([y + 0.5 for y in range(len(lines))], words, fontsize=9)
     canvas.title(figure, "Patch size and depth", f"medians, {canvas.count_seeds(rows)}; darker is more; d: blocks{cut}")
     return figure
-
-
-PLOTS: dict[str, Draw] = {
-    "accuracy_against_throughput": accuracy_against_throughput,
-    "accuracy_against_latency": accuracy_against_latency,
-    "time_to_accuracy": time_to_accuracy,
-    "learning_curves": learning_curves,
-    "patch_depth_heatmaps": patch_depth_heatmaps,
-    "mode_ratios": mode_ratios,
-    "scaling": scaling,
-    "data_efficiency": data_efficiency,
-    "matched_pairs": matched_pairs,
-    "step_split": step_split,
-    "inference_by_batch": inference_by_batch,
-    "flops_share": flops_share,
-    "memory": memory,
-}

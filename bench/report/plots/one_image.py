@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.errors import UserError
+from bench.inference.gallery_file import Look
 from bench.report.plots.lettering import LITERAL, class_labels, house_style, shortened
 from bench.report.plots.style import DPI, FAINT, INK, WIDTH, save
 
@@ -28,32 +29,6 @@ MOST_BARS = 10  # classes with a bar of their own
 MOST_COLUMNS, MOST_ROWS = 12, 12  # small pictures beside each other, and rows of them
 TITLE, LARGE, LINE, GAP, EDGE = 0.72, 2.1, 0.22, 0.1, 0.14  # inches: title; large panels; a line of text; between; rim
 ROOM_FOR_WORDS = 0.85  # inches under a small picture
-
-
-@dataclass(frozen=True)
-class Look:
-    """One image and what a model makes of it; None of what it has none of.
-
-    Attributes:
-        image: (H, W) or (H, W, 3), uint8.
-        truth: index of its class; None where nobody knows.
-        probabilities: (K,).
-        saliency: (H, W), of the predicted class.
-        attention: (depth, heads, side, side), the share that each patch gets; rollout: (side, side).
-        kernels: (filters, k, k), and what they make of the image, responses: (filters, H', W').
-    """
-
-    title: str
-    said: str
-    image: Array
-    truth: int | None
-    probabilities: Array
-    class_names: Sequence[str]
-    saliency: Array
-    attention: Array | None = None
-    rollout: Array | None = None
-    kernels: Array | None = None
-    responses: Array | None = None
 
 
 def picture_of(look: Look) -> Figure:
