@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import click
 
 from bench.cli.gate import check, gate
 from bench.cli.options import Time, folder
+from bench.cli.results import compare, report, say, verify
 from bench.cli.trained import predict, show
-from bench.cli.verify_command import verify
 from bench.errors import UserError
-from bench.system.interrupts import listening
+from bench.system.process import listening
 
 WRONG_USAGE, INTERRUPTED = 2, 130
 
@@ -97,7 +96,7 @@ def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int
     if as_json:
         click.echo(json.dumps(_answer_as_json(answer), indent=2, allow_nan=False))
     else:
-        _say(answer.folder, answer.verdicts, options["quiet"])
+        say(answer.folder, answer.verdicts, options["quiet"])
     return answer.exit_status
 
 
@@ -124,68 +123,6 @@ def list_(what: str | None, data_dir: Path | None) -> None:
     show(what, data_dir)
 
 
-@cli.command()
-@click.argument("run_dirs", nargs=-1, required=True, type=folder(), metavar="RUN_DIR...")
-@click.option("--out", type=folder(), metavar="DIR", help="Of several runs' report [results/side-by-side/TIME].")
-def report(run_dirs: Sequence[Path], out: Path | None) -> None:
-    """Build a run's report again, from what it has on disk; of several runs (machines, days), one side by side.
-
-    Needs no torch.
-    """
-    if len(run_dirs) == 1 and out is None:
-        from bench.analysis.answer import keep_verdicts
-        from bench.report.build import write_report
-
-        verdicts = write_report(run_dirs[0])
-        keep_verdicts(run_dirs[0], verdicts)
-        _say(run_dirs[0], verdicts, quiet=False)
-    else:
-        from bench.report.side_by_side import write_side_by_side
-
-        out = out or Path("results", "side-by-side", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
-        _say(out, write_side_by_side(list(run_dirs), out), quiet=False)
-
-
-@cli.command()
-@click.argument("run_a", type=folder())
-@click.argument("run_b", type=folder())
-@click.option("--json", "as_json", is_flag=True, help="The comparison as JSON on standard output.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here too.")
-def compare(run_a: Path, run_b: Path, as_json: bool, markdown: Path | None) -> None:
-    """What changed from one run to another, configuration by configuration; needs no torch."""
-    from rich.console import Console
-
-    from bench.analysis.run_comparison import compare_runs
-    from bench.cli.results import as_markdown, show_changes
-
-    changes = compare_runs(run_a, run_b)
-    if markdown:
-        _write(markdown, as_markdown(changes))
-    if as_json:
-        click.echo(json.dumps(changes.as_json(), indent=2, allow_nan=False))
-    else:
-        show_changes(changes, Console())
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
-
-
-def _say(run_dir: Path, verdicts: Sequence[Any], quiet: bool) -> None:
-    """The answer, on standard output."""
-    for verdict in verdicts:
-        click.echo("")
-        click.secho(verdict.headline, bold=True)
-        if verdict.summary:
-            click.echo("  " + " ".join(verdict.summary) + "\n")
-        for sentence in () if quiet else verdict.sentences:
-            click.echo(f"  {sentence}")
-    click.echo(f"\nReport: {run_dir / 'report.html'}")
-
-
 def _answer_as_json(answer: Any) -> dict[str, Any]:
     return {
         "run": str(answer.folder),
@@ -206,6 +143,8 @@ def _answer_as_json(answer: Any) -> dict[str, Any]:
     }
 
 
+cli.add_command(report)
+cli.add_command(compare)
 cli.add_command(predict)
 cli.add_command(show)
 cli.add_command(gate)

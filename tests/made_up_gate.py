@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from bench.gate.decision_types import EXIT_STATUS, CellVerdict, Decision, Estimate, Verdict
+from bench.gate.decision import EXIT_STATUS, CellVerdict, Decision, Estimate, Verdict
 from bench.gate.journal import Arm, Failure, Phase, Record, Slice
 from bench.gate.work_diff import WorkChange
 

@@ -16,7 +16,7 @@ import numpy as np
 import run_bench
 from bench.data import cache
 from bench.errors import StoreError
-from bench.report import figures, gallery_pictures
+from bench.report import figures
 from bench.result import TABLES, Result
 from bench.store.run_folder import Store
 from bench.store.tables import read_rows
@@ -172,7 +172,7 @@ def cache_on_a_full_disk(scratch: Path) -> dict[str, object]:
 
 
 def main(scratch: Path) -> None:
-    for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+    for drawn in (figures.PLOTS, figures.CHARTS, figures.PIXELS):
         drawn.clear()
 
     def full(mount: Path) -> None:

@@ -14,9 +14,8 @@ from rich.console import Console
 
 from bench.cli.check import as_json, headline, show_check
 from bench.errors import StoreError, UserError
-from bench.gate.baseline import make_baseline, read_baseline, write_baseline
+from bench.gate.baseline import Machine, make_baseline, read_baseline, write_baseline
 from bench.gate.baseline_check import Check, Line, check_run
-from bench.gate.machine import Machine
 from bench.gate.reference import REFERENCE_VERSION, REFERENCES
 
 CPU = str(ENVIRONMENT["cpu"])

@@ -7,7 +7,7 @@ from bench.config.suite_file import find_suite, read_suite
 from bench.errors import UserError
 from bench.gate.cells import PROTOCOL, Work, open_cell
 from bench.gate.launch import PROTOCOL as OF_THE_GATE
-from bench.gate.singles import singles
+from bench.gate.request import singles
 
 CONTENT = {"dataset": "digits", "models": [{"model": "vit", "patch_size": 4, "depth": 1, "batch_size": 32}]}
 

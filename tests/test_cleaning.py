@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bench.analysis.cleaning import LONGEST_ERROR, clean_record, clean_table, clean_text, shortened
+from bench.analysis.formatting import LONGEST_ERROR, clean_record, clean_table, clean_text, shortened
 
 
 def test_controls_switches_of_direction_and_half_characters_are_shown_as_unknown() -> None:

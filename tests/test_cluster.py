@@ -27,13 +27,12 @@ from bench.data.spec import OwnData, Wishes
 from bench.data.user_data import describe
 from bench.errors import DataError, DeviceError
 from bench.execution.base import Options
-from bench.execution.cluster import bootstrap, cluster_link, node_task
-from bench.execution.cluster.cluster_files import save_files
-from bench.execution.cluster.cluster_link import ClusterError, import_ray, join, knock
-from bench.execution.cluster.connection import Cluster
+from bench.execution.cluster import bootstrap, node_task
+from bench.execution.cluster import connection as cluster_link
+from bench.execution.cluster.connection import Cluster, ClusterError, import_ray, join, knock
 from bench.execution.cluster.executor import RayExecutor
 from bench.execution.cluster.nodes import Claim, ClusterInventory, Node, best_node
-from bench.execution.cluster.transfer import has_data, pack, unpack
+from bench.execution.cluster.transfer import has_data, pack, save_files, unpack
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
 from bench.result import Result
@@ -232,7 +231,7 @@ def test_nodes_run_the_drivers_source_though_they_have_another(tmp_path: Path) -
     damaged.mkdir(parents=True)
     (damaged / "__init__.py").write_text("raise SystemExit('damaged')")
     (tmp_path / "code.zip").write_bytes(code)
-    task = (ROOT / "bench" / "cluster_task.py").read_text(encoding="utf-8")
+    task = (ROOT / "bench" / "execution" / "cluster" / "bootstrap.py").read_text(encoding="utf-8")
     (tmp_path / "as_a_node.py").write_text(f"""{task}
 _settle(Path("code.zip").read_bytes(), {digest!r})
 import subprocess, bench.errors

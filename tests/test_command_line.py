@@ -18,7 +18,8 @@ import click
 import pytest
 
 import run_bench
-from bench import conclusion, session
+from bench import session
+from bench import session as conclusion
 from bench.cli import list as catalogue
 from bench.data.catalog import DATASETS
 from bench.data.download import CACHE_VARIABLE

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.data.dataset import Dataset, ImageFormat, TrainingBatches, evaluation_batches, load_dataset
-from bench.data.splits_types import Split, pixel_statistics, stratified_split
+from bench.data.splits import Split, pixel_statistics, stratified_split
 
 
 @pytest.fixture(scope="module")

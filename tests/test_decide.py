@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from made_up_journal import NONE, Noise, made_up_journal
 
-from bench.gate.decision import FEWEST_LAUNCHES, decide, flagged, unsettled
-from bench.gate.decision_types import EXIT_STATUS, CellVerdict
+from bench.gate.decision import EXIT_STATUS, FEWEST_LAUNCHES, CellVerdict, decide, flagged, unsettled
 from bench.gate.journal import Failure, Record
 
 QUIET = Noise(launch=0.01, block=0.005, drift=0.04, odd=0.0)

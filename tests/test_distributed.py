@@ -21,7 +21,7 @@ from bench.config.inventory import HERE
 from bench.config.recipes import RECIPES
 from bench.execution.local import start_fork_server
 from bench.execution.worker_process import WorkerProcess
-from bench.report import figures, gallery_pictures
+from bench.report import figures
 from bench.result import Result
 from bench.training import data_parallel as replicas
 from bench.training.data_parallel import Replicas, lacks_company
@@ -221,7 +221,7 @@ def test_a_process_that_dies_fails_its_trial_and_not_the_sweep(
     (tmp_path / "scaling.yaml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
-    for module, name in ((figures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
+    for module, name in ((figures, "PLOTS"), (figures, "CHARTS"), (figures, "PIXELS")):
         monkeypatch.setattr(module, name, {})
     monkeypatch.setattr(sys, "argv", ["run_bench.py", "--suite", "scaling.yaml", "--executor", "in-process"])
     before = signal.getsignal(signal.SIGTERM)

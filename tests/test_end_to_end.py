@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import run_bench
-from bench.report import figures, gallery_pictures
+from bench.report import figures
 from bench.result import COLUMNS, TABLES
 from bench.session import Request, run_session
 
@@ -45,8 +45,8 @@ FEW = ("--epochs", "1")
 PLAIN = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from bench.report import figures, gallery_pictures
-for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+from bench.report import figures
+for drawn in (figures.PLOTS, figures.CHARTS, figures.PIXELS):
     drawn.clear()
 import run_bench
 sys.exit(run_bench.main())
@@ -87,7 +87,7 @@ def typed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """The program in this process and without pictures: words -> exit status, standard error."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
-    for module, name in ((figures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
+    for module, name in ((figures, "PLOTS"), (figures, "CHARTS"), (figures, "PIXELS")):
         monkeypatch.setattr(module, name, {})
 
     def run(*words: str | Path) -> tuple[int, str]:

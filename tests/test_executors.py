@@ -15,8 +15,8 @@ import pytest
 
 from bench.config.recipes import RECIPES
 from bench.execution.base import Options
-from bench.execution.inbox import Inbox
 from bench.execution.local import InProcess, Subprocess
+from bench.execution.worker_process import Inbox
 from bench.result import COLUMNS, Result
 from bench.system.process import cause_of_death
 from bench.trial import Trial

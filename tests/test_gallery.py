@@ -33,9 +33,9 @@ from bench.inference.error_analysis import (
 )
 from bench.inference.gallery import LARGEST, choose, collect, smaller
 from bench.inference.gallery_file import Gallery, Insides, read_gallery, write_gallery
-from bench.report.gallery_pictures import CHARTS, PIXELS, draw_gallery
+from bench.report.figures import CHARTS, PIXELS, draw_gallery
 from bench.report.plots import style
-from bench.report.plots.lettering import class_labels, house_style, shortened
+from bench.report.plots.style import class_labels, house_style, shortened
 from bench.store.run_folder import Store
 from bench.training.run import run_trial
 from bench.trial import Trial

@@ -12,8 +12,7 @@ import pytest
 from made_up_tree import commit_all, git, make_tree
 
 from bench.errors import UserError
-from bench.gate.decision import decide
-from bench.gate.decision_types import Decision
+from bench.gate.decision import Decision, decide
 from bench.gate.driver import resume_gate, run_gate
 from bench.gate.journal import read_journal
 from bench.gate.launch import Setting

@@ -18,8 +18,7 @@ from gate_replay import Launches, gate_minutes, one_gate, regressed, separate_ga
 from made_up_journal import CELLS, NONE, Noise, made_up_journal, write_journal
 
 from bench.errors import StoreError
-from bench.gate.decision import decide, flagged, unsettled
-from bench.gate.decision_types import Decision
+from bench.gate.decision import Decision, decide, flagged, unsettled
 from bench.gate.journal import Record
 
 DATA = Path(__file__).parent / "data" / "gate"

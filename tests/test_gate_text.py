@@ -29,10 +29,10 @@ from rich.console import Console
 
 from bench.cli.gate import gate
 from bench.config.suite_file import read_suite
-from bench.gate.decision_types import EXIT_STATUS, CellVerdict, Decision, Estimate
+from bench.gate.decision import EXIT_STATUS, CellVerdict, Decision, Estimate
 from bench.gate.exports import as_github_benchmark, as_json, as_junit, as_pytest_benchmark
 from bench.gate.journal import Failure, Record
-from bench.gate.singles import singles
+from bench.gate.request import singles
 from bench.gate.text import MARKER, as_markdown, show_decision
 from bench.gate.wording import caught_in_percent, change_in_words, interval_in_percent
 

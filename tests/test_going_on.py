@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import run_bench
-from bench.report import figures, gallery_pictures
+from bench.report import figures
 
 Typed = Callable[..., tuple[int, str, str]]
 
@@ -47,7 +47,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
-    for module, name in ((figures, "PLOTS"), (gallery_pictures, "CHARTS"), (gallery_pictures, "PIXELS")):
+    for module, name in ((figures, "PLOTS"), (figures, "CHARTS"), (figures, "PIXELS")):
         monkeypatch.setattr(module, name, {})
     (tmp_path / "moody_nets.py").write_text(dedent(NETS))
     (tmp_path / "s.yaml").write_text(dedent(SUITE))

@@ -11,8 +11,7 @@ import pytest
 from made_up_data import digits, write_png_folder
 from PIL import Image
 
-from bench.data.readers.image_folder import any_colour, list_classes, list_flat, load_images, survey
-from bench.data.readers.images import has_colour, load_image
+from bench.data.readers.images import any_colour, has_colour, list_classes, list_flat, load_image, load_images, survey
 from bench.errors import DataError
 
 

@@ -16,8 +16,7 @@ from bench.cli.list import show_plan
 from bench.config.inventory import Here
 from bench.config.matching import TOLERANCE
 from bench.config.plan import Plan, load_plan
-from bench.config.solver import GROWTHS_DOWN, GROWTHS_UP, solve, solve_time
-from bench.config.step_time import time_pair
+from bench.config.solver import GROWTHS_DOWN, GROWTHS_UP, solve, solve_time, time_pair
 from bench.config.suite_file import find_suite, read_suite
 from bench.data.catalog import DATASETS
 from bench.errors import SuiteError

@@ -5,7 +5,7 @@ from typing import Any
 
 from made_up import Node, make_run
 
-from bench.analysis.nodes import node_doubts, node_sheet
+from bench.analysis.cross_device import node_doubts, node_sheet
 from bench.analysis.summary import Tables, read_tables
 
 CPU = "AMD EPYC 7R13"

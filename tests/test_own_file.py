@@ -19,12 +19,11 @@ from PIL import Image
 from bench.data import download, sources
 from bench.data.catalog import spec_of
 from bench.data.download import fetch
+from bench.data.readers import base, images
 from bench.data.readers import csv as csv_images
-from bench.data.readers import image_folder, own_file
-from bench.data.readers.array_files import read_npz
+from bench.data.readers.array_files import read_idx, read_npz
+from bench.data.readers.base import located, open_plain
 from bench.data.readers.csv import read_csv
-from bench.data.readers.idx import read_idx
-from bench.data.readers.own_file import located, open_plain
 from bench.data.user_data import Wishes, describe
 from bench.errors import DataError, UserError
 
@@ -79,7 +78,7 @@ def test_links_in_a_circle_and_out_of_the_folder_end_somewhere(tmp_path: Path) -
 
 def test_a_folder_with_the_whole_disk_below_it_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_png_folder(tmp_path / "images", 60)
-    monkeypatch.setattr(image_folder, "MOST_FILES", 5)
+    monkeypatch.setattr(images, "MOST_FILES", 5)
     assert "holds more than 5 files" in refusal(folder)
 
 
@@ -109,7 +108,7 @@ def test_a_gzipped_idx_file_is_unpacked_no_further_than_its_header_says(tmp_path
 
 
 def test_what_unpacks_to_more_than_memory_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_file, "machine_memory", lambda: 4096)
+    monkeypatch.setattr(base, "machine_memory", lambda: 4096)
     whole = write_npz(tmp_path / "a.npz")
     assert "a.npz: unpacks to" in refusal(whole)
     assert "a.csv: unpacks to" in refusal(write_csv(tmp_path / "a.csv", 100))
@@ -128,7 +127,7 @@ import resource, sys
 from pathlib import Path
 from bench.data.readers.csv import read_csv
 from bench.errors import DataError
-from bench.data.readers.idx import read_idx
+from bench.data.readers.array_files import read_idx
 from bench.data.readers.array_files import read_npz
 import numpy, pandas
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from made_up import make_run
 
-from bench.analysis.efficiency import data_sentences
 from bench.analysis.matched_pairs import ALLOWED, find_pairs, mismatches, pair_sentences, pair_sheets
 from bench.analysis.modes import mode_sentences, mode_sheets
+from bench.analysis.scaling import data_sentences
 from bench.analysis.summary import Tables, read_tables
 from bench.analysis.warnings import doubts
 from bench.config.matching import TOLERANCE

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.measure.peak import PRODUCT_BLOCKS, PRODUCT_SIZES, fastest_product, matmul_peak
+from bench.measure.flops import PRODUCT_BLOCKS, PRODUCT_SIZES, fastest_product, matmul_peak
 from bench.system.device import CPU, open_device
 from bench.system.precision import DTYPES
 

@@ -17,11 +17,10 @@ from trained import train_trial, untrained_trial
 
 from bench.cli.trained import predict, show
 from bench.data.dataset import load_dataset
-from bench.data.splits_types import Split
+from bench.data.splits import Split
 from bench.errors import DataError, DeviceError, UserError
 from bench.inference.gallery_file import Look
-from bench.inference.look import as_picture, look_at
-from bench.inference.predict import Images, as_csv, as_kaggle, find_images, probabilities
+from bench.inference.predict import Images, as_csv, as_kaggle, as_picture, find_images, look_at, probabilities
 from bench.inference.saved_model import Saved, load_trial
 from bench.report.plots import one_image
 from bench.report.plots.one_image import picture_of

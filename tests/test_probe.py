@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import DeviceError
-from bench.gate import probe as module
-from bench.gate.probe import BLOCKS_PER_LAUNCH, Probe, block_log_ratios, probe, say, summarise, what_it_can_detect
+from bench.gate import reference as module
+from bench.gate.reference import BLOCKS_PER_LAUNCH, Probe, block_log_ratios, probe, say, summarise, what_it_can_detect
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,7 +74,7 @@ def test_the_answer_is_one_line() -> None:
 
 def test_a_probe_measures_in_a_child_and_loads_no_torch_in_the_parent() -> None:
     code = (
-        "import sys; from bench.gate.probe import probe; found = probe(0.4); "
+        "import sys; from bench.gate.reference import probe; found = probe(0.4); "
         "print(found.blocks, found.spread > 0, found.seconds > 0, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

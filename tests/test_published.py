@@ -7,7 +7,7 @@ import pytest
 from made_up import make_run
 
 from bench.analysis.summary import Tables, read_tables
-from bench.report.published import published_sheets
+from bench.report.sections import published_sheets
 
 CONFIGS = (("vit", 7, 4), ("cnn", None, 2))
 THEIRS = {

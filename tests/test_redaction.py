@@ -249,8 +249,8 @@ def build(num_classes):
 ENTRY = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from bench.report import figures, gallery_pictures
-for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+from bench.report import figures
+for drawn in (figures.PLOTS, figures.CHARTS, figures.PIXELS):
     drawn.clear()
 import run_bench
 sys.exit(run_bench.main())

@@ -12,8 +12,8 @@ from report_page import SMALL, assert_well_made, read_page, write_plainly
 import bench.report.figures
 from bench.analysis.summary import read_tables
 from bench.report.build import write_report
-from bench.report.failures import failure_sheet
 from bench.report.figures import PLOTS
+from bench.report.sections import failure_sheet
 from bench.report.tables import column_groups, results_grid
 from bench.store.tables import SCHEMA_VERSION
 

@@ -20,10 +20,10 @@ from report_page import (
     write_plainly,
 )
 
-from bench.analysis.cleaning import clean_text
+from bench.analysis.formatting import clean_text
 from bench.analysis.summary import read_tables
-from bench.report.failures import failure_sheet
-from bench.store.formula import unguarded
+from bench.report.sections import failure_sheet
+from bench.store.tables import unguarded
 
 NASTY = '<script>alert("1")</script> | a `b` *c*, "d"\n# ∂ατα'
 NASTIEST = "\u202e\x07\x1b[31m[x](javascript:alert(1)) ![i](http://e.vil/i.png) www.e.vil a@b.c 1. $\\frac{$"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.errors import StoreError
-from bench.execution.resumption import read_begun
+from bench.execution.run_record import read_begun
 from bench.store.tables import SCHEMA_VERSION
 
 

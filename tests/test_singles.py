@@ -5,7 +5,7 @@ import pytest
 from bench.config.plan import load_plan
 from bench.config.suite_file import SuiteText, find_suite, read_suite, suite_names
 from bench.errors import SuiteError
-from bench.gate.singles import singles
+from bench.gate.request import singles
 
 
 def text(**content: object) -> SuiteText:

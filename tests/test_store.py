@@ -19,13 +19,12 @@ from hypothesis import strategies as st
 from bench.analysis.summary import write_summary
 from bench.errors import StoreError
 from bench.result import COLUMNS, TABLES, Result
-from bench.store.owner import read_owner
 from bench.store.repair import set_aside
-from bench.store.run_folder import Store, write_atomically
+from bench.store.run_folder import Store, read_owner, write_atomically
 from bench.store.tables import SCHEMA_VERSION, again, as_cell, as_lines, parse, read_rows, read_run, read_table
 from bench.store.verify import verify_run
 from bench.system import files
-from bench.system.interrupts import listening
+from bench.system.process import listening
 
 STORES = Path(__file__).parent / "data" / "stores"
 

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.cli.list import plan_as_json, show_plan
-from bench.config import counts
-from bench.config.grid import MOST_TRIALS
+from bench.config import solver
 from bench.config.inventory import Here
 from bench.config.plan import Plan, load_plan
 from bench.config.recipes import RECIPES
-from bench.config.suite_file import find_suite, read_suite, suite_names
+from bench.config.suite_file import MOST_TRIALS, find_suite, read_suite, suite_names
 from bench.data.catalog import DATASETS
 from bench.errors import DataError, DeviceError, SuiteError, UserError
 from bench.execution.estimate import estimate_seconds
@@ -469,8 +468,8 @@ def test_a_shape_is_built_once_however_many_trials_have_it(plan_of: PlanOf, monk
         built.append((name, settings))
         return sketch_model(name, settings, *sizes)
 
-    monkeypatch.setattr("bench.config.counts.sketch_model", sketch)
-    counts._counts.cache_clear()
+    monkeypatch.setattr("bench.config.solver.sketch_model", sketch)
+    solver._counts.cache_clear()
     plan = plan_of(SMALL, "learning_rate=[1e-3, 2e-3, 3e-3]", "dtype=[fp32, amp-bf16]", "match=params")
     estimate_seconds(plan.trials, Path("nowhere"))
     assert len(plan.trials) == 48

@@ -15,7 +15,7 @@ from bench.execution.sweep import run_sweep
 from bench.result import Result
 from bench.store.run_folder import Store
 from bench.store.tables import read_rows
-from bench.system import interrupts
+from bench.system import process
 from bench.trial import Training, Trial
 
 
@@ -151,7 +151,7 @@ def test_budget_takes_no_further_trial_while_others_run_together(store: Store) -
     assert outcome.left_out == untimed[2:]
 
 
-@pytest.mark.parametrize("name", interrupts.ENDINGS)
+@pytest.mark.parametrize("name", process.ENDINGS)
 def test_a_signal_in_an_append_is_heard_when_the_row_is_there(
     store: Store, name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -25,8 +25,8 @@ from bench.execution.trackers.mlflow_client import complaint_about
 from bench.result import Result
 from bench.store.run_folder import Store
 from bench.store.tables import read_rows
-from bench.system.address import public
 from bench.system.redaction import hide, redacted_command
+from bench.system.secrets import public
 from bench.trial import Trial
 
 ROOT = Path(__file__).parent.parent
@@ -277,7 +277,8 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(package: str, m
 
 def test_nothing_of_theirs_is_imported_unless_asked_for() -> None:
     code = (
-        "import sys; from bench.execution.trackers import make_trackers; assert make_trackers('mnist', False, None, print) == [];"
+        "import sys; from bench.execution.trackers import make_trackers;"
+        "assert make_trackers('mnist', False, None, print) == [];"
         "sys.exit(bool({'torch', 'tensorboard', 'mlflow', 'bench.execution.trackers.mlflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -13,7 +13,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.gate import worktrees as trees
-from bench.gate.one_gate import only_one
+from bench.gate.driver import only_one
 from bench.gate.worktrees import WORKING_TREE, checked_out, find_repository, given, is_dirty
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ with checked_out(Path(sys.argv[1]), "HEAD", "base") as tree:
 """
 HOLD_GATE = """
 import time
-from bench.gate.one_gate import only_one
+from bench.gate.driver import only_one
 with only_one():
     print("held", flush=True)
     time.sleep(60)

@@ -1,11 +1,16 @@
 """Across devices: the same configuration on each, in speed and in accuracy."""
 
 import json
+import math
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows
-from bench.analysis.formatting import percent, ratio, span, three_digits
+from bench.analysis.formatting import between, listed, percent, ratio, span, three_digits, whole
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables
+from bench.measure.stats import ratio_interval
 
 MOST = 10  # configurations in the sheet
 SAME = ("model", "dtype", "compile", "channels_last", "train_fraction", "match", "source", "world_size", "global_batch")
@@ -100,3 +105,105 @@ def _cell(found: Comparison | None) -> Cell:
     if found is None:
         return Cell("–")
     return Cell(found.text, "; ".join(part for part in (found.ends, "" if found.shown else "not shown") if part))
+
+
+# Nodes: which machine of a cluster ran how much, on what hardware, and whether that shows in the numbers.
+# The 1-minute average just before a trial still holds the trial before it, which may keep every core busy: 1 a core
+# is a sweep's own doing. Half a process a core above what the node usually has is others' work.
+OWN_LOAD, OTHERS_LOAD = 1.0, 0.5
+
+
+def node_sheet(tables: Tables) -> Sheet | None:
+    """A row a node and device: its trials, its hardware, how busy it was; None where no trial says its node."""
+    trials = tables.trials[tables.trials["node"] != ""]
+    if trials.empty:
+        return None
+    rows = []
+    for (device, node), own in trials.groupby(["device_name", "node"]):
+        cores = sorted(own["node_cores"].dropna().unique())
+        processors = listed([text for text in dict.fromkeys(own["node_cpu"]) if text])
+        failed = int((own["status"] != "ok").sum())
+        cells = [Cell(str(node), str(device)), Cell(whole(len(own)), f"{failed} not ok" if failed else "")]
+        hardware = ", ".join(
+            part for part in (processors, f"{listed([f'{n:g}' for n in cores], 'or')} cores" if cores else "") if part
+        )
+        rows.append([*cells, Cell(hardware or "–"), _load_cell(own)])
+    unknown = len(tables.trials) - len(trials)
+    said = [
+        "Trials on devices of one name count as one device's, whichever node ran them; the hardware above is that of "
+        "the machine that began the run.",
+    ]
+    said += [f"{whole(unknown)} more trials don't say their node."] if unknown else []
+    return Sheet("Nodes", said, ["node", "trials", "processor", "load before a trial, processes a core"], rows)
+
+
+def node_doubts(tables: Tables, device_name: str) -> list[str]:
+    """Where machines under one name of a device weren't alike, or were busy with something else."""
+    trials = tables.trials[tables.trials["device_name"] == device_name]
+    timed = trials[(trials["status"] == "ok") & (trials["timed"] != "false")]
+    return [*_other_hardware(trials, device_name), *_other_speed(timed, device_name), *_busy(timed)]
+
+
+def _other_hardware(trials: pd.DataFrame, device_name: str) -> list[str]:
+    known = trials[(trials["node"] != "") & ((trials["node_cpu"] != "") | trials["node_cores"].notna())]
+    kinds: dict[str, list[str]] = {}
+    for node, cpu, cores in dict.fromkeys(
+        zip(known["node"], known["node_cpu"], known["node_cores"].fillna(0), strict=True)
+    ):
+        words = ", ".join(part for part in (cpu, f"{cores:g} cores" if cores else "") if part)
+        kinds.setdefault(words, []).append(node)
+    if len(kinds) < 2:
+        return []
+    said = "; ".join(f"{listed(list(dict.fromkeys(nodes)))}: {words}" for words, nodes in kinds.items())
+    return [f"Trials on {device_name} ran in machines that aren't alike ({said}); their figures stand in one row."]
+
+
+def _other_speed(timed: pd.DataFrame, device_name: str) -> list[str]:
+    """Nodes that train the same configurations at another speed, by more than throughput swings within a trial."""
+    known = timed[(timed["node"] != "") & (timed["images_per_second"] > 0)]
+    if known["node"].nunique() < 2:
+        return []
+    by_config = known.groupby("config_id")
+    known = known[by_config["node"].transform("nunique") > 1]
+    usual = known.groupby("config_id")["images_per_second"].transform("median")
+    of_node = {
+        str(node): values.tolist() for node, values in (known["images_per_second"] / usual).groupby(known["node"])
+    }
+    if len(of_node) < 2:
+        return []
+    ordered = sorted(of_node, key=lambda node: pd.Series(of_node[node]).median())
+    slow, fast = ordered[0], ordered[-1]
+    found = ratio_interval(of_node[fast], of_node[slow])
+    swing = float(known["throughput_spread"].median())
+    beyond = found.median > 1 + (0.0 if math.isnan(swing) else swing)
+    if not (beyond and found.low > 1):
+        return []
+    counts = f"{len(of_node[fast])} and {len(of_node[slow])} trials of the same configurations"
+    return [
+        f"{fast} trains {ratio(found.median)} times as fast as {slow} {between(found, ratio)}, {counts}, though both "
+        f"call their device {device_name}: more than throughput swings within a trial. Speeds of both are in one "
+        "median."
+    ]
+
+
+def _busy(timed: pd.DataFrame) -> list[str]:
+    known = timed[timed["load"].notna()]
+    if known.empty:
+        return []
+    own = max(OWN_LOAD, float(known["world_size"].max()))  # several processes may queue for the cores
+    usual = known.groupby("node")["load"].transform("median").clip(upper=own)
+    busy = known[known["load"] > usual + OTHERS_LOAD]
+    if busy.empty:
+        return []
+    nodes = [str(node) for node in dict.fromkeys(busy["node"]) if node]
+    where = f" ({listed(nodes[:3])}{f' and {len(nodes) - 3} more' if len(nodes) > 3 else ''})" if nodes else ""
+    return [
+        f"{len(busy)} of {len(known)} timed trials began on a busy machine{where}: up to {busy['load'].max():.1f} "
+        f"processes a core ran or waited just before, {OTHERS_LOAD:g} or more above what the sweep itself explains. "
+        "Their speeds may be low."
+    ]
+
+
+def _load_cell(own: pd.DataFrame) -> Cell:
+    loads: Any = own["load"].dropna()
+    return Cell(f"{loads.median():.2f}", f"at most {loads.max():.2f}") if len(loads) else Cell("–")

@@ -1,7 +1,7 @@
 """The answer in words: who wins, by how much, and whether that is shown; made from the store by rules alone.
 
-What counts as a win is settled in bench.analysis.findings; here the findings become a headline, two or three sentences, the
-details, and what to choose.
+What counts as a win is settled in bench.analysis.findings; here the findings become a headline, two or three
+sentences, the details, and what to choose.
 """
 
 import math
@@ -10,17 +10,163 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.analysis.answer import Verdict
-from bench.analysis.brief import Brief, not_matched
-from bench.analysis.contenders import families_apart
-from bench.analysis.efficiency import data_sentences
-from bench.analysis.findings import Contest, Finding, capital, title
+from bench.analysis.comparison import Comparison
+from bench.analysis.findings import Contest, Finding, Lead, capital, title
 from bench.analysis.formatting import listed, percent, points
 from bench.analysis.labels import family_title
-from bench.analysis.matched_pairs import find_pairs, pair_sentences
+from bench.analysis.matched_pairs import EQUAL, Pair, find_pairs, pair_sentences, shape, tally
 from bench.analysis.modes import mode_sentences
-from bench.analysis.scaling import count_processes, scaling_sentence
-from bench.analysis.summary import Tables, targets_of
+from bench.analysis.scaling import count_processes, data_sentences, scaling_sentence
+from bench.analysis.summary import Tables, families_apart, targets_of
 from bench.analysis.warnings import doubts, unfinished
+
+# The brief: a device's answer in two or three sentences, with figures, intervals and n.
+EQUAL_SIZE = ("params", "flops")  # what a reader asks first: who wins when both are as large, or take as much work
+
+
+class Brief:
+    """Accuracy; speed and time to accuracy; memory and equal size: a sentence each.
+
+    Args:
+        asked: accuracy, the time to the headline target if anybody got there, training speed.
+        highest: the time to the highest target that somebody reached, if any.
+        pairs: the device's.
+    """
+
+    def __init__(
+        self, contest: Contest, asked: list[Finding], memory: Finding, highest: list[Finding], pairs: list[Pair]
+    ) -> None:
+        self.contest, self.memory, self.pairs = contest, memory, pairs
+        self.accuracy, *self.times, self.speed = asked
+        if highest and highest[0].shown and highest[0].matters not in {each.matters for each in self.times}:
+            self.times = [*self.times, *highest]
+        self.n = self.accuracy.leads[0].found.interval.n if self.accuracy.leads else self.accuracy.rows[0]["n"]
+
+    def sentences(self) -> list[str]:
+        if len(self.contest.families) == 1:
+            return [self._alone()]
+        first = f"on one seed, {self._accuracy()}" if self.contest.one_seed else self._accuracy()
+        quick = "; ".join(part for part in (self._speed(), *map(self._time, self.times)) if part)
+        lean = "; ".join(part for part in (self._memory(), *self._at_equal()) if part)
+        return [f"{capital(text)}." for text in (first, quick, lean) if text]
+
+    def _alone(self) -> str:
+        best, quick = self.accuracy.rows[0], self.speed.rows[:1]
+        low, high = (100 * best[f"test_accuracy_{end}"] for end in ("low", "high"))
+        sure = f"95% interval {low:.2f} to {high:.2f}, " if low == low else ""
+        fast = "".join(f"; the fastest, {row['label']}, trains {self.speed.figure(row)}" for row in quick)
+        return (
+            f"{best['label']} is the best {title(best)} on validation and reaches {percent(best['test_accuracy'])} on "
+            f"test ({sure}{_seeds(best['n'])}){fast}. No other family was "
+            "measured, so nothing is said of which is better."
+        )
+
+    def _accuracy(self) -> str:
+        finding, best = self.accuracy, self.accuracy.rows[0]
+        said = []
+        for index, lead in enumerate(finding.leads):
+            unsure = "" if lead.shown or index == 0 else "no difference shown"
+            sure = "; ".join(part for part in (lead.found.ends, unsure) if part)
+            much = f"{lead.found.text} ({sure})" if sure else lead.found.text
+            said.append(f"{much} above the best {title(lead.less)} ({lead.less['label']})")
+        head = "" if finding.shown else "no difference in accuracy is shown: "
+        what = "ranges are 95% intervals, " if self.n > 1 else "the range is what its test images alone allow, "
+        what = what if finding.leads[0].found.ends else ""
+        return (
+            f"{head}the best {title(best)} ({best['label']}) reaches {percent(best['test_accuracy'])} on test, "
+            f"{listed(said)}; {what}{_seeds(self.n)}"
+        )
+
+    def _speed(self) -> str:
+        said = "; ".join([self._faster(lead) for lead in self.speed.leads])
+        if not self.speed.of_best:
+            return said
+        short = [
+            f"{lead.found.text} times{self._range(lead.found)}"
+            if lead.shown and mine.shown and title(lead.more) == title(mine.more)
+            else self._faster(lead)
+            for mine, lead in zip(self.speed.leads, self.speed.of_best, strict=True)
+        ]
+        return f"each at its fastest, {said}, at their most accurate {listed(short)}"
+
+    def _faster(self, lead: Lead) -> str:
+        times = f"{lead.found.text} times{self._range(lead.found)}"
+        if lead.shown:
+            return f"the {title(lead.more)} trains {times} as fast as the {title(lead.less)}"
+        return f"no difference in training speed is shown between {title(lead.more)} and {title(lead.less)}, {times}"
+
+    def _time(self, finding: Finding) -> str:
+        goal, first = finding.matters.removeprefix("time to "), finding.rows[0]
+        if not finding.leads and not finding.shown:
+            return f"the {title(first)} reaches {goal} in {finding.figure(first)}"
+        if not finding.leads:
+            return f"only the {title(first)} reaches {goal} with every seed (in {finding.figure(first)})"
+        said, unsure = [], []
+        for row, lead in zip(finding.rows[1:], finding.leads, strict=True):
+            times = f"{lead.found.text} times{self._range(lead.found)}"
+            if lead.shown:
+                said.append(f"the {title(row)} takes {times} as long")
+            else:
+                both = f"{title(first)} {finding.figure(first)}, {title(row)} {finding.figure(row)}"
+                unsure.append(f"no difference in time to {goal} is shown ({both}), {times}")
+        said = [f"the {title(first)} reaches {goal} in {finding.figure(first)}", listed(said)] if said else []
+        return "; ".join([", ".join(said), *unsure] if said else unsure)
+
+    def _memory(self) -> str:
+        said, unsure = [], []
+        for lead in self.memory.leads:
+            more, less = title(lead.more), title(lead.less)
+            if lead.shown:
+                own = f"{self.memory.figure(lead.more)}, {lead.found.text} times{self._range(lead.found)} as much"
+                said.append(f"the best {more} takes {own}")
+            else:
+                both = f"{self.memory.figure(lead.more)} and {self.memory.figure(lead.less)}"
+                unsure.append(f"no difference in memory is shown between the best {more} and the best {less} ({both})")
+        least = self.memory.rows[0] if said else None
+        if least:
+            unsure.insert(0, f"the best {title(least)} trains in {self.memory.figure(least)} of memory, {listed(said)}")
+        return "; ".join(unsure)
+
+    def _at_equal(self) -> list[str]:
+        parts = []
+        for by in EQUAL_SIZE:
+            own = [pair for pair in self.pairs if pair.by == by]
+            told = [tally(own, metric) for metric in ("test_accuracy", "images_per_second")] if len(own) > 1 else []
+            if own:
+                parts.append(f"at equal {EQUAL[by]} {listed([each for each in told if each]) or self._pair(own[0])}")
+        return [*parts, not_matched(self.pairs)]
+
+    def _pair(self, pair: Pair) -> str:
+        """ "the CNN is more accurate by 1.00 points (0.90 to 1.10) and trains ... (ViT p7 d4 against CNN d2 w24)"."""
+        said = []
+        for metric, asked_after in (("test_accuracy", "accuracy"), ("images_per_second", "training speed")):
+            found, name = pair.ahead(metric), pair.winner(metric)
+            if found and not name:
+                said.append(f"no difference in {asked_after} is shown")
+            elif found and metric == "test_accuracy":
+                said.append(f"the {name} is more accurate by {found.text}{self._range(found)}")
+            elif found:
+                who = "" if f"the {name} is" in "".join(said) else f"the {name} "
+                said.append(f"{who}trains {found.text} times{self._range(found)} as fast")
+        return f"{listed(said)} ({pair.base['label']} against {shape(pair)})"
+
+    def _range(self, found: Comparison) -> str:
+        """ " (1.68 to 2.73)"; with n where it isn't that of the accuracies."""
+        few = "" if found.interval.n == self.n else _seeds(found.interval.n)
+        return f" ({', '.join(part for part in (found.ends, few) if part)})" if found.ends or few else ""
+
+
+def not_matched(pairs: list[Pair]) -> str:
+    """Which kinds of equal size weren't measured, and what would; "" where all were."""
+    missing = [by for by in EQUAL_SIZE if by not in {pair.by for pair in pairs}]
+    if not missing:
+        return ""
+    options = listed([f"`--set match={by}`" for by in missing], "or")
+    return f"no pair of equal {listed([EQUAL[by] for by in missing], 'or')} was measured ({options} adds one)"
+
+
+def _seeds(n: int) -> str:
+    return f"n = {n} seed{'s' * (n != 1)}"
 
 
 def decide(tables: Tables) -> list[Verdict]:

@@ -5,13 +5,12 @@ import math
 import pandas as pd
 
 from bench.analysis.comparison import Comparison, Row, compare_rows, nothing
-from bench.analysis.contenders import families_apart
+from bench.analysis.cross_device import node_doubts
 from bench.analysis.formatting import listed, ratio, span
 from bench.analysis.labels import family_title, records
 from bench.analysis.matched_pairs import find_pairs, mismatches
 from bench.analysis.modes import twins
-from bench.analysis.nodes import node_doubts
-from bench.analysis.summary import Tables, split_size, targets_of
+from bench.analysis.summary import Tables, families_apart, split_size, targets_of
 
 WIDE_SPREAD = 0.10  # interquartile range over median of a trial's timed blocks
 SLOWER = 0.95  # share of the usual choice's images/s below which another is worth a line

@@ -13,7 +13,7 @@ from bench.cli.options import Share, Time, file, folder
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.gate.decision_types import Decision
+    from bench.gate.decision import Decision
     from bench.gate.journal import Record
 
 JOURNALS = Path("results", "gate")

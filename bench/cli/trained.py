@@ -89,7 +89,7 @@ def show(trial_dir: Path, index: int, given: Path | None, out: Path, data_dir: P
     """
     _refuse_no_folder(out)
     saved, images = _opened(trial_dir, given, data_dir, trust)
-    from bench.inference.look import look_at
+    from bench.inference.predict import look_at
     from bench.report.plots.one_image import picture_of, save_picture
 
     look = look_at(saved, images, index)

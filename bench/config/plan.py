@@ -12,17 +12,13 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from bench.config.complaints import blamed, check_keys, check_name, validated
-from bench.config.counts import count_params
-from bench.config.grid import NOT_SWEPT, Swept, check_size, combinations, swept_by
 from bench.config.inventory import HERE, Inventory
-from bench.config.matching import Matcher, TimePair
-from bench.config.pairing import Entry
+from bench.config.matching import Entry, Matcher, TimePair
 from bench.config.recipes import DEFAULT_RECIPE, RECIPES
-from bench.config.step_time import time_pair
-from bench.config.suite_file import Place, SuiteText
+from bench.config.solver import count_params, time_pair
+from bench.config.suite_file import NOT_SWEPT, Place, SuiteText, Swept, check_size, combinations, swept_by
 from bench.config.suite_keys import Axes, SuiteFile
-from bench.config.validation import DeviceName, checked, find_data
+from bench.config.validation import DeviceName, blamed, check_keys, check_name, checked, find_data, validated
 from bench.data.spec import DatasetSpec, OwnData
 from bench.errors import SuiteError
 from bench.trial import MatchedBy, Training, Trial

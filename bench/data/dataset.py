@@ -15,8 +15,7 @@ from bench.data.augment import augment
 from bench.data.catalog import DATASETS, read_arrays
 from bench.data.download import fetch
 from bench.data.spec import DatasetSpec
-from bench.data.splits import StreamedSplit
-from bench.data.splits_types import Split, pixel_statistics, stratified_split
+from bench.data.splits import Split, StreamedSplit, pixel_statistics, stratified_split
 from bench.data.user_data import OwnData, list_files, load_image, read_own
 
 Normalization = Literal["standard", "symmetric", "unit"]

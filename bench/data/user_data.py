@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from bench.data import cache
-from bench.data.readers.base import Division, divide, num_val_of
+from bench.data.readers.base import Division, divide, fitting, located, machine_memory, num_val_of, one_line, shown
 from bench.data.readers.images import load_image
-from bench.data.readers.own_file import fitting, located, machine_memory, one_line, shown
 from bench.data.spec import Arrays, Kind, OwnData, Wishes
 from bench.data.user_files import Sources, digest_of, find_sources, require
 from bench.data.user_reader import Found, Pictures, as_pixels, read_images, read_sources

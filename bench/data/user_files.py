@@ -12,10 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bench.data.readers.base import one_line, open_plain, shown
 from bench.data.readers.csv import has_labels, is_csv
-from bench.data.readers.image_folder import Listing, list_classes, list_flat, subfolders
-from bench.data.readers.images import ENDINGS, is_image
-from bench.data.readers.own_file import one_line, open_plain, shown
+from bench.data.readers.images import ENDINGS, Listing, is_image, list_classes, list_flat, subfolders
 from bench.errors import DataError
 
 if TYPE_CHECKING:

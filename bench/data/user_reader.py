@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bench.data.readers.array_files import read_npz
-from bench.data.readers.base import Part, fit, from_layout, has_colour
+from bench.data.readers.array_files import read_idx, read_npz
+from bench.data.readers.base import (
+    LARGEST_SHARE,
+    Part,
+    fit,
+    fitting,
+    from_layout,
+    has_colour,
+    located,
+    machine_memory,
+    shown,
+)
 from bench.data.readers.csv import is_csv, read_csv
-from bench.data.readers.idx import read_idx
-from bench.data.readers.image_folder import Listing, Survey, any_colour, list_flat, load_images, survey
-from bench.data.readers.images import is_image
-from bench.data.readers.own_file import LARGEST_SHARE, fitting, located, machine_memory, shown
+from bench.data.readers.images import Listing, Survey, any_colour, is_image, list_flat, load_images, survey
 from bench.data.user_files import Role, Sources, idx_pairs, is_npz, require
 from bench.errors import DataError
 

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from bench.config.counts import count_flops
 from bench.config.inventory import HERE, Inventory
+from bench.config.solver import count_flops
 from bench.data.catalog import DATASETS
 from bench.errors import StoreError
 from bench.store.tables import read_rows, read_run

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.execution.base import FolderOf, Options
 from bench.execution.worker_process import WorkerProcess
 from bench.result import Result
-from bench.system.processor import usable_cores
+from bench.system.environment import usable_cores
 from bench.trial import Trial
 
 if TYPE_CHECKING:

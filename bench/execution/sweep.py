@@ -16,7 +16,7 @@ from bench.execution.base import Executor
 from bench.execution.progress import Progress
 from bench.result import Result
 from bench.store.run_folder import Store
-from bench.system import interrupts
+from bench.system import process
 from bench.system.environment import git_state
 from bench.system.redaction import redacted
 from bench.trial import Trial
@@ -57,11 +57,11 @@ def run_sweep(
         StoreError: the run folder can't be written to any more; no trial runs any longer then.
     """
     sweep = _Sweep(trials, skipped, store, executor, progress, budget_seconds, now)
-    with interrupts.listening():
+    with process.listening():
         try:
             sweep.run()
         except KeyboardInterrupt:
-            interrupts.taken()
+            process.taken()
             sweep.outcome.interrupted = True
     return sweep.outcome
 
@@ -107,7 +107,7 @@ class _Sweep:
     def _begun(self) -> Iterator[Trial]:
         """Trials that can run here, each begun when it is asked for; the others get their rows on the way."""
         for position, trial in enumerate(self.trials):
-            interrupts.check()
+            process.check()
             if self.now() >= self.deadline:
                 self.outcome.left_out = self.trials[position:]
                 return
@@ -126,7 +126,7 @@ class _Sweep:
         if result.load is None:
             result.load = self.loads.pop(trial.trial_id, None)
         try:
-            with interrupts.held():
+            with process.held():
                 self.store.append(result)
                 self.outcome.statuses[trial.trial_id] = result.status or "failed"
         finally:

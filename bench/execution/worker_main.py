@@ -1,7 +1,6 @@
 """A worker's life: what runs in the process that has one trial in it, from its first line to its last."""
 
 import contextlib
-import faulthandler
 import json
 import os
 import signal
@@ -11,13 +10,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.system.process import die_with_parent, give_stacks
+from bench.system.process import die_with_parent, give_stacks, take_file_of_stacks
 from bench.trial import Trial
-
-# What asks for the stacks of all threads; None where the system has no such thing (Windows).
-ASK_FOR_STACK: signal.Signals | None = getattr(signal, "SIGUSR1", None)
-
-_stacks: Connection | None = None  # of this process's parent, as `live` was given it
 
 
 def live(
@@ -32,11 +26,9 @@ def live(
         stacks: a file of the parent's, as something that multiprocessing can hand over; gets the stack of a crash,
             and of a hang when the parent asks for it.
     """
-    global _stacks
     _leave_the_terminal()
     if stacks is not None:
-        _stacks = stacks
-        faulthandler.enable(stacks.fileno(), all_threads=True)
+        take_file_of_stacks(stacks)
         give_stacks(stacks, "runs the trial")
     die_with_parent()
     try:

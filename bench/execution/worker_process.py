@@ -1,21 +1,72 @@
 """A worker process as its parent sees it: started, listened to, ended; whatever it does becomes a result."""
 
 import contextlib
+import json
 import os
 import signal
+import struct
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
-from bench.execution.inbox import Inbox
-from bench.execution.worker_main import ASK_FOR_STACK, live
+from bench.execution.worker_main import live
 from bench.result import Result
-from bench.system.process import catches, cause_of_death, end_family, family, memory_kills, state
+from bench.system.process import ASK_FOR_STACK, catches, cause_of_death, end_family, family, memory_kills, state
 from bench.trial import Trial
+
+# An inbox: messages from a process that may be anything by now: stopped, torn off, or writing what it shouldn't.
+LARGEST_MESSAGE = 1 << 28  # bytes; a million raw blocks are a tenth of it
+
+
+class Inbox:
+    """Messages from a worker, read as they come and never waited for: half of one may be all that ever comes.
+
+    Attributes:
+        closed: the worker's end of it is closed.
+    """
+
+    def __init__(self, receiver: Connection) -> None:
+        self.receiver = receiver
+        self.closed = False
+        self._bytes = bytearray()
+        if os.name != "nt":
+            os.set_blocking(receiver.fileno(), False)
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Those that are there. Raises: ValueError: what came isn't one."""
+        self._read()
+        while len(self._bytes) >= 4:
+            (size,) = struct.unpack_from("!i", self._bytes)  # the form of Connection.send_bytes
+            if not 0 < size <= LARGEST_MESSAGE:
+                raise ValueError("no size of a message")
+            if len(self._bytes) < 4 + size:
+                return
+            text = bytes(self._bytes[4 : 4 + size])
+            del self._bytes[: 4 + size]
+            yield json.loads(text)
+
+    def close(self) -> None:
+        self.receiver.close()
+
+    def _read(self) -> None:
+        try:
+            if os.name == "nt":
+                while self.receiver.poll():
+                    data = self.receiver.recv_bytes()
+                    self._bytes += struct.pack("!i", len(data)) + data
+                return
+            while chunk := os.read(self.receiver.fileno(), 1 << 16):
+                self._bytes += chunk
+            self.closed = True
+        except BlockingIOError:
+            pass
+        except (OSError, EOFError):
+            self.closed = True
+
 
 GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
 HEADINGS = ("process ", "Stacks of ")  # lines around stacks

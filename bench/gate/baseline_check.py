@@ -19,12 +19,16 @@ from bench.gate.baseline import (
     REFERENCE_DEVICE,
     Baseline,
     Configuration,
+    Machine,
     Provenance,
+    Timed,
     configurations,
     provenance_of,
     read_baseline,
+    this_machine,
+    time_twice,
+    why_stale,
 )
-from bench.gate.machine import Machine, Timed, this_machine, time_twice, why_stale
 from bench.gate.reference import REFERENCE_VERSION, REFERENCES
 from bench.measure.stats import binomial_half_width
 

@@ -4,27 +4,81 @@ Work is counted, then all cells are screened, then fresh launches go to the cell
 many launches there are depends on the time alone, never on what they found, so that looking early decides nothing.
 """
 
+import json
 import math
+import os
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from bench.data.download import fetch
 from bench.errors import DeviceError, UserError
-from bench.gate import probe
+from bench.gate import reference
 from bench.gate.decision import FEWEST_LAUNCHES, flagged, unsettled
 from bench.gate.journal import Arm, Journal, Phase, Record, read_journal
 from bench.gate.launch import GateCell, Launch, Setting, WorkerError, run_launch
-from bench.gate.one_gate import only_one
 from bench.gate.request import GateRequest, gate_cells, journal_header
 from bench.gate.worktrees import Tree, checked_out, find_repository, given, is_dirty
-from bench.system.processor import cores
+from bench.system.environment import cores
+
+
+# One gate at a time: two on one machine would disturb each other's measurement.
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Hold this machine's gate until the end of the block; the system lets go of it when the process dies.
+
+    Raises:
+        UserError: another process of this user holds it.
+    """
+    folder = _folder()
+    lock, note = FileLock(folder / "gate.lock"), folder / "gate.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(_refusal(note)) from None
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; free some space, or set TMPDIR to another folder") from None
+    try:
+        with suppress(OSError):  # a full disk: the second then isn't told who the first is
+            note.write_text(json.dumps({"pid": os.getpid(), "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}))
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _folder() -> Path:
+    """The user's own in the system's temporary folder, closed to others."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    folder = Path(tempfile.gettempdir()) / f"vit-cnn-bench-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        mine = not hasattr(os, "getuid") or (folder.lstat().st_uid == user and not folder.is_symlink())
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; set TMPDIR to another folder") from None
+    if not mine:
+        raise UserError(f"{folder}: belongs to another user; set TMPDIR to another folder")
+    return folder
+
+
+def _refusal(note: Path) -> str:
+    disturb = "two at once would disturb each other's measurement"
+    try:
+        first = json.loads(note.read_text())
+        who = f"another gate is running since {first['started']} (process {first['pid']})"
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun, or couldn't write its note
+        return f"another gate is running; {disturb}: wait for its end"
+    return f"{who}; {disturb}: wait for its end, or stop it with `kill -INT {first['pid']}`"
+
 
 MOST_LAUNCHES = 30  # of a phase; more would only tell differences that aren't worth telling
 SECONDS_PER_CELL = 40.0  # of the default budget, which is 2 minutes at least
@@ -168,7 +222,7 @@ class _Gate:
         launches = int(SCREEN_SHARE * (self.end - self.now()) / launch_seconds)
         with suppress(DeviceError):  # then nothing is said; a launch will say what is wrong
             core = self.cores[0] if self.cores else None
-            self.say(probe.say(probe.probe(PROBE_SECONDS, core), max(1, launches), self.request.margin))
+            self.say(reference.say(reference.probe(PROBE_SECONDS, core), max(1, launches), self.request.margin))
 
     def _screen(self) -> None:
         """All cells, for a share of the time, and so that a confirmation of all of them would fit into the rest."""

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.analysis.formatting import listed, markdown_text, seconds
-from bench.gate.decision_types import CellVerdict, Decision
+from bench.gate.decision import CellVerdict, Decision
 from bench.gate.journal import Record
 from bench.gate.wording import (
     attempts,

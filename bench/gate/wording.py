@@ -5,7 +5,7 @@ import shlex
 import unicodedata
 from typing import Any
 
-from bench.gate.decision_types import CellVerdict, Decision, Estimate, Verdict
+from bench.gate.decision import CellVerdict, Decision, Estimate, Verdict
 from bench.gate.journal import Failure, Record
 from bench.gate.work_diff import WorkChange
 

@@ -11,23 +11,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from bench.analysis import formatting
 from bench.analysis.answer import Verdict
-from bench.analysis.cleaning import clean_text
-from bench.analysis.cross_device import across_sheet
+from bench.analysis.cross_device import across_sheet, node_sheet
+from bench.analysis.formatting import clean_text
 from bench.analysis.labels import family_title
 from bench.analysis.matched_pairs import find_pairs, pair_sentences, pair_sheets
 from bench.analysis.modes import mode_sheets
-from bench.analysis.nodes import node_sheet
 from bench.analysis.recommendations import choice_sheets
 from bench.analysis.scaling import scaling_sheets
 from bench.analysis.summary import Tables, write_summary
 from bench.analysis.verdict import decide, overall_sentence
 from bench.analysis.warnings import side_by_side, unfinished
-from bench.report.failures import failure_sheet
-from bench.report.figures import draw_all
-from bench.report.gallery_pictures import draw_gallery
+from bench.report.figures import draw_all, draw_gallery
 from bench.report.page_table import page_table
-from bench.report.published import published_sheets
-from bench.report.sections import RULES, condition_sets
+from bench.report.sections import RULES, condition_sets, failure_sheet, published_sheets
 from bench.report.tables import costs_grid, results_grid
 from bench.store.run_folder import write_atomically
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from bench.analysis.formatting import listed
 from bench.inference.gallery_file import Gallery, Shown
-from bench.report import gallery_alts as alts
+from bench.report import alt_text as alts
 
 Say = Callable[[Gallery], str]
 

@@ -1,8 +1,16 @@
 """Conditions of a run: what its numbers hold for, and the rules by which they were made."""
 
+import math
+import re
 from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
 
 from bench.analysis import formatting
+from bench.analysis.comparison import Cell, Sheet
+from bench.analysis.formatting import percent, points, three_digits, whole
+from bench.analysis.labels import records
 from bench.analysis.summary import Tables, split_size, targets_of
 
 VERSIONS = {"python": "Python", "torch": "torch", "torchvision": "torchvision"}
@@ -97,3 +105,114 @@ def _capital(text: str) -> str:
 
 def _joined(parts: list[Any], by: str = ", ") -> str:
     return by.join(str(part) for part in parts if part not in (None, ""))
+
+
+# Published figures: what others report for a configuration, beside what it does here.
+# a figure of others -> its title, how it is shown, and the column of evaluations.csv that stands beside it
+FIGURES = {
+    "train_loss": ("training loss", three_digits, "train_loss"),
+    "val_accuracy": ("validation accuracy", percent, "val_accuracy"),
+    # The test split is read once, at the end; until then validation stands beside a published test accuracy.
+    "test_accuracy": ("test accuracy", percent, "val_accuracy"),
+}
+
+
+def published_sheets(tables: Tables) -> list[Sheet]:
+    """For each table of others: epoch by epoch, theirs and the suite's first configuration's, on every device."""
+    sheets = []
+    for published in tables.run.get("published") or []:
+        first = tables.summary.drop_duplicates("device_name")
+        for row in records(first[first["n"] > 0]):
+            several = f" on {row['device_name']}" if len(first) > 1 else ""
+            sheets.append(_sheet(tables, published, row, several))
+    return sheets
+
+
+def _sheet(tables: Tables, published: dict[str, Any], row: dict[str, Any], several: str) -> Sheet:
+    points_of = [point for point in published["points"] if point["epoch"] <= row["epochs"]]
+    given = [name for name in FIGURES if any(point.get(name) is not None for point in points_of)]
+    head = ["after epoch"]
+    for name in given:
+        title, _, beside = FIGURES[name]
+        ours = "validation accuracy" if beside == "val_accuracy" else title
+        head += [f"published: {title}", f"here: {ours}"]
+    table = []
+    for point in points_of:
+        here = _evaluations(tables, row, point["epoch"])
+        cells = [Cell(f"{point['epoch']:g}")]
+        for name in given:
+            _, show, beside = FIGURES[name]
+            theirs = point.get(name)
+            cells += [Cell("–" if theirs is None else show(theirs)), _median(here[beside], show)]
+        table.append(cells)
+    return Sheet(f"{published['title']}{several}", _said(published, row), head, table)
+
+
+def _said(published: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    """Whose figures, beside which configuration; and the last of them against the test accuracy here."""
+    said = [f"Published: {published['source']}"]
+    seeds = f"n = {row['n']} seed{'' if row['n'] == 1 else 's'}"
+    here = f"Here: {row['label']}, {seeds}, median and range"
+    last = published["points"][-1]
+    theirs = last.get("test_accuracy") or last.get("val_accuracy")
+    mine, of = row["test_accuracy"], "test"
+    if theirs is None or math.isnan(mine) or last["epoch"] != row["epochs"]:
+        return [*said, f"{here}."]
+    if last.get("test_accuracy") is None:
+        mine, of = row["val_accuracy"], "validation"
+    gap = mine - theirs
+    against = f"{points(abs(gap))} {'above' if gap >= 0 else 'below'} the published {percent(theirs)}"
+    return [*said, f"{here}. After {last['epoch']:g} epochs {percent(mine)} on {of}, {against}."]
+
+
+def _evaluations(tables: Tables, row: dict[str, Any], epoch: float) -> pd.DataFrame:
+    """The looks of a configuration's finished trials at the end of an epoch."""
+    trials = tables.trials
+    own = trials[(trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])]
+    seen = tables.evaluations[tables.evaluations["trial_id"].isin(own.loc[own["status"] == "ok", "trial_id"])]
+    return seen[(seen["epoch"] - epoch).abs() < 1e-6]
+
+
+def _median(values: pd.Series, show: Any) -> Cell:
+    if values.dropna().empty:
+        return Cell("–")
+    low, high = show(values.min()), show(values.max())
+    return Cell(show(values.median()), "" if low == high else f"{low} to {high}")
+
+
+# Failures: the trials that didn't end well, those with one reason together, and where the program stood.
+MOST = 100  # reasons that are shown
+NAMED = 3  # trials of one reason
+PLAIN = re.compile(r"[\w.+-]+", re.ASCII)  # what a trial's id is made of; anything else is no file of ours
+
+
+def failure_sheet(tables: Tables) -> Sheet | None:
+    """A row a status and reason, the most frequent first; None where all trials ended well."""
+    failed = tables.trials[tables.trials["status"] != "ok"]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for trial in records(failed[["trial_id", "label", "status", "error"]]):
+        groups.setdefault((str(trial["status"]), " ".join(str(trial["error"]).split())), []).append(trial)
+    if not groups:
+        return None
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    rows = [_row(tables, status, error, own) for (status, error), own in ordered[:MOST]]
+    left_out = sum(len(own) for _, own in ordered[MOST:])
+    said = [f"The {MOST} most frequent reasons; {whole(left_out)} more trials are in trials.csv."] if left_out else []
+    kinds = f", {whole(len(groups))} reasons" if 1 < len(groups) < len(failed) else ""
+    title = f"{whole(len(failed))} of {whole(len(tables.trials))} trials{kinds}"
+    return Sheet(title, said, ["trials", "status", "reason", "where in the program"], rows)
+
+
+def _row(tables: Tables, status: str, error: str, own: list[dict[str, Any]]) -> list[Cell]:
+    names = [str(trial["trial_id"]) for trial in own]
+    more = f" and {whole(len(names) - NAMED)} more" if len(names) > NAMED else ""
+    count = Cell(f"{whole(len(own))} trial{'s' * (len(own) > 1)}", ", ".join(names[:NAMED]) + more)
+    return [count, Cell(status or "unknown"), Cell(error or "no reason was kept"), _stack(tables, names)]
+
+
+def _stack(tables: Tables, names: list[str]) -> Cell:
+    """A link to the stack of the first trial that left one."""
+    for name in names:
+        if PLAIN.fullmatch(name) and (tables.folder / "failures" / f"{name}.txt").is_file():
+            return Cell(f"{name}.txt", link=f"failures/{quote(name)}.txt")
+    return Cell("–")

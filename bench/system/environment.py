@@ -1,6 +1,9 @@
 """Where and with what a run was made: hardware, versions, revision. Nothing of the user's variables is recorded."""
 
+import os
+import platform
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -19,3 +22,108 @@ def git_state() -> tuple[str | None, bool | None]:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+
+# The processor, asked without loading torch.
+def cpu_name() -> str:
+    """The processor's own name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def cores() -> list[int]:
+    """Numbers of the processors that this process may use; a container's or a scheduler's need not begin at 0."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def usable_cores() -> int:
+    """How many processors this process may use."""
+    return len(cores())
+
+
+# Energy meters that machines bring along: a reading in joules, of which only differences mean something.
+#
+# A figure is for all that runs on the metered part, whoever started it, idle power included: RAPL's for the whole of
+# each processor package (cores, caches, memory controller; not the memory), NVML's for the whole graphics card (its
+# memory and fans included; not the processor that feeds it). The two are therefore not to be compared with each other.
+POWERCAP = Path("/sys/class/powercap")
+
+
+Meter = Callable[[], float | None]  # joules so far; None: the meter no longer answers
+
+
+class Zone:
+    """One of Linux's powercap zones: a counter of microjoules that starts again from zero when its range is used up.
+
+    Two readings must lie less than a whole range apart (about 262 kJ: three quarters of an hour at 100 W), or a turn of
+    the counter goes unseen.
+
+    Raises:
+        OSError: no such zone, or only root may read it (Linux's default).
+        ValueError: a file that holds no number.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._counter = folder / "energy_uj"
+        self._range = int((folder / "max_energy_range_uj").read_text())
+        self._last = int(self._counter.read_bytes())
+        self._microjoules = 0
+
+    def joules(self) -> float:
+        """Since the zone was opened."""
+        now = int(self._counter.read_bytes())
+        self._microjoules += (now - self._last) % self._range
+        self._last = now
+        return self._microjoules / 1e6
+
+
+def rapl_meter(root: Path = POWERCAP) -> Meter | None:
+    """The sum over the processor's packages (Intel's and AMD's alike), or None where it can't be read.
+
+    Zones within a package (intel-rapl:0:1) are parts of it, and the one called psys is the whole machine, which has the
+    packages in it: neither is added.
+    """
+    try:
+        folders = [folder for folder in sorted(root.glob("intel-rapl:*")) if folder.name.count(":") == 1]
+        zones = [Zone(folder) for folder in folders if (folder / "name").read_text().startswith("package")]
+    except (OSError, ValueError):
+        return None
+
+    def joules() -> float | None:
+        try:
+            return sum(zone.joules() for zone in zones)
+        except (OSError, ValueError):
+            return None
+
+    return joules if zones else None
+
+
+def nvml_meter(uuid: str) -> Meter | None:
+    """The graphics card with this UUID (as torch has it, without NVML's prefix), or None.
+
+    By UUID and not by number, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's. None without the
+    optional package nvidia-ml-py, without the driver, and on a card older than Volta or a slice of one (MIG).
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(card)
+    except pynvml.NVMLError:
+        return None
+
+    def joules() -> float | None:
+        try:
+            return pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000  # it counts millijoules
+        except pynvml.NVMLError:
+            return None
+
+    return joules

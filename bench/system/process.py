@@ -2,17 +2,22 @@
 
 import contextlib
 import faulthandler
-import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.execution.worker_main import ASK_FOR_STACK, _stacks
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+# What asks for the stacks of all threads; None where the system has no such thing (Windows).
+ASK_FOR_STACK: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+_stacks: "Connection | None" = None  # of this process's parent
+
 
 PROC = Path("/proc")
 
@@ -77,12 +82,19 @@ def _stat(pid: int) -> tuple[str, int, int] | None:
     return letter, int(parent), int(session)
 
 
-def file_of_stacks() -> Connection | None:
-    """What `live` was given, to be handed on to processes that the trial starts; None: nobody asks for stacks."""
+def take_file_of_stacks(file: "Connection") -> None:
+    """This process's crash leaves its stacks in `file`, and so does a hang, when the parent asks for it."""
+    global _stacks
+    _stacks = file
+    faulthandler.enable(file.fileno(), all_threads=True)
+
+
+def file_of_stacks() -> "Connection | None":
+    """What this process was given, to be handed on to those that it starts; None: nobody asks for stacks."""
     return _stacks
 
 
-def give_stacks(file: Connection, what: str) -> None:
+def give_stacks(file: "Connection", what: str) -> None:
     """Answer whoever asks for this process's stacks.
 
     The answer is made by a handler in C, in the thread that hangs: it needs neither the GIL nor memory.
@@ -98,6 +110,8 @@ def give_stacks(file: Connection, what: str) -> None:
 
 def die_with_parent() -> None:
     """Leave no orphan: a trial that nobody waits for would disturb the next measurement."""
+    import multiprocessing  # here, since what only listens for signals should start at once
+
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_after, args=(parent.join,), daemon=True).start()
@@ -148,3 +162,72 @@ def _signal_name(exitcode: int | None) -> str | None:
         return signal.Signals(-exitcode).name
     except ValueError:
         return f"signal {-exitcode}"  # a real-time one
+
+
+# Interrupts: Ctrl-C, a scheduler's SIGTERM, a closed terminal's SIGHUP; heard at once, but never within an append.
+ENDINGS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+_held = 0  # blocks that nothing may interrupt, one within the other
+
+
+_listening = False
+
+
+_asked = False
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Each signal that asks for the end becomes a KeyboardInterrupt in the main thread, here or at the end of `held`.
+
+    A signal that is ignored stays so: that is how `nohup` keeps a program from its terminal's end.
+    """
+    global _listening, _asked
+    if _listening or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ENDINGS if hasattr(signal, name)]
+    usual = {number: signal.getsignal(number) for number in numbers}
+    usual = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
+    _listening, _asked = True, False
+    try:
+        for number in usual:
+            signal.signal(number, _hear)
+        yield
+    finally:
+        _listening = False
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Finish this first. Raises: KeyboardInterrupt: at the end, if it was asked for on the way."""
+    global _held
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
+    check()
+
+
+def check() -> None:
+    """Raises: KeyboardInterrupt: it was asked for, and nobody has taken it: within `held`, or where it was dropped."""
+    if _asked and not _held:
+        taken()
+        raise KeyboardInterrupt
+
+
+def taken() -> None:
+    """Somebody has caught it and acts on it."""
+    global _asked
+    _asked = False
+
+
+def _hear(number: int, frame: object) -> None:
+    global _asked
+    _asked = True
+    if not _held:
+        raise KeyboardInterrupt  # this may land where exceptions are dropped, such as in a callback; see `check`

@@ -4,7 +4,7 @@ Own code, since what is well kept (detect-secrets, gitleaks) scans files for peo
 milliseconds a line, and knows nothing of this process's variables.
 
 Three ways to know a secret: as a variable's value (bench/system/secrets.py), by its place in an address
-(bench/system/address.py), and here by its shape or by the name before it.
+(bench/system/secrets.py), and here by its shape or by the name before it.
 """
 
 import os
@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from bench.system.address import HIDDEN, credentials, public, without_credentials
-from bench.system.secrets import is_secret_name, without_values
+from bench.system.secrets import HIDDEN, credentials, is_secret_name, public, without_credentials, without_values
 
 MLFLOW_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 

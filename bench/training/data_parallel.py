@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.system.device import CPU, DEVICES
-from bench.system.processor import usable_cores
+from bench.system.environment import usable_cores
 from bench.training.loop import Loss, Score
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}  # device -> what carries its gradients

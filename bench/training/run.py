@@ -20,9 +20,9 @@ from bench.training import metrics
 from bench.training.checkpoint import Inputs, save_trial
 from bench.training.compilation import cold_cache, no_recompilation
 from bench.training.data_parallel import ALONE, Replicas
-from bench.training.inspection import inspect
 from bench.training.launcher import run_together
 from bench.training.loop import DivergedError, Evaluation, Learner, train
+from bench.training.profiling import inspect
 from bench.training.trial_setup import Bench, evaluator, new_learner, set_up
 from bench.trial import Trial
 

@@ -22,7 +22,7 @@ set_environment()
 import torch
 from torch.nn import functional as F
 
-from bench.system.processor import cpu_name, usable_cores
+from bench.system.environment import cpu_name, usable_cores
 
 UNIT_SECONDS = 1.0
 SLICES = (0.25, 0.125, 0.0625, 0.03125, 0.015625)

@@ -38,7 +38,7 @@ from test_cluster import DRIVER, Killer, _rows, _wait_until_gone, ended_early, r
 
 from bench.execution.base import Options
 from bench.execution.cluster import scheduler
-from bench.execution.cluster.cluster_link import import_ray, say
+from bench.execution.cluster.connection import import_ray, say
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
 from bench.result import Result

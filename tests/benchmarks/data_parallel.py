@@ -27,7 +27,7 @@ from bench.measure.stats import median_interval
 from bench.result import Result
 from bench.store.run_folder import write_atomically
 from bench.system.device import open_device
-from bench.system.processor import usable_cores
+from bench.system.environment import usable_cores
 from bench.training.data_parallel import Replicas
 from bench.training.launcher import run_together
 from bench.training.loop import Score

@@ -40,8 +40,8 @@ seeds: 4
 PLAIN = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from bench.report import figures, gallery_pictures
-for drawn in (figures.PLOTS, gallery_pictures.CHARTS, gallery_pictures.PIXELS):
+from bench.report import figures
+for drawn in (figures.PLOTS, figures.CHARTS, figures.PIXELS):
     drawn.clear()
 import run_bench
 if __name__ == "__main__":

@@ -124,8 +124,8 @@ def _planned(path: Path, options: list[str], folder: Path) -> object:
 
 def idx(data: bytes, folder: Path) -> object:
     """An IDX file, plain and gzipped, as images."""
+    from bench.data.readers.array_files import read_idx
     from bench.data.readers.base import from_layout
-    from bench.data.readers.idx import read_idx
 
     path = folder / "train-images-idx3-ubyte"
     path.write_bytes(data)

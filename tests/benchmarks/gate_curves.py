@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rival_rules import RIVALS, Rival, Times, step_times, virtual_runs
 from scipy.stats import binomtest
 
-from bench.gate.decision_types import Decision
+from bench.gate.decision import Decision
 from bench.report.plots import style
 
 OURS = "this gate"

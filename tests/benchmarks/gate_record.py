@@ -21,7 +21,7 @@ from bench.config.suite_file import find_suite, read_suite
 from bench.data.download import fetch
 from bench.gate.journal import FORMAT, Journal, read_journal
 from bench.gate.launch import BLOCKS, GateCell, Setting, run_launch
-from bench.gate.singles import singles
+from bench.gate.request import singles
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "reference" / "gate" / "journals"

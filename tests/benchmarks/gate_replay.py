@@ -3,8 +3,8 @@
     python tests/benchmarks/gate_replay.py results/reference/gate/journals [--write results/reference/gate]
 
 The journals come from `python tests/benchmarks/gate_record.py`. A virtual gate draws launches with replacement, all
-cells of a launch together, and asks bench/gate/decision.py just as a real gate does (bench/gate/driver.py): what the screen flags or
-leaves open is measured again, on launches drawn anew.
+cells of a launch together, and asks bench/gate/decision.py just as a real gate does (bench/gate/driver.py): what the
+screen flags or leaves open is measured again, on launches drawn anew.
 """
 
 import argparse
@@ -16,8 +16,7 @@ import numpy as np
 from gate_recordings import Recording, load_all, one_slow_cell
 
 from bench.errors import UserError
-from bench.gate.decision import decide, flagged, unsettled
-from bench.gate.decision_types import CellVerdict, Decision
+from bench.gate.decision import CellVerdict, Decision, decide, flagged, unsettled
 from bench.gate.journal import Arm, Phase, Record, Slice
 from bench.gate.launch_stats import launch_values
 
@@ -27,8 +26,8 @@ ARMS: tuple[Arm, Arm] = ("base", "head")
 class Launches:
     """A journal's launches, ready to be drawn again and again under new numbers.
 
-    What a launch says of a cell is one number (bench.gate.launch_stats.launch_values), so a launch is kept as two slices a cell
-    whose ratio is that number: the same verdicts, many times faster.
+    What a launch says of a cell is one number (bench.gate.launch_stats.launch_values), so a launch is kept as two
+    slices a cell whose ratio is that number: the same verdicts, many times faster.
     """
 
     def __init__(self, record: Record) -> None:

@@ -14,8 +14,7 @@ from gate_recordings import Recording, read_any
 from gate_replay import gate_minutes, regressed, separate_gates, virtual_gates, virtual_screens
 from rival_rules import RIVALS
 
-from bench.gate.decision import decide
-from bench.gate.decision_types import Decision
+from bench.gate.decision import Decision, decide
 from bench.report.plots import style
 from bench.store.run_folder import write_atomically
 
@@ -207,8 +206,8 @@ half a dozen other people's jobs, and alternated in four slices of 250 ms only: 
 ## What the gate says
 
 A *virtual gate* draws its launches from a journal with replacement, all cells of a launch together, and decides by the
-same code as a real gate (bench/gate/decision.py); cells that its screen flags or leaves open are measured again, on launches
-drawn anew. Here a screen has {plan}. The bounds
+same code as a real gate (bench/gate/decision.py); cells that its screen flags or leaves open are measured again, on
+launches drawn anew. Here a screen has {plan}. The bounds
 (Clopper and Pearson, 95%) allow for the luck of the draw, not for that of the recording. *Separate* gates take launches
 in the order of recording, none twice: few, but independent of each other. Intervals are those of all cells' screens:
 95% of them should hold the true ratio. Minutes count a confirmation as long as the screen, for its share of the cells;

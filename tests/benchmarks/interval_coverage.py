@@ -22,7 +22,7 @@ from bench.measure.stats import block_interval
 from bench.result import Result
 from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
-from bench.system.processor import usable_cores
+from bench.system.environment import usable_cores
 
 SMALL = ["models.vit.patch_size=7", "models.vit.depth=2", "dtype=fp32", "epochs=2", "seeds=1", "instrument_seconds=0"]
 

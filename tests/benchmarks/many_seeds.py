@@ -22,8 +22,8 @@ from bench.measure.stats import log_median_interval, median_interval
 from bench.result import Result
 from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
+from bench.system.environment import usable_cores
 from bench.system.precision import DTYPES
-from bench.system.processor import usable_cores
 from bench.trial import Trial
 from models import MODELS
 

@@ -22,7 +22,7 @@ from bench.config.suite_file import find_suite, read_suite
 from bench.execution.local import Subprocess
 from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
-from bench.system.processor import usable_cores
+from bench.system.environment import usable_cores
 
 ROOT = Path(__file__).parents[2]
 

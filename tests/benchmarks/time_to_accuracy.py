@@ -11,7 +11,8 @@ in training. Ours stop where their recipe stops, and what counts is the first ev
   that at the end of the epoch. Written here from its description.
 - the same, channels_last: nothing else changed. Not what was published, but quicker on a CPU, so that the comparison
   doesn't rest on a choice of layout.
-- ours: `bench.training.run.run_trial` with a recipe of bench/config/recipes.py, shuffling, evaluations (off the clock) and all.
+- ours: `bench.training.run.run_trial` with a recipe of bench/config/recipes.py, shuffling, evaluations (off the
+clock) and all.
 """
 
 import argparse
@@ -35,13 +36,12 @@ from torch.nn import functional as F
 
 from bench.config.recipes import RECIPES
 from bench.data.dataset import Dataset, load_dataset
-from bench.data.splits import StreamedSplit
-from bench.data.splits_types import Split
+from bench.data.splits import Split, StreamedSplit
 from bench.measure.stats import median_time_to_target
 from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
+from bench.system.environment import usable_cores
 from bench.system.precision import set_exact_arithmetic
-from bench.system.processor import usable_cores
 from bench.training.run import run_trial
 from bench.trial import Trial
 from models import find_model

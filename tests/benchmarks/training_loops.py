@@ -37,8 +37,8 @@ from bench.measure.stats import log_median_interval
 from bench.measure.stopwatch import Stopwatch
 from bench.store.run_folder import write_atomically
 from bench.system.device import CPU, cpu_name
+from bench.system.environment import usable_cores
 from bench.system.precision import DTYPES, set_exact_arithmetic
-from bench.system.processor import usable_cores
 from bench.training.compilation import compiled
 from bench.training.loop import Learner, Score, cross_entropy, train
 from bench.training.optim import build_optimizer, learning_rate

@@ -38,8 +38,8 @@ from torch.nn import functional as F
 from bench.measure.stats import log_median_interval
 from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
+from bench.system.environment import usable_cores
 from bench.system.precision import set_exact_arithmetic
-from bench.system.processor import usable_cores
 from bench.training.optim import FusedAdam
 
 WIDTHS = {16: 4, 64: 4, 192: 3}  # embed_dim -> heads

@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from bench.data.readers.base import Part, as_labels
-from bench.data.readers.own_file import one_line, open_maybe_gzipped, refuse_giants, shown
+from bench.data.readers.base import Part, as_labels, one_line, open_maybe_gzipped, refuse_giants, shown
 from bench.errors import DataError
 
 if TYPE_CHECKING:

@@ -7,16 +7,21 @@ as the shorter side, is resized (bilinear, with antialiasing), so that a long th
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_low
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from bench.data.readers.own_file import open_plain, shown
+from bench.data.readers.base import natural, open_plain, shown
 from bench.errors import DataError, printable
 
 if TYPE_CHECKING:
@@ -127,3 +132,157 @@ def square(path: Path, image_size: int, in_channels: int) -> np.ndarray:
             pixels = pixels.resize((image_size, image_size), Image.Resampling.BILINEAR, box)
         array = np.array(pixels)
     return array[None] if in_channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+# Folders of image files: what lies in them, what the files' headers say, and all of them as one array.
+MOST_FILES = 5_000_000  # below a folder, which may be the root of everything by mistake
+MOST_PIXELS_A_SIDE = 64  # of a folder whose image size nobody asked for
+
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Listing:
+    """The image files below a folder, in the order of their names.
+
+    Attributes:
+        classes: name of the folder that each stands in; None for a folder without class folders.
+        others: files that are no images, by their names' endings, and were left out.
+    """
+
+    root: Path
+    paths: list[Path]
+    classes: list[str] | None
+    others: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """The files' paths below the folder, with slashes everywhere."""
+        return [path.relative_to(self.root).as_posix() for path in self.paths]
+
+
+@dataclass
+class Survey:
+    """What the headers of many images say: sizes (width, height) and modes with their counts."""
+
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    see_through: int = 0  # images with transparency
+
+    @property
+    def side(self) -> int:
+        """The median of the shorter sides, at most MOST_PIXELS_A_SIDE; of mixed ones a multiple of 4, for patches."""
+        side = min(MOST_PIXELS_A_SIDE, median_low(min(size) for size in self.sizes.elements()))
+        mixed = len({min(size) for size in self.sizes}) > 1
+        return max(4, side // 4 * 4) if mixed else side
+
+    @property
+    def may_have_colour(self) -> bool:
+        return any(mode not in GREY_MODES and not mode.startswith("I") for mode in self.modes)
+
+    def notes(self, image_size: int, in_channels: int) -> list[str]:
+        """What was done to the images, as sentences."""
+        said = []
+        if set(self.sizes) != {(image_size, image_size)}:
+            small, large = (f"{w} x {h}" for w, h in (min(self.sizes, key=_area), max(self.sizes, key=_area)))
+            origin = f"{len(self.sizes)} sizes ({small} to {large})" if len(self.sizes) > 1 else small
+            cut = "" if all(w == h for w, h in self.sizes) else ", of oblong ones the square in the middle"
+            said.append(f"Resized with antialiasing from {origin} to {image_size} x {image_size} pixels{cut}.")
+        colours = {mode for mode in self.modes if mode not in GREY_MODES and not mode.startswith("I")}
+        if in_channels == 1 and self.may_have_colour:
+            said.append("Read as grey: images were stored as RGB or with a palette.")
+        if in_channels == 3 and set(self.modes) - colours:
+            said.append("Grey images were repeated in three channels.")
+        if any(mode.startswith("I") for mode in self.modes):
+            said.append("Of 16 bits a pixel the upper 8 were kept.")
+        if self.see_through:
+            said.append(f"{self.see_through:,} images with transparency were laid over black.")
+        return said
+
+
+def _area(size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] * size[1], size[0]
+
+
+def list_classes(root: Path) -> Listing:
+    """The images of a folder with a folder for each class. Raises: DataError where one holds none."""
+    paths, classes, others = [], [], 0
+    for folder in subfolders(root):
+        found, left = _images_below(folder)
+        if not found:
+            raise DataError(
+                f"{shown(folder)}: holds no image ({', '.join(ENDINGS[:6])} ...); fill or remove the folder"
+            )
+        paths += found
+        classes += [class_name(folder)] * len(found)
+        others += left
+    return Listing(root, paths, classes, others)
+
+
+def list_flat(root: Path) -> Listing:
+    """All images below a folder, whose labels nobody knows."""
+    paths, others = _images_below(root)
+    return Listing(root, paths, None, others)
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Folders in a folder, but hidden ones and macOS's, in the order of their names."""
+    found = (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
+    return sorted(found, key=lambda folder: natural(folder.name))
+
+
+def class_name(folder: Path) -> str:
+    """A folder's name as text; bytes that aren't UTF-8 are replaced, since they'd fit into no report."""
+    return os.fsencode(folder.name).decode("utf-8", "replace")
+
+
+def _images_below(folder: Path) -> tuple[list[Path], int]:
+    """Image files at any depth, links followed but never in a circle, and how many other files there were."""
+    images: list[Path] = []
+    others, seen = 0, set()
+    for place, inside, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            inside.clear()
+            continue
+        seen.add(real)
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        if len(images) + others + len(files) > MOST_FILES or len(seen) > MOST_FILES:
+            raise DataError(f"{shown(folder)}: holds more than {MOST_FILES:,} files; name a folder with fewer")
+        visible = [Path(place, name) for name in files if not name.startswith(".") and name != "Thumbs.db"]
+        images += [path for path in visible if is_image(path)]
+        others += sum(not is_image(path) for path in visible)
+    return sorted(images, key=lambda path: natural(path.relative_to(folder).as_posix())), others
+
+
+def survey(paths: Iterable[Path]) -> Survey:
+    """Sizes and modes of files, from their headers. Raises: DataError naming the first that isn't an image."""
+    found = Survey()
+    for size, mode, alpha in _each(header, paths):
+        found.sizes[size] += 1
+        found.modes[mode] += 1
+        found.see_through += alpha
+    return found
+
+
+def any_colour(paths: Sequence[Path]) -> bool:
+    """Whether any pixel of any image has a colour; stops at the first."""
+    with strict():
+        return any(has_colour(path) for path in paths)
+
+
+def load_images(paths: Sequence[Path], image_size: int, in_channels: int) -> np.ndarray:
+    """Shape: (N, in_channels, image_size, image_size), uint8. Raises: DataError naming a damaged file."""
+    import numpy as np
+
+    images = np.empty((len(paths), in_channels, image_size, image_size), dtype=np.uint8)
+    for row, image in enumerate(_each(lambda path: square(path, image_size, in_channels), paths)):
+        images[row] = image
+    return images
+
+
+def _each(work: Callable[[Path], Answer], paths: Iterable[Path]) -> Iterator[Answer]:
+    """`work` on each path, in order; PIL lets threads decode side by side."""
+    with strict(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(work, paths)

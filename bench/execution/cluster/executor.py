@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.execution.base import FolderOf, Options
-from bench.execution.cluster.cluster_link import ClusterError, say
-from bench.execution.cluster.connection import Cluster
+from bench.execution.cluster.connection import Cluster, ClusterError, say
 from bench.execution.cluster.nodes import ClusterInventory
 from bench.execution.cluster.scheduler import Shift
 from bench.result import Result

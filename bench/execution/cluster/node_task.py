@@ -15,7 +15,7 @@ from bench.errors import DataError, UserError
 from bench.execution.base import Options
 from bench.execution.cluster.transfer import has_data, unpack
 from bench.execution.local import Subprocess
-from bench.system.processor import cores, cpu_name, usable_cores
+from bench.system.environment import cores, cpu_name, usable_cores
 from bench.trial import Trial
 
 Message = dict[str, Any]

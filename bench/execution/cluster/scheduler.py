@@ -4,19 +4,45 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from bench.errors import StoreError, UserError
 from bench.execution.base import FolderOf, Options
-from bench.execution.cluster.cluster_files import save_files
-from bench.execution.cluster.cluster_job import Job
-from bench.execution.cluster.cluster_link import ClusterError, say
-from bench.execution.cluster.connection import Cluster, Stream
+from bench.execution.cluster.connection import Cluster, ClusterError, Stream, say
 from bench.execution.cluster.nodes import Claim, Node, best_node
-from bench.execution.cluster.transfer import digest_to_expect, pack
+from bench.execution.cluster.transfer import digest_to_expect, pack, save_files
 from bench.result import Result
 from bench.trial import Trial
+
+
+# A job: a trial on its way through a cluster, from place to place until it has a result.
+@dataclass
+class Job:
+    """A trial on its way.
+
+    Attributes:
+        started: when its task began, seconds of a monotonic clock; None while it waits for its place.
+        parcels: its data, where the node had asked for them.
+        losses: how each attempt ended that gave no result.
+    """
+
+    trial: Trial
+    digest: str | None
+    node: Node | None = None
+    claim: Claim | None = None
+    sent: float = 0.0
+    started: float | None = None
+    started_at: str | None = None
+    parcels: list[Any] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+
+    def ended(self, status: str, error: str, trace: str | None = None) -> Result:
+        row = Result(**self.trial.row(), status=status, error=error, started_at=self.started_at)
+        row.node, row.trace = self.node.name if self.node else None, trace
+        return row
+
 
 MOST_LOSSES = 3  # of one trial, with its node or its worker; then it is to blame
 MOST_WAITING = 1_000  # trials looked over, while a node stands idle, for one that fits it

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import shutil
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +19,7 @@ from bench.data.download import cached_folder, dataset_checksum, fetch
 from bench.data.spec import Arrays, OwnData
 from bench.data.user_data import read_own
 from bench.data.user_files import find_sources
-from bench.errors import DataError
+from bench.errors import DataError, StoreError
 from bench.trial import Trial
 
 Parcel = dict[str, Any]  # file -> its gzipped bytes; of somebody's own images: name -> (array, its SHA-256)
@@ -109,3 +112,30 @@ def _digest(array: Any) -> str:
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+# A trial's files, as a node sent them, into the run's folder: whole or not at all.
+def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `folder` under another name, flush it, rename it.
+
+    Raises:
+        DataError: a name that would leave the folder.
+        StoreError: the disk takes no more.
+    """
+    for name in files:
+        if Path(name).name != name or name == "..":
+            raise DataError(f"{folder.name}: the node sent a file by the name '{name}', which isn't one of a trial's")
+    temporary = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            with open(temporary / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt whose row never reached the store
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StoreError(f"{folder}: can't be written ({error.strerror}); free some space, then --resume") from error

@@ -1,7 +1,7 @@
 """MLflow: a run on a tracking server for each trial, under one for the whole sweep.
 
-Another process talks to the server (bench/execution/trackers/mlflow_client.py): it can be ended when the server hangs, it sleeps while a
-trial runs, and what MLflow prints or starts stays in it.
+Another process talks to the server (bench/execution/trackers/mlflow_client.py): it can be ended when the server
+hangs, it sleeps while a trial runs, and what MLflow prints or starts stays in it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from bench.execution.progress import duration
 from bench.execution.trackers import mlflow_client
 from bench.execution.trackers.base import CURVES, Tracker, Warn, measures, parameters
 from bench.result import Result
-from bench.system.address import public
+from bench.system.secrets import public
 from bench.trial import Trial
 
 START_SECONDS = 60.0  # to load MLflow, and to make the tables of a new database

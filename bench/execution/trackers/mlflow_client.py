@@ -1,4 +1,5 @@
-"""The process that talks to an MLflow tracking server; see bench/execution/trackers/mlflow.py for why it is one of its own."""
+"""The process that talks to an MLflow tracking server; see bench/execution/trackers/mlflow.py for why it is one of
+its own."""
 
 import os
 import re

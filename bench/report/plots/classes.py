@@ -15,8 +15,7 @@ from matplotlib.patches import Patch
 from bench.inference.error_analysis import accuracy_interval, confused_pairs
 from bench.inference.gallery_file import Array, Gallery
 from bench.report.plots import style as canvas
-from bench.report.plots.lettering import LITERAL, class_labels
-from bench.report.plots.style import FAINT, INK, WIDTH
+from bench.report.plots.style import FAINT, INK, LITERAL, WIDTH, class_labels
 
 MOST_CLASSES = 30  # more are a wall: then the hardest, the largest and smallest, the most confused
 PAIRS = 12

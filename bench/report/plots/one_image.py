@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.inference.gallery_file import Look
-from bench.report.plots.lettering import LITERAL, class_labels, house_style, shortened
-from bench.report.plots.style import DPI, FAINT, INK, WIDTH, save
+from bench.report.plots.style import DPI, FAINT, INK, LITERAL, WIDTH, class_labels, house_style, save, shortened
 
 Array = NDArray[Any]
 

@@ -4,14 +4,98 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from bench.inference.gallery_file import Array, Gallery, Insides, Shown
+from bench.report.plots import style as canvas
 from bench.report.plots.classes import colours_of
-from bench.report.plots.contact_sheet import MARGIN, ContactSheet, height_of, squares
-from bench.report.plots.lettering import class_labels
-from bench.report.plots.style import FAINT, INK, TITLE_INCHES
+from bench.report.plots.style import FAINT, INK, LITERAL, TITLE_INCHES, WIDTH, class_labels
+
+# A contact sheet: a figure of many small images, each at its place in inches from the top left, with words about them.
+#
+# All images lie in one raster, and only scales and curves have axes: an axes for each image, laid out by a solver,
+# takes ten times as long, and a report has nine such sheets.
+MARGIN = 0.12  # inches, beside and below what is drawn
+GAP = 0.08  # inches, the least between two images
+
+
+class _Raster(Artist):
+    """Pixels of a whole figure, below all else; `figimage` would resample them, which takes a tenth of a second."""
+
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        super().__init__()
+        opaque = np.full((*pixels.shape[:2], 1), 255, dtype=np.uint8)
+        self.pixels = np.concatenate([pixels[::-1], opaque], axis=2)  # a renderer's images stand on their heads
+        self.set_zorder(-1)
+
+    def draw(self, renderer: Any) -> None:
+        brush = renderer.new_gc()
+        renderer.draw_image(brush, 0, 0, self.pixels)
+        brush.restore()
+
+
+class ContactSheet:
+    """A figure of the house's width. Images are square, or as wide or high as a square of their `side`."""
+
+    def __init__(self, height: float) -> None:
+        self.height = height
+        self.figure = Figure(figsize=(WIDTH, height), dpi=canvas.DPI)
+        rows, columns = int(height * canvas.DPI), int(WIDTH * canvas.DPI)
+        self.raster = np.full((rows, columns, 3), 255, dtype=np.uint8)
+
+    def image(self, x: float, y: float, side: float, pixels: NDArray[Any]) -> None:
+        """Pixels (H, W) or (H, W, 3), uint8, each a crisp square, in the square whose top left corner is at x, y."""
+        if pixels.ndim == 2:
+            pixels = pixels[..., None]
+        high, wide = (round(side * canvas.DPI * size / max(pixels.shape[:2])) for size in pixels.shape[:2])
+        top, left = round(y * canvas.DPI), round(x * canvas.DPI)
+        rows, columns = (np.arange(n) * size // n for n, size in zip((high, wide), pixels.shape, strict=False))
+        self.raster[top : top + high, left : left + wide] = pixels[rows[:, None], columns]
+
+    def write(self, x: float, y: float, text: str, **style: Any) -> None:
+        """A line of text, literally, centred at x, with its baseline at y."""
+        plain: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "baseline"}
+        self.figure.text(x / WIDTH, 1 - y / self.height, text, **(plain | style), **LITERAL)
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        """Axes whose frame has its top left corner at x, y."""
+        return self.figure.add_axes((x / WIDTH, 1 - (y + height) / self.height, width / WIDTH, height / self.height))
+
+    def scale(self, x: float, y: float, height: float, colours: ScalarMappable, label: str) -> Any:
+        """A bar of colours with its ticks, about 0.7 inches wide."""
+        bar = self.figure.colorbar(colours, cax=self.axes(x, y, 0.16, height))
+        bar.set_label(label)
+        return bar
+
+    def finish(self, title: str, said: str) -> Figure:
+        """The figure, with its images, its title and, smaller, what is drawn; both where other figures have them."""
+        self.figure.add_artist(_Raster(self.raster))
+        self.write(MARGIN, 0.24, title, va="center", ha="left", fontsize=13, fontweight="bold")
+        self.write(MARGIN, 0.47, said, va="center", ha="left", fontsize=9, color=FAINT)
+        return self.figure
+
+
+def squares(columns: int, aside: float = 0.0, widest: float = 1.6) -> tuple[float, float]:
+    """(side, pitch) of images in a row of the sheet, with so many inches kept free beside them."""
+    room = WIDTH - 2 * MARGIN - aside + GAP
+    side = min(room / columns - GAP, widest)
+    return side, min(room / columns, side + 4 * GAP)
+
+
+def height_of(rows: float) -> float:
+    """Of a sheet whose images and words take so many inches."""
+    return TITLE_INCHES + rows + MARGIN
+
+
+def colours(values: NDArray[Any], palette: Any, low: float, high: float) -> NDArray[Any]:
+    """Values (H, W) as colours (H, W, 3), uint8, of a palette from `low` to `high`."""
+    return palette((np.asarray(values, dtype=np.float64) - low) / ((high - low) or 1.0), bytes=True)[..., :3]
+
 
 COLUMNS = 10
 NAME, LETTERS = 12, 14  # letters of a class's name, and of a line, that fit the width of an image
