@@ -237,3 +237,10 @@ def _result(
                 setattr(result, key, None)
         result.blocks, result.inference_blocks = [], []
     return result
+
+
+def result(trial_id: str = "a", **more: object) -> Result:
+    evaluations = [{"epoch": 0.5 * i, "step": i, "train_seconds": 0.1 * i, "val_accuracy": 0.5} for i in (1, 2)]
+    blocks = [{"block": 0, "steps": 10, "images": 640, "seconds": 0.25}]
+    fields = {"status": "ok", "seed": 0, "test_accuracy": 0.975, **more}
+    return Result(trial_id=trial_id, evaluations=evaluations, blocks=blocks, **fields)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.errors import UserError
 
-SEEDS = Path(__file__).parent / "data" / "fuzz"
+SEEDS = Path(__file__).parent / "fixtures" / "fuzz"
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "execution" / "cluster")]
 
 from test_cluster import DRIVER, Killer, _rows, _wait_until_gone, ended_early, resumed, trial
 

@@ -31,7 +31,7 @@ SLICE_SECONDS = 120
 HANGS_SECONDS = 30  # then libFuzzer ends the worker, and the input is a finding
 MEMORY_MIB = {"suite": 1_500, "set": 1_500}  # with torch; of the others 700
 INSTRUMENTED = ["bench", "yaml", "csv", "zipfile", "gzip", "numpy.lib", "pandas.io.parsers", "fuzz_targets"]
-SEEDS = Path(__file__).parents[1] / "data" / "fuzz"  # what a new corpus begins with
+SEEDS = Path(__file__).parents[1] / "fixtures" / "fuzz"  # what a new corpus begins with
 WORDS = Path(__file__).parent / "fuzz_words.txt"  # for libFuzzer to put in
 
 

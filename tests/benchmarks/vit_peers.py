@@ -11,8 +11,8 @@ of how many times as fast ours is, and for the fastest peer its 95% interval as 
 - forward: eval mode under inference_mode, where torchvision and nn.TransformerEncoder have a fast path of their own.
 - All have a class token, learned positions, depth 4, mlp_ratio 4 and no dropout. timm is run with its switch for
   fused attention on and off. nn.TransformerEncoder stands between our patches and our head.
-- Ours gives the same logits and gradients (tests/test_peers.py) for less work: its last block works out the class
-  token alone, since the head sees no other. The peers work out every token to the end.
+- Ours gives the same logits and gradients (tests/models/test_peers.py) for less work: its last block works out the
+class   token alone, since the head sees no other. The peers work out every token to the end.
 """
 
 import argparse
