@@ -26,7 +26,7 @@ from bench.execution.run_record import Begun, make_record, read_begun, refuse_se
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers import Several, make_trackers
 from bench.execution.trackers.base import Tracker
-from bench.store.run_folder import Store, refuse_used
+from bench.store.run_folder import RunFolder, refuse_used
 from bench.store.tables import read_rows
 from bench.system.redaction import redacted
 
@@ -42,7 +42,7 @@ OK, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
 
 def conclude(
-    store: Store, plan: Plan, outcome: Outcome, record: dict[str, Any], data_dir: Path | None, console: Console
+    store: RunFolder, plan: Plan, outcome: Outcome, record: dict[str, Any], data_dir: Path | None, console: Console
 ) -> Answer:
     """Say in the record what was left out, look at what was learned, build the report, choose the exit status.
 
@@ -205,9 +205,9 @@ def run_session(request: Request) -> Answer:
     record |= {"executor": request.executor, "jobs": request.jobs}
     trackers = make_trackers(plan.name, request.tensorboard, request.mlflow, partial(_warn, console))
     if request.resume:
-        store = Store.open(request.resume, request.retry)
+        store = RunFolder.open(request.resume, request.retry)
     else:
-        store = Store.create(_new_folder(request, plan.name), record)
+        store = RunFolder.create(_new_folder(request, plan.name), record)
     if store.previous_owner:
         _warn(console, f"{store.folder}: its last driver died ({store.previous_owner}); what it had finished is kept")
     try:
@@ -222,7 +222,7 @@ def run_session(request: Request) -> Answer:
 
 def _run_trials(
     plan: Plan,
-    store: Store,
+    store: RunFolder,
     request: Request,
     data_dir: Path | None,
     estimates: dict[str, float],

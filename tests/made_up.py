@@ -12,7 +12,7 @@ from unittest.mock import patch
 from made_up_measured import IMAGES_PER_EPOCH, look_closer, measure
 
 from bench.result import COLUMNS, Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 
 TARGETS = (0.9, 0.95, 0.97, 0.98, 0.99)
 
@@ -107,7 +107,7 @@ def make_run(
         node = nodes[place % len(nodes)]
         result.node, result.node_cpu, result.node_cores, result.load = node
     with patch("os.fsync"):  # nobody minds if a power cut takes it, and a disk takes its time
-        store = Store.create(folder, _record([r.trial_id for r in results], seeds, devices, changes or {}))
+        store = RunFolder.create(folder, _record([r.trial_id for r in results], seeds, devices, changes or {}))
         for result in results:
             store.append(result)
         store.close()

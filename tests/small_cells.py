@@ -11,7 +11,7 @@ from bench.config.recipes import RECIPES
 from bench.data.dataset import evaluation_batches
 from bench.measure.stopwatch import Stopwatch
 from bench.training.loop import Learner
-from bench.training.trial_setup import Bench, new_learner, set_up
+from bench.training.trial_setup import TrialSetup, new_learner, set_up
 from bench.trial import Trial
 from models import MODELS
 
@@ -26,7 +26,7 @@ CELLS = [(family, work) for family in SMALL for work in ("train", "infer")]
 
 @dataclass
 class SmallCell:
-    bench: Bench
+    setup: TrialSetup
     learner: Learner
     work: str
     images: int
@@ -41,14 +41,14 @@ def opened(family: str, work: str, optimizer: str = "adamw", **axes: Any) -> Sma
         suite="x", dataset="digits", model=family, settings=settings, recipe=family, training=recipe,
         device="cpu", num_threads=1, **{"dtype": "fp32", **axes},
     )  # fmt: skip
-    bench = set_up(trial, None, Stopwatch())
-    learner = new_learner(bench)
-    batches = iter(bench.batches)
-    images, _ = next(evaluation_batches(bench.data, bench.data.test, 50, bench.form))
+    setup = set_up(trial, None, Stopwatch())
+    learner = new_learner(setup)
+    batches = iter(setup.batches)
+    images, _ = next(evaluation_batches(setup.data, setup.data.test, 50, setup.form))
 
     def infer() -> Tensor:
         with torch.inference_mode(), learner.context:
             return learner.model(images)
 
     learner.model.train(work == "train")
-    return SmallCell(bench, learner, work, 50, infer if work == "infer" else lambda: learner.step(*next(batches)))
+    return SmallCell(setup, learner, work, 50, infer if work == "infer" else lambda: learner.step(*next(batches)))

@@ -18,7 +18,7 @@ from bench.data import cache
 from bench.errors import StoreError
 from bench.report import figures
 from bench.result import TABLES, Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.store.tables import read_rows
 from bench.store.verify import verify_run
 
@@ -70,7 +70,7 @@ def appended_until_full(scratch: Path) -> list[dict[str, object]]:
     tried = []
     for pages in range(5):  # of the page-sized rests: one for each table, and enough
         with disk(scratch / f"rows-{pages}", "1m") as mount:
-            store = Store.create(mount / "run", {"plan": ["a", "b", "c"]})
+            store = RunFolder.create(mount / "run", {"plan": ["a", "b", "c"]})
             store.append(result("a"))
             before = {name: (mount / "run" / name).read_bytes() for name in TABLES}
             fill(mount, leave=pages * PAGE)
@@ -83,7 +83,7 @@ def appended_until_full(scratch: Path) -> list[dict[str, object]]:
             (mount / "ballast").unlink()
             store.append(result("c"))
             store.close()
-            store = Store.open(mount / "run")
+            store = RunFolder.open(mount / "run")
             rows = {name: [row["trial_id"] for row in read_rows(mount / "run" / name)] for name in TABLES}
             counts = {name: {trial: rows[name].count(trial) for trial in "abc"} for name in TABLES}
             mended = (mount / "run" / "mended").exists()
@@ -106,13 +106,13 @@ def whole_program(
 ) -> dict[str, object]:
     """A run in which the fault comes right before the row of that number is appended; after it, if it's negative."""
     (scratch / "suite.yaml").write_text(SUITE)
-    plain_append = Store.append
+    plain_append = RunFolder.append
     seen: list[str] = []
 
     with disk(scratch / name, "3m") as mount:
         run = mount / "run"
 
-        def append(self: Store, result: Result) -> None:
+        def append(self: RunFolder, result: Result) -> None:
             seen.append(str(result.trial_id))
             if len(seen) == when:
                 fault(mount)
@@ -120,7 +120,7 @@ def whole_program(
             if len(seen) == -when:
                 fault(mount)
 
-        Store.append = append  # type: ignore[method-assign]
+        RunFolder.append = append  # type: ignore[method-assign]
         try:
             suite = str(scratch / "suite.yaml")
             status, error = program("--suite", suite, "--out", str(run), "--seeds", str(seeds))
@@ -130,7 +130,7 @@ def whole_program(
             begun = len(seen)
             resumed = program("--resume", str(run))
         finally:
-            Store.append = plain_append  # type: ignore[method-assign]
+            RunFolder.append = plain_append  # type: ignore[method-assign]
         rows = {row["trial_id"]: row["status"] for row in read_rows(run / "trials.csv")}
         return {
             "status": status,

@@ -17,7 +17,7 @@ from bench.execution.base import FolderOf
 from bench.execution.progress import Display
 from bench.execution.sweep import run_sweep
 from bench.result import Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.store.tables import read_rows
 from bench.trial import Trial
 
@@ -63,7 +63,7 @@ class Counting:
 @pytest.mark.skipif(sys.getprofile() is not None, reason="a profiler is at work, and there can be but one")
 def test_the_last_trials_bookkeeping_is_as_much_work_as_the_third_ones(plan: Plan, tmp_path: Path) -> None:
     estimates = dict.fromkeys((trial.trial_id for trial in plan.trials), 1.0)
-    store = Store.create(tmp_path / "run", {"suite": "mine", "plan": [*estimates]})
+    store = RunFolder.create(tmp_path / "run", {"suite": "mine", "plan": [*estimates]})
     executor = Counting()
     try:
         console = Console(file=io.StringIO(), force_terminal=True, width=120)

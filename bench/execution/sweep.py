@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.execution.base import Executor
 from bench.execution.progress import Progress
 from bench.result import Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.system import process
 from bench.system.environment import git_state
 from bench.system.redaction import redacted
@@ -40,7 +40,7 @@ class Outcome:
 def run_sweep(
     trials: list[Trial],
     skipped: dict[str, str],
-    store: Store,
+    store: RunFolder,
     executor: Executor,
     progress: Progress,
     budget_seconds: float | None = None,
@@ -71,7 +71,7 @@ class _Sweep:
         self,
         trials: list[Trial],
         skipped: dict[str, str],
-        store: Store,
+        store: RunFolder,
         executor: Executor,
         progress: Progress,
         budget_seconds: float | None,

@@ -19,7 +19,7 @@ from bench.errors import DeviceError
 from bench.measure.stopwatch import Stopwatch
 from bench.training.compilation import compiled
 from bench.training.loop import Learner
-from bench.training.trial_setup import Bench, new_learner, set_up
+from bench.training.trial_setup import TrialSetup, new_learner, set_up
 
 PROTOCOL = 1
 Work = Literal["train", "infer"]
@@ -35,7 +35,7 @@ class Cell:
         synchronize: waits until the device has done all it was asked to.
     """
 
-    bench: Bench
+    setup: TrialSetup
     learner: Learner
     work: Work
     images: int
@@ -44,7 +44,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return f"{self.bench.trial.label} {self.work}"
+        return f"{self.setup.trial.label} {self.work}"
 
 
 def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: Path | None = None) -> Cell:
@@ -58,17 +58,17 @@ def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: P
     trial = plan.trials[0]
     for reason in plan.skipped.values():
         raise DeviceError(reason)
-    bench = set_up(trial, data_dir, Stopwatch())
-    learner = new_learner(bench)
-    step = _training(bench, learner) if work == "train" else _inference(bench, learner)
-    return Cell(bench, learner, work, trial.training.batch_size, step, bench.device.synchronize)
+    setup = set_up(trial, data_dir, Stopwatch())
+    learner = new_learner(setup)
+    step = _training(setup, learner) if work == "train" else _inference(setup, learner)
+    return Cell(setup, learner, work, trial.training.batch_size, step, setup.device.synchronize)
 
 
-def _training(bench: Bench, learner: Learner) -> Callable[[], Any]:
+def _training(setup: TrialSetup, learner: Learner) -> Callable[[], Any]:
     """Steps of the trial's own recipe; its first epoch's learning rates come again and again, for it never ends."""
-    source = iter(bench.batches)
+    source = iter(setup.batches)
     rate = learner.learning_rate
-    learner.learning_rate = lambda step: rate(step % max(1, bench.batches.steps_per_epoch))
+    learner.learning_rate = lambda step: rate(step % max(1, setup.batches.steps_per_epoch))
 
     def step() -> Tensor:
         images, labels = next(source)
@@ -77,10 +77,10 @@ def _training(bench: Bench, learner: Learner) -> Callable[[], Any]:
     return step
 
 
-def _inference(bench: Bench, learner: Learner) -> Callable[[], Any]:
-    images, _ = next(evaluation_batches(bench.data, bench.data.test, bench.trial.training.batch_size, bench.form))
+def _inference(setup: TrialSetup, learner: Learner) -> Callable[[], Any]:
+    images, _ = next(evaluation_batches(setup.data, setup.data.test, setup.trial.training.batch_size, setup.form))
     learner.model.eval()
-    forward = compiled(_forward, bench.trial.compile)
+    forward = compiled(_forward, setup.trial.compile)
 
     def step() -> Tensor:
         with torch.inference_mode(), learner.context:

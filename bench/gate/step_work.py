@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.measure.flops import NEEDS_NUMBERS, flop_counter
 from bench.training.loop import Learner
-from bench.training.trial_setup import Bench
+from bench.training.trial_setup import TrialSetup
 
 LOSS_STEPS = 8  # enough that a wrong update shows in the next loss; they warm the cell up too
 
@@ -25,7 +25,7 @@ LOSS_STEPS = 8  # enough that a wrong update shows in the next loss; they warm t
 class Counted(Protocol):
     """What is asked of a cell. `step` returns the loss ("train") or the logits ("infer")."""
 
-    bench: Bench
+    setup: TrialSetup
     learner: Learner
     images: int
 
@@ -48,7 +48,7 @@ def count_work(cell: Counted) -> dict[str, Any]:
         8 steps; of inference the sum of logits), `graph_breaks` (of the forward pass, in training with the loss; None
         with `graph_breaks_reason`), and `note` where the counts are of something else than what is timed.
     """
-    trial, device, model = cell.bench.trial, cell.bench.device, cell.learner.model
+    trial, device, model = cell.setup.trial, cell.setup.device, cell.learner.model
     gpus = [device.torch_device] if device.type in ("cuda", "xpu") else []
     with torch.random.fork_rng(gpus, device_type=device.type if gpus else "cuda"), _no_collection():
         torch.manual_seed(trial.seed)  # cells opened before this one have drawn numbers, not the same in every tree
@@ -56,7 +56,7 @@ def count_work(cell: Counted) -> dict[str, Any]:
         with _uncompiled(bool(trial.compile)):
             flops = _flops(cell)
             held = _held(cell)
-            with StepCounter(held, _dataset(cell.bench)) as counter:
+            with StepCounter(held, _dataset(cell.setup)) as counter:
                 cell.step()
         peak_bytes = _peak_bytes(cell, held, counter)
         breaks = _graph_breaks(cell)
@@ -173,7 +173,7 @@ def _flops(cell: Counted) -> int:
 def _held(cell: Counted) -> list[torch.UntypedStorage]:
     """What lives between steps: weights, and all that a step finds (the optimiser's moments); not the dataset."""
     model = cell.learner.model
-    with StepCounter(ignored=_dataset(cell.bench)) as counter:
+    with StepCounter(ignored=_dataset(cell.setup)) as counter:
         cell.step()
     found = [storage for storage in (ref() for ref in counter.found) if storage is not None]
     return [*(t.untyped_storage() for t in (*model.parameters(), *model.buffers())), *found]
@@ -184,7 +184,7 @@ def _peak_bytes(cell: Counted, held: list[torch.UntypedStorage], counter: StepCo
 
     A GPU's allocator knows the second itself, kernels' workspace and its own rounding included.
     """
-    device = cell.bench.device
+    device = cell.setup.device
     if device.type not in ("cuda", "xpu"):
         return counter.peak
     device.reset_peak_memory()
@@ -194,17 +194,17 @@ def _peak_bytes(cell: Counted, held: list[torch.UntypedStorage], counter: StepCo
     return sum(sizes.values()) + (device.peak_memory_bytes() or 0)
 
 
-def _dataset(bench: Bench) -> list[torch.UntypedStorage]:
-    splits = (bench.data.train, bench.data.val, bench.data.test)
+def _dataset(setup: TrialSetup) -> list[torch.UntypedStorage]:
+    splits = (setup.data.train, setup.data.val, setup.data.test)
     return [tensor.untyped_storage() for split in splits for tensor in split.resident]
 
 
 def _graph_breaks(cell: Counted) -> dict[str, Any]:
     """How often torch.compile would have to leave off and start again, from a copy of the model."""
 
-    if cell.bench.trial.compile:
+    if cell.setup.trial.compile:
         return {"graph_breaks": None, "graph_breaks_reason": "compiled: there a graph break is an error"}
-    images, labels = next(iter(cell.bench.batches))
+    images, labels = next(iter(cell.setup.batches))
     try:
         from torch._dynamo import explain
         from torch._dynamo.convert_frame import input_codes

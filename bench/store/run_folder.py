@@ -132,7 +132,7 @@ def _lives(pid: int) -> bool:
     return True
 
 
-class Store:
+class RunFolder:
     """A run folder, held by one process at a time.
 
     Attributes:
@@ -149,7 +149,7 @@ class Store:
         self._finished: set[str] = set()
 
     @classmethod
-    def create(cls, folder: Path, run: dict[str, Any]) -> "Store":
+    def create(cls, folder: Path, run: dict[str, Any]) -> "RunFolder":
         """A new run in `folder`, which is made; an existing folder has to be empty."""
         refuse_used(folder)
         store = cls(folder)
@@ -161,7 +161,7 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, folder: Path, retry: bool = False) -> "Store":
+    def open(cls, folder: Path, retry: bool = False) -> "RunFolder":
         """An existing run, mended: rows torn by a crash, and rows of trials that never finished, are cut away.
 
         Args:

@@ -21,7 +21,7 @@ from bench.result import Result
 from bench.system.device import CPU
 from bench.training.compilation import compiled, no_recompilation
 from bench.training.loop import Learner
-from bench.training.trial_setup import Bench
+from bench.training.trial_setup import TrialSetup
 from bench.trial import Trial
 
 FEWEST_CALLS = 10
@@ -169,13 +169,13 @@ def record_mismatch(result: Result, trial: Trial) -> None:
 INFERENCE_BATCHES = (8, 512)  # images, besides one and the trial's own
 
 
-def inspect(bench: Bench, learner: Learner, result: Result) -> None:
+def inspect(setup: TrialSetup, learner: Learner, result: Result) -> None:
     """The passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters.
 
     Of several processes that trained together there is none: what they would measure is one of them.
     """
-    trial, device, now, seconds = bench.trial, bench.device, bench.watch.now, bench.trial.instrument_seconds
-    example = bench.form.of(torch.zeros(2, *bench.data.image_shape, device=device.torch_device))
+    trial, device, now, seconds = setup.trial, setup.device, setup.watch.now, setup.trial.instrument_seconds
+    example = setup.form.of(torch.zeros(2, *setup.data.image_shape, device=device.torch_device))
     record_flops(result, *count_flops(learner.model, example))
     record_mismatch(result, trial)
     if not (seconds and trial.timed):
@@ -186,15 +186,15 @@ def inspect(bench: Bench, learner: Learner, result: Result) -> None:
     start = now()
     learner.learning_rate = lambda step: 0.0
     with no_recompilation(trial.compile):
-        split = split_step(learner, iter(bench.batches), device, now, 0.15 * seconds)
+        split = split_step(learner, iter(setup.batches), device, now, 0.15 * seconds)
     record_step_split(result, split)
-    _measure_inference(bench, learner, result, seconds)
-    record_efficiency(result, matmul_peak(device, bench.precision, 0.12 * seconds))
+    _measure_inference(setup, learner, result, seconds)
+    record_efficiency(result, matmul_peak(device, setup.precision, 0.12 * seconds))
     result.instrument_seconds = now() - start
 
 
-def _measure_inference(bench: Bench, learner: Learner, result: Result, seconds: float) -> None:
-    trial, device, now, own = bench.trial, bench.device, bench.watch.now, bench.trial.training.batch_size
+def _measure_inference(setup: TrialSetup, learner: Learner, result: Result, seconds: float) -> None:
+    trial, device, now, own = setup.trial, setup.device, setup.watch.now, setup.trial.training.batch_size
     learner.model.eval()
     forward = compiled(_forward, trial.compile)
 
@@ -204,7 +204,7 @@ def _measure_inference(bench: Bench, learner: Learner, result: Result, seconds: 
 
     others = () if trial.compile else INFERENCE_BATCHES  # each size would compile anew
     sizes = sorted({own, *others})
-    images, _ = next(evaluation_batches(bench.data, bench.data.test, max(sizes), bench.form))
+    images, _ = next(evaluation_batches(setup.data, setup.data.test, max(sizes), setup.form))
     record_latency(result, latency(predict, images[:1], device, now, 0.15 * seconds))
     for size in (size for size in sizes if size <= len(images)):
         rounds = 4 if size == own else 1

@@ -23,7 +23,7 @@ from bench.training.data_parallel import ALONE, Replicas
 from bench.training.launcher import run_together
 from bench.training.loop import DivergedError, Evaluation, Learner, train
 from bench.training.profiling import inspect
-from bench.training.trial_setup import Bench, evaluator, new_learner, set_up
+from bench.training.trial_setup import TrialSetup, evaluator, new_learner, set_up
 from bench.trial import Trial
 
 EXPLODED = 10  # times the loss of a guess among all classes
@@ -85,21 +85,21 @@ def _train_and_measure(
     replicas: Replicas,
 ) -> None:
     with watch.phase("setup"):
-        bench = set_up(trial, data_dir, watch, replicas)
-        warm = _warm_up_and_measure_memory(bench, result)
-        learner = new_learner(bench)  # a fresh one: as if nothing had run before
+        setup = set_up(trial, data_dir, watch, replicas)
+        warm = _warm_up_and_measure_memory(setup, result)
+        learner = new_learner(setup)  # a fresh one: as if nothing had run before
         num_params = sum(p.numel() for p in learner.model.parameters())
-        metrics.record_conditions(result, num_params, torch.get_num_threads(), bench.data, bench.batches, bench.device)
+        metrics.record_conditions(result, num_params, torch.get_num_threads(), setup.data, setup.batches, setup.device)
         metrics.record_warm_up(result, warm)
     best = Best()
-    steps_per_epoch = bench.batches.steps_per_epoch
-    limit = EXPLODED * math.log(max(2, bench.data.spec.num_classes))
+    steps_per_epoch = setup.batches.steps_per_epoch
+    limit = EXPLODED * math.log(max(2, setup.data.spec.num_classes))
     stops = evaluation_stops(trial, steps_per_epoch)
-    validate = evaluator(bench, learner, "val")
-    waited = bench.batches.waited_seconds
+    validate = evaluator(setup, learner, "val")
+    waited = setup.batches.waited_seconds
     with no_recompilation(trial.compile):
         for evaluation in train(
-            learner, bench.batches, validate, stops, steps_per_epoch, warm.block_steps, limit, watch, replicas.mean
+            learner, setup.batches, validate, stops, steps_per_epoch, warm.block_steps, limit, watch, replicas.mean
         ):
             with watch.phase("eval"):
                 result.evaluations.append(asdict(evaluation))
@@ -107,28 +107,28 @@ def _train_and_measure(
                 report(metrics.progress_message(evaluation, watch.blocks))
     metrics.record_accuracy(result, trial.target_accuracy, best.accuracy)
     metrics.record_energy(result, watch.joules, evaluation.epoch)
-    metrics.record_data_wait(result, waited, bench.batches.waited_seconds)
+    metrics.record_data_wait(result, waited, setup.batches.waited_seconds)
     metrics.record_throughput(result, watch.blocks)
     with watch.phase("eval"):
         last = {key: value.clone() for key, value in learner.model.state_dict().items()}
-        test = evaluator(bench, learner, "test")()
+        test = evaluator(setup, learner, "test")()
         learner.model.load_state_dict(best.state)
-        test_best = test if best.step == evaluation.step else evaluator(bench, learner, "test")()
+        test_best = test if best.step == evaluation.step else evaluator(setup, learner, "test")()
         result.test_accuracy, result.test_accuracy_best = test.accuracy, test_best.accuracy
-        result.skipped_steps = learner.skipped_steps if bench.precision.scale_gradients else None
+        result.skipped_steps = learner.skipped_steps if setup.precision.scale_gradients else None
     with watch.phase("setup"):
         if folder is not None:
-            columns = metrics.prediction_columns(bench.data, test, test_best)
-            save_trial(folder, trial.model_dump(), last, best.state, columns, Inputs.of(bench.data))
-        inspect(bench, learner, result)
+            columns = metrics.prediction_columns(setup.data, test, test_best)
+            save_trial(folder, trial.model_dump(), last, best.state, columns, Inputs.of(setup.data))
+        inspect(setup, learner, result)
 
 
-def _warm_up_and_measure_memory(bench: Bench, result: Result) -> WarmUp:
+def _warm_up_and_measure_memory(setup: TrialSetup, result: Result) -> WarmUp:
     """Steps of a throw-away learner; its peak is training's, since no evaluation has run yet in this process."""
-    device = bench.device
+    device = setup.device
     device.reset_peak_memory()
-    learner = new_learner(bench)
-    source = iter(bench.batches)
+    learner = new_learner(setup)
+    source = iter(setup.batches)
 
     def step() -> None:
         loss = learner.forward(*next(source))
@@ -137,7 +137,7 @@ def _warm_up_and_measure_memory(bench: Bench, result: Result) -> WarmUp:
         learner.update()
 
     try:
-        return warm_up(step, device.synchronize, bench.watch.now)
+        return warm_up(step, device.synchronize, setup.watch.now)
     finally:  # one that ran out of memory has a peak, too
         peak = device.peak_memory_bytes()
         split = split_memory(learner.model, learner.optimizer, peak)

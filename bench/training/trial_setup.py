@@ -21,7 +21,7 @@ EVALUATION_BATCH = 250  # images; the fastest on two cores: larger ones leave th
 
 
 @dataclass(frozen=True)
-class Bench:
+class TrialSetup:
     """What a trial is measured on: its data, device and numeric mode, the loss as it is computed, the clock."""
 
     trial: Trial
@@ -35,7 +35,7 @@ class Bench:
     replicas: Replicas = ALONE
 
 
-def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Replicas = ALONE) -> Bench:
+def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Replicas = ALONE) -> TrialSetup:
     """Open what a trial needs and tell the clock which device to wait for.
 
     Raises:
@@ -56,38 +56,40 @@ def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Repl
     augment, fraction = training.augment, trial.train_fraction
     place = replicas.rank, replicas.size
     batches = TrainingBatches(data, trial.batch_size, trial.seed, augment, fraction, form, *place)
-    return Bench(trial, device, precision, data, form, batches, compiled(cross_entropy, trial.compile), watch, replicas)
+    return TrialSetup(
+        trial, device, precision, data, form, batches, compiled(cross_entropy, trial.compile), watch, replicas
+    )
 
 
-def new_learner(bench: Bench) -> Learner:
+def new_learner(setup: TrialSetup) -> Learner:
     """Model and optimiser as the seed has them; drawn on the CPU, so that every device starts from equal weights."""
-    trial, spec, training = bench.trial, bench.data.spec, bench.trial.training
+    trial, spec, training = setup.trial, setup.data.spec, setup.trial.training
     torch.manual_seed(trial.seed)
     model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
-    model.to(bench.device.torch_device, bench.precision.weights)
+    model.to(setup.device.torch_device, setup.precision.weights)
     if trial.channels_last:
         model.to(memory_format=torch.channels_last)
-    loss = bench.replicas.shared(bench.loss, model)
-    bench.replicas.draw_apart(trial.seed)
-    num_steps = training.epochs * bench.batches.steps_per_epoch
+    loss = setup.replicas.shared(setup.loss, model)
+    setup.replicas.draw_apart(trial.seed)
+    num_steps = training.epochs * setup.batches.steps_per_epoch
     return Learner(
         model,
         build_optimizer(model, training),
         lambda step: learning_rate(training, step, num_steps),
-        bench.precision,
-        bench.device,
+        setup.precision,
+        setup.device,
         training.label_smoothing,
         training.clip_norm,
         loss,
     )
 
 
-def evaluator(bench: Bench, learner: Learner, split: str) -> Callable[[], Score]:
+def evaluator(setup: TrialSetup, learner: Learner, split: str) -> Callable[[], Score]:
     """What gives the model's score on "val" or "test"; of several processes the first looks."""
-    data = bench.data
+    data = setup.data
     images = {"val": data.val, "test": data.test}[split]
 
     def look() -> Score:
-        return evaluate(learner.model, evaluation_batches(data, images, EVALUATION_BATCH, bench.form), learner.context)
+        return evaluate(learner.model, evaluation_batches(data, images, EVALUATION_BATCH, setup.form), learner.context)
 
-    return lambda: bench.replicas.first(look)
+    return lambda: setup.replicas.first(look)

@@ -8,14 +8,14 @@ from made_up import result
 
 from bench.analysis import answer
 from bench.analysis.answer import ANSWER, Verdict, keep_verdicts, kept_verdicts
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 
 VERDICTS = [Verdict("a CPU", "CNN for accuracy.", ["Accuracy: yes."], [], ["It is so (n = 3)."], {"accuracy": "CNN"})]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    store = Store.create(tmp_path / "run", {"suite": "x"})
+    store = RunFolder.create(tmp_path / "run", {"suite": "x"})
     store.append(result("a"))
     store.close()
     (tmp_path / "run" / "report.html").touch()
@@ -28,7 +28,7 @@ def test_what_was_said_can_be_said_again(run: Path) -> None:
 
 
 def test_one_more_row_makes_it_an_old_answer(run: Path) -> None:
-    store = Store.open(run)
+    store = RunFolder.open(run)
     store.append(result("b"))
     store.close()
     assert kept_verdicts(run) is None

@@ -42,7 +42,7 @@ from bench.execution.cluster.connection import import_ray, say
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
 from bench.result import Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.trial import Trial
 
 TRIALS = 6
@@ -92,7 +92,7 @@ def sweep(folder: Path, trials: list[Trial], address: str, progress: Quiet) -> l
     from bench.execution.cluster.executor import RayExecutor, connect
 
     connect(address)  # nodes have told what they have before the first trial is sent, as in the program
-    executor, store = RayExecutor(Options(timeout_seconds=120, address=address)), Store.create(folder, {})
+    executor, store = RayExecutor(Options(timeout_seconds=120, address=address)), RunFolder.create(folder, {})
     try:
         run_sweep(trials, {}, store, executor, progress)
     finally:

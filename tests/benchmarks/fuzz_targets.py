@@ -181,7 +181,7 @@ def folder(data: bytes, folder: Path) -> object:
 
 def store(data: bytes, folder: Path) -> object:
     """The files of a run folder, read, mended and read again."""
-    from bench.store.run_folder import Store
+    from bench.store.run_folder import RunFolder
     from bench.store.tables import read_rows, read_run, read_table
 
     _lay_out(data, folder)
@@ -189,7 +189,7 @@ def store(data: bytes, folder: Path) -> object:
     for name in TABLES:
         if (folder / name).exists():
             read_table(folder, name)
-    with closing(Store.open(folder)) as opened:
+    with closing(RunFolder.open(folder)) as opened:
         opened.finished()
     return [read_rows(folder / name) for name in TABLES]
 

@@ -13,7 +13,7 @@ from bench.errors import StoreError
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
 from bench.result import Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.store.tables import read_rows
 from bench.system import process
 from bench.trial import Training, Trial
@@ -35,7 +35,7 @@ class FakeExecutor:
 
     exclusive = False
 
-    def __init__(self, store: Store, act: Callable[[int], Result | None] = lambda index: None) -> None:
+    def __init__(self, store: RunFolder, act: Callable[[int], Result | None] = lambda index: None) -> None:
         self.store = store
         self.act = act
         self.asked: list[str] = []
@@ -60,11 +60,11 @@ class FakeExecutor:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.create(tmp_path / "run", {})
+def store(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", {})
 
 
-def test_each_trial_is_on_disk_before_the_next_begins(store: Store) -> None:
+def test_each_trial_is_on_disk_before_the_next_begins(store: RunFolder) -> None:
     executor = FakeExecutor(store)
     plan = trials()
     outcome = run_sweep(plan, {}, store, executor, Quiet())
@@ -75,7 +75,7 @@ def test_each_trial_is_on_disk_before_the_next_begins(store: Store) -> None:
     assert not outcome.interrupted
 
 
-def test_a_failure_is_a_row_and_the_sweep_goes_on(store: Store) -> None:
+def test_a_failure_is_a_row_and_the_sweep_goes_on(store: RunFolder) -> None:
     plan = trials()
     failed = Result(**plan[1].row(), status="failed", error="RuntimeError: boom")
     outcome = run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed if i == 1 else None), Quiet())
@@ -85,7 +85,7 @@ def test_a_failure_is_a_row_and_the_sweep_goes_on(store: Store) -> None:
     assert outcome.statuses[plan[1].trial_id] == "failed"
 
 
-def test_what_the_device_lacks_is_a_skipped_row_and_never_run(store: Store) -> None:
+def test_what_the_device_lacks_is_a_skipped_row_and_never_run(store: RunFolder) -> None:
     plan = trials()
     executor = FakeExecutor(store)
     run_sweep(plan, {plan[2].trial_id: "no bfloat16 here"}, store, executor, Quiet())
@@ -94,7 +94,7 @@ def test_what_the_device_lacks_is_a_skipped_row_and_never_run(store: Store) -> N
     assert plan[2].trial_id not in executor.asked
 
 
-def test_budget_starts_no_trial_after_its_time_and_finishes_the_one_that_runs(store: Store) -> None:
+def test_budget_starts_no_trial_after_its_time_and_finishes_the_one_that_runs(store: RunFolder) -> None:
     time = 0.0
 
     def ten_seconds(index: int) -> None:
@@ -108,7 +108,7 @@ def test_budget_starts_no_trial_after_its_time_and_finishes_the_one_that_runs(st
     assert {trial.seed for trial in plan[:3]} == {0}  # one whole round of the grid
 
 
-def test_interruption_keeps_what_is_done_and_leaves_no_row_for_what_was_running(store: Store) -> None:
+def test_interruption_keeps_what_is_done_and_leaves_no_row_for_what_was_running(store: RunFolder) -> None:
     def stop(index: int) -> None:
         if index == 2:
             raise KeyboardInterrupt
@@ -119,7 +119,7 @@ def test_interruption_keeps_what_is_done_and_leaves_no_row_for_what_was_running(
     assert store.finished() == {plan[0].trial_id, plan[1].trial_id}
 
 
-def test_every_row_names_the_revision_that_made_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_names_the_revision_that_made_it(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.execution.sweep.git_state", lambda: ("abc123", True))
     run_sweep(trials(), {}, store, FakeExecutor(store), Quiet())
     assert {(row["git_commit"], row["git_dirty"]) for row in read_rows(store.folder / "trials.csv")} == {
@@ -127,7 +127,7 @@ def test_every_row_names_the_revision_that_made_it(store: Store, monkeypatch: py
     }
 
 
-def test_untimed_trials_run_together_after_the_timed_ones_and_each_is_kept_at_once(store: Store) -> None:
+def test_untimed_trials_run_together_after_the_timed_ones_and_each_is_kept_at_once(store: RunFolder) -> None:
     timed, untimed = trials(3, 1), [trial.model_copy(update={"timed": False}) for trial in trials(3, 2)[3:]]
     executor = FakeExecutor(store)
     outcome = run_sweep([*timed, *untimed], {}, store, executor, Quiet())
@@ -138,7 +138,7 @@ def test_untimed_trials_run_together_after_the_timed_ones_and_each_is_kept_at_on
     assert len(outcome.statuses) == 6
 
 
-def test_budget_takes_no_further_trial_while_others_run_together(store: Store) -> None:
+def test_budget_takes_no_further_trial_while_others_run_together(store: RunFolder) -> None:
     time = 0.0
 
     def ten_seconds(index: int) -> None:
@@ -153,20 +153,20 @@ def test_budget_takes_no_further_trial_while_others_run_together(store: Store) -
 
 @pytest.mark.parametrize("name", process.ENDINGS)
 def test_a_signal_in_an_append_is_heard_when_the_row_is_there(
-    store: Store, name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    store: RunFolder, name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     if not hasattr(signal, name):
         pytest.skip(f"no {name} here")
     number = getattr(signal, name)
     usual = signal.signal(number, signal.SIG_DFL)  # `nohup`, or a shell's background, may have it ignored
     request.addfinalizer(lambda: signal.signal(number, usual))
-    append = Store.append
+    append = RunFolder.append
 
-    def struck(self: Store, result: Result) -> None:
+    def struck(self: RunFolder, result: Result) -> None:
         os.kill(os.getpid(), number)
         append(self, result)
 
-    monkeypatch.setattr(Store, "append", struck)
+    monkeypatch.setattr(RunFolder, "append", struck)
     told: list[str | None] = []
     progress = Quiet()
     monkeypatch.setattr(progress, "end", lambda trial, result: told.append(result.trial_id))
@@ -178,7 +178,7 @@ def test_a_signal_in_an_append_is_heard_when_the_row_is_there(
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
-def test_a_signal_that_was_swallowed_is_heard_before_the_next_trial(store: Store) -> None:
+def test_a_signal_that_was_swallowed_is_heard_before_the_next_trial(store: RunFolder) -> None:
     def swallow(index: int) -> None:
         try:
             os.kill(os.getpid(), signal.SIGINT)
@@ -193,7 +193,7 @@ def test_a_signal_that_was_swallowed_is_heard_before_the_next_trial(store: Store
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
-def test_under_nohup_the_end_of_the_terminal_stays_unheard(store: Store) -> None:
+def test_under_nohup_the_end_of_the_terminal_stays_unheard(store: RunFolder) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         strike = lambda index: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
@@ -202,7 +202,9 @@ def test_under_nohup_the_end_of_the_terminal_stays_unheard(store: Store) -> None
         signal.signal(signal.SIGHUP, before)
 
 
-def test_when_a_row_cannot_be_written_no_trial_beside_it_runs_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_a_row_cannot_be_written_no_trial_beside_it_runs_on(
+    store: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stopped: list[bool] = []
 
     class Watched(FakeExecutor):
@@ -223,7 +225,7 @@ def test_when_a_row_cannot_be_written_no_trial_beside_it_runs_on(store: Store, m
     assert stopped == [True]
 
 
-def test_no_secret_in_a_failure_reaches_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_in_a_failure_reaches_the_disk(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.execution.sweep.redacted", lambda text: text.replace("s3cret", "***"))
     plan = trials(1, 1)
     failed = Result(**plan[0].row(), status="failed", error="no s3cret", trace="line 1: s3cret\n")
@@ -234,7 +236,7 @@ def test_no_secret_in_a_failure_reaches_the_disk(store: Store, monkeypatch: pyte
 
 
 def test_each_row_has_the_load_of_the_machine_just_before_its_trial(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = iter([0.5, 1.0, 4.0])
     monkeypatch.setattr("bench.execution.sweep.load", lambda: next(loads))
@@ -244,7 +246,7 @@ def test_each_row_has_the_load_of_the_machine_just_before_its_trial(
     assert [rows[trial.trial_id] for trial in (*timed, *untimed)] == ["0.5", "1.0", "4.0"]
 
 
-def test_a_cluster_says_for_itself_how_busy_its_nodes_were(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_says_for_itself_how_busy_its_nodes_were(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.execution.sweep.load", lambda: 9.0)
     executor = FakeExecutor(store)
     executor.exclusive = True

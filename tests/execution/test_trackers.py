@@ -23,7 +23,7 @@ from bench.execution.trackers.base import Tracker
 from bench.execution.trackers.mlflow import MLflow
 from bench.execution.trackers.mlflow_client import complaint_about
 from bench.result import Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.store.tables import read_rows
 from bench.system.redaction import hide, redacted_command
 from bench.system.secrets import public
@@ -215,7 +215,7 @@ class TestServerInTrouble:
     @staticmethod
     def sweep(tmp_path: Path, tracker: MLflow, server: Path, before: Callable[[Trial], None]) -> list[str]:
         """Four trials; the ids in the store afterwards."""
-        store = Store.create(tmp_path / "run", RECORD)
+        store = RunFolder.create(tmp_path / "run", RECORD)
         tracker.open(store.folder, RECORD)
         progress = Several([Quiet(), tracker])
         trials = [trial(seed) for seed in range(4)]

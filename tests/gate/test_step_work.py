@@ -53,7 +53,7 @@ def test_another_process_counts_the_same() -> None:
 def test_flops_and_parameters_are_those_of_the_model(family: str, work: str) -> None:
     cell = opened(family, work)
     counts = count_work(cell)
-    images, _ = next(iter(cell.bench.batches))
+    images, _ = next(iter(cell.setup.batches))
     flops = count_flops(cell.learner.model, images)
     assert counts["flops"] == 50 * (flops.training if work == "train" else flops.forward)
     assert counts["parameters"] == sum(p.numel() for p in cell.learner.model.parameters())
@@ -71,7 +71,7 @@ def test_attention_is_in_the_flops(kind: str) -> None:
 @pytest.mark.usefixtures("quick")
 def test_the_loss_is_that_after_eight_updates() -> None:
     cell = opened("vit", "train")
-    batches = iter(cell.bench.batches)
+    batches = iter(cell.setup.batches)
     for _ in range(8):
         cell.learner.step(*next(batches))
     expected = float(cell.learner.forward(*next(batches)).detach())
@@ -159,7 +159,7 @@ def test_the_optimisers_state_is_in_the_peak_and_the_dataset_is_not() -> None:
     plain, moments = (count_work(opened("vit", "train", optimizer=name)) for name in ("sgd", "adamw"))
     assert moments["peak_bytes"] - plain["peak_bytes"] == pytest.approx(4 * plain["parameters"], abs=64)
     cell = opened("cnn", "infer")
-    assert count_work(cell)["peak_bytes"] < cell.bench.data.train.resident[0].nbytes
+    assert count_work(cell)["peak_bytes"] < cell.setup.data.train.resident[0].nbytes
 
 
 @pytest.mark.parametrize(("family", "work"), CELLS)

@@ -36,7 +36,7 @@ from bench.inference.gallery_file import Gallery, Insides, read_gallery, write_g
 from bench.report.figures import CHARTS, PIXELS, draw_gallery
 from bench.report.plots import style
 from bench.report.plots.style import class_labels, house_style, shortened
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.training.run import run_trial
 from bench.trial import Trial
 from models import MODELS
@@ -65,7 +65,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 def run(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Path:
     """Two nets trained on the digits for an epoch, and their gallery."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    store = Store.create(folder, {"suite": "tiny", "targets": [], "dataset": {"title": "digits"}})
+    store = RunFolder.create(folder, {"suite": "tiny", "targets": [], "dataset": {"title": "digits"}})
     for family, sizes in SIZES.items():
         trial = Trial(
             suite="tiny", dataset="digits", model=family, settings=MODELS[family][0](**sizes).model_dump(),

@@ -21,7 +21,7 @@ from bench.analysis.summary import write_summary
 from bench.errors import StoreError
 from bench.result import COLUMNS, TABLES, Result
 from bench.store.repair import set_aside
-from bench.store.run_folder import Store, read_owner, write_atomically
+from bench.store.run_folder import RunFolder, read_owner, write_atomically
 from bench.store.tables import SCHEMA_VERSION, again, as_cell, as_lines, parse, read_rows, read_run, read_table
 from bench.store.verify import verify_run
 from bench.system import files
@@ -31,11 +31,11 @@ STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.create(tmp_path / "run", {"suite": "x"})
+def store(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", {"suite": "x"})
 
 
-def test_what_is_appended_can_be_read_back(store: Store) -> None:
+def test_what_is_appended_can_be_read_back(store: RunFolder) -> None:
     store.append(result("a", error='a "quoted", odd\nerror', git_dirty=True, peak_memory_bytes=123))
     store.append(result("b", test_accuracy=None, images_per_second=float("nan")))
     frame = read_table(store.folder, "trials.csv")
@@ -49,13 +49,13 @@ def test_what_is_appended_can_be_read_back(store: Store) -> None:
     assert len(read_table(store.folder, "throughput.csv")) == 2
 
 
-def test_what_was_not_measured_is_an_empty_cell_and_never_zero(store: Store) -> None:
+def test_what_was_not_measured_is_an_empty_cell_and_never_zero(store: RunFolder) -> None:
     store.append(Result(trial_id="a", status="failed", error="boom"))
     (row,) = read_rows(store.folder / "trials.csv")
     assert {key for key, cell in row.items() if cell} == {"trial_id", "status", "error", "seal"}
 
 
-def test_tables_are_plain_csv_for_pandas(store: Store) -> None:
+def test_tables_are_plain_csv_for_pandas(store: RunFolder) -> None:
     store.append(result())
     for name, columns in TABLES.items():
         assert list(pd.read_csv(store.folder / name).columns) == list(columns)
@@ -65,7 +65,7 @@ def test_tables_are_plain_csv_for_pandas(store: Store) -> None:
 @settings(max_examples=25, deadline=None)
 def test_a_file_cut_anywhere_loses_no_finished_trial_but_the_torn_one(tmp_path_factory, cut: int, name: str) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("cut") / "run"
-    store = Store.create(folder, {})
+    store = RunFolder.create(folder, {})
     store.append(result("a"))
     sizes = {table: (folder / table).stat().st_size for table in TABLES}
     store.append(result("b"))
@@ -73,7 +73,7 @@ def test_a_file_cut_anywhere_loses_no_finished_trial_but_the_torn_one(tmp_path_f
     size = (folder / name).stat().st_size
     with open(folder / name, "ab") as file:
         file.truncate(max(sizes[name], size - cut))
-    store = Store.open(folder)
+    store = RunFolder.open(folder)
     whole = name != "trials.csv"  # its row is the commit
     assert store.finished() == ({"a", "b"} if whole else {"a"})
     assert {row["trial_id"] for row in read_rows(folder / "evaluations.csv")} <= store.finished()
@@ -82,17 +82,17 @@ def test_a_file_cut_anywhere_loses_no_finished_trial_but_the_torn_one(tmp_path_f
     store.close()
 
 
-def test_rows_of_a_trial_that_never_finished_are_cut_away(store: Store) -> None:
+def test_rows_of_a_trial_that_never_finished_are_cut_away(store: RunFolder) -> None:
     store.append(result("a"))
     with open(store.folder / "evaluations.csv", "a") as file:
         file.write("ghost,0.5,1,0.1,1.0,1.0,0.5\nghost,1.0,2,0.2")
     store.close()
-    store = Store.open(store.folder)
+    store = RunFolder.open(store.folder)
     assert {row["trial_id"] for row in read_rows(store.folder / "evaluations.csv")} == {"a"}
     assert (store.folder / "evaluations.csv").read_bytes().endswith(b"\n")
 
 
-def test_foreign_bytes_are_passed_over(store: Store) -> None:
+def test_foreign_bytes_are_passed_over(store: RunFolder) -> None:
     store.append(result("a"))
     for name in TABLES:
         with open(store.folder / name, "ab") as file:
@@ -100,23 +100,21 @@ def test_foreign_bytes_are_passed_over(store: Store) -> None:
     store.append(result("b"))
     assert store.finished() == {"a", "b"}
     store.close()
-    assert Store.open(store.folder).finished() == {"a", "b"}
+    assert RunFolder.open(store.folder).finished() == {"a", "b"}
     pd.read_csv(store.folder / "trials.csv")
 
 
-def test_a_missing_table_is_made_again(store: Store) -> None:
+def test_a_missing_table_is_made_again(store: RunFolder) -> None:
     store.append(result("a"))
     (store.folder / "throughput.csv").unlink()
     store.close()
-    store = Store.open(store.folder)
+    store = RunFolder.open(store.folder)
     store.append(result("b"))
     assert len(read_rows(store.folder / "throughput.csv")) == 1
 
 
-def test_a_folder_is_held_by_one_process_at_a_time(store: Store) -> None:
-    code = (
-        f"from bench.store.run_folder import Store; from pathlib import Path; Store.open(Path({str(store.folder)!r}))"
-    )
+def test_a_folder_is_held_by_one_process_at_a_time(store: RunFolder) -> None:
+    code = f"from bench.store.run_folder import RunFolder; from pathlib import Path; RunFolder.open(Path({str(store.folder)!r}))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "StoreError" in other.stderr
     assert f"another process is running here (process {os.getpid()} on " in other.stderr
@@ -127,18 +125,18 @@ def test_a_folder_is_held_by_one_process_at_a_time(store: Store) -> None:
 def test_a_new_run_never_enters_a_folder_that_holds_something(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("precious")
     with pytest.raises(StoreError, match="already holds something"):
-        Store.create(tmp_path, {})
+        RunFolder.create(tmp_path, {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
     with pytest.raises(StoreError, match="already holds something"):
-        Store.create(tmp_path / "thesis.doc", {})
+        RunFolder.create(tmp_path / "thesis.doc", {})
 
 
 def test_a_run_killed_at_birth_can_be_started_again_or_resumed(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    Store.create(tmp_path, {}).close()
+    RunFolder.create(tmp_path, {}).close()
     for name in TABLES:
         (tmp_path / name).unlink()
-    store = Store.open(tmp_path)
+    store = RunFolder.open(tmp_path)
     store.append(result("a"))
     assert store.finished() == {"a"}
 
@@ -148,11 +146,11 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, content: str | None)
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(StoreError) as refusal:
-        Store.open(tmp_path)
+        RunFolder.open(tmp_path)
     assert "\n" not in str(refusal.value)
 
 
-def test_run_record_is_replaced_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_record_is_replaced_whole(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write_run({"suite": "y"})
     assert read_run(store.folder)["suite"] == "y"
 
@@ -168,7 +166,7 @@ def test_run_record_is_replaced_whole(store: Store, monkeypatch: pytest.MonkeyPa
 
 
 def test_numbers_survive_the_way_to_disk_and_back_exactly(tmp_path: Path) -> None:
-    store = Store.create(tmp_path / "run", {})
+    store = RunFolder.create(tmp_path / "run", {})
     values = [0.1, 1 / 3, 1e-300, 123456789.123456789]
     for index, value in enumerate(values):
         store.append(result(str(index), train_seconds=value))
@@ -192,7 +190,7 @@ def test_atomic_write_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
 
 def test_a_run_of_an_earlier_version_is_read_and_goes_on_with_new_columns(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    Store.create(folder, {"suite": "x"}).append(result("a"))
+    RunFolder.create(folder, {"suite": "x"}).append(result("a"))
     older = [name for name in COLUMNS if name != "data_wait_seconds"]
     pd.read_csv(folder / "trials.csv", dtype=str)[older].to_csv(folder / "trials.csv", index=False)
     record = (folder / "run.json").read_text(encoding="utf-8")
@@ -201,7 +199,7 @@ def test_a_run_of_an_earlier_version_is_read_and_goes_on_with_new_columns(tmp_pa
     )
     assert read_run(folder)["suite"] == "x"
     assert read_table(folder, "trials.csv").test_accuracy.tolist() == [0.975]
-    store = Store.open(folder)
+    store = RunFolder.open(folder)
     store.append(result("b", data_wait_seconds=0.5))
     store.close()
     frame = read_table(folder, "trials.csv")
@@ -210,14 +208,14 @@ def test_a_run_of_an_earlier_version_is_read_and_goes_on_with_new_columns(tmp_pa
     assert list(pd.read_csv(folder / "trials.csv").columns) == list(COLUMNS)
 
 
-def mended(store: Store) -> bytes:
+def mended(store: RunFolder) -> bytes:
     """All that was cut away."""
     return b"".join(path.read_bytes() for path in sorted((store.folder / "mended").glob("*")))
 
 
-def reopened(store: Store, **how: bool) -> Store:
+def reopened(store: RunFolder, **how: bool) -> RunFolder:
     store.close()
-    return Store.open(store.folder, **how)
+    return RunFolder.open(store.folder, **how)
 
 
 DAMAGES = {
@@ -238,7 +236,7 @@ DAMAGES = {
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_foreign_bytes_cost_no_finished_trial_and_are_kept(tmp_path: Path, name: str, damage: str) -> None:
-    store = Store.create(tmp_path / "run", {"plan": ["a", "b", "c"]})
+    store = RunFolder.create(tmp_path / "run", {"plan": ["a", "b", "c"]})
     inference = [{"batch_size": 1, "block": 0, "images": 64, "seconds": 0.5}]
     for trial_id in ("a", "b"):
         row = result(trial_id)
@@ -265,7 +263,7 @@ def test_foreign_bytes_cost_no_finished_trial_and_are_kept(tmp_path: Path, name:
     store.close()
 
 
-def test_files_that_another_program_has_saved_are_read_and_put_right(store: Store) -> None:
+def test_files_that_another_program_has_saved_are_read_and_put_right(store: RunFolder) -> None:
     store.append(result("a", error="naïve"))
     before = read_rows(store.folder / "trials.csv")
     for name in TABLES:
@@ -281,7 +279,7 @@ def test_files_that_another_program_has_saved_are_read_and_put_right(store: Stor
     assert not (store.folder / "mended").exists()
 
 
-def test_zeros_before_a_row_hide_it_from_nobody(store: Store) -> None:
+def test_zeros_before_a_row_hide_it_from_nobody(store: RunFolder) -> None:
     store.append(result("a"))
     with open(store.folder / "trials.csv", "ab") as file:
         file.write(b"\0" * 100)
@@ -300,12 +298,12 @@ def test_a_table_without_its_header_is_told_by_the_length_of_its_rows(tmp_path: 
     assert read_rows(folder / "trials.csv") == whole
     (folder / "trials.csv").write_bytes(b"\n".join(lines[1:]))
     assert read_rows(folder / "trials.csv") == whole
-    store = Store.open(folder)
+    store = RunFolder.open(folder)
     assert read_rows(folder / "trials.csv") == whole
     store.close()
 
 
-def test_a_torn_line_that_appears_while_the_store_is_open_joins_no_row(store: Store) -> None:
+def test_a_torn_line_that_appears_while_the_store_is_open_joins_no_row(store: RunFolder) -> None:
     store.append(result("a"))
     for name in TABLES:
         with open(store.folder / name, "ab") as file:
@@ -320,7 +318,7 @@ def test_a_torn_line_that_appears_while_the_store_is_open_joins_no_row(store: St
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
 @pytest.mark.parametrize("call", range(7))
 def test_an_append_that_fails_anywhere_leaves_all_as_it_was(
-    store: Store, monkeypatch: pytest.MonkeyPatch, code: int, call: int
+    store: RunFolder, monkeypatch: pytest.MonkeyPatch, code: int, call: int
 ) -> None:
     store.append(result("a"))
     before = {name: (store.folder / name).read_bytes() for name in TABLES}
@@ -346,7 +344,7 @@ def test_an_append_that_fails_anywhere_leaves_all_as_it_was(
 
 
 def test_appended_rows_and_replaced_files_are_flushed_with_the_folder_that_names_them(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[str] = []
     plain = os.fsync
@@ -363,7 +361,7 @@ def test_appended_rows_and_replaced_files_are_flushed_with_the_folder_that_names
     assert flushed == [f".new.txt.{os.getpid()}", "run"]
 
 
-def test_a_trial_whose_files_the_disk_did_not_take_leaves_no_row(store: Store) -> None:
+def test_a_trial_whose_files_the_disk_did_not_take_leaves_no_row(store: RunFolder) -> None:
     full = files.unwritable(Path("x/trials/a"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "not kept")
     with pytest.raises(StoreError, match="No space left on device"):
         store.append(Result("a", status="failed", error=f"StoreError: {full}", unsaved=True))
@@ -398,7 +396,7 @@ def test_numbers_are_left_alone(value: object) -> None:
     assert again(cell) == cell
 
 
-def test_what_no_line_can_hold_is_spelled_out(store: Store) -> None:
+def test_what_no_line_can_hold_is_spelled_out(store: RunFolder) -> None:
     store.append(Result("a", status="failed", error="one\ntwo\0\udcff" + "x" * 200_000))
     (row,) = read_rows(store.folder / "trials.csv")
     assert row["error"].startswith("one two\\0\\udcff")
@@ -406,7 +404,7 @@ def test_what_no_line_can_hold_is_spelled_out(store: Store) -> None:
     assert reopened(store).finished() == {"a"}
 
 
-def test_an_interrupt_waits_until_the_row_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_waits_until_the_row_is_there(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = os.fsync
 
     def interrupted(descriptor: int) -> None:
@@ -421,14 +419,14 @@ def test_an_interrupt_waits_until_the_row_is_there(store: Store, monkeypatch: py
     assert [row["trial_id"] for row in read_rows(store.folder / "trials.csv")] == ["a"]
 
 
-def test_what_a_failure_left_is_a_file_beside_the_tables(store: Store) -> None:
+def test_what_a_failure_left_is_a_file_beside_the_tables(store: RunFolder) -> None:
     store.append(result("a", status="failed", error="boom", trace="Traceback\n  boom \udcff\n"))
     assert (store.folder / "failures" / "a.txt").read_text() == "Traceback\n  boom \\udcff\n"
     store.append(result("../../b", status="failed", trace="x"))
     assert [path.name for path in (store.folder / "failures").iterdir()] == ["a.txt"]
 
 
-def test_retrying_moves_what_did_not_end_well_out_of_the_way(store: Store) -> None:
+def test_retrying_moves_what_did_not_end_well_out_of_the_way(store: RunFolder) -> None:
     store.append(result("a"))
     store.append(result("b", status="failed", error="=boom", trace="first"))
     store.append(result("c", status="timeout"))
@@ -436,7 +434,7 @@ def test_retrying_moves_what_did_not_end_well_out_of_the_way(store: Store) -> No
     assert reopened(store).finished() == {"a", "b", "c"}
     store.close()
     set_aside(store.folder)  # and killed right after
-    store = Store.open(store.folder, retry=True)
+    store = RunFolder.open(store.folder, retry=True)
     assert store.finished() == {"a"}
     assert read_rows(store.folder / "retried.csv") == failed
     assert {row["trial_id"] for row in read_rows(store.folder / "evaluations.csv")} == {"a"}
@@ -448,16 +446,16 @@ def test_retrying_moves_what_did_not_end_well_out_of_the_way(store: Store) -> No
     assert list(pd.read_csv(store.folder / "retried.csv").columns) == list(COLUMNS)
 
 
-def test_a_driver_that_died_is_told_of_and_in_nobodys_way(store: Store) -> None:
+def test_a_driver_that_died_is_told_of_and_in_nobodys_way(store: RunFolder) -> None:
     assert store.previous_owner is None
     store.close()
     assert read_owner(store.folder) is None
     code = f"""
         import os, sys
         from pathlib import Path
-        from bench.store.run_folder import Store
+        from bench.store.run_folder import RunFolder
         sys.argv = ["run_bench.py", "--resume", "x"]
-        Store.open(Path({str(store.folder)!r}))
+        RunFolder.open(Path({str(store.folder)!r}))
         os._exit(9)
     """
     died = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
@@ -465,23 +463,23 @@ def test_a_driver_that_died_is_told_of_and_in_nobodys_way(store: Store) -> None:
     owner = read_owner(store.folder)
     assert owner is not None
     assert (owner.pid, owner.command) == (died.pid, "run_bench.py --resume x")
-    store = Store.open(store.folder)
+    store = RunFolder.open(store.folder)
     assert store.previous_owner == owner
     assert read_owner(store.folder).pid == os.getpid()  # type: ignore[union-attr]
     store.close()
-    assert Store.open(store.folder).previous_owner is None
+    assert RunFolder.open(store.folder).previous_owner is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 50, b"[" * 9000, b'{"pid": 1}', b"\xff"])
-def test_a_damaged_signature_is_nobodys(store: Store, content: bytes) -> None:
+def test_a_damaged_signature_is_nobodys(store: RunFolder, content: bytes) -> None:
     (store.folder / ".owner.json").write_bytes(content)
     with pytest.raises(StoreError, match=r"another process is running here; wait"):
-        Store.open(store.folder)
+        RunFolder.open(store.folder)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_refused_in_one_line(
-    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+    store: RunFolder, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     store.close()
 
@@ -490,7 +488,7 @@ def test_a_file_system_without_locks_is_refused_in_one_line(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(StoreError, match=r"can't be locked .* name a folder elsewhere") as refusal:
-        Store.open(store.folder)
+        RunFolder.open(store.folder)
     assert "\n" not in str(refusal.value)
 
 
@@ -501,7 +499,7 @@ def test_a_run_of_an_earlier_version_is_read_reported_and_goes_on(tmp_path: Path
     summary = write_summary(folder).summary
     assert len(summary) == 4
     assert (summary["n"] == 1).all()
-    store = Store.open(folder)
+    store = RunFolder.open(folder)
     assert len(store.finished()) == 4
     assert {name: read_rows(folder / name) for name in TABLES} == before
     for name, columns in TABLES.items():
@@ -513,7 +511,7 @@ def test_a_run_of_an_earlier_version_is_read_reported_and_goes_on(tmp_path: Path
     (folder / "trials.csv").write_text("".join(  # as if one hadn't run
         line for line in (folder / "trials.csv").read_text().splitlines(keepends=True) if not line.startswith(first)
     ))  # fmt: skip
-    store = Store.open(folder)
+    store = RunFolder.open(folder)
     store.append(result(first))
     assert len(store.finished()) == 4
     assert verify_run(folder).problems == []
@@ -525,16 +523,16 @@ def test_a_run_of_a_later_version_is_refused_in_one_line(tmp_path: Path) -> None
     with pytest.raises(
         StoreError, match=r"newer version of this program \(schema 5, .*; update the program"
     ) as refusal:
-        Store.open(tmp_path)
+        RunFolder.open(tmp_path)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_damaged_record_names_the_copy_beside_it(store: Store) -> None:
+def test_a_damaged_record_names_the_copy_beside_it(store: RunFolder) -> None:
     store.write_run({"suite": "y"})
     store.close()
     (store.folder / "run.json").write_bytes((store.folder / "run.json").read_bytes()[:20])
     with pytest.raises(StoreError, match=r"\.run\.json\.previous beside it is an earlier copy") as refusal:
-        Store.open(store.folder)
+        RunFolder.open(store.folder)
     assert "\n" not in str(refusal.value)
     shutil.copy(store.folder / ".run.json.previous", store.folder / "run.json")
     assert read_run(store.folder)["suite"] == "x"
@@ -544,7 +542,7 @@ def test_a_damaged_record_names_the_copy_beside_it(store: Store) -> None:
 @settings(max_examples=20, deadline=None)
 def test_whatever_the_files_hold_they_are_read_mended_and_checked(tmp_path_factory, contents: dict[str, bytes]) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("any") / "run"
-    store = Store.create(folder, {"plan": ["a", "b"]})
+    store = RunFolder.create(folder, {"plan": ["a", "b"]})
     store.append(result("a"))
     for name, content in contents.items():
         with open(folder / name, "ab") as file:

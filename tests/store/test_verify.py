@@ -11,7 +11,7 @@ import torch
 
 from bench.errors import StoreError
 from bench.result import TABLES, Result
-from bench.store.run_folder import Store, write_atomically
+from bench.store.run_folder import RunFolder, write_atomically
 from bench.store.tables import read_rows
 from bench.store.verify import Verification, verify_run
 from bench.training.checkpoint import Inputs, save_trial
@@ -36,7 +36,7 @@ def result(trial_id: str, **more: object) -> Result:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "run"
-    store = Store.create(folder, RECORD)
+    store = RunFolder.create(folder, RECORD)
     inputs = Inputs(title="x", image_size=2, in_channels=1, class_names=("a",), mean=(0.0,), std=(1.0,))
     state = {"weight": torch.arange(4.0)}
     for name in ("vit-s0", "cnn-s0"):

@@ -36,7 +36,7 @@ from bench.execution.cluster.transfer import has_data, pack, save_files, unpack
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
 from bench.result import Result
-from bench.store.run_folder import Store
+from bench.store.run_folder import RunFolder
 from bench.store.tables import read_rows
 from bench.system.device import open_device
 from bench.trial import Trial
@@ -369,7 +369,7 @@ def test_a_node_is_killed_and_every_trial_is_there_once(nodes: Nodes, monkeypatc
     inventory = connect(nodes.cluster.address)
     assert inventory.device_name("auto") == "cpu"
     executor = RayExecutor(Options(timeout_seconds=60, address=nodes.cluster.address))
-    store = Store.create(nodes.folder / "run", {})
+    store = RunFolder.create(nodes.folder / "run", {})
     killer = Killer(nodes)
     try:
         outcome = run_sweep(trials, {}, store, executor, killer)
@@ -399,12 +399,12 @@ DRIVER = """
     from bench.execution.cluster.executor import RayExecutor
     from bench.execution.base import Options
     from bench.execution.progress import Quiet
-    from bench.store.run_folder import Store
+    from bench.store.run_folder import RunFolder
     from bench.execution.sweep import run_sweep
     from tests.test_cluster import trial
 
     folder, address = Path(sys.argv[1]), sys.argv[2]
-    store = Store.open(folder) if folder.exists() else Store.create(folder, {})
+    store = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder, {})
     todo = [t for t in map(trial, range(3)) if t.trial_id not in store.finished()]
     print(len(todo), flush=True)
     executor = RayExecutor(Options(timeout_seconds=60, address=address))
