@@ -4,8 +4,6 @@ Shape letters: B batch, C channels, H W image, W0 width, K classes.
 """
 
 import math
-from collections.abc import Iterable
-from typing import cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -49,12 +47,6 @@ class ConvNorm(nn.Sequential):
             nn.BatchNorm2d(out_channels),
         )
 
-    def num_flops(self, side: int) -> tuple[int, int]:
-        """FLOPs on a map of `side` pixels, and the side of the map that it makes."""
-        conv = cast(nn.Conv2d, self[0])
-        side = math.ceil(side / conv.stride[0])  # half a kernel of padding
-        return 2 * side**2 * conv.weight.numel(), side
-
 
 class ConvBlock(nn.Module):
     """Two convolutions around a shortcut (He et al. 2016, figure 2).
@@ -71,12 +63,6 @@ class ConvBlock(nn.Module):
         self.conv2 = ConvNorm(out_channels, out_channels, kernel_size)
         self.stride = stride
         self.new_channels = out_channels - in_channels
-
-    def num_flops(self, side: int) -> tuple[int, int]:
-        """FLOPs on a map of `side` pixels, and the side of the map that it makes."""
-        conv1, out_side = self.conv1.num_flops(side)
-        conv2, _ = self.conv2.num_flops(out_side)
-        return conv1 + conv2, out_side
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x), inplace=True))
@@ -129,18 +115,6 @@ class CNN(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
         nn.init.zeros_(self.head.bias)
-
-    def num_flops(self) -> int:
-        """FLOPs of one image's forward pass; a multiply-add is two.
-
-        Counted are convolutions, taps that fall on the padding too, and the head. Elementwise work isn't: norms, ReLU,
-        sums with the shortcut, pooling. Built from the layers' own shapes, whatever the stages' widths.
-        """
-        total, side = self.stem.num_flops(self.image_size)
-        for block in cast(Iterable[ConvBlock], self.blocks):
-            flops, side = block.num_flops(side)
-            total += flops
-        return total + 2 * self.head.in_features * self.head.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.stem(x), inplace=True)

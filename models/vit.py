@@ -203,21 +203,6 @@ class ViT(nn.Module):
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02 if xavier else 1.0)
 
-    def num_flops(self) -> int:
-        """FLOPs of one image's forward pass; a multiply-add is two.
-
-        Counted are matrix products, attention's two among them. Elementwise work isn't: biases, norms, softmax, GELU,
-        positions, pooling.
-        """
-        num_patches, patch_dim = (self.image_size // self.config.patch_size) ** 2, self.patch_embed.proj.in_features
-        N, D = num_patches + (self.cls_token is not None), self.config.embed_dim
-
-        each_in, each_out = 3 * D * D, D * D + 2 * N * D + 2 * D * self.config.hidden_dim  # qkv; QK^T, AV, proj, MLP
-        tokens_out = N if self.cls_token is None else 1  # of the last block
-        blocks = self.config.depth * N * each_in + ((self.config.depth - 1) * N + tokens_out) * each_out
-        embedding, head = num_patches * patch_dim * D, D * self.head.out_features
-        return 2 * (embedding + blocks + head)
-
     def forward(self, x: Tensor) -> Tensor:
         assert x.shape[-1] == self.image_size, "positions would be broadcast over an image of another size"
         x = self.patch_embed(x)  # (B, N, D)
