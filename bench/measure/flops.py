@@ -5,11 +5,9 @@ attention's two products. Elementwise work isn't: biases, norms, softmax, activa
 nn.Bilinear and kernels that torch has no formula for.
 """
 
-import copy
 import math
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -63,50 +61,35 @@ def flop_counter() -> FlopCounterMode:
 
 
 def _count(network: nn.Module, images: Tensor, backward: bool) -> int:
-    """FLOPs of one of the images."""
+    """FLOPs of one of the images, from shapes without numbers: quick, and the same on every device.
+
+    A network that looks at numbers runs where it is instead, with copies in place of its tensors.
+    """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps: a compiled kernel can't be counted
-    try:
-        return _count_on_meta(network, images, backward) // len(images)
-    except NEEDS_NUMBERS:
-        return _count_in_place(network, images, backward) // len(images)
-
-
-def _count_on_meta(network: nn.Module, images: Tensor, backward: bool) -> int:
-    """FLOPs of all images, from a copy whose tensors have shapes and no numbers: quick, the same on every device."""
-    shapes: dict[int, Any] = {}
-    for module in network.modules():
-        for held in (module._parameters, module._buffers, vars(module)):
-            for value in held.values():
-                if isinstance(value, Tensor):
-                    empty = torch.empty_like(value, device="meta", requires_grad=False)
-                    learned = isinstance(value, nn.Parameter)
-                    shapes[id(value)] = nn.Parameter(empty, value.requires_grad) if learned else empty
-    with torch.random.fork_rng(devices=[]):
-        twin = copy.deepcopy(network, shapes).train(backward)
-        return _run(twin, torch.empty_like(images, device="meta"), backward)
-
-
-def _count_in_place(network: nn.Module, images: Tensor, backward: bool) -> int:
-    """FLOPs of all images, from the network itself on its own device, with copies in place of its tensors."""
     held = dict([*network.named_parameters(), *network.named_buffers()])
-    state = {name: value.detach().clone().requires_grad_(value.requires_grad) for name, value in held.items()}
     modes = [(module, module.training) for module in network.modules()]
     gpus = [images.device] if images.device.type in ("cuda", "xpu") else []
     with torch.random.fork_rng(gpus, device_type=images.device.type if gpus else "cuda"):
         try:
             network.train(backward)
-            return _run(partial(functional_call, network, state), images.clone(), backward)
+            try:
+                return _run(network, held, images, backward, torch.device("meta")) // len(images)
+            except NEEDS_NUMBERS:
+                return _run(network, held, images, backward, images.device) // len(images)
         finally:
             for module, mode in modes:
                 module.training = mode
 
 
-def _run(network: Callable[[Tensor], object], images: Tensor, backward: bool) -> int:
+def _run(network: nn.Module, held: Mapping[str, Tensor], images: Tensor, backward: bool, device: torch.device) -> int:
+    state = {
+        name: value.detach().to(device, copy=True).requires_grad_(value.requires_grad) for name, value in held.items()
+    }
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole encoder layer, with no formula
     try:
         with torch.set_grad_enabled(backward), flop_counter() as counter:
-            outputs = network(images)
+            outputs = functional_call(network, state, images.to(device, copy=True))
             learned = [leaf.sum() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
             if backward and learned:
                 torch.stack(learned).sum().backward()
