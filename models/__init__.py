@@ -1,13 +1,14 @@
 """Model families: plain numbers in, logits out. They know no device, dtype, optimiser or clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from models import building, foreign
+from models import external
 from models.cnn import CNN, CNNConfig
 from models.vit import ViT, ViTConfig
 
@@ -18,18 +19,18 @@ MODELS: dict[str, tuple[type[BaseModel], Callable[..., nn.Module]]] = {
 }
 
 # name -> the settings (a whole number, then a finer one) that change a model's size and neither its depth nor its kind
-DIALS: dict[str, tuple[str, str]] = {"cnn": ("width", "growth")}
+SIZE_SETTINGS: dict[str, tuple[str, str]] = {"cnn": ("width", "growth")}
 
 
 def find_model(name: str) -> tuple[type[BaseModel], Callable[..., nn.Module]]:
-    """The settings class and the builder of any model: one of MODELS, or other people's (models.foreign.FORMS).
+    """The settings class and the builder of any model: one of MODELS, or other people's (models.external.FORMS).
 
     Raises:
         KeyError: no such family.
         ValueError: other people's that isn't there.
     """
     if name not in MODELS and ":" in name:
-        return foreign.Keywords, foreign.find_builder(name)
+        return external.Keywords, external.find_builder(name)
     return MODELS[name]
 
 
@@ -39,7 +40,7 @@ def source_of(name: str) -> str | None:
     Raises:
         ValueError: it isn't there.
     """
-    return None if name in MODELS else foreign.source_of(name)
+    return None if name in MODELS else external.source_of(name)
 
 
 def build_model(name: str, settings: dict[str, Any], image_size: int, in_channels: int, num_classes: int) -> nn.Module:
@@ -58,8 +59,10 @@ def build_model(name: str, settings: dict[str, Any], image_size: int, in_channel
     return builder(config_class(**settings), image_size, in_channels, num_classes)
 
 
-def sketch_model(name: str, settings: dict[str, Any], image_size: int, in_channels: int, num_classes: int) -> nn.Module:
-    """A model to count, not to train: on the meta device, where it costs nothing.
+def build_meta_model(
+    name: str, settings: dict[str, Any], image_size: int, in_channels: int, num_classes: int
+) -> nn.Module:
+    """A model to count, not to train: on the meta device, where it takes no memory and hardly any time.
 
     Other people's is also run once, and lies on the CPU if it can't be built or run on the meta device.
 
@@ -71,9 +74,25 @@ def sketch_model(name: str, settings: dict[str, Any], image_size: int, in_channe
         return build_model(name, settings, image_size, in_channels, num_classes)
 
     if name not in MODELS:
-        return building.sketch(name, build, (in_channels, image_size, image_size), num_classes)
+        return external.build_to_count(name, build, (in_channels, image_size, image_size), num_classes)
     try:
-        with torch.device("meta"), building.NoNumbers():
+        with torch.device("meta"), _WithoutInit():
             return build()
     except (RuntimeError, TypeError, OverflowError):  # what torch makes of sizes beyond 64 bits
         raise ValueError("the model is too large for any machine") from None
+
+
+class _WithoutInit(TorchFunctionMode):
+    """Leaves tensors as they are made: on the meta device, which holds no numbers, drawing them is half of the time."""
+
+    FILLS = (
+        *(nn.init.kaiming_uniform_, nn.init.xavier_uniform_),
+        *(Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_),
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self.FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

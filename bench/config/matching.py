@@ -1,7 +1,7 @@
 """Matched pairs: a model of a family with dials, made as large as another one in parameters, FLOPs or step time.
 
 `match: params` in a suite replaces each configuration of such a family: for each configuration of the families without
-dials (a reference), its dials (models.DIALS; the CNN's width and growth) are solved for.
+dials (a reference), its dials (models.SIZE_SETTINGS; the CNN's width and growth) are solved for.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -14,7 +14,7 @@ from bench.config.suite_file import most_trials, too_many
 from bench.config.suite_keys import Axes
 from bench.errors import SuiteError
 from bench.trial import Match, MatchedBy, Trial
-from models import DIALS
+from models import SIZE_SETTINGS
 
 
 # Pairing: which configuration to be sized is matched to which other one, or what keeps them apart.
@@ -153,10 +153,12 @@ class Matcher:
             SuiteError: no reference, no family with dials, one without a partner, too many pairs, no size that fits, or
                 step times of other machines.
         """
-        references = [entry for entry in entries if entry.trials[0].model not in DIALS]
-        owns = [_without_doubles(entry) for entry in entries if entry.trials[0].model in DIALS]
+        references = [entry for entry in entries if entry.trials[0].model not in SIZE_SETTINGS]
+        owns = [_without_doubles(entry) for entry in entries if entry.trials[0].model in SIZE_SETTINGS]
         if not owns:
-            raise SuiteError(f"{self.where}: match needs a model that can be sized; add one of: {', '.join(DIALS)}")
+            raise SuiteError(
+                f"{self.where}: match needs a model that can be sized; add one of: {', '.join(SIZE_SETTINGS)}"
+            )
         if not references:
             raise SuiteError(f"{self.where}: match needs a model to match, such as vit; here is none but those sized")
         trials = [trial for entry in references for trial in entry.trials]
@@ -205,10 +207,10 @@ class Matcher:
             raise self._unmatched(
                 own, reference, (width, growth), f"{found:,} {unit}", f"{target:,}", found / target, by
             )
-        return {"settings": dict(zip(DIALS[own.model], (width, growth), strict=True)), "target": target}
+        return {"settings": dict(zip(SIZE_SETTINGS[own.model], (width, growth), strict=True)), "target": target}
 
     def _solve_time(self, own: Trial, reference: Trial) -> dict[str, Any]:
-        whole, fine = DIALS[own.model]
+        whole, fine = SIZE_SETTINGS[own.model]
         if not self.here:
             raise SuiteError(
                 f"{self.where}: match: step_time times both models on this machine, and the trials run on others; "
@@ -238,7 +240,7 @@ class Matcher:
         ratio: float,
         by: MatchedBy,
     ) -> SuiteError:
-        dials = ", ".join(f"{key} {size:g}" for key, size in zip(DIALS[own.model], sizes, strict=True))
+        dials = ", ".join(f"{key} {size:g}" for key, size in zip(SIZE_SETTINGS[own.model], sizes, strict=True))
         return SuiteError(
             f"{self.where}: match: no {own.model} like '{own.label}' equals '{reference.label}' in {by} within "
             f"{TOLERANCE[by]:.0%}; the nearest has {found} ({dials}) against {wanted}, {ratio - 1:+.1%}; "
@@ -248,7 +250,7 @@ class Matcher:
 
 def _without_doubles(entry: Entry) -> Entry:
     """Configurations that differ in nothing but their dials are one."""
-    dials = dict.fromkeys(DIALS[entry.trials[0].model])
+    dials = dict.fromkeys(SIZE_SETTINGS[entry.trials[0].model])
     first: dict[str, Trial] = {}
     for trial in entry.trials:
         first.setdefault(trial.model_copy(update={"settings": trial.settings | dials}).config_id, trial)
@@ -256,5 +258,5 @@ def _without_doubles(entry: Entry) -> Entry:
 
 
 def _sized(trial: Trial, width: int, growth: float) -> Trial:
-    dials = dict(zip(DIALS[trial.model], (width, growth), strict=True))
+    dials = dict(zip(SIZE_SETTINGS[trial.model], (width, growth), strict=True))
     return trial.model_copy(update={"settings": trial.settings | dials})

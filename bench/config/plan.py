@@ -22,8 +22,8 @@ from bench.config.validation import DeviceName, blamed, check_keys, check_name, 
 from bench.data.spec import DatasetSpec, OwnData
 from bench.errors import SuiteError
 from bench.trial import MatchedBy, Training, Trial
-from models import DIALS, MODELS, find_model, source_of
-from models.foreign import FORMS
+from models import MODELS, SIZE_SETTINGS, find_model, source_of
+from models.external import FORMS
 
 KNOWN_KEYS = (*Axes.model_fields, *Training.model_fields)  # never passed on to a model
 
@@ -88,7 +88,7 @@ def load_plan(
         grid = matcher.pair_up([*_without_repeats(entries)], [*kinds])
     for index, entry in enumerate(entries):
         if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
-            sized = [other for other in entries if other.trials[0].model in DIALS]
+            sized = [other for other in entries if other.trials[0].model in SIZE_SETTINGS]
             grid += matcher.pair_up([entry, *sized], wanted, every_one=False)
     devices = {device: position for position, device in enumerate(dict.fromkeys(trial.device for trial in grid))}
     grid.sort(key=lambda trial: devices[trial.device])
@@ -123,7 +123,7 @@ def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy
     place: Place = ("models", index, "match")
     if asked is None:
         return []
-    if suite.models[index]["model"] in DIALS:
+    if suite.models[index]["model"] in SIZE_SETTINGS:
         raise SuiteError(f"{text.where(place)}: match: a {suite.models[index]['model']} is sized to match others")
     kinds = asked if isinstance(asked, list) else [asked]
     for kind in kinds:

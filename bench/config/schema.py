@@ -21,8 +21,8 @@ from bench.system.device import DEVICES
 from bench.system.precision import DTYPES
 from bench.training.optim import OPTIMIZERS, SCHEDULES
 from bench.trial import Training
-from models import DIALS, MODELS
-from models.foreign import FORMS
+from models import SIZE_SETTINGS, MODELS
+from models.external import FORMS
 
 SCHEMA_FILE = SUITES_FOLDER / "schema.json"
 FOREIGN_NAME = r"^[^:]+:[^:]+$"
@@ -81,7 +81,7 @@ def _family(name: str, shared: list[str]) -> Schema:
     own = {key: _swept(rule) for key, rule in _rules(MODELS[name][0]).items()}
     usual = name if name in RECIPES else DEFAULT_RECIPE
     recipe = {"enum": [*RECIPES, None], "default": usual, "description": "training settings to start from"}
-    named = {"model": {"const": name}, "recipe": recipe} | ({} if name in DIALS else {"match": _match()})
+    named = {"model": {"const": name}, "recipe": recipe} | ({} if name in SIZE_SETTINGS else {"match": _match()})
     return _mapping(named | own | _references(shared), required=["model"])
 
 

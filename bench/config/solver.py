@@ -19,7 +19,7 @@ from bench.training.compilation import compiled
 from bench.training.loop import Learner, cross_entropy
 from bench.training.optim import build_optimizer
 from bench.trial import MatchedBy, Trial
-from models import build_model, sketch_model
+from models import build_model, build_meta_model
 
 USUAL_GROWTH = 2.0
 GROWTHS_UP = [round(USUAL_GROWTH + step / 100, 2) for step in range(101)]  # to 3.0
@@ -185,7 +185,7 @@ class _Counts(NamedTuple):
 
 
 def count_params(trial: Trial) -> int:
-    """Parameters of a trial's model. Raises: ValueError, as models.sketch_model."""
+    """Parameters of a trial's model. Raises: ValueError, as models.build_meta_model."""
     return _counts_of(trial).params
 
 
@@ -202,7 +202,7 @@ def _counts_of(trial: Trial) -> _Counts:
 @cache
 def _counts(image_size: int, in_channels: int, num_classes: int, model_name: str, settings: str) -> _Counts:
     """Both numbers at once: a model kept to be asked again costs 300 KB, and a plan may have thousands of shapes."""
-    model = sketch_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
+    model = build_meta_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
     closed_form = getattr(model, "num_flops", None)
     flops = closed_form() if closed_form else forward_flops(model, (in_channels, image_size, image_size))
     return _Counts(sum(parameter.numel() for parameter in model.parameters()), flops)

@@ -20,7 +20,7 @@ from bench.store.run_folder import write_atomically
 from bench.store.tables import guarded
 from bench.system.device import open_device
 from bench.system.precision import DTYPES, set_exact_arithmetic
-from models import insides
+from models import introspection
 
 FORMATS = ("csv", "kaggle")
 
@@ -153,8 +153,8 @@ def look_at(saved: Saved, images: Images, index: int) -> Look:
     truth = int(label) if images.labelled else None
     model = saved.model.float()
     x = saved.normalized(pixels)
-    maps = insides.attention_maps(model, x)
-    kernels, responses = insides.first_filters(model), insides.first_responses(model, x)
+    maps = introspection.attention_maps(model, x)
+    kernels, responses = introspection.first_filters(model), introspection.first_responses(model, x)
     verdict = "" if truth is None else ", rightly" if truth == prediction else f"; it is {names[truth]}"
     name = images.names[index]
     file = "" if name.isdecimal() else f" ({name})"
@@ -166,9 +166,11 @@ def look_at(saved: Saved, images: Images, index: int) -> Look:
         truth=truth,
         probabilities=shares.numpy(),
         class_names=names,
-        saliency=insides.saliency(model, x, shares.argmax()[None])[0].numpy(),
-        attention=None if maps is None else insides.token_grid(model, maps[0]).numpy(),
-        rollout=None if maps is None else insides.token_grid(model, insides.attention_rollout(maps)[0]).numpy(),
+        saliency=introspection.saliency(model, x, shares.argmax()[None])[0].numpy(),
+        attention=None if maps is None else introspection.token_grid(model, maps[0]).numpy(),
+        rollout=None
+        if maps is None
+        else introspection.token_grid(model, introspection.attention_rollout(maps)[0]).numpy(),
         kernels=None if kernels is None else kernels.mean(dim=1).numpy(),
         responses=None if responses is None else responses[0].numpy(),
     )

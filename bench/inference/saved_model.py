@@ -21,7 +21,7 @@ from bench.system.precision import DTYPES, Precision
 from bench.training.checkpoint import BEST, INPUTS, TRIAL, Inputs
 from bench.trial import Trial
 from models import build_model, source_of
-from models.libraries import LIBRARIES
+from models.external import LIBRARIES
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 NOT_OPENED = "could run code, and is not opened"

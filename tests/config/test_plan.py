@@ -23,7 +23,7 @@ from bench.execution.estimate import estimate_seconds
 from bench.system import device
 from bench.system.device import CPU, available_devices
 from bench.trial import Trial
-from models import sketch_model
+from models import build_meta_model
 from models.vit import ViTConfig
 
 PlanOf = Callable[..., Plan]
@@ -466,9 +466,9 @@ def test_a_shape_is_built_once_however_many_trials_have_it(plan_of: PlanOf, monk
 
     def sketch(name: str, settings: dict[str, Any], *sizes: int) -> nn.Module:
         built.append((name, settings))
-        return sketch_model(name, settings, *sizes)
+        return build_meta_model(name, settings, *sizes)
 
-    monkeypatch.setattr("bench.config.solver.sketch_model", sketch)
+    monkeypatch.setattr("bench.config.solver.build_meta_model", sketch)
     solver._counts.cache_clear()
     plan = plan_of(SMALL, "learning_rate=[1e-3, 2e-3, 3e-3]", "dtype=[fp32, amp-bf16]", "match=params")
     estimate_seconds(plan.trials, Path("nowhere"))

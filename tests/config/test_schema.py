@@ -13,7 +13,7 @@ from bench.config.suite_file import SUITES_FOLDER, find_suite, read_suite, suite
 from bench.config.suite_keys import Axes
 from bench.errors import UserError
 from bench.trial import Training
-from models import DIALS, MODELS
+from models import SIZE_SETTINGS, MODELS
 
 VIT: dict[str, Any] = {"model": "vit", "patch_size": 4}
 GOOD: dict[str, Any] = {"dataset": "digits", "models": [VIT, {"model": "cnn", "depth": [1, 2]}]}
@@ -46,7 +46,7 @@ def test_every_shipped_suite_is_valid(name: str, judge: Draft202012Validator) ->
 def test_an_entry_may_hold_its_familys_settings_and_no_others(name: str) -> None:
     entry = suite_schema()["$defs"][f"{name}_entry"]
     own, shared = set(MODELS[name][0].model_fields), {*Axes.model_fields, *Training.model_fields}
-    match = set() if name in DIALS else {"match"}
+    match = set() if name in SIZE_SETTINGS else {"match"}
     assert set(entry["properties"]) == {"model", "recipe"} | match | own | shared
     assert entry["additionalProperties"] is False
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_checks import SMALL, Case
 
-from models import DIALS, MODELS, build_model, sketch_model
+from models import SIZE_SETTINGS, MODELS, build_model, build_meta_model
 from models.vit import ViT, ViTConfig
 
 SHAPES = [(8, 1, 1), (12, 3, 2), (28, 1, 3), (32, 3, 4)]  # image_size, in_channels, depth
@@ -198,13 +198,13 @@ def test_an_unknown_family_is_a_key_error() -> None:
 
 def test_a_sketch_has_the_parameters_of_the_model_and_takes_no_memory() -> None:
     for name, (own, _) in SMALL.items():
-        sketch = sketch_model(name, own, image_size=8, in_channels=1, num_classes=3)
+        sketch = build_meta_model(name, own, image_size=8, in_channels=1, num_classes=3)
         assert checks.num_params(sketch) == checks.num_params(Case(name).build())
         assert all(parameter.is_meta for parameter in sketch.parameters())
 
 
 def test_dials_are_settings_and_leave_depth_alone() -> None:
-    for name, dials in DIALS.items():
+    for name, dials in SIZE_SETTINGS.items():
         assert {*dials} <= MODELS[name][0].model_fields.keys()
         assert "depth" not in dials
 

@@ -16,8 +16,8 @@ from bench.config.suite_file import read_suite
 from bench.errors import SuiteError
 from bench.execution.local import Subprocess
 from bench.training.run import run_trial
-from models import build_model, find_model, sketch_model, source_of
-from models.libraries import RepeatedChannels
+from models import build_model, find_model, build_meta_model, source_of
+from models.external import RepeatedChannels
 
 pytest.importorskip("timm", reason="timm's models are an extra")
 
@@ -125,10 +125,10 @@ def test_what_cannot_be_built_without_numbers_is_built_with_them(plan_of: PlanOf
     before = torch.get_rng_state()
     [trial] = plan_of({"model": "my_net:looks_at_numbers"}).trials
     assert run_trial(trial).status == "ok"
-    sketched = sketch_model("my_net:looks_at_numbers", {}, 8, 1, 10)
+    sketched = build_meta_model("my_net:looks_at_numbers", {}, 8, 1, 10)
     assert {parameter.device.type for parameter in sketched.parameters()} == {"cpu"}
     torch.set_rng_state(before)
-    sketch_model("my_net:looks_at_numbers", {}, 8, 1, 10)
+    build_meta_model("my_net:looks_at_numbers", {}, 8, 1, 10)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -171,12 +171,12 @@ def test_grey_images_become_three_equal_channels_for_torchvision() -> None:
 
 
 def test_models_are_sized_to_the_image_where_the_library_allows() -> None:
-    vit = sketch_model("timm:vit_tiny_patch16_224", TIMM_VIT | {"patch_size": 7}, 28, 1, 10)
+    vit = build_meta_model("timm:vit_tiny_patch16_224", TIMM_VIT | {"patch_size": 7}, 28, 1, 10)
     assert vit.get_parameter("pos_embed").shape == (1, 17, 32)
-    large = sketch_model("torchvision:vit_b_32", {}, 64, 3, 10)
+    large = build_meta_model("torchvision:vit_b_32", {}, 64, 3, 10)
     assert large.get_parameter("encoder.pos_embedding").shape == (1, 5, 768)
     for name in ("timm:resnet10t", "torchvision:resnet18"):
-        assert sketch_model(name, {}, 32, 3, 10).training
+        assert build_meta_model(name, {}, 32, 3, 10).training
 
 
 ENTRY = """\

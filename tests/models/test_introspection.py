@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import build_model, insides
+from models import build_model, introspection
 from models.vit import Block, ViT
 
 SHAPES: list[dict[str, Any]] = [
@@ -55,7 +55,7 @@ def whole_blocks(model: ViT, x: Tensor) -> list[Tensor]:
 
 
 def own_maps(model: nn.Module, x: Tensor) -> Tensor:
-    maps = insides.attention_maps(model, x)
+    maps = introspection.attention_maps(model, x)
     assert maps is not None
     return maps
 
@@ -98,7 +98,7 @@ def test_rows_of_attention_and_of_its_rollout_sum_to_one_in_any_dtype(pool: str,
     tokens = 4 + (pool == "class")
     assert maps.shape == (3, 2, 2, tokens, tokens)
     assert maps.dtype == torch.float32
-    rollout = insides.attention_rollout(maps)
+    rollout = introspection.attention_rollout(maps)
     for rows in (maps, rollout):
         torch.testing.assert_close(rows.sum(dim=-1), torch.ones(rows.shape[:-1]), rtol=0, atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_looking_changes_neither_mode_nor_gradients_nor_logits() -> None:
     torch.manual_seed(0)
     before = model(images())
     own_maps(model, images())
-    insides.saliency(model, images(), torch.tensor([0, 1, 2]))
+    introspection.saliency(model, images(), torch.tensor([0, 1, 2]))
     assert model.training
     assert all(module.training for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -130,19 +130,19 @@ def test_looking_changes_neither_mode_nor_gradients_nor_logits() -> None:
 def test_rollout_multiplies_blocks_with_half_a_shortcut_each() -> None:
     first, second = torch.rand(2, 1, 2, 3, 3, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
     mixed = [(block.mean(dim=1) + torch.eye(3)) / 2 for block in (first, second)]
-    rollout = insides.attention_rollout(torch.stack([first, second], dim=1))
+    rollout = introspection.attention_rollout(torch.stack([first, second], dim=1))
     torch.testing.assert_close(rollout, mixed[1] @ mixed[0])
-    own = insides.attention_rollout(torch.eye(3).expand(1, 4, 2, 3, 3))
+    own = introspection.attention_rollout(torch.eye(3).expand(1, 4, 2, 3, 3))
     assert torch.equal(own[0], torch.eye(3)), "who looks at themselves alone stays themselves"
 
 
 def test_a_grid_lies_over_the_image_row_by_row() -> None:
     with_class, without = vit(pool="class"), vit(pool="mean")
     rows = torch.arange(25.0).view(5, 5)
-    assert insides.token_grid(with_class, rows).tolist() == [[1, 2], [3, 4]]
+    assert introspection.token_grid(with_class, rows).tolist() == [[1, 2], [3, 4]]
     rows = torch.arange(16.0).view(4, 4)
-    assert insides.token_grid(without, rows).tolist() == [[6, 7], [8, 9]]
-    assert insides.token_grid(without, own_maps(without, images())).shape == (3, 2, 2, 2, 2)
+    assert introspection.token_grid(without, rows).tolist() == [[6, 7], [8, 9]]
+    assert introspection.token_grid(without, own_maps(without, images())).shape == (3, 2, 2, 2, 2)
 
 
 @torch.no_grad()
@@ -159,7 +159,7 @@ def test_a_patch_that_alone_differs_is_where_its_token_lies_in_the_grid() -> Non
 @torch.no_grad()
 def test_patch_filters_are_the_kernels_of_the_same_embedding_as_a_convolution() -> None:
     model = vit(in_channels=3)
-    kernels = insides.patch_filters(model)
+    kernels = introspection.patch_filters(model)
     assert kernels is not None
     assert kernels.shape == (16, 3, 4, 4)
     x = images(2, in_channels=3)
@@ -170,7 +170,7 @@ def test_patch_filters_are_the_kernels_of_the_same_embedding_as_a_convolution() 
 @pytest.mark.parametrize("pool", ["mean", "class"])
 @pytest.mark.parametrize("positions", ["learned", "sincos"])
 def test_a_position_is_most_like_itself(pool: str, positions: str) -> None:
-    similarity = insides.position_similarity(vit(pool=pool, positions=positions))
+    similarity = introspection.position_similarity(vit(pool=pool, positions=positions))
     assert similarity is not None
     assert similarity.shape == (4, 2, 2)
     assert similarity.flatten(1).argmax(dim=1).tolist() == [0, 1, 2, 3]
@@ -180,7 +180,7 @@ def test_a_position_is_most_like_itself(pool: str, positions: str) -> None:
 @pytest.mark.parametrize("build", [vit, cnn])
 def test_saliency_is_the_slope_of_the_labels_logit(build: Any) -> None:
     model, x, labels = build(in_channels=2).eval(), images(2, in_channels=2), torch.tensor([2, 0])
-    found = insides.saliency(model, x, labels)
+    found = introspection.saliency(model, x, labels)
     assert found.shape == (2, 8, 8)
     step, slopes = 1e-6, torch.zeros(2, 2, 8, 8, dtype=torch.float64)
     with torch.no_grad():
@@ -195,35 +195,39 @@ def test_saliency_is_the_slope_of_the_labels_logit(build: Any) -> None:
 def test_saliency_works_where_gradients_are_off() -> None:
     model = cnn()
     with torch.inference_mode():
-        found = insides.saliency(model, images(), torch.tensor([0, 1, 2]))
+        found = introspection.saliency(model, images(), torch.tensor([0, 1, 2]))
     assert float(found.abs().sum()) > 0
 
 
 def test_a_cnn_has_first_filters_and_responses_and_no_attention() -> None:
     model = cnn()
-    kernels, responses = insides.first_filters(model), insides.first_responses(model, images())
+    kernels, responses = introspection.first_filters(model), introspection.first_responses(model, images())
     assert kernels is not None
     assert kernels.shape == (4, 1, 5, 5)
     assert responses is not None
     torch.testing.assert_close(responses, F.conv2d(images(), kernels, stride=2, padding=2))
-    looks = (insides.attention_maps(model, images()), insides.patch_filters(model), insides.position_similarity(model))
+    looks = (
+        introspection.attention_maps(model, images()),
+        introspection.patch_filters(model),
+        introspection.position_similarity(model),
+    )
     assert looks == (None, None, None)
 
 
 def test_what_a_model_does_not_have_is_none() -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
-    assert insides.first_filters(plain) is None
-    assert insides.first_responses(plain, images()) is None
-    assert insides.attention_maps(plain, images()) is None
-    assert insides.saliency(plain, images(), torch.tensor([0, 1, 2])).shape == (3, 8, 8)
-    assert insides.first_filters(vit()) is None
+    assert introspection.first_filters(plain) is None
+    assert introspection.first_responses(plain, images()) is None
+    assert introspection.attention_maps(plain, images()) is None
+    assert introspection.saliency(plain, images(), torch.tensor([0, 1, 2])).shape == (3, 8, 8)
+    assert introspection.first_filters(vit()) is None
 
 
 def test_filters_of_timms_vit_are_those_of_its_patch_embedding() -> None:
     settings = {"patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2}
     model = build_model("timm:vit_tiny_patch16_224", settings, 16, 3, 5)
-    kernels = insides.first_filters(model)
+    kernels = introspection.first_filters(model)
     assert kernels is not None
     assert kernels.shape == (12, 3, 8, 8)
-    assert insides.attention_maps(model, torch.zeros(1, 3, 16, 16)) is None
-    assert insides.saliency(model, torch.randn(1, 3, 16, 16), torch.tensor([4])).shape == (1, 16, 16)
+    assert introspection.attention_maps(model, torch.zeros(1, 3, 16, 16)) is None
+    assert introspection.saliency(model, torch.randn(1, 3, 16, 16), torch.tensor([4])).shape == (1, 16, 16)

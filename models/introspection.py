@@ -1,4 +1,4 @@
-"""Insides: what a trained model looks at, worked out from its own weights. The models' own code and speed stay as is.
+"""Attention maps, filters and saliency of a trained model, worked out beside the model's own code.
 
 Shape letters: B batch, C channels, H W image, N tokens (a class token is the first), h heads, K filters.
 """

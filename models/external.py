@@ -1,0 +1,298 @@
+"""Other people's models: timm's, torchvision's and a user's own, built from their names and keyword arguments.
+
+`timm:NAME` and `torchvision:NAME` are the libraries' own functions; `package.module:factory` is any function or class
+that gives a module. Weights are never downloaded: all of them start untrained, as ours do. Whatever goes wrong in other
+people's code becomes a ValueError of one line that says what would do.
+"""
+
+import hashlib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+FORMS = ("timm:NAME", "torchvision:NAME", "package.module:factory")  # what a name may look like
+OF_THE_DATASET = ("image_size", "in_channels", "num_classes")  # what a factory is told by these names
+INSTALL = {"timm": '"timm>=1.0.9"', "torchvision": '"torchvision>=0.24"'}
+
+_WORD = r"[A-Za-z_]\w*"
+_FACTORY = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*")
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(.+?)'")
+
+Factory = Callable[..., nn.Module]
+
+
+class Keywords(BaseModel):
+    """Keyword arguments of a model that isn't ours; its function alone knows which there are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+def find_builder(name: str) -> Factory:
+    """What builds the model `name` from (settings, image_size, in_channels, num_classes).
+
+    Raises:
+        ValueError: the library isn't installed, or there is no such model, module or function.
+    """
+    library, _, own_name = name.partition(":")
+    return LIBRARIES[library](own_name) if library in LIBRARIES else _from_module(name)
+
+
+def source_of(name: str) -> str:
+    """Which version of a model this is: its library's, or the checksum of the file that it stands in.
+
+    Raises:
+        ValueError: as find_builder does.
+    """
+    library = name.partition(":")[0]
+    if library in LIBRARIES:
+        return f"{library} {_import_library(library).__version__.partition('+')[0]}"
+    module, factory = _find_factory(name)
+    digest = hashlib.sha256()
+    for file in dict.fromkeys((module.__file__, _file_of(factory))):
+        if file and Path(file).is_file():
+            digest.update(Path(file).read_bytes())
+    return f"sha256:{digest.hexdigest()[:12]}"
+
+
+def build_to_count(
+    name: str, build: Callable[[], nn.Module], image_shape: tuple[int, int, int], num_classes: int
+) -> nn.Module:
+    """A model to be counted, not trained: on the meta device, or on the CPU where it can't be built or run there.
+
+    Args:
+        image_shape: (C, H, W) of the images that it must take.
+
+    Raises:
+        ValueError: it can't be built, can't take such images, or doesn't give logits (B, num_classes).
+    """
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device):
+                model = build()
+                _check_logits(name, model, image_shape, num_classes)
+            return model
+        except ValueError:  # a factory may look at a number, which a meta tensor doesn't hold
+            if device == "cpu":
+                raise
+    raise AssertionError("unreachable")
+
+
+class RepeatedChannels(nn.Module):
+    """Grey images for a model that is made for colour: the one channel three times.
+
+    Shape: (B, 1, H, W) -> what `model` makes of (B, 3, H, W).
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.expand(-1, 3, -1, -1))
+
+
+def _timm(own_name: str) -> Factory:
+    """timm.create_model; `img_size` is told to those that take it."""
+    timm = _import_library("timm")
+    name = f"timm:{own_name}"
+    if not timm.is_model(own_name):  # a name such as hf-hub:… would be fetched
+        near = _nearest(own_name, timm.list_models())
+        raise ValueError(f"timm {timm.__version__} has no model '{own_name}'; {near or 'see timm.list_models()'}")
+
+    def build(settings: BaseModel, image_size: int, in_channels: int, num_classes: int) -> nn.Module:
+        given = settings.model_dump()
+        _refuse(name, given, ("num_classes", "in_chans", "img_size"), "is the dataset's")
+        _refuse(name, given, ("pretrained", "checkpoint_path", "pretrained_cfg"), "is not for here: models start anew")
+        known = {"num_classes": num_classes, "in_chans": in_channels}
+        sizes = [{"img_size": image_size}, {}]
+        model = _build(name, lambda **told: timm.create_model(own_name, **told), sizes, known, given)
+        embedding = getattr(model, "patch_embed", None)
+        patch = getattr(embedding, "patch_size", None)
+        if patch and image_size % patch[0] and not getattr(embedding, "dynamic_img_pad", False):
+            # timm would leave out the pixels at the edge without a word
+            raise ValueError(f"patch_size {patch[0]} of {name} does not divide image_size {image_size}")
+        return model
+
+    return build
+
+
+def _torchvision(own_name: str) -> Factory:
+    """torchvision's classifiers; `image_size` is told to those that take it, grey images become three channels."""
+    zoo = _import_library("torchvision").models
+    name = f"torchvision:{own_name}"
+    names = zoo.list_models(module=zoo)
+    if own_name not in names:
+        near = _nearest(own_name, names)
+        raise ValueError(
+            f"torchvision has no classifier '{own_name}'; {near or 'see torchvision.models.list_models()'}"
+        )
+
+    def build(settings: BaseModel, image_size: int, in_channels: int, num_classes: int) -> nn.Module:
+        given = settings.model_dump()
+        _refuse(name, given, ("num_classes", "image_size", "input_size"), "is the dataset's")
+        _refuse(name, given, ("weights", "pretrained", "weights_backbone"), "is not for here: models start anew")
+        if in_channels not in (1, 3):
+            raise ValueError(f"{name} takes images of 3 channels, or of 1 repeated; these have {in_channels}")
+        sizes: list[dict[str, Any]] = [{"image_size": image_size}, {"input_size": (image_size, image_size)}, {}]
+        known = {"weights": None, "num_classes": num_classes}
+        model = _build(name, lambda **told: zoo.get_model(own_name, **told), sizes, known, given)
+        return RepeatedChannels(model) if in_channels == 1 else model
+
+    return build
+
+
+# prefix of a name -> what finds the builder of the rest of it
+LIBRARIES: dict[str, Callable[[str], Factory]] = {"timm": _timm, "torchvision": _torchvision}
+
+
+def _from_module(name: str) -> Factory:
+    """A function or class of the user's; it is told of the dataset what its signature takes, by name."""
+    _, factory = _find_factory(name)
+
+    def build(settings: BaseModel, image_size: int, in_channels: int, num_classes: int) -> nn.Module:
+        given = settings.model_dump()
+        _refuse(name, given, OF_THE_DATASET, "is the dataset's")
+        told = dict(zip(OF_THE_DATASET, (image_size, in_channels, num_classes), strict=True))
+        taken = _parameters(factory)
+        if taken is not None:
+            if "num_classes" not in taken:
+                raise ValueError(f"{name} takes no 'num_classes'; it has to, or the logits don't fit the dataset")
+            told = {key: value for key, value in told.items() if key in taken}
+        return _build(name, factory, [{}], told, given, taken or ())
+
+    return build
+
+
+def _build(
+    name: str,
+    factory: Factory,
+    sizes: list[dict[str, Any]],
+    told: Mapping[str, Any],
+    given: Mapping[str, Any],
+    taken: Iterable[str] = (),
+) -> nn.Module:
+    """What `factory` makes of the first of `sizes` whose names it takes, and of all other keyword arguments.
+
+    Args:
+        told: keyword arguments that follow from the dataset.
+        given: keyword arguments that a person wrote.
+        taken: names that the factory takes, for a hint.
+
+    Raises:
+        ValueError: it raises, or makes something that can't be trained.
+    """
+    for size in sizes:
+        try:
+            model = factory(**size, **(told | given))
+        except Exception as error:  # noqa: BLE001 - whatever a person's function does with what a person wrote
+            unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+            if unexpected and unexpected[1] in size:
+                continue
+            if unexpected and unexpected[1] in given:
+                near = _nearest(unexpected[1], taken)
+                raise ValueError(f"{name} takes no '{unexpected[1]}'{f'; {near}' if near else ''}") from None
+            raise ValueError(f"{name} can't be built: {_one_line(error)}") from None
+        break
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name} gives an object of type {type(model).__name__}; expected a torch.nn.Module")
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise ValueError(f"{name} leaves sizes open (a lazy module); give it all of them")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"{name} has no parameters to train")
+    return model.train()
+
+
+@torch.no_grad()
+def _check_logits(name: str, model: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    for training in (False, True):
+        model.train(training)
+        try:
+            logits = model(torch.zeros(2, *image_shape))
+        except Exception as error:  # noqa: BLE001 - whatever a person's model does with an image
+            size = "x".join(str(side) for side in image_shape)
+            raise ValueError(f"{name} can't take images of {size}: {_one_line(error)}") from None
+        found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"{type(logits).__name__}"
+        if found != f"a tensor of shape (2, {num_classes})":
+            when = "training" if training else "evaluation"
+            raise ValueError(f"{name} gives {found} for 2 images in {when}; expected logits (2, {num_classes})")
+
+
+def _refuse(name: str, given: Mapping[str, Any], keys: Iterable[str], why: str) -> None:
+    for key in keys:
+        if key in given:
+            raise ValueError(f"{key} of {name} {why}; leave it out")
+
+
+def _import_library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ValueError(f"{name}'s models need {name}, which isn't installed: pip install {INSTALL[name]}") from None
+
+
+def _find_factory(name: str) -> tuple[ModuleType, Factory]:
+    """The module of `package.module:factory`, imported from the current folder too, and what it names there."""
+    if not _FACTORY.fullmatch(name):
+        raise ValueError(f"'{name}' is no name of a model; they look like {', '.join(FORMS)}")
+    path, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # at the end, so that a file of the user's can't stand in for a library's
+        importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(path)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's file does when it is imported
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and (path == missing or path.startswith(f"{missing}.")):
+            raise ValueError(f"there is no module '{missing}', neither in {os.getcwd()} nor installed") from None
+        raise ValueError(f"module '{path}' can't be imported: {_one_line(error)}") from None
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = _nearest(part, (key for key in dir(found) if not key.startswith("_")))
+            file = getattr(module, "__file__", None) or "no file"
+            raise ValueError(f"module '{path}' ({file}) has no '{attribute}'{f'; {near}' if near else ''}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{name} can't be called: it is of type {type(found).__name__}")
+    return module, found
+
+
+def _parameters(factory: Factory) -> list[str] | None:
+    """Names that a function takes; None if it takes any, or doesn't tell."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY]
+
+
+def _file_of(factory: Factory) -> str | None:
+    try:
+        return inspect.getsourcefile(inspect.unwrap(factory))
+    except TypeError:
+        return None  # an object that can be called
+
+
+def _nearest(found: str, known: Iterable[str]) -> str:
+    close = get_close_matches(found, list(known), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
+def _one_line(error: BaseException) -> str:
+    """An exception in one line of at most 200 characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
