@@ -179,8 +179,8 @@ def _build(
     name: str,
     factory: Factory,
     sizes: list[dict[str, Any]],
-    told: Mapping[str, Any],
-    given: Mapping[str, Any],
+    told: dict[str, Any],
+    given: dict[str, Any],
     taken: Iterable[str] = (),
 ) -> nn.Module:
     """What `factory` makes of the first of `sizes` whose names it takes, and of all other keyword arguments.

@@ -21,7 +21,7 @@ from bench.system.device import DEVICES
 from bench.system.precision import DTYPES
 from bench.training.optim import OPTIMIZERS, SCHEDULES
 from bench.trial import Training
-from models import SIZE_SETTINGS, MODELS
+from models import MODELS, SIZE_SETTINGS
 from models.external import FORMS
 
 SCHEMA_FILE = SUITES_FOLDER / "schema.json"

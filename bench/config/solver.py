@@ -19,7 +19,7 @@ from bench.training.compilation import compiled
 from bench.training.loop import Learner, cross_entropy
 from bench.training.optim import build_optimizer
 from bench.trial import MatchedBy, Trial
-from models import build_model, build_meta_model
+from models import build_meta_model, build_model
 
 USUAL_GROWTH = 2.0
 GROWTHS_UP = [round(USUAL_GROWTH + step / 100, 2) for step in range(101)]  # to 3.0

@@ -1,8 +1,9 @@
-"""The one loop, for every family, device and numeric mode; what differs arrives as an object."""
+"""The training loop: one for every family, device and numeric mode; what differs arrives as an object."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from bench.measure.stopwatch import Stopwatch
 from bench.system.device import CPU
 from bench.system.precision import Precision
 
+Loss = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+
 
 class DivergedError(Exception):
     """The training loss is no longer a number, or far worse than guessing."""
@@ -19,7 +22,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True)
 class Score:
-    """What a model does on a split. Shape of `predictions` and `confidences`: (images,)."""
+    """What a model achieves on a split. Shape of `predictions` and `confidences`: (images,)."""
 
     loss: float
     accuracy: float
@@ -29,7 +32,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A look at the validation split, `step` updates and `train_seconds` of training after the start."""
+    """The validation split's score after `step` updates and `train_seconds` of training; a row of evaluations.csv."""
 
     epoch: float
     step: int
@@ -40,7 +43,43 @@ class Evaluation:
     val_accuracy: float
 
 
-Loss = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+def train(
+    learner: "Learner",
+    batches: Iterable[tuple[Tensor, Tensor]],
+    evaluate: Callable[[], Score],
+    stops: Sequence[int],
+    steps_per_epoch: int,
+    block_steps: int,
+    loss_limit: float,
+    watch: Stopwatch,
+    mean: Callable[[Tensor], float] = float,
+) -> Iterator[Evaluation]:
+    """Learn from `batches`, which never end; after each of the step counts in `stops`, evaluate and yield.
+
+    The clock runs in blocks of at most `block_steps` and waits for the device at their edges, never between.
+    Evaluation, and whatever the caller does between two yields, is off the training clock.
+
+    Args:
+        mean: of a loss, over the processes that train together.
+
+    Raises:
+        DivergedError: at the first stop where the mean training loss since the last is NaN or above `loss_limit`.
+    """
+    source = iter(batches)
+    for start, stop in pairwise([0, *stops]):
+        loss = torch.zeros(())  # the sum over steps; it stays on the device, so that no step waits for it
+        for step in range(start, stop, block_steps):
+            with watch.block(steps=min(block_steps, stop - step)) as block:
+                for images, labels in islice(source, block.steps):
+                    loss = loss + learner.step(images, labels)
+                    block.images += len(labels)
+        train_loss = mean(loss) / (stop - start)
+        with watch.phase("eval"):
+            score = evaluate()
+        spent = watch.seconds["train"], watch.joules
+        yield Evaluation(stop / steps_per_epoch, stop, *spent, train_loss, score.loss, score.accuracy)
+        if not train_loss <= loss_limit:  # NaN is not <= anything
+            raise DivergedError(f"training loss {train_loss:.3g} at step {stop}, limit {loss_limit:.3g}")
 
 
 def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
@@ -49,7 +88,7 @@ def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, label_smooth
 
 
 class Learner:
-    """One update of the weights: forward, backward, update.
+    """A model with what updates its weights. A step is forward, backward, update.
 
     Args:
         learning_rate: of the update with this number, counted from 0.
@@ -82,7 +121,7 @@ class Learner:
             optimizer.register_step_pre_hook(self._count_skipped)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Learn from one batch; the loss stays on the device, so that nobody waits for it."""
+        """Learn from one batch, (B, C, H, W) and (B,); the loss is a scalar on the device."""
         loss = self.forward(images, labels)
         self.backward(loss)
         self.update()
@@ -117,68 +156,28 @@ class Learner:
         self._skipped = self._skipped + getattr(optimizer, "found_inf", 0)
 
 
-def train(
-    learner: Learner,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    evaluate: Callable[[], Score],
-    stops: Sequence[int],
-    steps_per_epoch: int,
-    block_steps: int,
-    loss_limit: float,
-    watch: Stopwatch,
-    mean: Callable[[Tensor], float] = float,
-) -> Iterator[Evaluation]:
-    """Learn from `batches`; after each of the step counts in `stops`, evaluate and yield.
-
-    The clock runs in blocks of at most `block_steps` and waits for the device at their edges, never between.
-    Evaluation, and whatever the caller does between two yields, is off the training clock.
-
-    Args:
-        mean: of a number that each of the processes has that train together; one alone has its own.
-
-    Raises:
-        DivergedError: at the first stop where the mean training loss since the last is NaN or above `loss_limit`.
-    """
-    source = iter(batches)
-    for start, stop in zip([0, *stops], stops, strict=False):
-        loss = torch.zeros(())
-        for begin in range(start, stop, block_steps):
-            with watch.block(min(block_steps, stop - begin)) as block:
-                for _ in range(block.steps):
-                    images, labels = next(source)
-                    loss = learner.step(images, labels) + loss
-                    block.images += len(labels)
-        train_loss = mean(loss) / (stop - start)
-        with watch.phase("eval"):
-            score = evaluate()
-        spent = watch.seconds["train"], watch.joules
-        yield Evaluation(stop / steps_per_epoch, stop, *spent, train_loss, score.loss, score.accuracy)
-        if not train_loss <= loss_limit:  # NaN is not <= anything
-            raise DivergedError(f"training loss {train_loss:.3g} at step {stop}, limit {loss_limit:.3g}")
-
-
+@torch.inference_mode()
 def evaluate(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], context: AbstractContextManager[object]
 ) -> Score:
-    """Loss and accuracy over `batches` in inference mode, under a numeric mode's `context`; one wait at the end."""
+    """Loss and accuracy over `batches` in evaluation mode, under a numeric mode's `context`; one wait at the end."""
     was_training = model.training
     model.eval()
     losses, hits, predictions, confidences = [], [], [], []
-    with torch.inference_mode():
-        for images, labels in batches:
-            with context:
-                logits = model(images)
-            logits = logits.float()
-            losses.append(F.cross_entropy(logits, labels, reduction="sum"))
-            confidence, prediction = logits.softmax(dim=1).max(dim=1)
-            hits.append((prediction == labels).sum())
-            predictions.append(prediction)
-            confidences.append(confidence)
+    for images, labels in batches:
+        with context:
+            logits = model(images)
+        logits = logits.float()
+        losses.append(F.cross_entropy(logits, labels, reduction="sum"))
+        confidence, prediction = logits.softmax(dim=1).max(dim=1)
+        hits.append((prediction == labels).sum())
+        predictions.append(prediction)
+        confidences.append(confidence)
     model.train(was_training)
-    images_seen = sum(len(p) for p in predictions)
+    num_images = sum(len(p) for p in predictions)
     return Score(
-        loss=float(torch.stack(losses).sum()) / images_seen,
-        accuracy=int(torch.stack(hits).sum()) / images_seen,
+        loss=float(torch.stack(losses).sum()) / num_images,
+        accuracy=int(torch.stack(hits).sum()) / num_images,
         predictions=torch.cat(predictions),
         confidences=torch.cat(confidences),
     )

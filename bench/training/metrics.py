@@ -1,36 +1,43 @@
-"""Record: what was measured, put into the columns of a Result. The arithmetic is here, the measuring elsewhere."""
+"""Fills the columns of a Result from what was measured. The arithmetic is here, the measuring elsewhere."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from bench.data.dataset import Dataset, TrainingBatches
-from bench.measure.memory import MemorySplit
+from bench.measure.memory import split_memory
 from bench.measure.stats import block_interval
-from bench.measure.stopwatch import Block, WarmUp, whole_blocks
+from bench.measure.stopwatch import Block, Stopwatch, WarmUp, whole_blocks
 from bench.result import COLUMNS, Result
-from bench.system.device import CPU
-from bench.training.loop import Score
+from bench.training.loop import Learner, Score
+from bench.training.trial_setup import TrialSetup
+from bench.trial import Match
 
 TIMED_UNITS = ("s", "images/s", "FLOP/s", "J", "B")
 
 
-def record_conditions(
-    result: Result, num_params: int, num_threads: int, data: Dataset, batches: TrainingBatches, device: CPU
-) -> None:
-    result.num_params = num_params
-    result.num_threads = num_threads
-    result.dataset_checksum = data.checksum
-    result.num_train_images = len(batches.chosen)
-    result.device_name = device.name
+def record(result: Result, columns: Mapping[str, float | None]) -> None:
+    """Fill columns by their names.
+
+    Raises:
+        KeyError: no such column.
+    """
+    for name, value in columns.items():
+        COLUMNS[name]
+        setattr(result, name, value)
+
+
+def record_setup(result: Result, setup: TrialSetup, model: nn.Module, warm: WarmUp) -> None:
+    """What the trial ran on, and its untimed first steps."""
+    result.num_params = sum(p.numel() for p in model.parameters())
+    result.num_threads = torch.get_num_threads()
+    result.dataset_checksum = setup.data.checksum
+    result.num_train_images = len(setup.batches.chosen)
+    result.device_name = setup.device.name
     result.eval_dtype = result.dtype  # what is trained in a mode is used in it
-
-
-def record_warm_up(result: Result, warm: WarmUp) -> None:
     result.first_step_seconds = warm.first_step_seconds
     result.warm_up_seconds = warm.seconds
     result.untimed_steps = warm.steps
@@ -38,29 +45,32 @@ def record_warm_up(result: Result, warm: WarmUp) -> None:
         result.compile_seconds = max(0.0, warm.first_step_seconds - warm.step_seconds)
 
 
-def record_accuracy(result: Result, target: float | None, val_accuracy_best: float) -> None:
+def record_memory(result: Result, setup: TrialSetup, learner: Learner) -> None:
+    """The device's peak so far, and its parts."""
+    result.peak_memory_bytes = setup.device.peak_memory_bytes()
+    result.peak_memory_reserved_bytes = setup.device.peak_memory_reserved_bytes()
+    record(result, asdict(split_memory(learner.model, learner.optimizer, result.peak_memory_bytes)))
+
+
+def record_training(result: Result, watch: Stopwatch, val_accuracy_best: float) -> None:
+    """Accuracies, times and energy of a training whose evaluations the result has already."""
     rows = result.evaluations
     result.train_loss, result.val_accuracy = rows[-1]["train_loss"], rows[-1]["val_accuracy"]
     result.val_accuracy_best = val_accuracy_best
     seconds = [0.0, *(row["train_seconds"] for row in rows)]
     result.evaluation_interval_seconds = median(b - a for a, b in pairwise(seconds))
+    target = result.target_accuracy
     reached = next((row for row in rows if target is not None and row["val_accuracy"] >= target), None)
     if reached:
         result.time_to_accuracy_seconds = reached["train_seconds"]
         result.joules_to_accuracy = reached["train_joules"]
-
-
-def record_data_wait(result: Result, before: float | None, after: float | None) -> None:
-    """What training waited for images from disk; of images in memory, it isn't known apart from their batch."""
-    result.data_wait_seconds = None if before is None or after is None else after - before
-
-
-def record_energy(result: Result, joules: float | None, epochs: float) -> None:
-    result.train_joules = joules
-    result.joules_per_epoch = None if joules is None or not epochs else joules / epochs
+    result.train_joules = watch.joules
+    result.joules_per_epoch = None if watch.joules is None else watch.joules / rows[-1]["epoch"]
+    record_throughput(result, watch.blocks)
 
 
 def record_throughput(result: Result, timed: list[Block]) -> None:
+    """Images per second over the blocks timed so far, which may be those of a training that failed."""
     blocks = whole_blocks(timed)
     result.blocks = [{"block": index, **asdict(block)} for index, block in enumerate(blocks)]
     if blocks:
@@ -71,17 +81,49 @@ def record_throughput(result: Result, timed: list[Block]) -> None:
         result.step_seconds = (result.batch_size or 0) / interval.median
 
 
-def record_memory(result: Result, peak: int | None, reserved: int | None, split: MemorySplit) -> None:
-    result.peak_memory_bytes, result.peak_memory_reserved_bytes = peak, reserved
-    result.param_bytes, result.gradient_bytes = split.param_bytes, split.gradient_bytes
-    result.optimizer_bytes, result.activation_bytes = split.optimizer_bytes, split.activation_bytes
+def record_inference(result: Result, batch_size: int, blocks: list[Block]) -> None:
+    """Blocks of one batch size; those of the trial's own fill its columns."""
+    result.inference_blocks += [
+        {"batch_size": batch_size, "block": index, "images": block.images, "seconds": block.seconds}
+        for index, block in enumerate(blocks)
+    ]
+    if batch_size == result.batch_size:
+        interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
+        result.inference_images_per_second = interval.median
+        result.inference_images_per_second_low = interval.low
+        result.inference_images_per_second_high = interval.high
 
 
-def forget_times(result: Result) -> None:
+def record_efficiency(result: Result) -> None:
+    """FLOP/s achieved in training, and their share of the fastest matrix product's."""
+    if result.images_per_second is not None and result.num_train_flops is not None:
+        result.flops_per_second = result.images_per_second * result.num_train_flops
+        if result.matmul_flops_per_second:
+            result.flops_share = result.flops_per_second / result.matmul_flops_per_second
+
+
+def record_mismatch(result: Result, match: Match | None) -> None:
+    """What is left of the difference between the two of a matched pair, in what they were matched by."""
+    if match is None:
+        return
+    amount = {"params": result.num_params, "flops": result.num_flops, "step_time": result.step_seconds}[match.by]
+    result.mismatch = None if amount is None else amount / match.target - 1
+
+
+def record_seconds(result: Result, watch: Stopwatch, wall_seconds: float) -> None:
+    """Where the trial's time went, to its end or its failure; nothing of it if others ran beside it."""
+    result.wall_seconds = wall_seconds
+    for phase in ("train", "eval", "setup"):
+        record(result, {f"{phase}_seconds": watch.seconds.get(phase)})
+    if result.images_per_second is None:
+        record_throughput(result, watch.blocks)
+    if not result.timed:
+        _forget_times(result)
+
+
+def _forget_times(result: Result) -> None:
     """Empty all that a trial can't tell that didn't have the machine to itself: seconds, speeds, energy, memory."""
-    for name, about in COLUMNS.items():
-        if about["unit"] in TIMED_UNITS:
-            setattr(result, name, None)
+    record(result, {name: None for name, about in COLUMNS.items() if about["unit"] in TIMED_UNITS})
     result.throughput_spread = result.flops_share = None
     if result.match == "step_time":
         result.mismatch = None
@@ -89,17 +131,12 @@ def forget_times(result: Result) -> None:
     result.blocks, result.inference_blocks = [], []
 
 
-def prediction_columns(data: Dataset, last: Score, best: Score) -> dict[str, Tensor]:
+def prediction_columns(labels: Tensor, last: Score, best: Score) -> dict[str, Tensor]:
+    """Columns of predictions.csv, each of shape (images,)."""
     return {
-        "label": data.test.labels,
+        "label": labels,
         "prediction": last.predictions,
         "confidence": last.confidences,
         "prediction_best": best.predictions,
         "confidence_best": best.confidences,
     }
-
-
-def progress_message(evaluation: Any, blocks: Iterable[Block]) -> dict[str, Any]:
-    """What the one who waits is told: the evaluation, and the pace of the last block."""
-    *_, block = blocks
-    return asdict(evaluation) | {"images_per_second": block.images / block.seconds}

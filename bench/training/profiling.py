@@ -1,11 +1,10 @@
-"""Instruments for what training doesn't show: inference, latency, where a step's time goes.
+"""What training doesn't show: inference, latency, where a step's time goes, the share of the device's peak.
 
-Each is a pass of its own after training, so that looking costs the timed loop nothing.
+Each is a pass of its own after training, so that measuring it costs the timed loop nothing.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
@@ -15,41 +14,68 @@ from torch import Tensor, nn
 
 from bench.data.dataset import evaluation_batches
 from bench.measure.flops import count_flops, matmul_peak
-from bench.measure.stats import block_interval
 from bench.measure.stopwatch import BLOCK_SECONDS, Block
 from bench.result import Result
 from bench.system.device import CPU
+from bench.training import metrics
 from bench.training.compilation import compiled, no_recompilation
 from bench.training.loop import Learner
 from bench.training.trial_setup import TrialSetup
-from bench.trial import Trial
 
 FEWEST_CALLS = 10
 MOST_CALLS = 2_000
 CALLS_FOR_P99 = 100  # of fewer calls the 99th percentile is just the slowest
 TYPICAL_STEPS = 200  # more say nothing new about a median
+INFERENCE_BATCHES = (8, 512)  # images, besides one and the trial's own
 
 Predict = Callable[[Tensor], Tensor]
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Seconds from one image to its logits: percentiles over single calls; None where too few calls tell."""
+def profile(setup: TrialSetup, learner: Learner, result: Result) -> None:
+    """All passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters.
 
-    p50: float
-    p95: float
-    p99: float | None
+    Of several processes that trained together there is none: what they would measure is one of them.
+    """
+    trial, device, now, seconds = setup.trial, setup.device, setup.watch.now, setup.trial.instrument_seconds
+    example = setup.form.of(torch.zeros(2, *setup.data.image_shape, device=device.torch_device))
+    result.num_flops, result.num_train_flops = count_flops(learner.model, example)
+    metrics.record_mismatch(result, trial.match)
+    if not (seconds and trial.timed):
+        return
+    if trial.world_size == 1:
+        start = now()
+        learner.learning_rate = lambda step: 0.0
+        with no_recompilation(trial.compile):
+            metrics.record(result, split_step(learner, iter(setup.batches), device, now, 0.15 * seconds))
+        _measure_inference(setup, learner, result, seconds)
+        result.matmul_flops_per_second = matmul_peak(device, setup.precision, 0.12 * seconds)
+        result.instrument_seconds = now() - start
+    metrics.record_efficiency(result)
 
 
-@dataclass(frozen=True)
-class StepSplit:
-    """Seconds of one training step by part, each the median over steps that wait for the device after every part."""
+def _measure_inference(setup: TrialSetup, learner: Learner, result: Result, seconds: float) -> None:
+    trial, device, now, batch_size = setup.trial, setup.device, setup.watch.now, setup.trial.training.batch_size
+    learner.model.eval()
+    forward = compiled(_forward, trial.compile)
 
-    data: float
-    forward: float
-    backward: float
-    optimizer: float
+    def predict(images: Tensor) -> Tensor:
+        with learner.context:
+            return forward(learner.model, images)
+
+    others = () if trial.compile else INFERENCE_BATCHES  # each size would compile anew
+    sizes = sorted({batch_size, *others})
+    images, _ = next(evaluation_batches(setup.data, setup.data.test, max(sizes), setup.form))
+    metrics.record(result, latency(predict, images[:1], device, now, 0.15 * seconds))
+    for size in (size for size in sizes if size <= len(images)):
+        rounds = 4 if size == batch_size else 1
+        metrics.record_inference(
+            result, size, inference_blocks(predict, images[:size], rounds, device, now, 0.1 * seconds)
+        )
+
+
+def _forward(model: nn.Module, images: Tensor) -> Tensor:
+    return model(images)
 
 
 def inference_blocks(
@@ -69,19 +95,29 @@ def inference_blocks(
     return blocks
 
 
-def latency(predict: Predict, image: Tensor, device: CPU, now: Clock, seconds: float) -> Latency:
-    """Latency of a batch of one, (1, C, H, W), from single calls over about `seconds`."""
+def latency(predict: Predict, image: Tensor, device: CPU, now: Clock, seconds: float) -> dict[str, float | None]:
+    """Seconds from one image, (1, C, H, W), to its logits: column -> percentile of single calls over about `seconds`.
+
+    None where too few calls tell.
+    """
     calls = _calls_in(predict, image, device, now, min(seconds, BLOCK_SECONDS) / 2)
     count = min(MOST_CALLS, max(FEWEST_CALLS, math.ceil(calls * 2 * seconds / min(seconds, BLOCK_SECONDS))))
     times = [_seconds(predict, image, 1, device, now) for _ in range(count)]
     p50, p95, p99 = (float(value) for value in np.quantile(times, [0.50, 0.95, 0.99]))
-    return Latency(p50, p95, p99 if count >= CALLS_FOR_P99 else None)
+    return {
+        "latency_p50_seconds": p50,
+        "latency_p95_seconds": p95,
+        "latency_p99_seconds": p99 if count >= CALLS_FOR_P99 else None,
+    }
 
 
 def split_step(
     learner: Learner, source: Iterator[tuple[Tensor, Tensor]], device: CPU, now: Clock, seconds: float
-) -> StepSplit:
-    """Where a training step's time goes, over steps of about `seconds`; the weights go on changing."""
+) -> dict[str, float | None]:
+    """Where a training step's time goes: column -> seconds of that part, over steps of about `seconds`.
+
+    Each is a median over steps that wait for the device after every part. The weights go on changing.
+    """
     steps: list[Sequence[float]] = []
     start = now()
     while len(steps) < 3 or (now() - start < seconds and len(steps) < TYPICAL_STEPS):
@@ -95,7 +131,8 @@ def split_step(
         learner.update()
         edges.append(_edge(device, now))
         steps.append([after - before for before, after in pairwise(edges)])
-    return StepSplit(*(median(part) for part in zip(*steps, strict=True)))
+    parts = ("data_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds")
+    return dict(zip(parts, (median(part) for part in zip(*steps, strict=True)), strict=True))
 
 
 def _edge(device: CPU, now: Clock) -> float:
@@ -119,98 +156,3 @@ def _seconds(predict: Predict, images: Tensor, calls: int, device: CPU, now: Clo
     for _ in range(calls):
         predict(images)
     return _edge(device, now) - start
-
-
-def record_step_split(result: Result, split: StepSplit) -> None:
-    result.data_seconds, result.forward_seconds = split.data, split.forward
-    result.backward_seconds, result.optimizer_seconds = split.backward, split.optimizer
-
-
-def record_latency(result: Result, found: Latency) -> None:
-    result.latency_p50_seconds, result.latency_p95_seconds = found.p50, found.p95
-    result.latency_p99_seconds = found.p99
-
-
-def record_inference(result: Result, batch_size: int, blocks: Sequence[Block]) -> None:
-    """Blocks of one batch size; those of the trial's own fill its columns."""
-    result.inference_blocks += [
-        {"batch_size": batch_size, "block": index, "images": block.images, "seconds": block.seconds}
-        for index, block in enumerate(blocks)
-    ]
-    if batch_size == result.batch_size and blocks:
-        interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
-        result.inference_images_per_second = interval.median
-        result.inference_images_per_second_low = interval.low
-        result.inference_images_per_second_high = interval.high
-
-
-def record_flops(result: Result, forward: int, training: int) -> None:
-    result.num_flops, result.num_train_flops = forward, training
-
-
-def record_efficiency(result: Result, matmul_peak: float | None) -> None:
-    """Achieved FLOP/s in training, and its share of the best matrix product's."""
-    if result.images_per_second is not None and result.num_train_flops is not None:
-        result.flops_per_second = result.images_per_second * result.num_train_flops
-    result.matmul_flops_per_second = matmul_peak
-    if result.flops_per_second is not None and matmul_peak:
-        result.flops_share = result.flops_per_second / matmul_peak
-
-
-def record_mismatch(result: Result, trial: Trial) -> None:
-    """What is left of the difference between the two of a matched pair, in what they were matched by."""
-    if trial.match is None:
-        return
-    own = {"params": result.num_params, "flops": result.num_flops, "step_time": result.step_seconds}[trial.match.by]
-    result.mismatch = None if own is None else own / trial.match.target - 1
-
-
-# Inspection: a trained model under the instruments that training must not wait for.
-INFERENCE_BATCHES = (8, 512)  # images, besides one and the trial's own
-
-
-def inspect(setup: TrialSetup, learner: Learner, result: Result) -> None:
-    """The passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters.
-
-    Of several processes that trained together there is none: what they would measure is one of them.
-    """
-    trial, device, now, seconds = setup.trial, setup.device, setup.watch.now, setup.trial.instrument_seconds
-    example = setup.form.of(torch.zeros(2, *setup.data.image_shape, device=device.torch_device))
-    record_flops(result, *count_flops(learner.model, example))
-    record_mismatch(result, trial)
-    if not (seconds and trial.timed):
-        return
-    if trial.world_size > 1:
-        record_efficiency(result, None)
-        return
-    start = now()
-    learner.learning_rate = lambda step: 0.0
-    with no_recompilation(trial.compile):
-        split = split_step(learner, iter(setup.batches), device, now, 0.15 * seconds)
-    record_step_split(result, split)
-    _measure_inference(setup, learner, result, seconds)
-    record_efficiency(result, matmul_peak(device, setup.precision, 0.12 * seconds))
-    result.instrument_seconds = now() - start
-
-
-def _measure_inference(setup: TrialSetup, learner: Learner, result: Result, seconds: float) -> None:
-    trial, device, now, own = setup.trial, setup.device, setup.watch.now, setup.trial.training.batch_size
-    learner.model.eval()
-    forward = compiled(_forward, trial.compile)
-
-    def predict(images: Tensor) -> Tensor:
-        with learner.context:
-            return forward(learner.model, images)
-
-    others = () if trial.compile else INFERENCE_BATCHES  # each size would compile anew
-    sizes = sorted({own, *others})
-    images, _ = next(evaluation_batches(setup.data, setup.data.test, max(sizes), setup.form))
-    record_latency(result, latency(predict, images[:1], device, now, 0.15 * seconds))
-    for size in (size for size in sizes if size <= len(images)):
-        rounds = 4 if size == own else 1
-        blocks = inference_blocks(predict, images[:size], rounds, device, now, 0.1 * seconds)
-        record_inference(result, size, blocks)
-
-
-def _forward(model: nn.Module, images: Tensor) -> Tensor:
-    return model(images)

@@ -1,4 +1,4 @@
-"""run_trial: one trial from seed to result, read down the page."""
+"""One trial from seed to result, read down the page: data, model, optimiser, train, test, measure."""
 
 import math
 import time
@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.errors import StoreError
-from bench.measure.memory import split_memory
 from bench.measure.stopwatch import Stopwatch, WarmUp, warm_up
 from bench.result import Result
 from bench.training import metrics
@@ -21,12 +20,12 @@ from bench.training.checkpoint import Inputs, save_trial
 from bench.training.compilation import cold_cache, no_recompilation
 from bench.training.data_parallel import ALONE, Replicas
 from bench.training.launcher import run_together
-from bench.training.loop import DivergedError, Evaluation, Learner, train
-from bench.training.profiling import inspect
+from bench.training.loop import DivergedError, train
+from bench.training.profiling import profile
 from bench.training.trial_setup import TrialSetup, evaluator, new_learner, set_up
 from bench.trial import Trial
 
-EXPLODED = 10  # times the loss of a guess among all classes
+DIVERGED = 10  # times the loss of a guess among all classes
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -56,7 +55,7 @@ def run_trial(
     start = now()
     try:
         with cold_cache(trial.compile):
-            _train_and_measure(trial, folder, data_dir, report, watch, result, replicas)
+            _fill(result, trial, folder, data_dir, report, watch, replicas)
         result.status = "ok"
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
@@ -64,98 +63,77 @@ def run_trial(
         result.status = "oom" if _is_out_of_memory(error) else "failed"
         result.error, result.trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         result.unsaved = isinstance(error, StoreError)
-    result.wall_seconds = now() - start
-    result.train_seconds, result.eval_seconds, result.setup_seconds = (
-        watch.seconds.get(phase) for phase in ("train", "eval", "setup")
-    )
-    if result.images_per_second is None:
-        metrics.record_throughput(result, watch.blocks)
-    if not trial.timed:
-        metrics.forget_times(result)
+    metrics.record_seconds(result, watch, now() - start)
     return result
 
 
-def _train_and_measure(
+def _fill(
+    result: Result,
     trial: Trial,
     folder: Path | None,
     data_dir: Path | None,
     report: Report,
     watch: Stopwatch,
-    result: Result,
     replicas: Replicas,
 ) -> None:
+    """Fill `result` as the trial goes on, so that a failure leaves what was measured before it."""
     with watch.phase("setup"):
         setup = set_up(trial, data_dir, watch, replicas)
-        warm = _warm_up_and_measure_memory(setup, result)
+        warm = _warm_up(setup, result)
         learner = new_learner(setup)  # a fresh one: as if nothing had run before
-        num_params = sum(p.numel() for p in learner.model.parameters())
-        metrics.record_conditions(result, num_params, torch.get_num_threads(), setup.data, setup.batches, setup.device)
-        metrics.record_warm_up(result, warm)
-    best = Best()
-    steps_per_epoch = setup.batches.steps_per_epoch
-    limit = EXPLODED * math.log(max(2, setup.data.spec.num_classes))
-    stops = evaluation_stops(trial, steps_per_epoch)
-    validate = evaluator(setup, learner, "val")
-    waited = setup.batches.waited_seconds
+        model, batches, data = learner.model, setup.batches, setup.data
+        metrics.record_setup(result, setup, model, warm)
+
+    best_accuracy, best_step, best_weights = -1.0, 0, dict[str, Tensor]()
+    loss_limit = DIVERGED * math.log(max(2, data.spec.num_classes))
+    stops, steps_per_epoch = evaluation_stops(trial, batches.steps_per_epoch), batches.steps_per_epoch
+    validate, test = evaluator(setup, learner, "val"), evaluator(setup, learner, "test")
+    waited = batches.waited_seconds
     with no_recompilation(trial.compile):
         for evaluation in train(
-            learner, setup.batches, validate, stops, steps_per_epoch, warm.block_steps, limit, watch, replicas.mean
+            learner, batches, validate, stops, steps_per_epoch, warm.block_steps, loss_limit, watch, replicas.mean
         ):
             with watch.phase("eval"):
                 result.evaluations.append(asdict(evaluation))
-                best.look(evaluation, learner)
-                report(metrics.progress_message(evaluation, watch.blocks))
-    metrics.record_accuracy(result, trial.target_accuracy, best.accuracy)
-    metrics.record_energy(result, watch.joules, evaluation.epoch)
-    metrics.record_data_wait(result, waited, setup.batches.waited_seconds)
-    metrics.record_throughput(result, watch.blocks)
+                if evaluation.val_accuracy > best_accuracy:  # of equals, the earliest
+                    best_accuracy, best_step = evaluation.val_accuracy, evaluation.step
+                    best_weights = _copied_weights(model)
+                block = watch.blocks[-1]
+                report(asdict(evaluation) | {"images_per_second": block.images / block.seconds})
+    metrics.record_training(result, watch, best_accuracy)
+    if waited is not None and batches.waited_seconds is not None:
+        result.data_wait_seconds = batches.waited_seconds - waited
+
     with watch.phase("eval"):
-        last = {key: value.clone() for key, value in learner.model.state_dict().items()}
-        test = evaluator(setup, learner, "test")()
-        learner.model.load_state_dict(best.state)
-        test_best = test if best.step == evaluation.step else evaluator(setup, learner, "test")()
-        result.test_accuracy, result.test_accuracy_best = test.accuracy, test_best.accuracy
+        last_weights, last = _copied_weights(model), test()
+        model.load_state_dict(best_weights)
+        best = last if best_step == evaluation.step else test()
+        result.test_accuracy, result.test_accuracy_best = last.accuracy, best.accuracy
         result.skipped_steps = learner.skipped_steps if setup.precision.scale_gradients else None
+
     with watch.phase("setup"):
         if folder is not None:
-            columns = metrics.prediction_columns(setup.data, test, test_best)
-            save_trial(folder, trial.model_dump(), last, best.state, columns, Inputs.of(setup.data))
-        inspect(setup, learner, result)
+            columns = metrics.prediction_columns(data.test.labels, last, best)
+            save_trial(folder, trial.model_dump(), last_weights, best_weights, columns, Inputs.of(data))
+        profile(setup, learner, result)
 
 
-def _warm_up_and_measure_memory(setup: TrialSetup, result: Result) -> WarmUp:
-    """Steps of a throw-away learner; its peak is training's, since no evaluation has run yet in this process."""
-    device = setup.device
-    device.reset_peak_memory()
+def _warm_up(setup: TrialSetup, result: Result) -> WarmUp:
+    """Steps of a throw-away learner; its peak memory is training's: no evaluation has run yet in this process."""
+    setup.device.reset_peak_memory()
     learner = new_learner(setup)
     source = iter(setup.batches)
 
     def step() -> None:
         loss = learner.forward(*next(source))
-        device.sample_memory()  # activations are all alive here; for devices that keep no peak
+        setup.device.sample_memory()  # activations are all alive here; for devices that keep no peak
         learner.backward(loss)
         learner.update()
 
     try:
-        return warm_up(step, device.synchronize, setup.watch.now)
+        return warm_up(step, setup.device.synchronize, setup.watch.now)
     finally:  # one that ran out of memory has a peak, too
-        peak = device.peak_memory_bytes()
-        split = split_memory(learner.model, learner.optimizer, peak)
-        metrics.record_memory(result, peak, device.peak_memory_reserved_bytes(), split)
-
-
-class Best:
-    """The weights that validation chose; of equals, the earliest."""
-
-    def __init__(self) -> None:
-        self.accuracy = -1.0
-        self.step = 0
-        self.state: dict[str, Tensor] = {}
-
-    def look(self, evaluation: Evaluation, learner: Learner) -> None:
-        if evaluation.val_accuracy > self.accuracy:
-            self.accuracy, self.step = evaluation.val_accuracy, evaluation.step
-            self.state = {key: value.clone() for key, value in learner.model.state_dict().items()}
+        metrics.record_memory(result, setup, learner)
 
 
 def evaluation_stops(trial: Trial, steps_per_epoch: int) -> list[int]:
@@ -163,6 +141,10 @@ def evaluation_stops(trial: Trial, steps_per_epoch: int) -> list[int]:
     per_epoch = min(trial.training.evaluations_per_epoch, steps_per_epoch)
     count = trial.training.epochs * per_epoch
     return [round(index * steps_per_epoch / per_epoch) for index in range(1, count + 1)]
+
+
+def _copied_weights(model: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
 
 
 def _is_out_of_memory(error: Exception) -> bool:

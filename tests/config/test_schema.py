@@ -13,7 +13,7 @@ from bench.config.suite_file import SUITES_FOLDER, find_suite, read_suite, suite
 from bench.config.suite_keys import Axes
 from bench.errors import UserError
 from bench.trial import Training
-from models import SIZE_SETTINGS, MODELS
+from models import MODELS, SIZE_SETTINGS
 
 VIT: dict[str, Any] = {"model": "vit", "patch_size": 4}
 GOOD: dict[str, Any] = {"dataset": "digits", "models": [VIT, {"model": "cnn", "depth": [1, 2]}]}

@@ -16,7 +16,7 @@ from bench.config.suite_file import read_suite
 from bench.errors import SuiteError
 from bench.execution.local import Subprocess
 from bench.training.run import run_trial
-from models import build_model, find_model, build_meta_model, source_of
+from models import build_meta_model, build_model, find_model, source_of
 from models.external import RepeatedChannels
 
 pytest.importorskip("timm", reason="timm's models are an extra")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_checks import SMALL, Case
 
-from models import SIZE_SETTINGS, MODELS, build_model, build_meta_model
+from models import MODELS, SIZE_SETTINGS, build_meta_model, build_model
 from models.vit import ViT, ViTConfig
 
 SHAPES = [(8, 1, 1), (12, 3, 2), (28, 1, 3), (32, 3, 4)]  # image_size, in_channels, depth
