@@ -22,7 +22,7 @@ from bench.measure.stats import (
     log_median_interval,
     median_interval,
     median_time_to_target,
-    on_the_front,
+    pareto_front,
 )
 from bench.result import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS
 from bench.store.run_folder import write_atomically
@@ -194,7 +194,7 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
     summary["best_of_family"] = summary.index.isin(champions(summary))
     summary["pareto"] = False
     for _, here in of_fewest_processes(summary).groupby("device_name"):
-        summary.loc[here.index, "pareto"] = on_the_front(here["images_per_second"], here["test_accuracy"])
+        summary.loc[here.index, "pareto"] = pareto_front(here["images_per_second"], here["test_accuracy"])
     return summary
 
 

@@ -4,7 +4,6 @@ The unit is the seed (one trial), so n is small: intervals are Student's t aroun
 a floor, since a test set of finite size can't tell finer differences apart however many seeds are run.
 """
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,44 +40,22 @@ class BlockInterval(NamedTuple):
 
 def median_interval(values: Iterable[float | None], floor: float = 0.0) -> Interval:
     """Median over seeds, with the half-width of its interval at least `floor`; what wasn't measured is left out."""
-    kept = _measured(values)
-    if not kept:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    median = statistics.median(kept)
-    half = _half_width([kept], floor)
-    return Interval(median - half, median, median + half, len(kept))
+    return _interval([values], floor)
 
 
 def log_median_interval(values: Iterable[float | None]) -> Interval:
     """Median of positive quantities (speeds, seconds, bytes), whose noise is a share of them."""
-    kept = _measured(values)
-    if not kept:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    median = statistics.median(kept)
-    factor = math.exp(_half_width([_logs(kept)], 0.0))
-    return Interval(median / factor, median, median * factor, len(kept))
+    return _log_interval([values])
 
 
 def difference_interval(a: Iterable[float | None], b: Iterable[float | None], floor: float = 0.0) -> Interval:
     """Difference of two medians, a - b (Welch's t); its half-width is at least `floor`. n is the smaller sample's."""
-    first, second = _measured(a), _measured(b)
-    n = min(len(first), len(second))
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    difference = statistics.median(first) - statistics.median(second)
-    half = _half_width([first, second], floor)
-    return Interval(difference - half, difference, difference + half, n)
+    return _interval([a, b], floor)
 
 
 def ratio_interval(a: Iterable[float | None], b: Iterable[float | None]) -> Interval:
     """Ratio of two medians of positive quantities, a / b (Welch's t on logarithms). n is the smaller sample's."""
-    first, second = _measured(a), _measured(b)
-    n = min(len(first), len(second))
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    ratio = statistics.median(first) / statistics.median(second)
-    factor = math.exp(_half_width([_logs(first), _logs(second)], 0.0))
-    return Interval(ratio / factor, ratio, ratio * factor, n)
+    return _log_interval([a, b])
 
 
 def difference_by_seed(a: BySeed, b: BySeed, floor: float = 0.0) -> tuple[Interval, bool]:
@@ -154,23 +131,40 @@ def median_time_to_target(seconds: Iterable[float | None]) -> tuple[float | None
     return (median if math.isfinite(median) else None), reached, len(times)
 
 
-def on_the_front(a: Iterable[float], b: Iterable[float]) -> list[bool]:
+def pareto_front(a: Iterable[float], b: Iterable[float]) -> list[bool]:
     """Whether no other point is as good in both quantities and better in one; more is better.
 
     NaN is on no front, nor is an `a` of 0: neither was measured.
-
-    A pass over the points from the greatest `a` to the smallest, with the greatest `b` so far.
     """
     points = [(x, y, index) for index, (x, y) in enumerate(zip(a, b, strict=True))]
-    front, highest = [False] * len(points), -math.inf
-    measured = sorted((point for point in points if point[0] > 0 and point[1] >= 0), reverse=True)
-    for _, equals in itertools.groupby(measured, key=lambda point: point[0]):
-        alike = list(equals)
-        top = max(y for _, y, _ in alike)
-        for _, y, index in alike:
-            front[index] = y == top > highest
-        highest = max(highest, top)
+    front, highest, latest = [False] * len(points), -math.inf, None
+    for x, y, index in sorted((point for point in points if point[0] > 0 and point[1] >= 0), reverse=True):
+        if y > highest or (x, y) == latest:  # from the greatest `a` on: each new height, and its equals
+            front[index], highest, latest = True, y, (x, y)
     return front
+
+
+def _interval(samples: Sequence[Iterable[float | None]], floor: float) -> Interval:
+    """Of one sample's median, or of the difference of two."""
+    kept = [_measured(sample) for sample in samples]
+    n = min(map(len, kept))
+    if not n:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    first, *second = map(statistics.median, kept)
+    center, half = first - sum(second), _half_width(kept, floor)
+    return Interval(center - half, center, center + half, n)
+
+
+def _log_interval(samples: Sequence[Iterable[float | None]]) -> Interval:
+    """Of one sample's median, or of the ratio of two."""
+    kept = [_measured(sample) for sample in samples]
+    n = min(map(len, kept))
+    if not n:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    first, *second = map(statistics.median, kept)
+    logs = [[math.log(value) if value > 0 else math.nan for value in sample] for sample in kept]
+    center, factor = first / math.prod(second), math.exp(_half_width(logs, 0.0))
+    return Interval(center / factor, center, center * factor, n)
 
 
 def _measured(values: Iterable[float | None]) -> list[float]:
@@ -179,10 +173,6 @@ def _measured(values: Iterable[float | None]) -> list[float]:
 
 def _shared_seeds(a: BySeed, b: BySeed) -> list[Any]:
     return sorted(seed for seed in a.keys() & b.keys() if not math.isnan(a[seed] + b[seed]))
-
-
-def _logs(values: list[float]) -> list[float]:
-    return [math.log(value) if value > 0 else math.nan for value in values]
 
 
 def _half_width(samples: list[list[float]], floor: float) -> float:

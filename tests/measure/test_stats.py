@@ -21,7 +21,7 @@ from bench.measure.stats import (
     log_median_interval,
     median_interval,
     median_time_to_target,
-    on_the_front,
+    pareto_front,
     ratio_by_seed,
     ratio_interval,
 )
@@ -220,4 +220,4 @@ def _coverage(intervals: Iterable[Interval | BlockInterval]) -> Callable[[float]
 def test_the_front_is_what_nothing_beats_in_both(points: list[tuple[float, float]]) -> None:
     beaten = [any(x >= a and y >= b and (x > a or y > b) for x, y in points) for a, b in points]
     wanted = [a > 0 and b >= 0 and not worse for (a, b), worse in zip(points, beaten, strict=True)]
-    assert on_the_front([a for a, _ in points], [b for _, b in points]) == wanted
+    assert pareto_front([a for a, _ in points], [b for _, b in points]) == wanted

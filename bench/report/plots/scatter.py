@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from bench.analysis.formatting import listed, three_digits
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables
-from bench.measure.stats import on_the_front
+from bench.measure.stats import pareto_front
 from bench.report.plots import style as canvas
 from bench.report.plots.style import FAINT, MOST_ROWS, WIDTH, family_colours, marker_of, styled
 
@@ -170,7 +170,7 @@ def _against(tables: Tables, rows: pd.DataFrame, scales: Sequence[Scale], text: 
 def _points(axes: Axes, here: pd.DataFrame, scale: Scale, colours: dict[str, str]) -> pd.DataFrame:
     """Draw a device's configurations, of many most of them faint; return the others, `named` if they get a label."""
     x = scale.metric
-    front = here[on_the_front(here[x] ** scale.better, here["test_accuracy"])].sort_values(x)
+    front = here[pareto_front(here[x] ** scale.better, here["test_accuracy"])].sort_values(x)
     axes.plot(front[x], front["test_accuracy"], "--", color=FAINT, lw=1, zorder=1)
     named = here["best_of_family"] | here.index.isin(front.index)
     leading = canvas.leading(here, named)
