@@ -1,4 +1,4 @@
-"""What a trial leaves beside its row: weights, predictions, and what is needed to build the model again."""
+"""The files of a trial: weights, predictions, and what is needed to build the model again."""
 
 from __future__ import annotations
 
@@ -88,36 +88,20 @@ def save_trial(
         make_folder(folder.parent)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        _write(temporary, description, last, best, columns, inputs)
+        for name, content in ((TRIAL, description), (INPUTS, inputs.model_dump())):
+            (temporary / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _save_weights(last, temporary / LAST)
+        _save_weights(best, temporary / BEST)
+        _save_predictions(columns, temporary / PREDICTIONS)
+        for name in (TRIAL, INPUTS, LAST, BEST, PREDICTIONS):
+            sync_file(temporary / name)
+        write_sums(temporary)
         shutil.rmtree(folder, ignore_errors=True)  # of an attempt whose row never reached the store
         temporary.rename(folder)
         sync_folder(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)  # leaves the disk room for what is finished
         raise unwritable(folder, error, "the trial's files aren't kept") from error
-
-
-def _write(
-    folder: Path,
-    description: Mapping[str, Any],
-    last: State,
-    best: State,
-    columns: Mapping[str, Tensor],
-    inputs: Inputs,
-) -> None:
-    """All files, flushed, with a list of their checksums."""
-    _write_json(folder / TRIAL, description)
-    _write_json(folder / INPUTS, inputs.model_dump())
-    for name, state in ((LAST, last), (BEST, best)):
-        _save_weights(state, folder / name)
-    with open(folder / PREDICTIONS, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["index", *columns])
-        lists = (column.tolist() for column in columns.values())
-        writer.writerows((index, *map(_short, row)) for index, row in enumerate(zip(*lists, strict=True)))
-    for name in (TRIAL, INPUTS, LAST, BEST, PREDICTIONS):
-        sync_file(folder / name)
-    write_sums(folder)
 
 
 def _save_weights(state: State, path: Path) -> None:
@@ -130,9 +114,12 @@ def _save_weights(state: State, path: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _short(value: float) -> str | int:
-    return f"{value:.4f}" if isinstance(value, float) else int(value)
+def _save_predictions(columns: Mapping[str, Tensor], path: Path) -> None:
+    lists = [
+        [f"{value:.4f}" for value in column.tolist()] if column.is_floating_point() else column.tolist()
+        for column in columns.values()
+    ]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["index", *columns])
+        writer.writerows((index, *row) for index, row in enumerate(zip(*lists, strict=True)))

@@ -1,4 +1,4 @@
-"""Distributed: the processes of one trial, started by torch's own launcher, watched, and ended together."""
+"""The processes of a data-parallel trial, started by torch's own launcher, watched, and ended together."""
 
 import faulthandler
 import logging
@@ -24,17 +24,13 @@ from bench.system.process import cause_of_death, die_with_parent, file_of_stacks
 from bench.training.data_parallel import joined
 from bench.trial import Trial
 
-LOOK_SECONDS = 0.1  # how often the launcher looks whether all are alive
+POLL_SECONDS = 0.1  # between two looks of the launcher whether all are alive
 # A process whose neighbour died fails a moment later, with an error about its connection. It waits so long before it
 # ends that the launcher has seen the other first, and names the cause.
-LAST_WORDS_SECONDS = 1.0
+LAST_MESSAGE_SECONDS = 1.0
 SHUTDOWN_SECONDS = 5  # between asking the others to end and making them
-LOADED = [
-    "bench.training.run",
-    "torch._dynamo",
-    "platformdirs",
-    "numpy.random",
-]  # once, in the server that they are forked from
+# once, in the server that the processes are forked from
+LOADED = ["bench.training.run", "torch._dynamo", "platformdirs", "numpy.random"]
 
 Report = Callable[[dict[str, Any]], None]
 Run = Callable[..., Result]
@@ -50,10 +46,10 @@ def run_together(run: Run, trial: Trial, folder: Path | None, data_dir: Path | N
         report: is told what the first process reports.
     """
     kills = memory_kills()
-    with tempfile.TemporaryDirectory(prefix="vit-cnn-bench-", ignore_cleanup_errors=True) as name, _no_logs():
+    with tempfile.TemporaryDirectory(prefix="vit-cnn-bench-", ignore_cleanup_errors=True) as name:
         place = Path(name)
         with _listening(trial.world_size, report) as (senders, heard):
-            launch = elastic_launch(_configuration(trial.world_size, place), _replica)
+            launch = elastic_launch(_configuration(trial.world_size, place), _run_process)
             try:
                 return launch(run, trial, folder, data_dir, place, senders, file_of_stacks())[0]
             except ChildFailedError as error:
@@ -72,8 +68,11 @@ def run_together(run: Run, trial: Trial, folder: Path | None, data_dir: Path | N
 
 
 def _configuration(size: int, place: Path) -> LaunchConfig:
-    if _start_method() == "forkserver":
+    start_method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    if start_method == "forkserver":
         multiprocessing.set_forkserver_preload(LOADED)  # one that runs already stays as it is
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # we report the same failures ourselves
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -84,30 +83,12 @@ def _configuration(size: int, place: Path) -> LaunchConfig:
         rdzv_configs={"store_type": "file"},  # the other type listens on every interface of the machine
         local_addr="127.0.0.1",
         max_restarts=0,
-        monitor_interval=LOOK_SECONDS,
-        start_method=_start_method(),
+        monitor_interval=POLL_SECONDS,
+        start_method=start_method,
         logs_specs=DefaultLogsSpecs(log_dir=str(place / "logs")),
         signals_to_handle="",  # whoever started this process has said what signals mean
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
-
-
-def _start_method() -> str:
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-
-
-@contextmanager
-def _no_logs() -> Iterator[None]:
-    """Without the launcher's reports of what we report ourselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager
@@ -122,7 +103,7 @@ def _listening(size: int, report: Report) -> Iterator[tuple[list[Connection], di
     finally:
         for sender in senders:
             sender.close()
-        listener.join(LAST_WORDS_SECONDS)  # not for ever: a process that waits for a device hears no signal
+        listener.join(LAST_MESSAGE_SECONDS)  # not for ever: a process that waits for a device hears no signal
 
 
 def _listen(receivers: Sequence[Connection], report: Report, heard: dict[int, Result]) -> None:
@@ -143,7 +124,7 @@ def _listen(receivers: Sequence[Connection], report: Report, heard: dict[int, Re
                 report(message)
 
 
-def _replica(
+def _run_process(
     run: Run,
     trial: Trial,
     folder: Path | None,
@@ -163,7 +144,7 @@ def _replica(
         give_stacks(asked, f"is rank {rank} of {trial.world_size}")
     try:
         with joined(rank, trial.world_size, trial.device.partition(":")[0], place / "meeting") as replicas:
-            report = sender.send if first else _unheard
+            report = sender.send if first else lambda message: None  # all say the same; the first is heard
             result = run(trial, folder if first else None, data_dir, report, replicas=replicas)
             if result.status in ("failed", "oom"):
                 _end(sender, result)
@@ -176,12 +157,8 @@ def _replica(
 def _end(sender: Connection, result: Result) -> None:
     """Say what was wrong and be gone, without waiting for those who can no longer answer."""
     sender.send(result)
-    time.sleep(LAST_WORDS_SECONDS)
+    time.sleep(LAST_MESSAGE_SECONDS)
     os._exit(1)
-
-
-def _unheard(message: dict[str, Any]) -> None:
-    """All say the same; the first is heard."""
 
 
 def _stack_file(place: Path, rank: int) -> Path:

@@ -1,7 +1,8 @@
-"""Optimisers and learning-rate schedules: two plain tables."""
+"""Optimisers and learning-rate schedules: OPTIMIZERS and SCHEDULES name those that a suite may ask for."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ ONE_CYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
 # Adam's floor under the square root. In float16 the mean square of a small gradient (below 0.008 in the first step) is
 # rounded to zero and the usual 1e-8 is then all that the step is divided by: weights are NaN within 150 steps.
 EPS = {torch.float16: 1e-4}
+Groups = list[dict[str, Any]]  # parameter groups, as torch's optimisers take them
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of Muon's iteration: steepest at zero, so that five turns are enough
 NEWTON_SCHULZ_TURNS = 5
 MATCH_ADAM = 0.2  # root mean square of AdamW's updates in units of the learning rate (Liu et al. 2025, section 2.2)
@@ -44,7 +47,7 @@ class FusedAdam(optim.Optimizer):
 
     _step_supports_amp_scaling = True  # GradScaler then passes its scale and flag on, and nobody waits for the flag
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], decoupled: bool) -> None:
+    def __init__(self, groups: Groups, lr: float, betas: tuple[float, float], decoupled: bool) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
         self._update = torch._fused_adamw_ if decoupled else torch._fused_adam_
         self._moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in g["params"]] for g in self.param_groups]
@@ -96,22 +99,16 @@ class Muon(optim.Optimizer):
 
     _step_supports_amp_scaling = True  # as FusedAdam
 
-    def __init__(
-        self,
-        hidden: dict[str, Any],
-        groups: list[dict[str, Any]],
-        lr: float,
-        betas: tuple[float, float],
-    ) -> None:
+    def __init__(self, hidden: dict[str, Any], groups: Groups, lr: float, betas: tuple[float, float]) -> None:
         adam = FusedAdam(groups, lr, betas, decoupled=True)
         super().__init__([hidden, *adam.param_groups], {"lr": lr, "betas": betas, "weight_decay": 0.0})
         self.param_groups[1:] = adam.param_groups  # the very same, so that a new learning rate reaches both
         self._adam = adam
-        alike: dict[tuple[int, ...], list[torch.Tensor]] = {}
+        same_shape: dict[tuple[int, ...], list[torch.Tensor]] = {}
         for p in self.param_groups[0]["params"]:
-            alike.setdefault(tuple(_wide(p).shape), []).append(p)
-        self._alike = [
-            (params, torch.zeros(len(params), *shape, device=params[0].device)) for shape, params in alike.items()
+            same_shape.setdefault(tuple(_wide(p).shape), []).append(p)
+        self._same_shape = [
+            (params, torch.zeros(len(params), *shape, device=params[0].device)) for shape, params in same_shape.items()
         ]
 
     @torch.no_grad()
@@ -122,12 +119,12 @@ class Muon(optim.Optimizer):
         group = self.param_groups[0]
         momentum = group["betas"][0]
         done = 1.0 if found_inf is None else 1 - found_inf  # 0: this step is left out
-        for alike, means in self._alike:
-            learning = [(index, p, p.grad) for index, p in enumerate(alike) if p.grad is not None]
+        for same_shape, means in self._same_shape:
+            learning = [(index, p, p.grad) for index, p in enumerate(same_shape) if p.grad is not None]
             if not learning:
                 continue
             indices, params, found = map(list, zip(*learning, strict=True))
-            mean = means if len(params) == len(alike) else means[indices]
+            mean = means if len(params) == len(same_shape) else means[indices]
             gradients = torch.stack([_wide(gradient) for gradient in found]).float()
             if scale is not None:
                 gradients /= scale
@@ -161,15 +158,11 @@ def _wide(matrix: torch.Tensor) -> torch.Tensor:
     return matrix if len(matrix) <= matrix.shape[1] else matrix.T
 
 
-def _adam(groups: list[dict[str, Any]], training: Training) -> optim.Optimizer:
-    return FusedAdam(groups, training.learning_rate, (training.beta1, training.beta2), decoupled=False)
+def _adam(groups: Groups, training: Training, decoupled: bool = False) -> optim.Optimizer:
+    return FusedAdam(groups, training.learning_rate, (training.beta1, training.beta2), decoupled)
 
 
-def _adamw(groups: list[dict[str, Any]], training: Training) -> optim.Optimizer:
-    return FusedAdam(groups, training.learning_rate, (training.beta1, training.beta2), decoupled=True)
-
-
-def _muon(groups: list[dict[str, Any]], training: Training) -> optim.Optimizer:
+def _muon(groups: Groups, training: Training) -> optim.Optimizer:
     matrices = [p for group in groups for p in group["params"] if p.ndim >= 2 and min(p.shape) > 1]
     hidden = matrices[:-1]  # the last is the head, whose rows are classes and not directions
     chosen = {id(p) for p in hidden}
@@ -182,7 +175,7 @@ def _muon(groups: list[dict[str, Any]], training: Training) -> optim.Optimizer:
     )
 
 
-def _sgd(groups: list[dict[str, Any]], training: Training) -> optim.Optimizer:
+def _sgd(groups: Groups, training: Training) -> optim.Optimizer:
     momentum = training.beta1
     return optim.SGD(groups, lr=training.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
 
@@ -205,9 +198,10 @@ def _one_cycle(progress: float, warmup: float) -> float:
     return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
 
 
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Training], optim.Optimizer]] = {
+# name -> what makes it of parameter groups and settings
+OPTIMIZERS: dict[str, Callable[[Groups, Training], optim.Optimizer]] = {
     "adam": _adam,
-    "adamw": _adamw,
+    "adamw": partial(_adam, decoupled=True),
     "muon": _muon,
     "sgd": _sgd,
 }
