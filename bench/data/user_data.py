@@ -13,7 +13,7 @@ from bench.data import cache
 from bench.data.readers.base import Division, divide, fitting, located, machine_memory, num_val_of, one_line, shown
 from bench.data.readers.images import load_image
 from bench.data.spec import Arrays, Kind, OwnData, Wishes
-from bench.data.user_files import Sources, digest_of, find_sources, require
+from bench.data.user_files import Sources, find_sources, require
 from bench.data.user_reader import Found, Pictures, as_pixels, read_images, read_sources
 from bench.errors import DataError
 
@@ -25,22 +25,13 @@ __all__ = [
     "Kind",
     "OwnData",
     "Pictures",
-    "Unlabelled",
     "Wishes",
     "describe",
     "list_files",
     "load_image",
     "read_images",
     "read_own",
-    "read_unlabelled",
 ]
-
-
-class Unlabelled(NamedTuple):
-    """Images (N, C, H, W) uint8 and their names: numbers from 1 (Kaggle's ImageId), or files of a folder."""
-
-    images: np.ndarray
-    names: list[str]
 
 
 class Files(NamedTuple):
@@ -114,23 +105,6 @@ def list_files(data: OwnData) -> Files:
     if (len(files.train_paths), len(files.test_paths)) != (data.num_train, data.num_test):
         raise _changed(data)
     return files
-
-
-def read_unlabelled(data: OwnData) -> Unlabelled:
-    """The images that `unlabelled` names, or that lay beside the others without labels. Raises: DataError."""
-    if data.unlabelled_path is None:
-        raise DataError(f"{data.name}: has no unlabelled images; name them by `unlabelled`")
-    path = Path(data.unlabelled_path)
-    require(path)
-    if path.is_dir():
-        images, names, _ = read_images(path, data)
-        return Unlabelled(images, names)
-    key = _short(f"{digest_of(path)} {data.image_size} {data.in_channels}")
-    kept = cache.load(key)
-    if kept is None or set(kept) != {"images"}:
-        kept = {"images": read_images(path, data).images}
-        cache.save(key, kept)
-    return Unlabelled(kept["images"], [str(number) for number in range(1, len(kept["images"]) + 1)])
 
 
 def _examined(wishes: Wishes, sources: Sources, digest: str, path: Path) -> OwnData:

@@ -20,7 +20,6 @@ from bench.data.user_data import (
     load_image,
     read_images,
     read_own,
-    read_unlabelled,
 )
 from bench.errors import DataError
 
@@ -67,12 +66,11 @@ def test_kaggles_folder_gives_training_and_unlabelled_images(tmp_path: Path) -> 
     write_csv(tmp_path / "test.csv", 20, labelled=False, start=100)
     (tmp_path / "sample_submission.csv").write_text("ImageId,Label\n1,0\n")
     data = describe(Wishes(path="."), tmp_path)
-    images, names = read_unlabelled(data)
-    assert np.array_equal(images[:, 0], digits()[0][100:120])
-    assert names == [str(number) for number in range(1, 21)]
     assert (data.name, data.unlabelled_path) == (tmp_path.name, str(tmp_path / "test.csv"))
-    with pytest.raises(DataError, match="has no unlabelled images"):
-        read_unlabelled(found(tmp_path / "train.csv"))
+    images, names, labels = read_images(tmp_path / "test.csv", data)
+    assert np.array_equal(images[:, 0], digits()[0][100:120])
+    assert (names, labels) == ([str(number) for number in range(1, 21)], None)
+    assert found(tmp_path / "train.csv").unlabelled_path is None
 
 
 def test_a_test_set_of_its_own_stays_whole(tmp_path: Path) -> None:
@@ -111,7 +109,9 @@ def test_a_flat_test_folder_is_unlabelled(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         Image.new("L", (8, 8), number).save(tmp_path / "test" / f"img{number}.png")
     (tmp_path / "train.csv").write_text("file,label\nimg1.png,3\n")  # a list, not images
-    images, names = read_unlabelled(describe(Wishes(path=".", image_size=8), tmp_path))
+    data = describe(Wishes(path=".", image_size=8), tmp_path)
+    assert data.unlabelled_path is not None
+    images, names, _ = read_images(Path(data.unlabelled_path), data)
     assert names == ["img1.png", "img9.png", "img10.png"]
     assert images[:, 0, 0, 0].tolist() == [1, 9, 10]
 
