@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bench.data.readers.array_files import write_idx
+from bench.data.readers.idx import write_idx
 
 DIGITS = tuple("0123456789")
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from bench.data.augment import augment
 from bench.data.catalog import DATASETS, read_arrays
 from bench.data.download import fetch
-from bench.data.spec import DatasetSpec
+from bench.data.readers.images import load_image
+from bench.data.spec import DatasetSpec, OwnData
 from bench.data.splits import Split, StreamedSplit, pixel_statistics, stratified_split
-from bench.data.user_data import OwnData, list_files, load_image, read_own
+from bench.data.user_data import list_files, read_own
 
 Normalization = Literal["standard", "symmetric", "unit"]
 

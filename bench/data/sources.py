@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bench.data.readers.array_files import write_idx
+from bench.data.readers.idx import write_idx
 from bench.data.spec import Source
 from bench.errors import printable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,28 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from bench.data import cache
-from bench.data.readers.base import Division, divide, fitting, located, machine_memory, num_val_of, one_line, shown
-from bench.data.readers.images import load_image
-from bench.data.spec import Arrays, Kind, OwnData, Wishes
-from bench.data.user_files import Sources, find_sources, require
-from bench.data.user_reader import Found, Pictures, as_pixels, read_images, read_sources
-from bench.errors import DataError
+from bench.data.readers.base import fitting, located, machine_memory, natural, one_line, shown
+from bench.data.spec import Arrays, OwnData, Wishes
+from bench.data.user_files import LabelledImages, Sources, find_sources, read_sources, require, resized
+from bench.errors import DataError, printable
 
 if TYPE_CHECKING:
     import numpy as np
-
-__all__ = [
-    "Files",
-    "Kind",
-    "OwnData",
-    "Pictures",
-    "Wishes",
-    "describe",
-    "list_files",
-    "load_image",
-    "read_images",
-    "read_own",
-]
 
 
 class Files(NamedTuple):
@@ -40,6 +26,16 @@ class Files(NamedTuple):
     train_paths: list[Path]
     train_labels: np.ndarray
     test_paths: list[Path]
+    test_labels: np.ndarray
+
+
+class Division(NamedTuple):
+    """Class names, and rows and labels (int64) of training and of test; a test set of its own has its own rows."""
+
+    class_names: tuple[str, ...]
+    train_rows: np.ndarray
+    train_labels: np.ndarray
+    test_rows: np.ndarray
     test_labels: np.ndarray
 
 
@@ -94,8 +90,8 @@ def list_files(data: OwnData) -> Files:
     """
     found = read_sources(_sources_of(data), headers=False)
     division = _divided(found, data.test_fraction)
-    train, test = ([path for part in parts for path in part.images] for parts in (found.train, found.test))
-    tested = test or train
+    train = [path for part in found.train for path in part.images]
+    tested = found.test.images if found.test else train
     files = Files(
         [train[row] for row in division.train_rows],
         division.train_labels,
@@ -143,24 +139,85 @@ def _examined(wishes: Wishes, sources: Sources, digest: str, path: Path) -> OwnD
     return data
 
 
-def _arrays(found: Found, data: OwnData) -> Arrays:
+def _arrays(found: LabelledImages, data: OwnData) -> Arrays:
     """All images of a dataset, put into the cache on the way."""
     division = _divided(found, data.test_fraction)
-    images = as_pixels(found.train, data.image_size, data.in_channels)
-    test_images = as_pixels(found.test, data.image_size, data.in_channels) if found.test else images[division.test_rows]
-    train_images = images if found.test else images[division.train_rows]
+    images = resized(found.train, data.image_size, data.in_channels)
+    if found.test:
+        train_images, test_images = images, resized([found.test], data.image_size, data.in_channels)
+    else:
+        train_images, test_images = images[division.train_rows], images[division.test_rows]
     arrays = Arrays(train_images, division.train_labels, test_images, division.test_labels)
     cache.save(data.checksum, arrays._asdict())
     return arrays
 
 
-def _divided(found: Found, test_fraction: float | None) -> Division:
+def _divided(found: LabelledImages, test_fraction: float | None) -> Division:
     import numpy as np
 
     train = np.concatenate([part.labels for part in found.train])
-    test = found.test[0] if found.test else None
-    labels, source = (test.labels, test.source) if test else (None, "")
+    labels, source = (found.test.labels, found.test.source) if found.test else (None, "")
     return divide(train, labels, test_fraction or 0, found.train[0].source, source)
+
+
+def divide(
+    train: np.ndarray, test: np.ndarray | None, test_fraction: float, source: str, test_source: str = ""
+) -> Division:
+    """Number the classes; without a test set, take a fixed share of each class for one.
+
+    The draw is that of numpy's RandomState(0), whose stream never changes between versions.
+
+    Args:
+        train, test: labels (N,), whole numbers or text.
+
+    Raises:
+        DataError: one class only, a class with too few images for its shares, a class that only the test set has.
+    """
+    import numpy as np
+
+    everything = train if test is None else np.concatenate([train, test])
+    names, indices = _numbered(everything)
+    labels, counts = indices[: len(train)], np.bincount(indices[: len(train)], minlength=len(names))
+    if test is not None and not counts.all():
+        unknown = printable(names[int(counts.argmin())], 60)
+        raise DataError(f"{test_source}: holds class '{unknown}', of which {source} has no image to learn from")
+    if len(names) < 2:
+        only = printable(names[0], 60)
+        raise DataError(f"{source}: all {len(train):,} images are of one class, '{only}'; two at least are needed")
+    parts = ["training", "validation", *(["test"] if test is None else [])]
+    if counts.min() < len(parts):
+        rare = int(counts.argmin())
+        raise DataError(
+            f"{source}: class '{printable(names[rare], 60)}' has too few images ({counts[rare]}): "
+            f"{', '.join(parts[:-1])} and {parts[-1]} need one each at least"
+        )
+    if test is not None:
+        return Division(names, np.arange(len(train)), labels, np.arange(len(test)), indices[len(train) :])
+    chosen = np.zeros(len(train), dtype=bool)
+    draw = np.random.RandomState(0)
+    for label, count in enumerate(counts):
+        members = np.flatnonzero(labels == label)
+        share = min(max(1, round(test_fraction * count)), count - 2)
+        chosen[draw.permutation(members)[:share]] = True
+    rows, tested = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    return Division(names, rows, labels[rows], tested, labels[tested])
+
+
+def _numbered(labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Class names in order, numbers by size and text as people sort it, and each label's place among them."""
+    import numpy as np
+
+    if labels.dtype != object:
+        classes, indices = np.unique(labels, return_inverse=True)
+        return tuple(str(number) for number in classes), indices.astype(np.int64)
+    names = tuple(sorted({str(label) for label in labels}, key=natural))
+    places = {name: place for place, name in enumerate(names)}
+    return names, np.array([places[str(label)] for label in labels], dtype=np.int64)
+
+
+def num_val_of(num_train: int, fraction: float) -> int:
+    """Images set aside for validation, one at least."""
+    return max(1, math.floor(fraction * num_train + 0.5))
 
 
 def _sources_of(data: OwnData) -> Sources:

@@ -1,23 +1,48 @@
-"""Which files somebody's dataset is made of: found by their names, and told apart by what they hold."""
+"""A user's files as images: which of them make up a dataset, and what is read from them, brought to one size."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from bench.data.readers.base import one_line, open_plain, shown
-from bench.data.readers.csv import has_labels, is_csv
-from bench.data.readers.images import ENDINGS, Listing, is_image, list_classes, list_flat, subfolders
+from bench.data.readers.base import (
+    LARGEST_SHARE,
+    ImageSet,
+    fitting,
+    from_layout,
+    located,
+    machine_memory,
+    one_line,
+    open_plain,
+    shown,
+)
+from bench.data.readers.csv import has_labels, is_csv, read_csv
+from bench.data.readers.idx import read_idx
+from bench.data.readers.images import (
+    ENDINGS,
+    Listing,
+    Survey,
+    any_colour,
+    is_image,
+    list_classes,
+    list_flat,
+    load_images,
+    subfolders,
+    survey,
+)
+from bench.data.readers.npz import read_npz
 from bench.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bench.data.spec import Kind
 
 Role = Literal["train", "val", "test"]
@@ -66,7 +91,7 @@ def digest_of(file: Path) -> str:
     """SHA-256 of a file's contents. Raises: DataError."""
     try:
         with open_plain(file) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{shown(file)}: can't be read ({error.strerror})") from None
 
@@ -143,7 +168,7 @@ def is_npz(path: Path) -> bool:
 def _in_folder(folder: Path) -> Sources:
     """What a folder holds. Tables and IDX files come before folders of images, which may hold anything besides."""
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    if idx := idx_pairs(files):
+    if idx := _idx_pairs(files):
         if "train" not in idx:
             raise DataError(f"{shown(folder)}: holds IDX files, but no train-images-idx3-ubyte")
         lacking = [role for role, pair in idx.items() if len(pair) < 2]
@@ -168,7 +193,7 @@ def _has_pixels(table: Path) -> bool:
     return True
 
 
-def idx_pairs(files: Iterable[Path]) -> dict[Role, list[Path]]:
+def _idx_pairs(files: Iterable[Path]) -> dict[Role, list[Path]]:
     """Role -> its IDX files, images before labels; a plain file comes before a gzipped one."""
     found: dict[tuple[Role, str], Path] = {}
     for file in sorted(files):  # "x" before "x.gz"
@@ -218,3 +243,248 @@ def _image_folders(folder: Path) -> tuple[dict[Role, Listing], Path | None]:
     if any(is_image(entry) for entry in folder.iterdir()):
         raise DataError(f"{shown(folder)}: holds images, but no folder for each class, and so no labels; {WANTED}")
     raise DataError(f"{shown(folder)}: holds no dataset and no image ({', '.join(ENDINGS[:6])} ...); {WANTED}")
+
+
+class Target(Protocol):
+    """What images are to become: the size, channels and classes of a dataset."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def class_names(self) -> Sequence[str]: ...
+
+
+class NamedImages(NamedTuple):
+    """Images (N, C, H, W) uint8; their names, numbers from 1 where they have none; labels (N,) int64 if known."""
+
+    images: np.ndarray
+    names: list[str]
+    labels: np.ndarray | None
+
+
+@dataclass
+class LabelledImages:
+    """A dataset's images, in their own sizes: those of training and of validation, and a test set if there is one."""
+
+    train: list[ImageSet]
+    test: ImageSet | None
+    notes: list[str]
+    survey: Survey | None = None  # of image files
+
+    @property
+    def sets(self) -> list[ImageSet]:
+        return [*self.train, self.test] if self.test else self.train
+
+    @property
+    def native_side(self) -> int:
+        """The side of the square that the images fit into; of image files the median, up to a limit."""
+        if self.survey:
+            return self.survey.side
+        return max(side for part in self.train for side in part.images.shape[2:])  # type: ignore[union-attr]
+
+    @property
+    def has_colour(self) -> bool:
+        """Whether any pixel of any image has; image files are opened only if their headers leave it open."""
+        if self.survey and not self.survey.may_have_colour:
+            return False
+        every = [part.images for part in self.sets]
+        return any(any_colour(images) if isinstance(images, list) else has_colour(images) for images in every)
+
+    def resizing_notes(self, image_size: int, in_channels: int) -> list[str]:
+        """What bringing the images to one size and number of channels did to them, as sentences."""
+        if self.survey:
+            return self.survey.notes(image_size, in_channels)
+        said = []
+        for channels, height, width in (part.images.shape[1:] for part in self.sets):  # type: ignore[union-attr]
+            if height != width:
+                said.append(f"Images of {width} x {height} pixels were padded with black to a square.")
+            if max(height, width) != image_size:
+                said.append(f"Resized with antialiasing to {image_size} x {image_size} pixels.")
+            if channels > in_channels:
+                said.append("RGB images were read as grey.")
+            if channels < in_channels:
+                said.append("Grey images were repeated in three channels.")
+        return list(dict.fromkeys(said))
+
+
+def read_sources(sources: Sources, headers: bool = True) -> LabelledImages:
+    """Everything labelled; of image files only the paths and, with `headers`, sizes and modes. Raises: DataError."""
+    import numpy as np
+
+    listings = sources.listings
+    found: dict[Role, ImageSet] = {
+        role: ImageSet(listing.paths, np.array(listing.classes, dtype=object), shown(listing.root))
+        for role, listing in listings.items()
+    }
+    for role, files in sources.files.items():
+        found |= _read_files(sources, role, files)
+    others = sum(listing.others for listing in listings.values())
+    notes = [f"{others:,} files that aren't images were left out."] if others else []
+    notes += dict.fromkeys(note for part in found.values() for note in part.notes)
+    if sources.kind == "npz" and "test" in found and found["test"].labels is None:
+        del found["test"]
+        notes.append("Test images without labels were left out.")
+    if not found:
+        source = next(iter(sources.files.values()))[0]
+        raise DataError(f"{shown(source)}: holds no images to learn from, only some for test, without labels")
+    for part in found.values():
+        if part.labels is None:
+            raise DataError(f"{part.source}: has no labels; a column or array called 'label' or 'labels' is expected")
+    if "train" not in found:
+        role, part = next(iter(found.items()))
+        raise DataError(f"{part.source}: holds no images to learn from, only some for {role}")
+    if "val" in found:
+        notes.append(
+            f"{len(found['val'].images):,} images that were given for validation were joined to those for training; "
+            "of all of them, each class's share is set aside for validation."
+        )
+    train = [found[role] for role in ("train", "val") if role in found]
+    paths = [path for listing in listings.values() for path in listing.paths]
+    return LabelledImages(train, found.get("test"), notes, survey(paths) if paths and headers else None)
+
+
+def _read_files(sources: Sources, role: Role, files: list[Path]) -> dict[Role, ImageSet]:
+    """The images in a role's files; an .npz may have several roles, and then a role's own file comes first."""
+    if sources.kind == "csv":
+        return {role: read_csv(files[0])}
+    if sources.kind == "idx":
+        return {role: _read_idx_pair(*files)}
+    found = read_npz(files[0])
+    if role != "train":  # a file for the test, whose array may be called x_test or just images
+        return {role: found.get(role) or next(iter(found.values()))}
+    return {name: part for name, part in found.items() if name == role or name not in sources.files}  # type: ignore[misc]
+
+
+def _read_idx_pair(images: Path, labels: Path | None = None) -> ImageSet:
+    import numpy as np
+
+    pixels = from_layout(read_idx(images), shown(images))
+    if labels is None:
+        return ImageSet(pixels, None, shown(images))
+    numbers = read_idx(labels)
+    if numbers.shape != (len(pixels),):
+        shape = " x ".join(f"{side:,}" for side in numbers.shape)
+        raise DataError(f"{shown(labels)}: holds {shape} labels, but {shown(images)} {len(pixels):,} images")
+    return ImageSet(pixels, numbers.astype(np.int64), shown(images))
+
+
+def read_images(path: Path, like: Target) -> NamedImages:
+    """Images to predict, with or without labels: a CSV, .npz, IDX file, image, or a folder of images or IDX files.
+
+    An .npz or a folder of IDX files that has a test set gives that. A folder's subfolders are labels where they have
+    the names of classes.
+
+    Raises:
+        DataError: nothing there, nothing that can be read, or some labels that are no class's name.
+    """
+    path = located(path)
+    require(path)
+    with fitting(path):
+        part, names = _images_at(path)
+        images = resized([part], like.image_size, like.in_channels)
+    names = names or [str(number) for number in range(1, len(images) + 1)]
+    return NamedImages(images, names, _as_class_indices(part, like.class_names))
+
+
+def _images_at(path: Path) -> tuple[ImageSet, list[str]]:
+    """The images at a path, and the names of image files."""
+    import numpy as np
+
+    if is_csv(path):
+        return read_csv(path), []
+    if is_npz(path):
+        found = read_npz(path)
+        return found.get("test") or next(iter(found.values())), []
+    if path.is_dir():
+        if pairs := _idx_pairs(entry for entry in path.iterdir() if entry.is_file()):
+            return _read_idx_pair(*(pairs.get("test") or next(iter(pairs.values())))), []
+        listing = list_flat(path)
+        if not listing.paths:
+            raise DataError(f"{shown(path)}: holds neither images nor IDX files")
+        folders = [name.split("/")[:-1] for name in listing.names]
+        labels = np.array([above[0] for above in folders], dtype=object) if all(folders) else None
+        return ImageSet(listing.paths, labels, shown(path)), listing.names
+    if is_image(path):
+        return ImageSet([path], None, shown(path)), [path.name]
+    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1"))
+    return _read_idx_pair(path, beside if beside != path and beside.is_file() else None), []
+
+
+def _as_class_indices(part: ImageSet, class_names: Sequence[str]) -> np.ndarray | None:
+    """Labels as indices of classes; None where none of them is one. Raises: DataError where only some are."""
+    import numpy as np
+
+    if part.labels is None:
+        return None
+    places = {name: place for place, name in enumerate(class_names)}
+    found = [places.get(str(label), -1) for label in part.labels]
+    if max(found) < 0:
+        return None
+    if min(found) < 0:
+        row = found.index(-1)
+        raise DataError(f"{part.source}: image {row + 1} has the label '{part.labels[row]}', which is no class's name")
+    return np.array(found, dtype=np.int64)
+
+
+def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int) -> np.ndarray:
+    """All images of some sets: (N, in_channels, image_size, image_size), uint8. Raises: DataError on damaged files."""
+    import numpy as np
+
+    for images, _, source, _ in parts:  # long thin images become large squares
+        files = isinstance(images, list)
+        side = image_size if files else max(image_size, *images.shape[2:])  # type: ignore[union-attr]
+        channels = in_channels if files else max(in_channels, images.shape[1])  # type: ignore[union-attr]
+        if (num_bytes := len(images) * channels * side**2) > LARGEST_SHARE * machine_memory():
+            raise DataError(
+                f"{source}: {len(images):,} images as squares of {side:,} pixels take {num_bytes:,} bytes, too many "
+                f"for this machine's memory of {machine_memory():,}"
+            )
+    arrays = [
+        load_images(part.images, image_size, in_channels)
+        if isinstance(part.images, list)
+        else fit(part.images, image_size, in_channels)
+        for part in parts
+    ]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def has_colour(images: np.ndarray) -> bool:
+    """Whether any pixel's channels differ. Shape: (N, C, H, W)."""
+    return bool(images.shape[1] == 3 and (images[:, 1:] != images[:, :1]).any())
+
+
+def fit(images: np.ndarray, image_size: int, in_channels: int) -> np.ndarray:
+    """Padded with black to a square, resized, grey or RGB. Shape: (N, C, H, W) -> (N, in_channels, image_size, same).
+
+    Arrays are padded, not cropped, since their makers framed them already: nothing that they drew is lost.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if images.shape[1] == 3 and in_channels == 1:
+        images = to_grey(images)
+    height, width = images.shape[2:]
+    side = max(height, width)
+    if height != width:
+        top, left = (side - height) // 2, (side - width) // 2
+        edges = ((top, side - height - top), (left, side - width - left))
+        images = np.pad(images, ((0, 0), (0, 0), *edges))
+    if side != image_size:
+        whole = (image_size, image_size)
+        planes = images.reshape(-1, side, side)
+        resized = [Image.fromarray(plane).resize(whole, Image.Resampling.BILINEAR) for plane in planes]
+        images = np.stack([np.asarray(plane) for plane in resized]).reshape(*images.shape[:2], *whole)
+    if images.shape[1] < in_channels:
+        images = images.repeat(in_channels, axis=1)
+    return np.ascontiguousarray(images)
+
+
+def to_grey(images: np.ndarray) -> np.ndarray:
+    """Luma of ITU-R BT.601, with the weights and rounding of PIL's convert("L"). (N, 3, H, W) -> (N, 1, H, W)."""
+    import numpy as np
+
+    weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # of 65,536: equal channels keep their level
+    total = sum(images[:, channel].astype(np.uint32) * weight for channel, weight in enumerate(weights))
+    return ((total + 0x8000) >> 16).astype(np.uint8)[:, None]

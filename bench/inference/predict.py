@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.data.dataset import ImageFormat, load_dataset
 from bench.data.splits import Split, StreamedSplit
-from bench.data.user_data import read_images
+from bench.data.user_files import read_images
 from bench.errors import DataError, UserError
 from bench.inference.gallery_file import Array, Look
 from bench.inference.saved_model import Saved

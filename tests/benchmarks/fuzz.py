@@ -108,7 +108,7 @@ def with_atheris(target: str, corpus: Path, folder: Path, seconds: float) -> Non
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=INSTRUMENTED):
         importlib.reload(fuzz_targets)
-        for module in ("npz_images", "csv_images", "idx", "own_data", "image_file", "results", "store"):
+        for module in ("data.user_data", "data.readers.images", "result", "store.run_folder"):
             importlib.import_module(f"bench.{module}")
         if target in ("suite", "set"):
             importlib.import_module("bench.config.plan")

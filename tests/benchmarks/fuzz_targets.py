@@ -124,8 +124,8 @@ def _planned(path: Path, options: list[str], folder: Path) -> object:
 
 def idx(data: bytes, folder: Path) -> object:
     """An IDX file, plain and gzipped, as images."""
-    from bench.data.readers.array_files import read_idx
     from bench.data.readers.base import from_layout
+    from bench.data.readers.idx import read_idx
 
     path = folder / "train-images-idx3-ubyte"
     path.write_bytes(data)
@@ -148,8 +148,9 @@ def csv(data: bytes, folder: Path) -> object:
 
 def npz(data: bytes, folder: Path) -> object:
     """A numpy archive of images and labels, read, then described as a dataset."""
-    from bench.data.readers.array_files import read_npz
-    from bench.data.user_data import Wishes, describe
+    from bench.data.readers.npz import read_npz
+    from bench.data.spec import Wishes
+    from bench.data.user_data import describe
 
     (folder / "train.npz").write_bytes(data)
     read_npz(folder / "train.npz")
@@ -170,7 +171,8 @@ def image(data: bytes, folder: Path) -> object:
 
 def folder(data: bytes, folder: Path) -> object:
     """Two CSVs (train, test) in one folder, as a dataset of somebody's own, described and then read."""
-    from bench.data.user_data import Wishes, describe, read_own
+    from bench.data.spec import Wishes
+    from bench.data.user_data import describe, read_own
 
     parts = data.split(NEXT_FILE)
     names = ("train.csv", "test.csv", "val.csv")

@@ -11,7 +11,7 @@ import pytest
 
 from bench.data.catalog import DATASETS, read_arrays, spec_of
 from bench.data.download import fetch, is_here
-from bench.data.readers.array_files import write_idx
+from bench.data.readers.idx import write_idx
 from bench.data.sources import scikit_learn_digits
 from bench.errors import DataError
 

@@ -19,7 +19,7 @@ import pytest
 from bench.data import download
 from bench.data.catalog import DATASETS, read_arrays
 from bench.data.download import fetch, is_here
-from bench.data.readers.array_files import write_idx
+from bench.data.readers.idx import write_idx
 from bench.data.sources import SourceFailed
 from bench.data.spec import DatasetSpec, Source
 from bench.errors import DataError

@@ -16,9 +16,10 @@ from PIL import Image
 from bench.data import splits
 from bench.data.dataset import Dataset, TrainingBatches, evaluation_batches, load_dataset
 from bench.data.download import CACHE_VARIABLE
-from bench.data.readers.array_files import read_idx, write_idx
+from bench.data.readers.idx import read_idx, write_idx
+from bench.data.spec import Wishes
 from bench.data.splits import Split, StreamedSplit, pixel_statistics
-from bench.data.user_data import Wishes, describe
+from bench.data.user_data import describe
 from bench.errors import DataError
 
 COUNT = 50  # images in each split

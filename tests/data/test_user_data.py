@@ -12,15 +12,10 @@ from PIL import Image
 from bench.data import cache as own_cache
 from bench.data import user_data
 from bench.data.download import CACHE_VARIABLE
-from bench.data.user_data import (
-    OwnData,
-    Wishes,
-    describe,
-    list_files,
-    load_image,
-    read_images,
-    read_own,
-)
+from bench.data.readers.images import load_image
+from bench.data.spec import OwnData, Wishes
+from bench.data.user_data import describe, list_files, read_own
+from bench.data.user_files import read_images
 from bench.errors import DataError
 
 

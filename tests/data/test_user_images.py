@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench.config.plan import load_plan
 from bench.config.suite_file import read_suite
-from bench.data.readers.array_files import read_idx
+from bench.data.readers.idx import read_idx
 from bench.result import Result
 from bench.session import Request, run_session
 from bench.store.tables import read_table

@@ -1,9 +1,9 @@
-"""Images that somebody brings, as arrays: their layout, their fit to a square of a given size, and who is tested."""
+"""What every reader shares: the images that it gives, their labels and layout, and files opened with care."""
 
 from __future__ import annotations
 
 import gzip
-import math
+import io
 import os
 import re
 import stat
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.errors import DataError, printable
 
@@ -20,30 +20,23 @@ if TYPE_CHECKING:
 
 LONGEST_LABEL = 200  # characters: file systems allow no more in the name of a folder, which may be one
 WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*", re.ASCII)
+LARGEST_SHARE = 0.5  # of the machine's memory that the contents of one file may take
 
 
-class Part(NamedTuple):
-    """What one file, pair of files or folder holds.
+class ImageSet(NamedTuple):
+    """What one file, pair of files or folder holds, in every format alike.
 
     Attributes:
         images: (N, C, H, W) uint8, or the image files of a folder, not yet read.
         labels: (N,) int64, or text as objects; None where there are none.
         source: the file or folder, for messages.
+        notes: what was done to the images while reading, as sentences.
     """
 
     images: np.ndarray | list[Path]
     labels: np.ndarray | None
     source: str
-
-
-class Division(NamedTuple):
-    """Class names, and rows and labels (int64) of training and of test; a test set of its own has its own rows."""
-
-    class_names: tuple[str, ...]
-    train_rows: np.ndarray
-    train_labels: np.ndarray
-    test_rows: np.ndarray
-    test_labels: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def natural(text: str) -> tuple[Any, ...]:
@@ -87,110 +80,6 @@ def from_layout(array: np.ndarray, source: str) -> np.ndarray:
     return array if first else array.transpose(0, 3, 1, 2)
 
 
-def has_colour(images: np.ndarray) -> bool:
-    """Whether any pixel's channels differ. Shape: (N, C, H, W)."""
-    return bool(images.shape[1] == 3 and (images[:, 1:] != images[:, :1]).any())
-
-
-def fit(images: np.ndarray, image_size: int, in_channels: int) -> np.ndarray:
-    """Padded with black to a square, resized, grey or RGB. Shape: (N, C, H, W) -> (N, in_channels, image_size, same).
-
-    Arrays are padded, not cropped, since their makers framed them already: nothing that they drew is lost.
-    """
-    import numpy as np
-    from PIL import Image
-
-    if images.shape[1] == 3 and in_channels == 1:
-        images = to_grey(images)
-    height, width = images.shape[2:]
-    side = max(height, width)
-    if height != width:
-        top, left = (side - height) // 2, (side - width) // 2
-        edges = ((top, side - height - top), (left, side - width - left))
-        images = np.pad(images, ((0, 0), (0, 0), *edges))
-    if side != image_size:
-        whole = (image_size, image_size)
-        planes = images.reshape(-1, side, side)
-        resized = [Image.fromarray(plane).resize(whole, Image.Resampling.BILINEAR) for plane in planes]
-        images = np.stack([np.asarray(plane) for plane in resized]).reshape(*images.shape[:2], *whole)
-    if images.shape[1] < in_channels:
-        images = images.repeat(in_channels, axis=1)
-    return np.ascontiguousarray(images)
-
-
-def to_grey(images: np.ndarray) -> np.ndarray:
-    """Luma of ITU-R BT.601, with the weights and rounding of PIL's convert("L"). (N, 3, H, W) -> (N, 1, H, W)."""
-    import numpy as np
-
-    weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # of 65,536: equal channels keep their level
-    total = sum(images[:, channel].astype(np.uint32) * weight for channel, weight in enumerate(weights))
-    return ((total + 0x8000) >> 16).astype(np.uint8)[:, None]
-
-
-def divide(
-    train: np.ndarray, test: np.ndarray | None, test_fraction: float, source: str, test_source: str = ""
-) -> Division:
-    """Number the classes; without a test set, take a fixed share of each class for one.
-
-    The draw is that of numpy's RandomState(0), whose stream never changes between versions.
-
-    Args:
-        train, test: labels (N,), whole numbers or text.
-
-    Raises:
-        DataError: one class only, a class with too few images for its shares, a class that only the test set has.
-    """
-    import numpy as np
-
-    everything = train if test is None else np.concatenate([train, test])
-    names, indices = _numbered(everything)
-    labels, counts = indices[: len(train)], np.bincount(indices[: len(train)], minlength=len(names))
-    if test is not None and not counts.all():
-        unknown = printable(names[int(counts.argmin())], 60)
-        raise DataError(f"{test_source}: holds class '{unknown}', of which {source} has no image to learn from")
-    if len(names) < 2:
-        only = printable(names[0], 60)
-        raise DataError(f"{source}: all {len(train):,} images are of one class, '{only}'; two at least are needed")
-    parts = ["training", "validation", *(["test"] if test is None else [])]
-    if counts.min() < len(parts):
-        rare = int(counts.argmin())
-        raise DataError(
-            f"{source}: class '{printable(names[rare], 60)}' has too few images ({counts[rare]}): "
-            f"{', '.join(parts[:-1])} and {parts[-1]} need one each at least"
-        )
-    if test is not None:
-        return Division(names, np.arange(len(train)), labels, np.arange(len(test)), indices[len(train) :])
-    chosen = np.zeros(len(train), dtype=bool)
-    draw = np.random.RandomState(0)
-    for label, count in enumerate(counts):
-        members = np.flatnonzero(labels == label)
-        share = min(max(1, round(test_fraction * count)), count - 2)
-        chosen[draw.permutation(members)[:share]] = True
-    rows, tested = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    return Division(names, rows, labels[rows], tested, labels[tested])
-
-
-def _numbered(labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names in order, numbers by size and text as people sort it, and each label's place among them."""
-    import numpy as np
-
-    if labels.dtype != object:
-        classes, indices = np.unique(labels, return_inverse=True)
-        return tuple(str(number) for number in classes), indices.astype(np.int64)
-    names = tuple(sorted({str(label) for label in labels}, key=natural))
-    places = {name: place for place, name in enumerate(names)}
-    return names, np.array([places[str(label)] for label in labels], dtype=np.int64)
-
-
-def num_val_of(num_train: int, fraction: float) -> int:
-    """Images set aside for validation, one at least."""
-    return max(1, math.floor(fraction * num_train + 0.5))
-
-
-# Somebody's files, opened with care: ordinary files only, and never more of what they hold than memory takes.
-LARGEST_SHARE = 0.5  # of the machine's memory that the contents of one file may take
-
-
 def shown(path: Path) -> str:
     """A path as messages name it: short where it lies below the working folder, and never more than a line."""
     with suppress(ValueError, OSError):
@@ -212,27 +101,30 @@ def located(given: str | Path, base: Path | None = None) -> Path:
     return path if base is None else Path(os.path.abspath(base / path))
 
 
-def open_plain(path: Path) -> IO[bytes]:
+def open_plain(path: Path) -> io.BufferedReader:
     """A file, for reading.
 
     Raises:
         DataError: not there, or a pipe, a device or a folder: reading a pipe would wait for ever.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.fdopen(descriptor, "rb")
-        os.close(descriptor)
+        if stat.S_ISREG(path.stat().st_mode):
+            return path.open("rb")
     except (OSError, ValueError) as error:  # a ValueError: a zero in the name
         why = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{shown(path)}: can't be read ({why})") from None
     raise DataError(f"{shown(path)}: can't be read (it is no file)")
 
 
-def open_maybe_gzipped(path: Path) -> IO[bytes]:
+def is_gzipped(path: Path) -> bool:
+    """Whether a file's name says that it is."""
+    return path.name.lower().endswith(".gz")
+
+
+def open_file(path: Path) -> io.BufferedReader | gzip.GzipFile:
     """As open_plain; what a name that ends in .gz holds is unpacked on the way."""
     stream = open_plain(path)
-    if not path.name.lower().endswith(".gz"):
+    if not is_gzipped(path):
         return stream
     unpacked: Any = gzip.GzipFile(fileobj=stream)
     unpacked.myfileobj = stream  # to be closed together

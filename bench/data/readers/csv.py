@@ -2,7 +2,7 @@
 
 Pixels are whole numbers from 0 to 255, row by row: side x side columns are grey, side x side x 3 are RGB with the three
 channels of a pixel side by side (as in HAM10000's hmnist_28_28_RGB.csv). A header may be missing, as in pjreddie's
-mnist_train.csv. Rows are counted from the first row of data, as 1.
+mnist_train.csv. Messages count rows from the first row of data, as 1.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
 
-from bench.data.readers.base import Part, as_labels, one_line, open_maybe_gzipped, refuse_giants, shown
+from bench.data.readers.base import ImageSet, as_labels, one_line, open_file, refuse_giants, shown
 from bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ LABELS = ("label", "labels", "class", "target", "y")
 NUMBERS = ("imageid", "image_id", "id", "index", "")  # columns that say nothing about the image
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 CELLS_AT_ONCE = 6_000_000  # numbers arrive as int64, eight times what is kept
-MOST_COLUMNS = 200_000  # 256 x 256 x 3, and some
-LONGEST_LINE = 8 << 20  # characters: 40 a cell
-CHUNK = 1 << 18  # characters
+LONGEST_LINE = 8 << 20  # characters: of an image of 256 x 256 x 3 numbers, 40 each
 ENDINGS = (".csv", ".csv.gz")
 
 
@@ -55,7 +54,7 @@ def has_labels(path: Path) -> bool:
         return _columns(path, stream).label is not None
 
 
-def read_csv(path: Path) -> Part:
+def read_csv(path: Path) -> ImageSet:
     """A file's images (N, C, H, W) and labels.
 
     Raises: DataError naming file, row and column of the first cell that isn't what it should be.
@@ -85,73 +84,54 @@ def read_csv(path: Path) -> Part:
         raise _first_fault(path, columns)
     shape = (-1, columns.side, columns.side, columns.channels)
     images = np.concatenate(pixels).reshape(shape).transpose(0, 3, 1, 2)
-    return Part(np.ascontiguousarray(images), as_labels(labels, shown(path)) if labels else None, shown(path))
+    return ImageSet(np.ascontiguousarray(images), as_labels(labels, shown(path)) if labels else None, shown(path))
 
 
-class _Lines(io.TextIOBase):
-    """A file's text, whose lines end somewhere: one without an end would fill the memory before anyone looks at it."""
+class _Text(io.TextIOWrapper):
+    """A file's text, plain or gzipped; a line that never ends is an error before it fills the memory."""
 
-    def __init__(self, path: Path, stream: TextIO) -> None:
-        self.path, self.stream, self.length, self.blank = path, stream, 0, 0
+    def __init__(self, path: Path) -> None:
+        super().__init__(open_file(path), encoding="utf-8-sig", newline="")
+        self.path, self.length = path, 0
 
     def read(self, size: int | None = -1) -> str:
         """What pandas asks for, piece by piece."""
-        text = self.stream.read(CHUNK if size is None or size < 0 else min(size, CHUNK))
+        text = super().read(size)
         last = max(text.rfind("\n"), text.rfind("\r"))
         self.length = self.length + len(text) if last < 0 else len(text) - last
-        if self.length > LONGEST_LINE:
-            raise self.too_long()
-        self._count_blank(text)
+        self._refuse_endless(self.length)
         return text
 
-    def readline(self, size: int | None = -1) -> str:  # type: ignore[override]
-        line = self.stream.readline(LONGEST_LINE + 1)
-        if len(line) > LONGEST_LINE:
-            raise self.too_long()
-        self._count_blank(line)
+    def readline(self, size: int = -1) -> str:  # type: ignore[override]
+        """A line for the csv module."""
+        line = super().readline(LONGEST_LINE + 1)
+        self._refuse_endless(len(line))
         return line
 
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
-        return iter(self.readline, "")
-
-    def _count_blank(self, text: str) -> None:
-        self.blank = self.blank + len(text) if text.isspace() else 0
-        if self.blank > LONGEST_LINE:
-            raise DataError(f"{shown(self.path)}: has more than {LONGEST_LINE:,} blanks and empty lines in a row")
-
-    def too_long(self) -> DataError:
-        return DataError(f"{shown(self.path)}: a line has more than {LONGEST_LINE:,} characters; is it a CSV?")
+    def _refuse_endless(self, length: int) -> None:
+        if length > LONGEST_LINE:
+            raise DataError(f"{shown(self.path)}: a line has more than {LONGEST_LINE:,} characters; is it a CSV?")
 
 
-class _opened:  # noqa: N801 - used as a function
-    """A file as lines, gzipped or not; what goes wrong inside the block is a DataError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> _Lines:
-        self.stream = io.TextIOWrapper(open_maybe_gzipped(self.path), encoding="utf-8-sig", newline="")
-        return _Lines(self.path, self.stream)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.stream.close()
-        if isinstance(error, UnicodeDecodeError):
-            raise DataError(
-                f"{shown(self.path)}: isn't text in UTF-8 (byte {error.object[error.start]:#04x})"
-            ) from None
-        if isinstance(error, OSError | EOFError | zlib.error | csv.Error):
-            raise DataError(f"{shown(self.path)}: can't be read ({error})") from error
-        if isinstance(error, MemoryError):
-            raise DataError(f"{shown(self.path)}: doesn't fit into memory") from None
+@contextmanager
+def _opened(path: Path) -> Iterator[_Text]:
+    """A file as text; what goes wrong inside the block is a DataError that names the file."""
+    with _Text(path) as stream:
+        try:
+            yield stream
+        except UnicodeDecodeError as error:
+            raise DataError(f"{shown(path)}: isn't text in UTF-8 (byte {error.object[error.start]:#04x})") from None
+        except (OSError, EOFError, zlib.error, csv.Error) as error:
+            raise DataError(f"{shown(path)}: can't be read ({error})") from error
+        except MemoryError:
+            raise DataError(f"{shown(path)}: doesn't fit into memory") from None
 
 
-def _columns(path: Path, stream: _Lines) -> Columns:
+def _columns(path: Path, stream: _Text) -> Columns:
     """What the first line says. Raises: DataError if the number of columns is that of no square image."""
     cells = next((row for row in csv.reader(stream) if row), None)
     if cells is None:
         raise DataError(f"{shown(path)}: is empty")
-    if len(cells) > MOST_COLUMNS:
-        raise DataError(f"{shown(path)}: has {len(cells):,} columns; at most {MOST_COLUMNS:,} are read")
     header = _is_header(cells)
     names = [one_line(cell.strip()) for cell in cells] if header else []
     lower = [name.lower() for name in names]
@@ -190,7 +170,7 @@ def _form(count: int) -> tuple[int, int] | None:
     return None
 
 
-def _chunks(stream: _Lines, columns: Columns) -> pd.io.parsers.TextFileReader:
+def _chunks(stream: _Text, columns: Columns) -> pd.io.parsers.TextFileReader:
     """pandas' reader over the rows of data, labels as text. A short line has empty cells; a long one is an error."""
     import pandas as pd
 

@@ -19,12 +19,14 @@ from PIL import Image
 from bench.data import download, sources
 from bench.data.catalog import spec_of
 from bench.data.download import fetch
-from bench.data.readers import base, images
+from bench.data.readers import base
 from bench.data.readers import csv as csv_images
-from bench.data.readers.array_files import read_idx, read_npz
 from bench.data.readers.base import located, open_plain
 from bench.data.readers.csv import read_csv
-from bench.data.user_data import Wishes, describe
+from bench.data.readers.idx import read_idx
+from bench.data.readers.npz import read_npz
+from bench.data.spec import Wishes
+from bench.data.user_data import describe
 from bench.errors import DataError, UserError
 
 ROOT = Path(__file__).parents[3]
@@ -76,12 +78,6 @@ def test_links_in_a_circle_and_out_of_the_folder_end_somewhere(tmp_path: Path) -
     assert "out.png: isn't an image of a known format, or is damaged" in refusal(folder)
 
 
-def test_a_folder_with_the_whole_disk_below_it_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_png_folder(tmp_path / "images", 60)
-    monkeypatch.setattr(images, "MOST_FILES", 5)
-    assert "holds more than 5 files" in refusal(folder)
-
-
 def test_what_a_terminal_would_act_on_reaches_no_message(tmp_path: Path) -> None:
     odd = "\x1b]0;x\x07"
     folder = tmp_path / "data"
@@ -100,10 +96,10 @@ def test_what_a_terminal_would_act_on_reaches_no_message(tmp_path: Path) -> None
 def test_a_gzipped_idx_file_is_unpacked_no_further_than_its_header_says(tmp_path: Path) -> None:
     small = bytes([0, 0, 8, 1]) + struct.pack(">I", 3)
     path = packed(tmp_path / "a.gz", small + b"123", bytes(1 << 20), 8)
-    with pytest.raises(DataError, match="holds 3 bytes, but 1,048,576 or more follow"):
+    with pytest.raises(DataError, match="holds 3 bytes, but 4 or more follow"):
         read_idx(path)
     path = packed(tmp_path / "a.gz", HEADER, b"", 0)
-    with pytest.raises(DataError, match="holds 4,294,967,296 bytes, but can't unpack to more than"):
+    with pytest.raises(DataError, match="holds 67,108,864 x 8 x 8 bytes, but 0 follow"):
         read_idx(path)
 
 
@@ -126,9 +122,11 @@ UNDER_A_LIMIT = """
 import resource, sys
 from pathlib import Path
 from bench.data.readers.csv import read_csv
+from bench.data.readers.idx import read_idx
+from bench.data.readers.npz import read_npz
 from bench.errors import DataError
-from bench.data.readers.array_files import read_idx
-from bench.data.readers.array_files import read_npz
+from bench.data.readers.idx import read_idx
+from bench.data.readers.npz import read_npz
 import numpy, pandas
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]),) * 2)
@@ -168,16 +166,11 @@ def test_bombs_under_a_real_limit_of_memory_are_a_line_each(tmp_path: Path) -> N
     ]
 
 
-def test_lines_that_never_end_and_columns_without_number_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_that_never_end_and_long_labels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_images, "LONGEST_LINE", 1_000)
-    monkeypatch.setattr(csv_images, "MOST_COLUMNS", 20)
     for text, said in [
         ("0" * 2_000, "a line has more than 1,000 characters"),
         ("1,2,3,4,5\n1,2,3,4," + "0" * 400_000, "a line has more than 1,000 characters"),
-        ("1,2,3,4,5\n" + "\n" * 600_000, "has more than 1,000 blanks and empty lines in a row"),
-        ("1," * 30 + "1\n", "has 31 columns; at most 20 are read"),
         (f"label,a,b,c,d\n{'x' * 300},1,2,3,4\n", "of 300 characters; at most 200 are read"),
     ]:
         (tmp_path / "a.csv").write_text(text)
@@ -202,13 +195,11 @@ def test_labels_that_are_neither_numbers_nor_text_are_refused(labels: np.ndarray
     assert said in str(caught.value)
 
 
-def test_an_npz_packed_in_another_way_or_of_too_many_arrays_is_refused(tmp_path: Path) -> None:
-    for kind, count, said in [(zipfile.ZIP_LZMA, 1, "is packed in a way"), (zipfile.ZIP_STORED, 1_001, "1,001 arrays")]:
-        with zipfile.ZipFile(tmp_path / "a.npz", "w", kind) as archive:
-            for number in range(count):
-                archive.writestr(f"{number}.npy", b"")
-        with pytest.raises(DataError, match=said):
-            read_npz(tmp_path / "a.npz")
+def test_an_npz_packed_in_another_way_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("images.npy", b"")
+    with pytest.raises(DataError, match="is packed in a way"):
+        read_npz(tmp_path / "a.npz")
 
 
 def test_test_images_without_labels_alone_teach_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bench.data.readers.array_files import read_idx, write_idx
+from bench.data.readers.idx import read_idx, write_idx
 from bench.errors import DataError
 
 
