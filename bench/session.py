@@ -16,7 +16,7 @@ from bench.analysis.answer import Answer, keep_verdicts, kept_verdicts
 from bench.config.plan import Plan, load_plan, side_by_side
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
 from bench.data.download import fetch
-from bench.data.spec import OwnData
+from bench.data.spec import UserData
 from bench.errors import DataError, StoreError, UserError
 from bench.execution import EXECUTORS, inventory_of
 from bench.execution.base import Options
@@ -197,7 +197,7 @@ def run_session(request: Request) -> Answer:
     plan, text, estimates = make_plan(request, console)
     begun = read_begun(request.resume) if request.resume else None
     data_dir = request.data_dir or (Path(begun.data_dir) if begun and begun.data_dir else None)
-    own = isinstance(plan.spec, OwnData)
+    own = isinstance(plan.spec, UserData)
     checksum = plan.spec.checksum if own else fetch(plan.spec.name, data_dir).checksum
     if begun and begun.dataset.checksum not in (None, checksum):
         raise DataError(f"{request.resume}: was made with other contents of {plan.spec.name}; start a new run")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bench.data.spec import OwnData
+from bench.data.spec import UserData
 
 
 class Training(BaseModel):
@@ -71,7 +71,7 @@ class Trial(BaseModel):
 
     suite: str
     dataset: str
-    data: OwnData | None = None  # where `dataset` isn't one of DATASETS
+    data: UserData | None = None  # where `dataset` isn't one of DATASETS
     model: str
     settings: dict[str, Any]  # every setting of the model, defaults included
     recipe: str

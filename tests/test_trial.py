@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.spec import OwnData
+from bench.data.spec import UserData
 from bench.result import COLUMNS
 from bench.trial import Training, Trial, slug
 
 VIT = {"patch_size": 7, "depth": 2, "embed_dim": 32, "num_heads": 4, "dropout": 0.0}
 
-OWN = OwnData(
+OWN = UserData(
     name="faces",
     kind="folder",
     path="/here/faces",

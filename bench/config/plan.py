@@ -19,7 +19,7 @@ from bench.config.solver import count_params, time_pair
 from bench.config.suite_file import NOT_SWEPT, Place, SuiteText, Swept, check_size, combinations, swept_by
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.config.validation import DeviceName, blamed, check_keys, check_name, checked, find_data, validated
-from bench.data.spec import DatasetSpec, OwnData
+from bench.data.spec import DatasetSpec, UserData
 from bench.errors import SuiteError
 from bench.trial import MatchedBy, Training, Trial
 from models import MODELS, SIZE_SETTINGS, find_model, source_of
@@ -41,7 +41,7 @@ class Plan:
 
     name: str
     suite: SuiteFile
-    spec: DatasetSpec | OwnData
+    spec: DatasetSpec | UserData
     content: dict[str, Any]
     trials: tuple[Trial, ...]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
 def _expand_entry(
     text: SuiteText,
     suite: SuiteFile,
-    spec: DatasetSpec | OwnData,
+    spec: DatasetSpec | UserData,
     index: int,
     swept: Swept,
     device_name: DeviceName,
@@ -168,7 +168,7 @@ def _expand_entry(
         trial = Trial(
             suite=text.name,
             dataset=spec.name,
-            data=spec if isinstance(spec, OwnData) else None,
+            data=spec if isinstance(spec, UserData) else None,
             model=name,
             settings=settings.model_dump(),
             recipe=recipe,
@@ -189,7 +189,7 @@ def _expand_entry(
         try:
             count_params(trial)  # builds it; the model alone knows what fits
         except ValueError as error:
-            resize = isinstance(spec, OwnData) and "image_size" in str(error)
+            resize = isinstance(spec, UserData) and "image_size" in str(error)
             advice = "; --set dataset.image_size=N resizes the images" if resize else ""
             raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title}){advice}") from None
         trials.append(trial)
@@ -219,7 +219,7 @@ def _check_top_keys(text: SuiteText) -> None:
 
 
 def _check_shared(
-    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData, device_name: DeviceName
+    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | UserData, device_name: DeviceName
 ) -> None:
     """A setting for all models has to be right even where every entry has its own."""
     alone = {"global_batch": "scaled"}  # a batch of one, which any data can fill and any number of processes

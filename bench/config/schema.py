@@ -132,7 +132,7 @@ NAMES: dict[str, Schema] = {
         "anyOf": [
             {"enum": [*DATASETS]},
             {"type": "string", "pattern": r"[/\\.]"},  # a path
-            {"$ref": "#/$defs/Wishes"},
+            {"$ref": "#/$defs/UserDataOptions"},
         ]
     },
     "recipe": {"enum": [*RECIPES, None]},

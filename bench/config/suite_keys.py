@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.data.spec import Wishes
+from bench.data.spec import UserDataOptions
 from bench.system.device import DEVICES
 from bench.system.precision import DTYPES
 from bench.trial import Compile, GlobalBatch, MatchedBy
@@ -44,7 +44,7 @@ class SuiteFile(BaseModel):
 
     description: Annotated[str, Field(description="one line, for `list`")] = ""
     dataset: Annotated[
-        str | Wishes,
+        str | UserDataOptions,
         Field(
             description="name of a dataset (see `list datasets`), path of images of your own, or what to make of them"
         ),

@@ -12,7 +12,7 @@ from bench.config.suite_file import Place, SuiteText, shown
 from bench.config.suite_keys import Axes
 from bench.data.augment import AUGMENTATIONS, check_strength
 from bench.data.catalog import DATASETS
-from bench.data.spec import DatasetSpec, OwnData, Wishes
+from bench.data.spec import DatasetSpec, UserData, UserDataOptions
 from bench.data.user_data import describe
 from bench.errors import DataError, DeviceError, SuiteError, nearest
 from bench.system.precision import DTYPES
@@ -114,13 +114,13 @@ def _keys(loc: tuple[str | int, ...], values: Any) -> Place:
 DeviceName = Callable[[str], str]  # Inventory.device_name
 
 
-def find_data(asked: str | Wishes, text: SuiteText) -> DatasetSpec | OwnData:
+def find_data(asked: str | UserDataOptions, text: SuiteText) -> DatasetSpec | UserData:
     """A known dataset by its name, or what lies at a path; relative ones start where the program was started."""
     if isinstance(asked, str) and not _is_path(asked):
         check_name(asked, DATASETS, "dataset", text, ("dataset",))
         return DATASETS[asked]
     try:
-        return describe(Wishes(path=asked) if isinstance(asked, str) else asked, Path.cwd())
+        return describe(UserDataOptions(path=asked) if isinstance(asked, str) else asked, Path.cwd())
     except DataError as error:
         raise DataError(f"{text.where(('dataset',))}: {error}") from None
 
@@ -136,7 +136,7 @@ def _is_path(name: str) -> bool:
 def checked(
     combination: Mapping[str, Any],
     recipe: Training,
-    spec: DatasetSpec | OwnData,
+    spec: DatasetSpec | UserData,
     text: SuiteText,
     place: Place,
     places: Mapping[str, Place],

@@ -123,13 +123,13 @@ def _mixed(
 ) -> tuple[Tensor, Tensor]:
     """Each image with a partner out of its batch, which may be itself; labels in the pixels' proportion."""
     partners = torch.randperm(len(images), generator=generator).to(images.device)
-    own, *others = (AUGMENTATIONS[name].function(images, alpha, generator) for name, alpha in alphas.items())
+    kept, *others = (AUGMENTATIONS[name].function(images, alpha, generator) for name, alpha in alphas.items())
     for other in others:
         coin = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-        own = torch.where(coin[:, None, None, None], own, other)
-    shares = own.mean((1, 2, 3))[:, None]
+        kept = torch.where(coin[:, None, None, None], kept, other)
+    shares = kept.mean((1, 2, 3))[:, None]
     known = F.one_hot(labels, num_classes).float()
-    mixed = torch.lerp(images.index_select(0, partners), images, own)  # exact at 0 and at 1
+    mixed = torch.lerp(images.index_select(0, partners), images, kept)  # exact at 0 and at 1
     return mixed, shares * known + (1 - shares) * known.index_select(0, partners)
 
 

@@ -1,4 +1,4 @@
-"""What was read from somebody's files, kept so that each trial's process has it within milliseconds.
+"""Arrays that were read from a user's files, kept so that each trial's process has them within milliseconds.
 
 A folder for each checksum, filled under another name and renamed; digests of the arrays lie beside them, and what
 doesn't agree with them isn't used. Losing the cache costs nothing but the time to read the files again.
@@ -31,7 +31,7 @@ def root() -> Path:
     from platformdirs import user_cache_dir
 
     base = os.environ.get(CACHE_VARIABLE) or user_cache_dir("vit-cnn-bench", appauthor=False)
-    return Path(base).expanduser() / f"own-{VERSION}"
+    return Path(base).expanduser() / f"user-data-{VERSION}"
 
 
 def load(key: str) -> dict[str, np.ndarray] | None:

@@ -15,9 +15,9 @@ from bench.data.augment import augment
 from bench.data.catalog import DATASETS, read_arrays
 from bench.data.download import fetch
 from bench.data.readers.images import load_image
-from bench.data.spec import DatasetSpec, OwnData
+from bench.data.spec import DatasetSpec, UserData
 from bench.data.splits import Split, StreamedSplit, pixel_statistics, stratified_split
-from bench.data.user_data import list_files, read_own
+from bench.data.user_data import list_files, read_user_data
 
 Normalization = Literal["standard", "symmetric", "unit"]
 
@@ -26,7 +26,7 @@ Normalization = Literal["standard", "symmetric", "unit"]
 class Dataset:
     """Three splits, in memory or streamed from files, and what normalises them: shape (1, C, 1, 1), in grey levels."""
 
-    spec: DatasetSpec | OwnData
+    spec: DatasetSpec | UserData
     checksum: str
     train: Split | StreamedSplit
     val: Split | StreamedSplit
@@ -52,46 +52,44 @@ def load_dataset(
     name: str,
     data_dir: Path | None = None,
     split_seed: int = 0,
-    own: OwnData | None = None,
+    user_data: UserData | None = None,
     normalization: Normalization = "standard",
 ) -> Dataset:
-    """The dataset `name`, its contents verified, fetched where it isn't here yet; or `own`, where that is given.
+    """The dataset `name`, verified, and fetched where it isn't here yet; or `user_data`, where that is given.
 
     Args:
         normalization: "standard" goes by mean and standard deviation of the training pixels (of streamed images, those
-            of a fixed sample of at most 2,000); "symmetric" puts black at -1 and white at 1, "unit" black
-            at 0.
+            of a fixed sample of at most 2,000); "symmetric" puts black at -1 and white at 1, "unit" black at 0.
 
     Raises:
         DataError: files that are missing or not what they should be.
     """
-    if own is not None and own.stream:
-        return _streamed(own, split_seed, normalization)
-    spec: DatasetSpec | OwnData
-    if own is not None:
-        spec, checksum, arrays = own, own.checksum, read_own(own)
+    if user_data and user_data.stream:
+        return _streamed(user_data, split_seed, normalization)
+    spec: DatasetSpec | UserData
+    if user_data:
+        spec, checksum, arrays = user_data, user_data.checksum, read_user_data(user_data)
     else:
         spec, fetched = DATASETS[name], fetch(name, data_dir)
         checksum, arrays = fetched.checksum, read_arrays(name, fetched.folder)
-    images = torch.from_numpy(arrays.train_images)
-    labels = torch.from_numpy(arrays.train_labels).long()
-    train, val = (Split(images[part], labels[part]) for part in stratified_split(labels, spec.num_val, split_seed))
+    known = Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels).long())
     test = Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels).long())
+    train, val = (known.subset(part) for part in stratified_split(known.labels, spec.num_val, split_seed))
     mean, std = _range(spec, normalization) or pixel_statistics(train.images)
     return Dataset(spec, checksum, train, val, test, mean, std)
 
 
-def _streamed(own: OwnData, split_seed: int, normalization: Normalization) -> Dataset:
-    load = partial(load_image, image_size=own.image_size, in_channels=own.in_channels)
-    paths, labels, test_paths, test_labels = list_files(own)
+def _streamed(data: UserData, split_seed: int, normalization: Normalization) -> Dataset:
+    load = partial(load_image, image_size=data.image_size, in_channels=data.in_channels)
+    paths, labels, test_paths, test_labels = list_files(data)
     known = StreamedSplit(paths, torch.as_tensor(labels).long(), load)
-    train, val = (known.subset(part) for part in stratified_split(known.labels, own.num_val, split_seed))
+    train, val = (known.subset(part) for part in stratified_split(known.labels, data.num_val, split_seed))
     test = StreamedSplit(test_paths, torch.as_tensor(test_labels).long(), load)
-    mean, std = _range(own, normalization) or train.statistics()
-    return Dataset(own, own.checksum, train, val, test, mean, std)
+    mean, std = _range(data, normalization) or train.statistics()
+    return Dataset(data, data.checksum, train, val, test, mean, std)
 
 
-def _range(spec: DatasetSpec | OwnData, normalization: Normalization) -> tuple[Tensor, Tensor] | None:
+def _range(spec: DatasetSpec | UserData, normalization: Normalization) -> tuple[Tensor, Tensor] | None:
     """Mean and deviation that put the grey levels into a fixed range; None where the pixels have to be asked."""
     known = {"symmetric": (127.5, 127.5), "unit": (0.0, 255.0)}
     if normalization not in known:

@@ -1,4 +1,4 @@
-"""What a dataset is: one of the catalog, or images that people bring (a CSV, IDX files, folders of images, an .npz)."""
+"""What a dataset is: one of the catalog, or a user's own (a CSV, IDX files, folders of images, an .npz)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind = Literal["csv", "idx", "folder", "npz"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Wishes(BaseModel):
+class UserDataOptions(BaseModel):
     """The keys of `dataset` in a suite where it isn't the name of a known dataset; `--data PATH` is `{path: PATH}`.
 
     Attributes:
@@ -49,8 +49,8 @@ class Wishes(BaseModel):
     made_by: str | None = None
 
 
-class OwnData(BaseModel):
-    """A dataset of somebody's own as it was found: all that a trial, a table or a report says about it.
+class UserData(BaseModel):
+    """A user's own dataset as it was found: all that a trial, a table or a report says about it.
 
     It has the sizes and names of a DatasetSpec, so that whoever asks for those takes either.
 

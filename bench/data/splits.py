@@ -1,4 +1,4 @@
-"""Streaming: images read from files while a model trains, by worker processes that read ahead."""
+"""Splits of a dataset: images and labels in memory, or in files that worker processes read ahead while training."""
 
 import multiprocessing
 import os
@@ -19,8 +19,13 @@ from torch.utils import data
 from bench.errors import DataError
 from bench.system.environment import usable_cores
 
+MOST_WORKERS = 4
+SAMPLE = 2_000  # images that stand for all where every pixel would have to be read
+CPU = torch.device("cpu")
 
-# Splits: images and labels that belong together, how they are drawn, and what their pixels are like.
+Load = Callable[[Path], "np.ndarray[Any, np.dtype[np.uint8]]"]  # path -> (C, H, W); picklable
+
+
 @dataclass(frozen=True)
 class Split:
     """Images (N, C, H, W) as uint8 and labels (N,) as int64, in memory; StreamedSplit is its twin for files."""
@@ -48,6 +53,10 @@ class Split:
     def waited_seconds(self) -> float | None:
         """None: nothing has to be waited for."""
         return None
+
+    def subset(self, indices: Tensor) -> "Split":
+        """The images with these indices, in their order."""
+        return Split(self.images[indices], self.labels[indices])
 
     def pick(self, indices: Tensor) -> Tensor:
         """A few images, as uint8."""
@@ -98,13 +107,6 @@ def statistics_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
     mean = (counts * levels).sum(1) / counts.sum(1)
     std = ((counts * (levels - mean[:, None]) ** 2).sum(1) / counts.sum(1)).sqrt()
     return mean.float().view(1, -1, 1, 1), std.float().clamp_min(1.0).view(1, -1, 1, 1)
-
-
-MOST_WORKERS = 4
-SAMPLE = 2_000  # images that stand for all where every pixel would have to be read
-CPU = torch.device("cpu")
-
-Load = Callable[[Path], "np.ndarray[Any, np.dtype[np.uint8]]"]  # path -> (C, H, W); picklable
 
 
 class StreamedSplit:

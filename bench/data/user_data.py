@@ -1,4 +1,4 @@
-"""Data that people bring: described once, then read by every trial, at once or while training."""
+"""A user's own images as a dataset: described once, then read by every trial, at once or while training."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import hashlib
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 from pydantic import ValidationError
 
 from bench.data import cache
 from bench.data.readers.base import fitting, located, machine_memory, natural, one_line, shown
-from bench.data.spec import Arrays, OwnData, Wishes
+from bench.data.spec import Arrays, UserData, UserDataOptions
 from bench.data.user_files import LabelledImages, Sources, find_sources, read_sources, require, resized
 from bench.errors import DataError, printable
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Files(NamedTuple):
@@ -39,8 +37,8 @@ class Division(NamedTuple):
     test_labels: np.ndarray
 
 
-def describe(wishes: Wishes, base: Path) -> OwnData:
-    """What lies at the paths of `wishes`, read and checked once; relative paths start at `base`.
+def describe(options: UserDataOptions, base: Path) -> UserData:
+    """What lies at the paths of `options`, read and checked once; relative paths start at `base`.
 
     What was found is kept under the contents' checksum, so that a second call only reads the files, not what they say.
 
@@ -48,25 +46,25 @@ def describe(wishes: Wishes, base: Path) -> OwnData:
         DataError: nothing there, or nothing that can be learned from; one line, with file, row and column.
     """
     path, test, unlabelled = (
-        None if given is None else located(given, base) for given in (wishes.path, wishes.test, wishes.unlabelled)
+        None if given is None else located(given, base) for given in (options.path, options.test, options.unlabelled)
     )
     assert path is not None
     for given in filter(None, (path, test, unlabelled)):
-        require(given, wishes.made_by)
-    settings = wishes.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
+        require(given, options.made_by)
+    settings = options.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
     with fitting(path):
         sources = find_sources(path, test)
         unlabelled = unlabelled or sources.unlabelled
         digest = sources.digest()
         key = _short(f"{digest} {settings}")
         if (found := _kept(key)) is None:
-            found = _examined(wishes, sources, digest, path)
+            found = _examined(options, sources, digest, path)
             cache.save_text(key, found.model_dump_json())
     places = {"path": str(path), "test_path": test and str(test), "unlabelled_path": unlabelled and str(unlabelled)}
-    return found.model_copy(update={**places, "name": one_line(wishes.name or "") or _name_of(path)})
+    return found.model_copy(update={**places, "name": one_line(options.name or "") or _name_of(path)})
 
 
-def read_own(data: OwnData) -> Arrays:
+def read_user_data(data: UserData) -> Arrays:
     """Images (N, C, H, W) uint8 and labels (N,) int64; validation images are among those for training.
 
     Raises:
@@ -82,7 +80,7 @@ def read_own(data: OwnData) -> Arrays:
         return _arrays(read_sources(sources, headers=False), data)
 
 
-def list_files(data: OwnData) -> Files:
+def list_files(data: UserData) -> Files:
     """The image files of a dataset of kind `folder`, for reading while training.
 
     Raises:
@@ -103,22 +101,22 @@ def list_files(data: OwnData) -> Files:
     return files
 
 
-def _examined(wishes: Wishes, sources: Sources, digest: str, path: Path) -> OwnData:
+def _examined(options: UserDataOptions, sources: Sources, digest: str, path: Path) -> UserData:
     """Read everything; where it is to be kept in memory, the arrays go into the cache."""
-    if wishes.stream is True and sources.kind != "folder":
+    if options.stream is True and sources.kind != "folder":
         raise DataError(f"{shown(path)}: only folders of images can be read while training; leave out `stream`")
     found = read_sources(sources)
-    test_fraction = None if found.test else wishes.test_fraction
+    test_fraction = None if found.test else options.test_fraction
     division = _divided(found, test_fraction)
-    image_size = wishes.image_size or found.native_side
-    coloured = wishes.channels == "rgb" or (wishes.channels == "auto" and found.has_colour)
+    image_size = options.image_size or found.native_side
+    coloured = options.channels == "rgb" or (options.channels == "auto" and found.has_colour)
     notes = [*found.notes, *found.resizing_notes(image_size, 3 if coloured else 1)]
     if test_fraction:
         share = f"{test_fraction:.1%}".replace(".0%", "%")
         notes.append(
             f"No test set was given: {share} of each class's images, always the same ones, were set aside as one."
         )
-    draft = OwnData(
+    draft = UserData(
         name=_name_of(path),
         kind=sources.kind,
         path=str(path),
@@ -126,20 +124,20 @@ def _examined(wishes: Wishes, sources: Sources, digest: str, path: Path) -> OwnD
         in_channels=3 if coloured else 1,
         class_names=division.class_names,
         num_train=len(division.train_rows),
-        num_val=num_val_of(len(division.train_rows), wishes.val_fraction),
+        num_val=num_val_of(len(division.train_rows), options.val_fraction),
         num_test=len(division.test_rows),
         test_fraction=test_fraction,
         checksum="",
         notes=tuple(notes),
     )
-    streams = sources.kind == "folder" and (wishes.stream is True or (wishes.stream == "auto" and _too_large(draft)))
+    streams = sources.kind == "folder" and (options.stream is True or (options.stream == "auto" and _too_large(draft)))
     data = draft.model_copy(update={"checksum": _checksum(digest, draft), "stream": streams})
     if not streams:
         _arrays(found, data)
     return data
 
 
-def _arrays(found: LabelledImages, data: OwnData) -> Arrays:
+def _arrays(found: LabelledImages, data: UserData) -> Arrays:
     """All images of a dataset, put into the cache on the way."""
     division = _divided(found, data.test_fraction)
     images = resized(found.train, data.image_size, data.in_channels)
@@ -153,8 +151,6 @@ def _arrays(found: LabelledImages, data: OwnData) -> Arrays:
 
 
 def _divided(found: LabelledImages, test_fraction: float | None) -> Division:
-    import numpy as np
-
     train = np.concatenate([part.labels for part in found.train])
     labels, source = (found.test.labels, found.test.source) if found.test else (None, "")
     return divide(train, labels, test_fraction or 0, found.train[0].source, source)
@@ -173,8 +169,6 @@ def divide(
     Raises:
         DataError: one class only, a class with too few images for its shares, a class that only the test set has.
     """
-    import numpy as np
-
     everything = train if test is None else np.concatenate([train, test])
     names, indices = _numbered(everything)
     labels, counts = indices[: len(train)], np.bincount(indices[: len(train)], minlength=len(names))
@@ -205,8 +199,6 @@ def divide(
 
 def _numbered(labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     """Class names in order, numbers by size and text as people sort it, and each label's place among them."""
-    import numpy as np
-
     if labels.dtype != object:
         classes, indices = np.unique(labels, return_inverse=True)
         return tuple(str(number) for number in classes), indices.astype(np.int64)
@@ -220,22 +212,22 @@ def num_val_of(num_train: int, fraction: float) -> int:
     return max(1, math.floor(fraction * num_train + 0.5))
 
 
-def _sources_of(data: OwnData) -> Sources:
+def _sources_of(data: UserData) -> Sources:
     paths = [Path(given) for given in (data.path, data.test_path) if given]
     for path in paths:
         require(path)
     return find_sources(*paths)
 
 
-def _kept(key: str) -> OwnData | None:
+def _kept(key: str) -> UserData | None:
     """What was found before in files of the same contents."""
     try:
-        return OwnData.model_validate_json(cache.load_text(key) or "")
+        return UserData.model_validate_json(cache.load_text(key) or "")
     except ValidationError:
         return None
 
 
-def _checksum(digest: str, data: OwnData) -> str:
+def _checksum(digest: str, data: UserData) -> str:
     sizes = f"{data.image_size} {data.in_channels} {data.test_fraction} {data.num_val}"
     return _short(f"{digest} {sizes}")
 
@@ -244,7 +236,7 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _changed(data: OwnData) -> DataError:
+def _changed(data: UserData) -> DataError:
     return DataError(f"{shown(Path(data.path))}: isn't what it was when the run was planned; start a new run")
 
 
@@ -256,7 +248,7 @@ def _name_of(path: Path) -> str:
     return one_line(os.fsencode(name).decode("utf-8", "replace")) or "data"
 
 
-def _too_large(data: OwnData) -> bool:
+def _too_large(data: UserData) -> bool:
     """Whether the decoded images take more than a quarter of the machine's memory.
 
     All of the memory counts, not what is free at the moment: a run that is resumed must come to the same answer.

@@ -12,6 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+import numpy as np
+from PIL import Image
+
 from bench.data.readers.base import (
     LARGEST_SHARE,
     ImageSet,
@@ -41,8 +44,6 @@ from bench.data.readers.npz import read_npz
 from bench.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bench.data.spec import Kind
 
 Role = Literal["train", "val", "test"]
@@ -311,8 +312,6 @@ class LabelledImages:
 
 def read_sources(sources: Sources, headers: bool = True) -> LabelledImages:
     """Everything labelled; of image files only the paths and, with `headers`, sizes and modes. Raises: DataError."""
-    import numpy as np
-
     listings = sources.listings
     found: dict[Role, ImageSet] = {
         role: ImageSet(listing.paths, np.array(listing.classes, dtype=object), shown(listing.root))
@@ -358,7 +357,6 @@ def _read_files(sources: Sources, role: Role, files: list[Path]) -> dict[Role, I
 
 
 def _read_idx_pair(images: Path, labels: Path | None = None) -> ImageSet:
-    import numpy as np
 
     pixels = from_layout(read_idx(images), shown(images))
     if labels is None:
@@ -390,8 +388,6 @@ def read_images(path: Path, like: Target) -> NamedImages:
 
 def _images_at(path: Path) -> tuple[ImageSet, list[str]]:
     """The images at a path, and the names of image files."""
-    import numpy as np
-
     if is_csv(path):
         return read_csv(path), []
     if is_npz(path):
@@ -414,8 +410,6 @@ def _images_at(path: Path) -> tuple[ImageSet, list[str]]:
 
 def _as_class_indices(part: ImageSet, class_names: Sequence[str]) -> np.ndarray | None:
     """Labels as indices of classes; None where none of them is one. Raises: DataError where only some are."""
-    import numpy as np
-
     if part.labels is None:
         return None
     places = {name: place for place, name in enumerate(class_names)}
@@ -430,8 +424,6 @@ def _as_class_indices(part: ImageSet, class_names: Sequence[str]) -> np.ndarray 
 
 def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int) -> np.ndarray:
     """All images of some sets: (N, in_channels, image_size, image_size), uint8. Raises: DataError on damaged files."""
-    import numpy as np
-
     for images, _, source, _ in parts:  # long thin images become large squares
         files = isinstance(images, list)
         side = image_size if files else max(image_size, *images.shape[2:])  # type: ignore[union-attr]
@@ -460,9 +452,6 @@ def fit(images: np.ndarray, image_size: int, in_channels: int) -> np.ndarray:
 
     Arrays are padded, not cropped, since their makers framed them already: nothing that they drew is lost.
     """
-    import numpy as np
-    from PIL import Image
-
     if images.shape[1] == 3 and in_channels == 1:
         images = to_grey(images)
     height, width = images.shape[2:]
@@ -483,8 +472,6 @@ def fit(images: np.ndarray, image_size: int, in_channels: int) -> np.ndarray:
 
 def to_grey(images: np.ndarray) -> np.ndarray:
     """Luma of ITU-R BT.601, with the weights and rounding of PIL's convert("L"). (N, 3, H, W) -> (N, 1, H, W)."""
-    import numpy as np
-
     weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # of 65,536: equal channels keep their level
     total = sum(images[:, channel].astype(np.uint32) * weight for channel, weight in enumerate(weights))
     return ((total + 0x8000) >> 16).astype(np.uint8)[:, None]

@@ -149,7 +149,7 @@ def _with_images(
     from bench.data.dataset import load_dataset
 
     # What would be done to the pixels isn't asked here, and the training images' statistics are slow to take.
-    data = load_dataset(trial.dataset, data_dir, trial.split_seed, own=trial.data, normalization="symmetric")
+    data = load_dataset(trial.dataset, data_dir, trial.split_seed, user_data=trial.data, normalization="symmetric")
     indices = torch.from_numpy(gallery.indices)
     if len(data.test) != gallery.confusion[0].sum() or data.test.labels[indices].tolist() != gallery.labels.tolist():
         raise DataError(f"{trial.dataset}: its test images aren't those that the run's predictions are about")

@@ -20,7 +20,7 @@ from fuzz_targets import NEXT_FILE
 from hypothesis import strategies as st
 
 from bench.config.suite_keys import Axes, SuiteFile
-from bench.data.spec import Wishes
+from bench.data.spec import UserDataOptions
 from bench.result import TABLES
 from bench.trial import Training
 from models.cnn import CNNConfig
@@ -29,7 +29,11 @@ from models.vit import ViTConfig
 SUITES = Path(__file__).parents[2] / "bench" / "suites"
 KEYS = sorted(
     {
-        *(key for model in (SuiteFile, Axes, Training, Wishes, ViTConfig, CNNConfig) for key in model.model_fields),
+        *(
+            key
+            for model in (SuiteFile, Axes, Training, UserDataOptions, ViTConfig, CNNConfig)
+            for key in model.model_fields
+        ),
         *("model", "match", "flip", "rotation", "title", "source", "points", "epoch", "", "1", "\x1b[2J", "é", "ključ"),
     }
 )

@@ -82,11 +82,11 @@ def harmless(folder: Path) -> Iterator[None]:
             raise ValueError("other people's code isn't run here")
         return find_model(name)
 
-    def near(wishes: Any, base: Path) -> Any:
-        for given in (wishes.path, wishes.test, wishes.unlabelled):
+    def near(options: Any, base: Path) -> Any:
+        for given in (options.path, options.test, options.unlabelled):
             if given and (given.startswith(("/", "~")) or ".." in given):
                 raise DataError("outside of the folder")
-        return describe(wishes, folder)
+        return describe(options, folder)
 
     with patch("bench.config.plan.find_model", our_model), patch("bench.config.validation.describe", near):
         yield
@@ -149,12 +149,12 @@ def csv(data: bytes, folder: Path) -> object:
 def npz(data: bytes, folder: Path) -> object:
     """A numpy archive of images and labels, read, then described as a dataset."""
     from bench.data.readers.npz import read_npz
-    from bench.data.spec import Wishes
+    from bench.data.spec import UserDataOptions
     from bench.data.user_data import describe
 
     (folder / "train.npz").write_bytes(data)
     read_npz(folder / "train.npz")
-    return describe(Wishes(path="train.npz"), folder)
+    return describe(UserDataOptions(path="train.npz"), folder)
 
 
 def image(data: bytes, folder: Path) -> object:
@@ -171,14 +171,14 @@ def image(data: bytes, folder: Path) -> object:
 
 def folder(data: bytes, folder: Path) -> object:
     """Two CSVs (train, test) in one folder, as a dataset of somebody's own, described and then read."""
-    from bench.data.spec import Wishes
-    from bench.data.user_data import describe, read_own
+    from bench.data.spec import UserDataOptions
+    from bench.data.user_data import describe, read_user_data
 
     parts = data.split(NEXT_FILE)
     names = ("train.csv", "test.csv", "val.csv")
     for name, part in zip(names, parts, strict=False):
         (folder / name).write_bytes(part)
-    return read_own(describe(Wishes(path="."), folder))
+    return read_user_data(describe(UserDataOptions(path="."), folder))
 
 
 def store(data: bytes, folder: Path) -> object:

@@ -17,7 +17,7 @@ from bench.data import splits
 from bench.data.dataset import Dataset, TrainingBatches, evaluation_batches, load_dataset
 from bench.data.download import CACHE_VARIABLE
 from bench.data.readers.idx import read_idx, write_idx
-from bench.data.spec import Wishes
+from bench.data.spec import UserDataOptions
 from bench.data.splits import Split, StreamedSplit, pixel_statistics
 from bench.data.user_data import describe
 from bench.errors import DataError
@@ -183,16 +183,18 @@ def test_a_folder_that_streams_gives_the_same_dataset_as_one_that_fits(
         (tmp_path / label).mkdir()
         for number, image in enumerate(images):
             Image.fromarray(image.numpy()).save(tmp_path / label / f"{number}.png")
-    found = describe(Wishes(path=str(tmp_path), image_size=6, val_fraction=0.2, test_fraction=0.25), tmp_path)
-    data, streams = (load_dataset("own", own=found.model_copy(update={"stream": stream})) for stream in (False, True))
+    found = describe(UserDataOptions(path=str(tmp_path), image_size=6, val_fraction=0.2, test_fraction=0.25), tmp_path)
+    data, streams = (
+        load_dataset("mine", user_data=found.model_copy(update={"stream": stream})) for stream in (False, True)
+    )
     assert isinstance(data.train, Split)
     assert isinstance(streams.train, StreamedSplit)
     assert isinstance(streams.val, StreamedSplit)
     assert torch.equal(data.mean, streams.mean)
     assert torch.equal(data.std, streams.std)
-    for own, twin in ((data.train, streams.train), (data.val, streams.val), (data.test, streams.test)):
-        assert torch.equal(own.labels, twin.labels)
-        assert torch.equal(own.pick(torch.arange(len(own))), twin.pick(torch.arange(len(own))))
+    for kept, twin in ((data.train, streams.train), (data.val, streams.val), (data.test, streams.test)):
+        assert torch.equal(kept.labels, twin.labels)
+        assert torch.equal(kept.pick(torch.arange(len(kept))), twin.pick(torch.arange(len(kept))))
     Path(streams.val.paths[0]).write_bytes(b"no image")
     with pytest.raises(DataError, match=Path(streams.val.paths[0]).name):
         next(evaluation_batches(streams, streams.val, 2))

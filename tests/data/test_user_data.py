@@ -9,12 +9,12 @@ import pytest
 from made_up_data import digits, write_csv, write_idx_folder, write_npz, write_png_folder
 from PIL import Image
 
-from bench.data import cache as own_cache
+from bench.data import cache as kept_arrays
 from bench.data import user_data
 from bench.data.download import CACHE_VARIABLE
 from bench.data.readers.images import load_image
-from bench.data.spec import OwnData, Wishes
-from bench.data.user_data import describe, list_files, read_own
+from bench.data.spec import UserData, UserDataOptions
+from bench.data.user_data import describe, list_files, read_user_data
 from bench.data.user_files import read_images
 from bench.errors import DataError
 
@@ -26,8 +26,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-def found(path: Path, **wishes: object) -> OwnData:
-    return describe(Wishes.model_validate({"path": path.name, **wishes}), path.parent)
+def found(path: Path, **options: object) -> UserData:
+    return describe(UserDataOptions.model_validate({"path": path.name, **options}), path.parent)
 
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
@@ -44,7 +44,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("form", MAKERS)
 def test_digits_come_out_of_every_format_as_they_went_in(form: str, tmp_path: Path) -> None:
     data = found(MAKERS[form](tmp_path), test_fraction=1 / 3)
-    arrays = read_own(data)
+    arrays = read_user_data(data)
     assert (data.image_size, data.in_channels, data.class_names) == (8, 1, tuple("0123456789"))
     assert (data.num_train, data.num_val, data.num_test) == (100, 10, 50)
     assert [array.shape for array in arrays] == [(100, 1, 8, 8), (100,), (50, 1, 8, 8), (50,)]
@@ -60,7 +60,7 @@ def test_kaggles_folder_gives_training_and_unlabelled_images(tmp_path: Path) -> 
     write_csv(tmp_path / "train.csv", 100)
     write_csv(tmp_path / "test.csv", 20, labelled=False, start=100)
     (tmp_path / "sample_submission.csv").write_text("ImageId,Label\n1,0\n")
-    data = describe(Wishes(path="."), tmp_path)
+    data = describe(UserDataOptions(path="."), tmp_path)
     assert (data.name, data.unlabelled_path) == (tmp_path.name, str(tmp_path / "test.csv"))
     images, names, labels = read_images(tmp_path / "test.csv", data)
     assert np.array_equal(images[:, 0], digits()[0][100:120])
@@ -73,26 +73,26 @@ def test_a_test_set_of_its_own_stays_whole(tmp_path: Path) -> None:
     write_csv(tmp_path / "b.csv", 40, start=100)
     data = found(tmp_path / "a.csv", test="b.csv")
     assert (data.num_train, data.num_test, data.test_fraction) == (100, 40, None)
-    assert np.array_equal(read_own(data).test_images[:, 0], digits()[0][100:140])
+    assert np.array_equal(read_user_data(data).test_images[:, 0], digits()[0][100:140])
 
 
 def test_the_test_set_taken_out_is_the_same_every_time_and_has_each_classs_share(tmp_path: Path) -> None:
     data = found(write_csv(tmp_path / "a.csv", 300), test_fraction=0.2)
-    _, labels, _, tested = read_own(data)
+    _, labels, _, tested = read_user_data(data)
     whole = np.bincount(labels) + np.bincount(tested)
     assert np.bincount(tested).tolist() == [round(0.2 * count) for count in whole]
     assert data.notes == (
         "No test set was given: 20% of each class's images, always the same ones, were set aside as one.",
     )
-    own_cache.root().rename(tmp_path / "away")
-    assert np.array_equal(read_own(data).test_labels, tested)
+    kept_arrays.root().rename(tmp_path / "away")
+    assert np.array_equal(read_user_data(data).test_labels, tested)
 
 
 def test_train_val_and_test_folders_are_taken_as_such(tmp_path: Path) -> None:
     for role, start in (("Train", 0), ("val", 100), ("test", 150)):
         write_png_folder(tmp_path / role, 50, [(8, 8)], start=start)
     (tmp_path / "Train" / "0" / "notes.txt").write_text("not an image")
-    data = describe(Wishes(path=str(tmp_path)), Path("/"))
+    data = describe(UserDataOptions(path=str(tmp_path)), Path("/"))
     assert (data.num_train, data.num_test) == (100, 50)
     assert data.notes[0] == "1 files that aren't images were left out."
     assert data.notes[1].startswith("50 images that were given for validation were joined")
@@ -104,7 +104,7 @@ def test_a_flat_test_folder_is_unlabelled(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         Image.new("L", (8, 8), number).save(tmp_path / "test" / f"img{number}.png")
     (tmp_path / "train.csv").write_text("file,label\nimg1.png,3\n")  # a list, not images
-    data = describe(Wishes(path=".", image_size=8), tmp_path)
+    data = describe(UserDataOptions(path=".", image_size=8), tmp_path)
     assert data.unlabelled_path is not None
     images, names, _ = read_images(Path(data.unlabelled_path), data)
     assert names == ["img1.png", "img9.png", "img10.png"]
@@ -115,7 +115,7 @@ def test_mixed_sizes_are_brought_to_the_median_and_the_notes_say_so(tmp_path: Pa
     write_png_folder(tmp_path / "d", 60, [(8, 8), (12, 10), (20, 31)])
     assert found(tmp_path / "d").image_size == 8  # a multiple of 4 below it, so that patches fit
     data = found(tmp_path / "d", image_size=16, channels="rgb", name="scans")
-    assert read_own(data).train_images.shape == (data.num_train, 3, 16, 16)
+    assert read_user_data(data).train_images.shape == (data.num_train, 3, 16, 16)
     assert data.notes[:2] == (
         "Resized with antialiasing from 3 sizes (8 x 8 to 20 x 31) to 16 x 16 pixels, of oblong ones the square in the "
         "middle.",
@@ -147,7 +147,8 @@ def test_names_of_any_letters_come_through_unharmed(tmp_path: Path) -> None:
     folder = write_png_folder(tmp_path / "a <b>\n,日", 100, names=names)
     data = found(folder)
     assert set(data.class_names) == set(names)
-    assert (data.name, OwnData.model_validate_json(data.model_dump_json())) == ("a <b> ,日", data)  # a name is one line
+    assert data.name == "a <b> ,日"  # a name is one line
+    assert UserData.model_validate_json(data.model_dump_json()) == data
 
 
 def test_labels_need_not_count_from_zero(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_labels_need_not_count_from_zero(tmp_path: Path) -> None:
     assert data.class_names == ("5", "15", "25", "35", "45", "55", "65", "75", "85", "95")
 
 
-def test_the_checksum_is_of_contents_and_wishes_and_not_of_places(tmp_path: Path) -> None:
+def test_the_checksum_is_of_contents_and_options_and_not_of_places(tmp_path: Path) -> None:
     one = found(write_csv(tmp_path / "a.csv", 100))
     two = found(write_csv(tmp_path / "b.csv", 100), image_size=8, made_by="a script")
     assert one.checksum == two.checksum
@@ -176,25 +177,25 @@ def test_a_trial_reads_the_cache_and_never_a_damaged_one(tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(user_data, "read_sources", lambda *_: pytest.fail("the files were read again"))
         assert found(path) == data
-        kept = read_own(data)
-    stored = own_cache.root() / data.checksum / "train_images.npy"
+        kept = read_user_data(data)
+    stored = kept_arrays.root() / data.checksum / "train_images.npy"
     damaged = bytearray(stored.read_bytes())
     damaged[-5] ^= 1
     stored.write_bytes(damaged)
-    assert own_cache.load(data.checksum) is None
-    assert np.array_equal(read_own(data).train_images, kept.train_images)
-    assert own_cache.load(data.checksum) is not None
-    (own_cache.root() / data.checksum / own_cache.DIGESTS).write_text("{}")
-    assert np.array_equal(read_own(data).train_images, kept.train_images)
-    assert not [*own_cache.root().glob(".*")]
+    assert kept_arrays.load(data.checksum) is None
+    assert np.array_equal(read_user_data(data).train_images, kept.train_images)
+    assert kept_arrays.load(data.checksum) is not None
+    (kept_arrays.root() / data.checksum / kept_arrays.DIGESTS).write_text("{}")
+    assert np.array_equal(read_user_data(data).train_images, kept.train_images)
+    assert not [*kept_arrays.root().glob(".*")]
 
 
 def test_files_that_changed_since_the_plan_are_refused(tmp_path: Path) -> None:
     data = found(write_csv(tmp_path / "a.csv", 100))
-    own_cache.root().rename(tmp_path / "away")
+    kept_arrays.root().rename(tmp_path / "away")
     write_csv(tmp_path / "a.csv", 90)
     with pytest.raises(DataError, match="isn't what it was when the run was planned"):
-        read_own(data)
+        read_user_data(data)
     data = found(write_png_folder(tmp_path / "d", 60), stream=True)
     Image.new("L", (8, 8)).save(tmp_path / "d" / "3" / "new.png")
     with pytest.raises(DataError, match="isn't what it was"):
@@ -204,9 +205,9 @@ def test_files_that_changed_since_the_plan_are_refused(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_costs_a_warning(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (cache / f"own-{own_cache.VERSION}").write_text("a file in the way")
+    (cache / f"user-data-{kept_arrays.VERSION}").write_text("a file in the way")
     data = found(write_csv(tmp_path / "a.csv", 100))
-    assert len(read_own(data).train_labels) == data.num_train
+    assert len(read_user_data(data).train_labels) == data.num_train
     assert "can't keep what was read" in capsys.readouterr().err
 
 
@@ -216,7 +217,7 @@ def test_streamed_files_are_those_that_would_have_been_read(tmp_path: Path, monk
     streamed = found(folder, stream=True)
     assert (streamed.stream, kept.stream) == (True, False)
     assert streamed.checksum == kept.checksum
-    files, arrays = list_files(streamed), read_own(kept)
+    files, arrays = list_files(streamed), read_user_data(kept)
     assert np.array_equal(files.train_labels, arrays.train_labels)
     assert np.array_equal(np.stack([load_image(path, 8, 1) for path in files.train_paths]), arrays.train_images)
     assert np.array_equal(np.stack([load_image(path, 8, 1) for path in files.test_paths]), arrays.test_images)
@@ -289,7 +290,7 @@ def test_a_class_that_only_the_test_set_has_is_refused(tmp_path: Path) -> None:
     plain_csv(tmp_path / "train.csv", ["1,0,0,0,0", "2,0,0,0,0"] * 3)
     plain_csv(tmp_path / "test.csv", ["1,0,0,0,0", "x,0,0,0,0"])
     with pytest.raises(DataError, match=r"test.csv: holds class 'x', of which .*train.csv has no image"):
-        describe(Wishes(path=str(tmp_path)), tmp_path)
+        describe(UserDataOptions(path=str(tmp_path)), tmp_path)
 
 
 def test_a_path_that_is_not_there_names_the_nearest_or_what_makes_it(tmp_path: Path) -> None:
@@ -304,16 +305,16 @@ def test_a_path_that_is_not_there_names_the_nearest_or_what_makes_it(tmp_path: P
 
 def test_folders_that_hold_no_dataset_say_what_would_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no dataset and no image"):
-        describe(Wishes(path=str(tmp_path)), tmp_path)
+        describe(UserDataOptions(path=str(tmp_path)), tmp_path)
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="holds images, but no folder for each class"):
-        describe(Wishes(path=str(tmp_path)), tmp_path)
+        describe(UserDataOptions(path=str(tmp_path)), tmp_path)
     with pytest.raises(DataError, match=r"a.png: is no dataset; expected a CSV, an .npz, IDX files"):
         found(tmp_path / "a.png")
     write_png_folder(tmp_path, 30)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: holds no image \(.png, .jpg"):
-        describe(Wishes(path=str(tmp_path)), tmp_path)
+        describe(UserDataOptions(path=str(tmp_path)), tmp_path)
     write_idx_folder(tmp_path / "idx", 10, 10)
     (tmp_path / "idx" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match=r"holds no IDX file of labels for .*t10k-images-idx3-ubyte"):

@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from bench.data.readers.base import ImageSet, as_labels, one_line, open_file, refuse_giants, shown
 from bench.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 LABELS = ("label", "labels", "class", "target", "y")
@@ -59,8 +60,6 @@ def read_csv(path: Path) -> ImageSet:
 
     Raises: DataError naming file, row and column of the first cell that isn't what it should be.
     """
-    import numpy as np
-
     with _opened(path) as stream:
         columns = _columns(path, stream)
     pixels, labels = [], []
@@ -188,8 +187,6 @@ def _chunks(stream: _Text, columns: Columns) -> pd.io.parsers.TextFileReader:
 
 def _levels(rows: pd.DataFrame, columns: Columns) -> np.ndarray | None:
     """Grey levels (N, columns), uint8; None if a cell holds anything but a whole number from 0 to 255."""
-    import numpy as np
-
     pixels = rows[columns.pixels]
     if any(kind.kind not in "iuf" for kind in set(pixels.dtypes)):
         return None

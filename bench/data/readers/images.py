@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
 from bench.data.readers.base import natural, open_plain, shown
 from bench.errors import DataError, printable
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image as Picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # all that a file may be, whatever its name says
@@ -52,22 +52,18 @@ def load_image(path: Path, image_size: int, in_channels: int) -> np.ndarray:
 @contextmanager
 def strict() -> Iterator[None]:
     """PIL's warning of decompression bombs is an error, others are silent; set once, outside of threads."""
-    from PIL.Image import DecompressionBombWarning
-
     with warnings.catch_warnings(action="ignore"):
         warnings.simplefilter("error", DecompressionBombWarning)
         yield
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Picture]:
+def _opened(path: Path) -> Iterator[Image.Image]:
     """An image file of a known format, not yet decoded. Raises: DataError naming it, and what is wrong."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with open_plain(path) as stream, Image.open(stream, formats=FORMATS) as image:
             yield image
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (DecompressionBombError, DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS
         raise DataError(f"{shown(path)}: says that it has more than {limit:,} pixels; shrink or remove it") from None
     except UnidentifiedImageError:
@@ -83,11 +79,8 @@ def header(path: Path) -> tuple[tuple[int, int], str, bool]:
         return image.size, image.mode, "A" in image.getbands() or "transparency" in image.info
 
 
-def _decoded(image: Picture) -> Picture:
+def _decoded(image: Image.Image) -> Image.Image:
     """An image in mode L or RGB."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # PIL had "I" for 16 bits in a PNG once
         raise ValueError("32 bits a pixel; save it with 8 or 16")
     image = ImageOps.exif_transpose(image)
@@ -102,8 +95,6 @@ def _decoded(image: Picture) -> Picture:
 
 def has_colour(path: Path) -> bool:
     """Whether any pixel's channels differ."""
-    from PIL import ImageChops
-
     with _opened(path) as image:
         if image.mode in GREY_MODES or image.mode.startswith("I"):
             return False
@@ -113,9 +104,6 @@ def has_colour(path: Path) -> bool:
 
 def square(path: Path, image_size: int, in_channels: int) -> np.ndarray:
     """As load_image, for a caller that is `strict` already."""
-    import numpy as np
-    from PIL import Image
-
     with _opened(path) as image:
         pixels = _decoded(image).convert("L" if in_channels == 1 else "RGB")
         side = min(pixels.size)
@@ -262,8 +250,6 @@ def any_colour(paths: Sequence[Path]) -> bool:
 
 def load_images(paths: Sequence[Path], image_size: int, in_channels: int) -> np.ndarray:
     """Shape: (N, in_channels, image_size, image_size), uint8. Raises: DataError naming a damaged file."""
-    import numpy as np
-
     images = np.empty((len(paths), in_channels, image_size, image_size), dtype=np.uint8)
     for row, image in enumerate(_each(lambda path: square(path, image_size, in_channels), paths)):
         images[row] = image

@@ -6,13 +6,11 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bench.data.readers.base import ImageSet, as_labels, from_layout, one_line, open_plain, refuse_giants, shown
 from bench.errors import DataError, printable
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # role -> names that its images and its labels may have, `{}` being the role's own word
 WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -65,8 +63,6 @@ def _named(lower: dict[str, str], forms: tuple[str, ...], words: tuple[str, ...]
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a file by name. zipfile unpacks no more of one than it says, and numpy reads no more than that."""
-    import numpy as np
-
     arrays, where = {}, shown(path)
     try:
         with open_plain(path) as stream:
@@ -94,8 +90,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _scale(images: dict[str, np.ndarray], path: Path) -> bool:
     """Whether the images, all together, run from 0 to 1. Raises: DataError where that, or 0 to 255, isn't plain."""
-    import numpy as np
-
     fractions = []
     for name, array in images.items():
         where = f"{shown(path)}, array {name}"
@@ -116,15 +110,12 @@ def _scale(images: dict[str, np.ndarray], path: Path) -> bool:
 
 
 def _levels(array: np.ndarray, scale: bool) -> np.ndarray:
-    import numpy as np
 
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8) if scale else array.astype(np.uint8)
 
 
 def _labels(array: np.ndarray, count: int, where: str) -> np.ndarray:
     """One label an image, as whole numbers or text; a second axis of one, as in MedMNIST, is taken away."""
-    import numpy as np
-
     labels = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if labels.shape != (count,):
         raise DataError(f"{where}: has shape {array.shape}; expected one label for each of {count:,} images")

@@ -16,8 +16,8 @@ from typing import Any
 from bench.data import cache as own_cache
 from bench.data.catalog import spec_of
 from bench.data.download import cached_folder, dataset_checksum, fetch
-from bench.data.spec import Arrays, OwnData
-from bench.data.user_data import read_own
+from bench.data.spec import Arrays, UserData
+from bench.data.user_data import read_user_data
 from bench.data.user_files import find_sources
 from bench.errors import DataError, StoreError
 from bench.trial import Trial
@@ -40,7 +40,7 @@ def pack(trial: Trial, data_dir: Path | None) -> Parcel:
             f"{own.name} is read from disk while training, and the node has other files at {own.path}, or none; put "
             "it on a folder that all nodes share under the same path"
         )
-    return {name: (array, _digest(array)) for name, array in read_own(own)._asdict().items()}
+    return {name: (array, _digest(array)) for name, array in read_user_data(own)._asdict().items()}
 
 
 def has_data(trial: Trial, digest: str | None) -> bool:
@@ -57,13 +57,13 @@ def has_data(trial: Trial, digest: str | None) -> bool:
     if set(own_cache.load(own.checksum) or ()) == set(Arrays._fields):
         return True
     try:
-        read_own(own)  # the same path may lead to the same files; it checks, and keeps them in the cache
+        read_user_data(own)  # the same path may lead to the same files; it checks, and keeps them in the cache
     except (DataError, OSError):
         return False
     return True
 
 
-def digest_to_expect(own: OwnData | None) -> str | None:
+def digest_to_expect(own: UserData | None) -> str | None:
     """What `has_data` compares on a node."""
     return _digest_at(own.path, own.test_path) if own and own.stream else None
 

@@ -25,7 +25,7 @@ from bench.data.readers.base import located, open_plain
 from bench.data.readers.csv import read_csv
 from bench.data.readers.idx import read_idx
 from bench.data.readers.npz import read_npz
-from bench.data.spec import Wishes
+from bench.data.spec import UserDataOptions
 from bench.data.user_data import describe
 from bench.errors import DataError, UserError
 
@@ -41,9 +41,9 @@ def packed(path: Path, start: bytes, unit: bytes, count: int) -> Path:
     return path
 
 
-def refusal(path: Path, **wishes: object) -> str:
+def refusal(path: Path, **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        describe(Wishes(path=str(path), **wishes), path.parent)  # type: ignore[arg-type]
+        describe(UserDataOptions(path=str(path), **options), path.parent)  # type: ignore[arg-type]
     assert unfit(str(caught.value)) is None
     return str(caught.value)
 
@@ -72,7 +72,7 @@ def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
 def test_links_in_a_circle_and_out_of_the_folder_end_somewhere(tmp_path: Path) -> None:
     folder = write_png_folder(tmp_path / "images", 60)
     (folder / "0" / "up").symlink_to("..")
-    described = describe(Wishes(path=str(folder)), tmp_path)
+    described = describe(UserDataOptions(path=str(folder)), tmp_path)
     assert described.num_train + described.num_test > 0
     (folder / "1" / "out.png").symlink_to("/etc/passwd")
     assert "out.png: isn't an image of a known format, or is damaged" in refusal(folder)

@@ -23,7 +23,7 @@ import pytest
 
 from bench.config.recipes import RECIPES
 from bench.data.download import cached_folder
-from bench.data.spec import OwnData, Wishes
+from bench.data.spec import UserData, UserDataOptions
 from bench.data.user_data import describe
 from bench.errors import DataError, DeviceError
 from bench.execution.base import Options
@@ -257,12 +257,12 @@ def test_a_dataset_is_unpacked_only_if_it_is_the_right_one(tmp_path: Path, monke
     assert not cached_folder("digits").exists()
 
 
-def own_images(folder: Path) -> OwnData:
+def own_images(folder: Path) -> UserData:
     dice = np.random.default_rng(0)
     labels = np.repeat(np.arange(2, dtype=np.int64), 40)
     images = dice.integers(0, 60, (80, 8, 8), dtype=np.uint8) + (90 * labels).astype(np.uint8)[:, None, None]
     np.savez(folder / "own.npz", images=images, labels=labels)
-    return describe(Wishes(path=str(folder / "own.npz")), folder)
+    return describe(UserDataOptions(path=str(folder / "own.npz")), folder)
 
 
 def test_own_images_are_sent_with_their_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
