@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from bench.data.download import CACHE_VARIABLE
+from bench.data.download import cache_folder
 from bench.system.files import write_atomically
 
 if TYPE_CHECKING:
@@ -27,11 +26,8 @@ VERSION = 1  # of how files are read: raised when the same files would become ot
 
 
 def root() -> Path:
-    """Under $VIT_CNN_BENCH_CACHE or the user's cache."""
-    from platformdirs import user_cache_dir
-
-    base = os.environ.get(CACHE_VARIABLE) or user_cache_dir("vit-cnn-bench", appauthor=False)
-    return Path(base).expanduser() / f"user-data-{VERSION}"
+    """The folder that holds all of it."""
+    return cache_folder() / f"user-data-{VERSION}"
 
 
 def load(key: str) -> dict[str, np.ndarray] | None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.data.readers.idx import read_idx
 from bench.data.sources import debian_package, mirrors, npm_package, random_pixels, scikit_learn_digits
 from bench.data.spec import Arrays, DatasetSpec
 from bench.errors import DataError, nearest
-
-if TYPE_CHECKING:
-    pass
 
 
 def spec_of(name: str) -> DatasetSpec:

@@ -41,12 +41,16 @@ class Fetched(NamedTuple):
     checksum: str
 
 
-def cached_folder(name: str, cache_dir: str | Path | None = None) -> Path:
-    """Where a dataset's files are kept between runs: under `cache_dir`, $VIT_CNN_BENCH_CACHE or the user's cache."""
+def cache_folder() -> Path:
+    """Where everything is kept between runs: $VIT_CNN_BENCH_CACHE or the user's cache."""
     from platformdirs import user_cache_dir
 
-    root = cache_dir or os.environ.get(CACHE_VARIABLE) or user_cache_dir("vit-cnn-bench", appauthor=False)
-    return Path(root).expanduser() / "datasets" / spec_of(name).name
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_dir("vit-cnn-bench", appauthor=False)).expanduser()
+
+
+def cached_folder(name: str, cache_dir: str | Path | None = None) -> Path:
+    """Where a dataset's files are kept: under `cache_dir` or the usual folder."""
+    return Path(cache_dir or cache_folder()).expanduser() / "datasets" / spec_of(name).name
 
 
 def is_here(name: str, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> bool:

@@ -124,7 +124,7 @@ def _examined(options: UserDataOptions, sources: Sources, digest: str, path: Pat
         in_channels=3 if coloured else 1,
         class_names=division.class_names,
         num_train=len(division.train_rows),
-        num_val=num_val_of(len(division.train_rows), options.val_fraction),
+        num_val=max(1, math.floor(options.val_fraction * len(division.train_rows) + 0.5)),
         num_test=len(division.test_rows),
         test_fraction=test_fraction,
         checksum="",
@@ -151,30 +151,22 @@ def _arrays(found: LabelledImages, data: UserData) -> Arrays:
 
 
 def _divided(found: LabelledImages, test_fraction: float | None) -> Division:
-    train = np.concatenate([part.labels for part in found.train])
-    labels, source = (found.test.labels, found.test.source) if found.test else (None, "")
-    return divide(train, labels, test_fraction or 0, found.train[0].source, source)
-
-
-def divide(
-    train: np.ndarray, test: np.ndarray | None, test_fraction: float, source: str, test_source: str = ""
-) -> Division:
     """Number the classes; without a test set, take a fixed share of each class for one.
 
     The draw is that of numpy's RandomState(0), whose stream never changes between versions.
 
-    Args:
-        train, test: labels (N,), whole numbers or text.
-
     Raises:
         DataError: one class only, a class with too few images for its shares, a class that only the test set has.
     """
+    train, source = np.concatenate([part.labels for part in found.train]), found.train[0].source
+    test = found.test.labels if found.test else None
     everything = train if test is None else np.concatenate([train, test])
     names, indices = _numbered(everything)
     labels, counts = indices[: len(train)], np.bincount(indices[: len(train)], minlength=len(names))
     if test is not None and not counts.all():
         unknown = printable(names[int(counts.argmin())], 60)
-        raise DataError(f"{test_source}: holds class '{unknown}', of which {source} has no image to learn from")
+        where = found.test.source if found.test else ""
+        raise DataError(f"{where}: holds class '{unknown}', of which {source} has no image to learn from")
     if len(names) < 2:
         only = printable(names[0], 60)
         raise DataError(f"{source}: all {len(train):,} images are of one class, '{only}'; two at least are needed")
@@ -191,7 +183,7 @@ def divide(
     draw = np.random.RandomState(0)
     for label, count in enumerate(counts):
         members = np.flatnonzero(labels == label)
-        share = min(max(1, round(test_fraction * count)), count - 2)
+        share = min(max(1, round((test_fraction or 0) * count)), count - 2)
         chosen[draw.permutation(members)[:share]] = True
     rows, tested = np.flatnonzero(~chosen), np.flatnonzero(chosen)
     return Division(names, rows, labels[rows], tested, labels[tested])
@@ -205,11 +197,6 @@ def _numbered(labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     names = tuple(sorted({str(label) for label in labels}, key=natural))
     places = {name: place for place, name in enumerate(names)}
     return names, np.array([places[str(label)] for label in labels], dtype=np.int64)
-
-
-def num_val_of(num_train: int, fraction: float) -> int:
-    """Images set aside for validation, one at least."""
-    return max(1, math.floor(fraction * num_train + 0.5))
 
 
 def _sources_of(data: UserData) -> Sources:

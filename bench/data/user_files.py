@@ -448,30 +448,23 @@ def has_colour(images: np.ndarray) -> bool:
 
 
 def fit(images: np.ndarray, image_size: int, in_channels: int) -> np.ndarray:
-    """Padded with black to a square, resized, grey or RGB. Shape: (N, C, H, W) -> (N, in_channels, image_size, same).
+    """Grey or RGB, padded with black to a square, resized. (N, C, H, W) -> (N, in_channels, image_size, image_size).
 
     Arrays are padded, not cropped, since their makers framed them already: nothing that they drew is lost.
     """
-    if images.shape[1] == 3 and in_channels == 1:
-        images = to_grey(images)
-    height, width = images.shape[2:]
+    count, channels, height, width = images.shape
     side = max(height, width)
-    if height != width:
-        top, left = (side - height) // 2, (side - width) // 2
-        edges = ((top, side - height - top), (left, side - width - left))
-        images = np.pad(images, ((0, 0), (0, 0), *edges))
-    if side != image_size:
-        whole = (image_size, image_size)
-        planes = images.reshape(-1, side, side)
-        resized = [Image.fromarray(plane).resize(whole, Image.Resampling.BILINEAR) for plane in planes]
-        images = np.stack([np.asarray(plane) for plane in resized]).reshape(*images.shape[:2], *whole)
-    if images.shape[1] < in_channels:
-        images = images.repeat(in_channels, axis=1)
-    return np.ascontiguousarray(images)
-
-
-def to_grey(images: np.ndarray) -> np.ndarray:
-    """Luma of ITU-R BT.601, with the weights and rounding of PIL's convert("L"). (N, 3, H, W) -> (N, 1, H, W)."""
-    weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # of 65,536: equal channels keep their level
-    total = sum(images[:, channel].astype(np.uint32) * weight for channel, weight in enumerate(weights))
-    return ((total + 0x8000) >> 16).astype(np.uint8)[:, None]
+    if (channels, height, width) == (in_channels, image_size, image_size):
+        return np.ascontiguousarray(images)
+    left, top = (side - width) // 2, (side - height) // 2
+    fitted = np.empty((count, in_channels, image_size, image_size), dtype=np.uint8)
+    for row, array in enumerate(images):
+        image = Image.fromarray(array[0] if channels == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
+        if in_channels < channels:
+            image = image.convert("L")
+        image = image.crop((-left, -top, side - left, side - top))
+        if side != image_size:
+            image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+        fitted[row] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return fitted
