@@ -43,7 +43,7 @@ class Result:
     num_params: int | None = column(better="lower")
     num_flops: int | None = column("FLOP", better="lower", about="forward pass of one image; a multiply-add is two")
     num_train_flops: int | None = column("FLOP", better="lower", about="forward and backward of one image")
-    match: str | None = column(about="what it was made equal in: params, flops, step_time")
+    match: str | None = column(about="what it was made equal in: params, flops")
     matched_to: str | None = column(about="config_id of the one that it was made equal to")
     mismatch: float | None = column(about="what is left of the difference: own amount over the other's, less 1")
     dtype: str | None = column(about="numeric mode of training")

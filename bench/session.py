@@ -175,7 +175,7 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     for option in request.settings:
         text.set(option)
     with console.status("checking the suite") if console.is_terminal else nullcontext():
-        plan = load_plan(text, begun.matches, inventory=inventory, yes=request.yes or len(begun.plan) > MOST_TRIALS)
+        plan = load_plan(text, inventory, yes=request.yes or len(begun.plan) > MOST_TRIALS)
     refuse_secrets(plan)
     if not set(begun.plan) <= {trial.trial_id for trial in plan.trials}:
         raise StoreError(

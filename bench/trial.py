@@ -43,7 +43,7 @@ class Training(BaseModel):
 
 
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
-MatchedBy = Literal["params", "flops", "step_time"]
+MatchedBy = Literal["params", "flops"]
 GlobalBatch = Literal["fixed", "scaled"]
 
 

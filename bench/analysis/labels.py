@@ -9,7 +9,7 @@ from bench.analysis.formatting import shortened
 
 FAMILY_TITLES = {"vit": "ViT", "cnn": "CNN"}  # a family that isn't here goes by its own name
 SHAPE_LETTERS = {"patch_size": "p", "depth": "d", "embed_dim": "e", "num_heads": "h", "width": "w"}
-MATCH_TITLES = {"params": "params", "flops": "FLOPs", "step_time": "step time"}
+MATCH_TITLES = {"params": "params", "flops": "FLOPs"}
 LAYOUT = {"true": "channels-last"}
 LONGEST_FAMILY, LONGEST_DEVICE, LONGEST_SETTING = 80, 100, 40  # characters; longer ones push all else off a picture
 

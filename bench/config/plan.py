@@ -13,17 +13,17 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from bench.config.inventory import HERE, Inventory
-from bench.config.matching import Entry, Matcher, TimePair
+from bench.config.matching import Entry, pair_up
 from bench.config.recipes import DEFAULT_RECIPE, RECIPES
-from bench.config.solver import count_params, time_pair
+from bench.config.solver import count_params
 from bench.config.suite_file import NOT_SWEPT, Place, SuiteText, Swept, check_size, combinations, swept_by
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.config.validation import DeviceName, blamed, check_keys, check_name, checked, find_data, validated
-from bench.data.spec import DatasetSpec, UserData
+from bench.data.spec import DatasetSpec, OwnData
 from bench.errors import SuiteError
 from bench.trial import MatchedBy, Training, Trial
-from models import MODELS, SIZE_SETTINGS, find_model, source_of
-from models.external import FORMS
+from models import DIALS, MODELS, find_model, source_of
+from models.foreign import FORMS
 
 KNOWN_KEYS = (*Axes.model_fields, *Training.model_fields)  # never passed on to a model
 
@@ -36,31 +36,21 @@ class Plan:
         trials: in the order in which they run.
         skipped: trial_id -> why this machine can't run it.
         num_params: config_id -> parameters of its model.
-        matches: solved pairs; given to load_plan again, they are taken over.
     """
 
     name: str
     suite: SuiteFile
-    spec: DatasetSpec | UserData
+    spec: DatasetSpec | OwnData
     content: dict[str, Any]
     trials: tuple[Trial, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     num_params: dict[str, int] = field(default_factory=dict)
-    matches: dict[str, Any] = field(default_factory=dict)
 
 
-def load_plan(
-    text: SuiteText,
-    matches: Mapping[str, Any] | None = None,
-    time_pair: TimePair = time_pair,
-    inventory: Inventory = HERE,
-    yes: bool = False,
-) -> Plan:
+def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -> Plan:
     """Check a suite and expand it.
 
     Args:
-        matches: of the plan that a resumed run began with.
-        time_pair: measures step times, for `match: step_time`.
         inventory: of the devices that trials may run on.
         yes: a person's, to more than grid.MOST_TRIALS.
 
@@ -79,24 +69,22 @@ def load_plan(
     device_name = cache(inventory.device_name)  # asked of every configuration, and few devices are named
     _check_shared(text, shared, spec, device_name)
     entries = [_expand_entry(text, suite, spec, index, keys, device_name) for index, keys in enumerate(swept)]
-    matcher = Matcher(
-        text.where(("match",)), inventory.lacks, dict(matches or {}), time_pair, len(rounds), yes, inventory is HERE
-    )
+    where = text.where(("match",))
     kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
     grid = [trial for entry in entries for trial in entry.trials]
     if kinds:
-        grid = matcher.pair_up([*_without_repeats(entries)], [*kinds])
+        grid = pair_up([*_without_repeats(entries)], [*kinds], where, len(rounds), yes)
     for index, entry in enumerate(entries):
         if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
-            sized = [other for other in entries if other.trials[0].model in SIZE_SETTINGS]
-            grid += matcher.pair_up([entry, *sized], wanted, every_one=False)
+            sized = [other for other in entries if other.trials[0].model in DIALS]
+            grid += pair_up([entry, *sized], wanted, where, len(rounds), yes, every_one=False)
     devices = {device: position for position, device in enumerate(dict.fromkeys(trial.device for trial in grid))}
     grid.sort(key=lambda trial: devices[trial.device])
     trials = {trial.trial_id: trial for round_ in rounds for trial in (_with_seed(one, *round_) for one in grid)}
     num_params = {trial.config_id: count_params(trial) for trial in grid}
     lacking = {trial.config_id: inventory.lacks(trial) for trial in grid}
     skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacking[trial.config_id])}
-    return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params, matcher.matches)
+    return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params)
 
 
 def side_by_side(plan: Plan) -> Plan:
@@ -123,7 +111,7 @@ def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy
     place: Place = ("models", index, "match")
     if asked is None:
         return []
-    if suite.models[index]["model"] in SIZE_SETTINGS:
+    if suite.models[index]["model"] in DIALS:
         raise SuiteError(f"{text.where(place)}: match: a {suite.models[index]['model']} is sized to match others")
     kinds = asked if isinstance(asked, list) else [asked]
     for kind in kinds:
@@ -144,7 +132,7 @@ def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
 def _expand_entry(
     text: SuiteText,
     suite: SuiteFile,
-    spec: DatasetSpec | UserData,
+    spec: DatasetSpec | OwnData,
     index: int,
     swept: Swept,
     device_name: DeviceName,
@@ -168,7 +156,7 @@ def _expand_entry(
         trial = Trial(
             suite=text.name,
             dataset=spec.name,
-            data=spec if isinstance(spec, UserData) else None,
+            data=spec if isinstance(spec, OwnData) else None,
             model=name,
             settings=settings.model_dump(),
             recipe=recipe,
@@ -189,7 +177,7 @@ def _expand_entry(
         try:
             count_params(trial)  # builds it; the model alone knows what fits
         except ValueError as error:
-            resize = isinstance(spec, UserData) and "image_size" in str(error)
+            resize = isinstance(spec, OwnData) and "image_size" in str(error)
             advice = "; --set dataset.image_size=N resizes the images" if resize else ""
             raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title}){advice}") from None
         trials.append(trial)
@@ -219,7 +207,7 @@ def _check_top_keys(text: SuiteText) -> None:
 
 
 def _check_shared(
-    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | UserData, device_name: DeviceName
+    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData, device_name: DeviceName
 ) -> None:
     """A setting for all models has to be right even where every entry has its own."""
     alone = {"global_batch": "scaled"}  # a batch of one, which any data can fill and any number of processes

@@ -36,7 +36,6 @@ class Begun(BaseModel):
         source: the suite, by name or whole path.
         options: KEY=VALUEs that were set.
         plan: trial_ids.
-        matches: solved pairs, which must not be solved anew.
         command: so far, for the record.
     """
 
@@ -45,7 +44,6 @@ class Begun(BaseModel):
     source: str | None = None
     options: list[str] = []
     plan: list[str] = []
-    matches: dict[str, Any] = {}
     data_dir: str | None = None
     dataset: Contents = Contents()
     command: list[str] = []
@@ -148,7 +146,6 @@ def make_record(
         "recipes": recipes,
         "environment": describe_environment(),
         "plan": [trial.trial_id for trial in plan.trials],
-        "matches": plan.matches,
         "left_out": None,
         "interrupted": False,
     }

@@ -44,8 +44,8 @@ RULES = (
     "bf16 or fp16 throughout. Batch sizes are never lowered in silence.",
     "With a share of the training images, an epoch keeps its number of steps: only the variety of the images shrinks. "
     "The trial's seed draws which ones.",
-    "A matched pair has equal parameters within 2%, equal FLOPs of one image within 5%, or an equal measured step time "
-    "within 10%; its width is solved for, and what is left of the difference is in the table.",
+    "A matched pair has equal parameters within 2%, or equal FLOPs of one image within 5%; its width is solved for, "
+    "and what is left of the difference is in the table.",
     "Energy is read from the device's own meter while it trains; where there is none, the columns are empty.",
     "A trial that failed, diverged or ran out of memory or time stays in the tables with its reason, and out of the "
     "medians.",

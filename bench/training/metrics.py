@@ -125,8 +125,6 @@ def _forget_times(result: Result) -> None:
     """Empty all that a trial can't tell that didn't have the machine to itself: seconds, speeds, energy, memory."""
     record(result, {name: None for name, about in COLUMNS.items() if about["unit"] in TIMED_UNITS})
     result.throughput_spread = result.flops_share = None
-    if result.match == "step_time":
-        result.mismatch = None
     result.evaluations = [row | {"train_seconds": None, "train_joules": None} for row in result.evaluations]
     result.blocks, result.inference_blocks = [], []
 

@@ -198,13 +198,12 @@ def test_axes_stand_in_labels_only_where_they_vary(tmp_path: Path) -> None:
 
 
 def test_a_matched_configuration_is_called_by_what_it_equals(tmp_path: Path) -> None:
-    tables = read(tmp_path, configs=SMALL, dtypes=["fp32"], matches=["params", "flops", "step_time"])
+    tables = read(tmp_path, configs=SMALL, dtypes=["fp32"], matches=["params", "flops"])
     assert list(tables.summary["label"]) == [
         "ViT p7 d2 fp32",
         "CNN d2 fp32",
         "CNN d2 fp32 =params ViT p7 d2",
         "CNN d2 fp32 =FLOPs ViT p7 d2",
-        "CNN d2 fp32 =step time ViT p7 d2",
     ]
 
 

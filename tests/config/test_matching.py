@@ -1,7 +1,6 @@
 """Matched pairs: how close they come, who is paired with whom, and what is said where nobody fits."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from bench.cli.list import show_plan
-from bench.config.inventory import Here
 from bench.config.matching import TOLERANCE
 from bench.config.plan import Plan, load_plan
-from bench.config.solver import GROWTHS_DOWN, GROWTHS_UP, solve, solve_time, time_pair
+from bench.config.solver import GROWTHS_DOWN, GROWTHS_UP, solve
 from bench.config.suite_file import find_suite, read_suite
 from bench.data.catalog import DATASETS
 from bench.errors import SuiteError
 from bench.measure.flops import forward_flops
-from bench.session import Request, make_plan, run_session
 from bench.training.run import run_trial
 from bench.trial import Trial
 from models import build_model
@@ -154,73 +150,7 @@ def test_a_sized_model_has_in_its_row_whom_it_equals(plan_of: PlanOf) -> None:
     assert result.num_params == plan.num_params[sized.config_id]
 
 
-# A machine whose steps take a time that is known.
-
-
-def steps_of(
-    model_seconds: Callable[[Trial], float], asked: list[str]
-) -> Callable[[Trial, Trial], tuple[float, float]]:
-    def time_pair(own: Trial, reference: Trial) -> tuple[float, float]:
-        asked.append(f"{own.settings['width']}")
-        return model_seconds(own) / model_seconds(reference), model_seconds(reference)
-
-    return time_pair
-
-
-def seconds_of(trial: Trial) -> float:
-    """A fixed cost a step and a block, and one that grows with width."""
-    width = trial.settings.get("width", 100 / trial.settings.get("patch_size", 1))
-    return 1e-3 * trial.settings["depth"] * (1 + (width / 20) ** 1.5)
-
-
-def test_equal_step_times_are_found_with_few_measurements(plan_of: PlanOf) -> None:
-    asked: list[str] = []
-    plan = plan_of(SMALL, "match=step_time", "dtype=fp32", time_pair=steps_of(seconds_of, asked))
-    assert len(pairs(plan)) == 4
-    for sized, reference in pairs(plan):
-        assert seconds_of(sized) == pytest.approx(seconds_of(reference), rel=0.10)
-        assert sized.match is not None
-        assert sized.match.target == seconds_of(reference)
-        assert sized.settings["growth"] == 2.0
-    assert len(asked) <= 4 * 5
-
-
-def test_a_resumed_plan_takes_its_pairs_over_and_measures_nothing(plan_of: PlanOf) -> None:
-    asked: list[str] = []
-    first = plan_of(SMALL, "match=step_time", time_pair=steps_of(seconds_of, asked))
-    stored = json.loads(json.dumps(first.matches))
-    asked.clear()
-    again = plan_of(SMALL, "match=step_time", matches=stored, time_pair=steps_of(lambda trial: 1.0, asked))
-    assert [trial.trial_id for trial in again.trials] == [trial.trial_id for trial in first.trials]
-    assert not asked
-
-
-def test_what_this_machine_lacks_is_not_timed(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "bench.system.device.CPU.lacks", lambda self, dtype: "no bfloat16" if dtype == "amp-bf16" else None
-    )
-    asked: list[str] = []
-    plan = plan_of(SMALL, "match=step_time", time_pair=steps_of(seconds_of, asked))
-    assert asked
-    assert {trial.dtype for trial, _ in pairs(plan)} == {"fp32"}
-    assert {trial.dtype for trial in plan.trials if trial.trial_id in plan.skipped} == {"amp-bf16"}
-    assert {trial.model for trial in plan.trials if trial.trial_id in plan.skipped} == {"vit", "cnn"}
-
-
-@pytest.mark.parametrize("axes", [{}, {"dtype": "bf16"}, {"channels_last": True}], ids=str)
-def test_a_pair_is_timed_on_this_machine(axes: dict[str, Any], plan_of: PlanOf) -> None:
-    small, large = {"model": "cnn", "width": 4, "depth": 1}, {"model": "cnn", "width": 64, "depth": 6}
-    plan = plan_of({"dataset": "digits", "models": [small, large], "batch_size": 64, "num_threads": 1, **axes})
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    a, b = plan.trials
-    ratio, seconds = time_pair(a, b)
-    assert 0 < ratio < 1
-    assert seconds > 0
-    assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-# The solvers alone
+# The solver alone
 
 
 @settings(max_examples=50)
@@ -246,41 +176,13 @@ def _near(found: float, target: float, tolerance: float) -> bool:
     return target * (1 - tolerance) <= found <= target * (1 + tolerance)
 
 
-@given(
-    goal=st.floats(1, 500), power=st.floats(0.3, 2.5), fixed=st.floats(0, 0.9), start=st.sampled_from([1, 16, 24, 300])
-)
-def test_a_step_time_is_found_wherever_a_width_has_it(goal: float, power: float, fixed: float, start: int) -> None:
-    def ratio(width: int) -> float:
-        return fixed + (1 - fixed) * (width / goal) ** power
-
-    width, found = solve_time(ratio, start, 0.10)
-    assert found == ratio(width)
-    best = min((abs(math.log(ratio(w))), w) for w in range(1, 600))
-    if best[0] < math.log(1.05):
-        assert abs(found - 1) <= 0.10
-
-
-def test_a_machine_that_contradicts_itself_does_not_keep_the_search_going() -> None:
-    answers = iter([2.0, 3.0, 0.5, 4.0, 0.2, 3.0, 0.3, 2.0, 0.4, 2.0, 2.0])
-    asked = []
-
-    def ratio(width: int) -> float:
-        asked.append(width)
-        return next(answers)
-
-    width, found = solve_time(ratio, 16, 0.10)
-    assert width in asked
-    assert len(asked) <= 10
-    assert found in (0.5, 2.0)
-
-
 # What is said
 
 
 @pytest.mark.parametrize(
     ("changes", "options", "said"),
     [
-        ({}, ["match=parms"], "--set match=parms: match: found 'parms', expected 'params', 'flops' or 'step_time'"),
+        ({}, ["match=parms"], "--set match=parms: match: found 'parms', expected 'params' or 'flops'"),
         ({}, ["match=[]"], "--set match=[]: match: found [], expected "),
         (
             {},
@@ -318,17 +220,6 @@ def test_a_mistake_is_one_line(changes: dict[str, Any], options: list[str], said
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_no_width_with_such_a_step_time_is_said_with_the_nearest(plan_of: PlanOf) -> None:
-    def slow(trial: Trial) -> float:
-        return 1e-3 if trial.model == "vit" else 1e-2 + 1e-4 * trial.settings["width"]
-
-    with pytest.raises(SuiteError) as caught:
-        plan_of(SMALL, "match=step_time", time_pair=steps_of(slow, []))
-    assert "in step_time within 10%; the nearest has 10.1 ms a step (width 1, growth 2) against 1 ms, +910.0%" in str(
-        caught.value
-    )
-
-
 def test_an_entry_that_is_sized_itself_or_matched_in_nonsense_is_refused(plan_of: PlanOf) -> None:
     vit, cnn = SMALL["models"]
     with pytest.raises(SuiteError, match="a cnn is sized to match others"):
@@ -353,31 +244,6 @@ def test_the_dry_run_shows_the_pairs(
     shown = capsys.readouterr().out
     assert shown.count("channels_last=True") == shown.count("channels_last=False") == 6
     assert "train_fraction" not in shown  # they all have the same
-
-
-def test_a_run_that_goes_on_has_the_pairs_that_it_began_with(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(json.dumps(SMALL | {"dtype": "fp32", "seeds": 1, "match": "flops"}), encoding="utf-8")
-    answer = run_session(
-        Request(str(path), out=tmp_path / "run", budget_seconds=0.0, executor="in-process", quiet=True)
-    )
-    stored = json.loads((answer.folder / "run.json").read_text(encoding="utf-8"))
-    assert len(stored["matches"]) == 4
-    key = next(iter(stored["matches"]))
-    stored["matches"][key]["settings"]["width"] += 1  # as another measurement would have had it
-    stored["plan"] = []
-    (answer.folder / "run.json").write_text(json.dumps(stored), encoding="utf-8")
-    plan, _, _ = make_plan(Request(None, resume=answer.folder), Console(quiet=True))
-    assert plan.matches == stored["matches"]
-    assert stored["matches"][key]["settings"]["width"] in {sized.settings["width"] for sized, _ in pairs(plan)}
-
-
-def test_step_times_of_other_machines_are_refused_unless_they_are_known(plan_of: PlanOf) -> None:
-    suite = SMALL | {"match": "step_time", "dtype": "fp32", "seeds": 1}
-    with pytest.raises(SuiteError, match="match: step_time times both models on this machine, and the trials"):
-        plan_of(suite, inventory=Here())
-    known = plan_of(suite, time_pair=lambda own, reference: (1.0, 0.001)).matches
-    assert pairs(plan_of(suite, inventory=Here(), matches=known))
 
 
 def test_pairs_that_multiply_need_a_yes(plan_of: PlanOf) -> None:

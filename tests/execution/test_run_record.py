@@ -31,7 +31,6 @@ def test_what_is_known_is_taken_and_the_rest_left_alone(tmp_path: Path) -> None:
         ({"plan": ["a", None]}, "plan.1"),
         ({"dataset": "mnist"}, "dataset"),
         ({"dataset": {"checksum": 1.0}}, "dataset.checksum"),
-        ({"matches": []}, "matches"),
         ({"command": [[]]}, "command.0"),
     ],
 )
