@@ -24,8 +24,7 @@ from bench.execution.estimate import estimate_seconds
 from bench.execution.progress import Display, Quiet
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets
 from bench.execution.sweep import Outcome, run_sweep
-from bench.execution.trackers import Several, make_trackers
-from bench.execution.trackers.base import Tracker
+from bench.execution.trackers.base import Several, Tracker, make_trackers
 from bench.store.run_folder import RunFolder, refuse_used
 from bench.store.tables import read_rows
 from bench.system.redaction import redacted

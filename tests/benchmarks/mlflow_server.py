@@ -1,10 +1,10 @@
-"""Log real runs to a real MLflow server on loopback, kill and freeze it in the middle, and look at what is there.
+"""Log real runs to a real MLflow server on loopback, kill and freeze it in the middle, and check what is there.
 
     python tests/benchmarks/mlflow_server.py
 
-Needs the whole package mlflow. Four runs of the suite `smoke`: the server well; killed after the first trial; frozen
-(it accepts and doesn't answer) for three trials; frozen for good. Whatever becomes of it, the run's own tables are
-complete and its exit status is 0.
+Needs the whole package mlflow. Three runs of the suite `smoke`: the server works; it is killed after the first trial;
+it freezes (accepts and doesn't answer) after the first trial. Whatever becomes of it, the run's own tables are
+complete, its exit status is 0, and there is one warning at most.
 """
 
 import json
@@ -130,13 +130,13 @@ def main() -> None:
         (folder := Path(name, "server")).mkdir()
         server = Server(folder)
         try:
-            look(server, Path(name))
+            check(server, Path(name))
         finally:
             server.tell(signal.SIGCONT)
             server.tell(signal.SIGKILL)
 
 
-def look(server: Server, folder: Path) -> None:
+def check(server: Server, folder: Path) -> None:
     def report(case: str, run: Path, found: tuple[pd.DataFrame, str, float]) -> None:
         trials, said, seconds = found
         there = logged(server, run)
@@ -146,17 +146,16 @@ def look(server: Server, folder: Path) -> None:
         print(f"report {'there' if 'report.html' in there else 'not there'}, {seconds:.0f} s, {len(warnings)} warnings")
         for line in warnings:
             print(f"    {line}")
+        assert len(warnings) == (case != "works")
         sys.stdout.flush()
 
-    report("well", folder / "well", run(server, folder / "well", {}))
+    report("works", folder / "works", run(server, folder / "works", {}))
     found = run(server, folder / "killed", {1: lambda: server.tell(signal.SIGKILL)})
     server.start()
     report("killed after a trial", folder / "killed", found)
-    acts = {1: lambda: server.tell(signal.SIGSTOP), 4: lambda: server.tell(signal.SIGCONT)}
-    report("frozen for three trials", folder / "thawed", run(server, folder / "thawed", acts))
     found = run(server, folder / "frozen", {1: lambda: server.tell(signal.SIGSTOP)})
     server.tell(signal.SIGCONT)
-    report("frozen for good", folder / "frozen", found)
+    report("frozen after a trial", folder / "frozen", found)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,25 @@
 """Copies of a run in TensorBoard and MLflow: true to the store, and never in its way."""
 
 import math
-import multiprocessing
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_server import messages, serve
+from made_up_server import MadeUpServer
 
 from bench.config.recipes import RECIPES
 from bench.errors import UserError
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
-from bench.execution.trackers import Several, make_trackers, mlflow_client
-from bench.execution.trackers.base import Tracker
-from bench.execution.trackers.mlflow import MLflow
-from bench.execution.trackers.mlflow_client import complaint_about
+from bench.execution.trackers.base import Several, Tracker, make_trackers
+from bench.execution.trackers.mlflow import SETTINGS, complaint_about
 from bench.result import Result
 from bench.store.run_folder import RunFolder
 from bench.store.tables import read_rows
@@ -186,15 +184,15 @@ class Watched:
 
     exclusive = False
 
-    def __init__(self, server: Path, before: Callable[[Trial], None] = lambda trial: None) -> None:
+    def __init__(self, server: MadeUpServer, before: Callable[[Trial], None]) -> None:
         self.server, self.before = server, before
 
     def run(self, trial: Trial, folder: Path | None, report: Callable[[dict[str, Any]], None]) -> Result:
-        size = self.server.stat().st_size
+        arrived = self.server.requests
         self.before(trial)
         for row in result(trial).evaluations:
             report(row | {"images_per_second": 100.0})
-        assert self.server.stat().st_size == size
+        assert self.server.requests == arrived
         return result(trial)
 
     def run_together(self, trials: Iterable[Trial], folder_of: Any) -> Iterator[Result]:
@@ -204,17 +202,24 @@ class Watched:
         pass
 
 
-class TestServerInTrouble:
-    """A stand-in for the process that talks to the server, so that it can fail in each way."""
+class TestServer:
+    """MLflow's own client, and a server that can fail in each way."""
 
     @pytest.fixture
-    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr(mlflow_client, "serve", serve)
-        return tmp_path / "server"
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeUpServer]:
+        pytest.importorskip("mlflow", reason="the extra [mlflow] isn't installed")
+        for name in SETTINGS:
+            monkeypatch.setenv(name, SETTINGS[name])
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        server = MadeUpServer()
+        yield server
+        server.stop()
 
     @staticmethod
-    def sweep(tmp_path: Path, tracker: MLflow, server: Path, before: Callable[[Trial], None]) -> list[str]:
-        """Four trials; the ids in the store afterwards."""
+    def sweep(tmp_path: Path, server: MadeUpServer, before: Callable[[Trial], None]) -> tuple[list[str], list[str]]:
+        """Four trials; the ids in the store afterwards, and the warnings."""
+        warnings: list[str] = []
+        (tracker,) = make_trackers("digits-quick", False, server.uri, warnings.append)
         store = RunFolder.create(tmp_path / "run", RECORD)
         tracker.open(store.folder, RECORD)
         progress = Several([Quiet(), tracker])
@@ -225,47 +230,65 @@ class TestServerInTrouble:
         tracker.finish(store.folder)
         store.close()
         assert set(outcome.statuses.values()) == {"ok"}
-        assert multiprocessing.active_children() == []
-        return [row["trial_id"] for row in read_rows(store.folder / "trials.csv")]
+        return [row["trial_id"] for row in read_rows(store.folder / "trials.csv")], warnings
 
-    @pytest.mark.parametrize("trouble", ["dead", "hangs", "complains"])
-    def test_what_a_server_missed_in_the_middle_is_sent_at_the_end(
-        self, trouble: str, tmp_path: Path, server: Path
+    def test_every_trial_is_there_with_settings_curves_and_tags(
+        self, tmp_path: Path, server: MadeUpServer, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        warnings: list[str] = []
-        tracker = MLflow(str(server), "digits-quick", warnings.append, answer_seconds=0.3)
-        state = tmp_path / "server.state"
+        stored, warnings = self.sweep(tmp_path, server, lambda trial: None)
+        assert warnings == []
+        sweep, *runs = server.runs.values()
+        assert (sweep["name"], sweep["status"]) == ("run", "FINISHED")
+        assert [(run["name"], run["status"]) for run in runs] == [(name, "FINISHED") for name in stored]
+        assert {run["tags"]["mlflow.parentRunId"] for run in runs} == {"0" * 32}
+        assert {run["tags"]["config_id"] for run in runs} == {trial().config_id}
+        assert (runs[0]["params"]["model.depth"], runs[0]["params"]["model.hidden"]) == ("2", "[64, 128]")
+        curve = [point for point in runs[0]["metrics"] if point["key"] == "val_accuracy"]
+        assert [(int(point["step"]), point["value"]) for point in curve] == [(10, 0.25), (20, 0.5), (30, 0.75)]
+        assert {int(b["timestamp"]) - int(a["timestamp"]) for a, b in pairwise(curve)} == {500}  # training time
+        assert capfd.readouterr() == ("", "")
+
+    def test_a_run_that_goes_on_is_found_again(self, tmp_path: Path, server: MadeUpServer) -> None:
+        for _ in range(2):
+            (tracker,) = make_trackers("digits-quick", False, server.uri, print)
+            tracker.open(tmp_path, RECORD)
+        assert [run["name"] for run in server.runs.values()] == [tmp_path.name]
+
+    @pytest.mark.parametrize(
+        ("trouble", "said"), [("dead", "can't be reached"), ("hangs", "didn't answer in time"), ("refuses", "401")]
+    )
+    def test_after_a_failure_it_is_left_alone_and_every_trial_is_kept(
+        self, trouble: str, said: str, tmp_path: Path, server: MadeUpServer
+    ) -> None:
+        asked = 0
 
         def before(trial: Trial) -> None:
-            state.write_text({1: trouble}.get(trial.seed, ""))  # it is well again afterwards
+            nonlocal asked
+            asked += trial.seed == 2 and server.requests  # the first trial that it misses has been tried
+            server.state = trouble if trial.seed == 1 else ""  # it is well again afterwards
 
-        stored = self.sweep(tmp_path, tracker, server, before)
+        stored, warnings = self.sweep(tmp_path, server, before)
         assert len(stored) == 4
-        logged = messages(server, "log")
-        assert [message["trial"]["name"] for message in logged] == stored
-        assert [message.get("again", False) for message in logged] == [False, True, False, False]
-        assert len(messages(server, "close")) == len(messages(server, "artefact")) == 1
+        assert [run["name"] for run in server.runs.values()] == ["run", stored[0]]
+        assert server.requests == asked
         assert len(warnings) == 1
-        assert "sent when the sweep is over" in warnings[0]
+        assert said in warnings[0]
+        assert "nothing more is sent there (the run folder has all)" in warnings[0]
+        assert "s3cret" not in warnings[0]
 
-    def test_a_server_that_stays_dead_harms_nothing(self, tmp_path: Path, server: Path) -> None:
-        warnings: list[str] = []
-        tracker = MLflow(str(server), "digits-quick", warnings.append)
+    def test_a_slow_server_costs_a_trial_no_more_than_its_limit(
+        self, tmp_path: Path, server: MadeUpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bench.execution.trackers.mlflow.SLOWEST_SECONDS", -1.0)
+        stored, warnings = self.sweep(tmp_path, server, lambda trial: None)
+        assert (len(stored), len(warnings)) == (4, 1)
+        assert "didn't answer in time" in warnings[0]
+        assert [run["params"] for run in server.runs.values()] == [{}, {}]
 
-        def before(trial: Trial) -> None:
-            (tmp_path / "server.state").write_text("dead" if trial.seed else "")
-
-        stored = self.sweep(tmp_path, tracker, server, before)
-        assert len(stored) == 4
-        assert len(messages(server, "log")) == 1
-        assert len(warnings) == 2
-        assert "3 trials aren't there" in warnings[1]
-
-    def test_a_server_that_cant_be_used_is_said_before_anything_runs(self, tmp_path: Path, server: Path) -> None:
-        (tmp_path / "server.state").write_text("complains")
-        with pytest.raises(UserError, match=r"the server is full; check the address, or leave out --mlflow"):
-            MLflow(str(server), "digits-quick", print)
-        assert multiprocessing.active_children() == []
+    def test_a_server_that_cant_be_used_is_said_before_anything_runs(self, server: MadeUpServer) -> None:
+        server.state = "refuses"
+        with pytest.raises(UserError, match=r"wrong or missing credentials; check the address, or leave out --mlflow"):
+            make_trackers("digits-quick", False, server.uri, print)
 
 
 @pytest.mark.parametrize("package", ["tensorboard", "mlflow"])
@@ -277,7 +300,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(package: str, m
 
 def test_nothing_of_theirs_is_imported_unless_asked_for() -> None:
     code = (
-        "import sys; from bench.execution.trackers import make_trackers;"
+        "import sys; from bench.execution.trackers.base import make_trackers;"
         "assert make_trackers('mnist', False, None, print) == [];"
         "sys.exit(bool({'torch', 'tensorboard', 'mlflow', 'bench.execution.trackers.mlflow'} & set(sys.modules)))"
     )

@@ -1,11 +1,15 @@
-"""What a tracker is told of a trial, and how little a tracker may disturb."""
+"""What a tracker is: it listens to a sweep and copies each finished trial to somewhere else. Off unless asked for."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.execution.progress import Quiet
+from bench.errors import UserError
+from bench.execution.progress import Progress, Quiet
+from bench.execution.trackers import TRACKERS
 from bench.result import COLUMNS, TEXT_COLUMNS, Result
 from bench.trial import Trial
 
@@ -19,17 +23,85 @@ Warn = Callable[[str], None]
 
 
 class Tracker(Quiet):
-    """A listener to a sweep that keeps a copy of what it finds somewhere else; the store is the original.
+    """Copies what a sweep finds to somewhere else; the run folder is the original.
 
-    It works in `open`, `end`, `close` and `finish` alone, so never while a trial is being timed, and leaves no thread
-    behind. Whatever goes wrong in it is one warning.
+    It works in `open`, `end`, `close` and `finish` alone, so never while a trial is being timed. Its first failure is
+    a warning, and it is left alone for the rest of the run.
+
+    Args:
+        suite: name of the suite.
+        address: where to, if the option has a value.
+        warn: takes one line.
     """
+
+    def __init__(self, suite: str, address: str | None, warn: Warn) -> None:
+        self.suite, self.address, self.warn = suite, address or "", warn
+        self.failed = False
 
     def open(self, folder: Path, record: dict[str, Any]) -> None:
         """The run folder exists; `record` is its run.json."""
 
     def finish(self, folder: Path) -> None:
         """The report lies in the run folder; nothing follows."""
+
+    def attempt(self, work: Callable[..., object], *arguments: Any) -> None:
+        """Call `work`, unless something has failed before; should it fail, warn, and the sweep goes on."""
+        if self.failed:
+            return
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the sweep goes on
+            self.failed = True
+            self.warn(self.complaint(error))
+
+    def complaint(self, error: Exception) -> str:
+        """One line about what went wrong, and what follows from it."""
+        raise NotImplementedError
+
+
+class Several:
+    """Tells several listeners, in their order."""
+
+    def __init__(self, listeners: Sequence[Progress]) -> None:
+        self.listeners = listeners
+
+    def begin(self, trial: Trial, position: int, count: int) -> None:
+        for listener in self.listeners:
+            listener.begin(trial, position, count)
+
+    def evaluated(self, message: dict[str, Any]) -> None:
+        for listener in self.listeners:
+            listener.evaluated(message)
+
+    def end(self, trial: Trial, result: Result) -> None:
+        for listener in self.listeners:
+            listener.end(trial, result)
+
+    def close(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+
+def make_trackers(suite: str, tensorboard: bool, mlflow: str | None, warn: Warn) -> list[Tracker]:
+    """Those that were asked for, ready to run; nothing of theirs is imported otherwise.
+
+    Args:
+        suite: names the experiment of a tracking server.
+        mlflow: address of a tracking server, or of a store that MLflow knows (such as sqlite:///runs.db).
+        warn: takes one line, should a tracker fail later.
+
+    Raises:
+        UserError: a package is missing, or the server can't be reached.
+    """
+    asked = {"tensorboard": tensorboard, "mlflow": mlflow is not None}
+    trackers = []
+    for name, class_name in TRACKERS.items():
+        if asked[name]:
+            if find_spec(name) is None:  # found, not imported
+                raise UserError(f"--{name}: the package {name} isn't installed; pip install 'vit-cnn-bench[{name}]'")
+            tracker_class = getattr(import_module(f"bench.execution.trackers.{name}"), class_name)
+            trackers.append(tracker_class(suite, mlflow, warn))
+    return trackers
 
 
 def parameters(trial: Trial, result: Result) -> dict[str, Any]:
@@ -38,7 +110,11 @@ def parameters(trial: Trial, result: Result) -> dict[str, Any]:
     found |= {f"model.{key}": value for key, value in trial.settings.items()}
     found |= {f"training.{key}": value for key, value in trial.training.model_dump(mode="json").items()}
     found["split_seed"] = trial.split_seed
-    return {key: _plain(value) for key, value in found.items() if value is not None}
+    return {
+        key: value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True, default=str)
+        for key, value in found.items()
+        if value is not None
+    }
 
 
 def measures(result: Result) -> dict[str, float]:
@@ -46,7 +122,3 @@ def measures(result: Result) -> dict[str, float]:
     wanted = [name for name, about in COLUMNS.items() if about["better"] or about["unit"] == "s" or "loss" in name]
     values = {name: getattr(result, name) for name in wanted if name not in TEXT_COLUMNS}
     return {name: float(value) for name, value in values.items() if value is not None}
-
-
-def _plain(value: Any) -> str | int | float | bool:
-    return value if isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True, default=str)

@@ -1,187 +1,195 @@
-"""MLflow: a run on a tracking server for each trial, under one for the whole sweep.
+"""MLflow: a run on a tracking server for each trial, sent when the trial has ended, under one for the whole sweep.
 
-Another process talks to the server (bench/execution/trackers/mlflow_client.py): it can be ended when the server
-hangs, it sleeps while a trial runs, and what MLflow prints or starts stays in it.
+MLflow's own client sends it. A server that hangs costs the sweep one request's time limit (5 s) in all, since nothing
+is sent after a failure; a slow one costs a trial at most SLOWEST_SECONDS and that limit.
 """
 
 import hashlib
 import math
-import multiprocessing
-from collections.abc import Iterator
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bench.errors import UserError
-from bench.execution.progress import duration
-from bench.execution.trackers import mlflow_client
 from bench.execution.trackers.base import CURVES, Tracker, Warn, measures, parameters
 from bench.result import Result
+from bench.system.redaction import hide
 from bench.system.secrets import public
 from bench.trial import Trial
 
-START_SECONDS = 60.0  # to load MLflow, and to make the tables of a new database
-ANSWER_SECONDS = 10.0  # for the records of one trial
-FINISH_SECONDS = 60.0  # to send the report
-LONGEST_TAG = 4_000  # characters; servers take 5,000 or more
+SETTINGS = {  # of MLflow's client, unless the user's environment has others
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what went unanswered may have been done: sent twice, it is there twice
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+SLOWEST_SECONDS = 10.0  # for all requests of one trial
+LONGEST_PARAM, LONGEST_TAG = 5_000, 4_000  # characters; servers take 6,000 and 5,000, or more
+MOST_PARAMS, MOST_METRICS = 90, 900  # in one request: 100 and, together, 1,000
+LONGEST_COMPLAINT = 200  # characters
 STATUSES = {"ok": "FINISHED", "skipped": "KILLED"}
-
-Message = dict[str, Any]
-
-
-class Unanswered(Exception):  # noqa: N818 - it's an answer, too
-    """The server failed, or took too long; the text is safe to show."""
 
 
 class MLflow(Tracker):
     """Logs trials to an MLflow tracking server.
 
-    The first failure is a warning; what isn't on the server by then is kept, and sent once more when the sweep is over.
-
     Args:
-        uri: of the server or store; may hold credentials, which are neither shown nor stored.
         suite: name of the experiment.
+        address: of the server or store; may hold credentials, which are neither shown nor stored.
 
     Raises:
         UserError: MLflow can't be loaded, or the server can't be used.
     """
 
-    def __init__(self, uri: str, suite: str, warn: Warn, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self.uri, self.suite, self.warn, self.answer_seconds = uri, suite, warn, answer_seconds
-        self.kept: list[Message] = []
-        self._run: Message = {}
-        self._talk: _Talk | None = None
+    def __init__(self, suite: str, address: str | None, warn: Warn) -> None:
+        super().__init__(suite, address, warn)
+        self.parent = ""  # id of the sweep's own run
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
         try:
-            self._talk = self._connect()
-        except Unanswered as error:
-            raise UserError(f"--mlflow {public(uri)}: {error}; check the address, or leave out --mlflow") from None
+            with _silenced():
+                from mlflow import MlflowClient
+
+                self.client = MlflowClient(tracking_uri=self.address)
+                self.experiment = self._find_experiment()
+        except Exception as error:  # noqa: BLE001 - a library's own, and its packages'
+            said = complaint_about(error, self.address)
+            raise UserError(
+                f"--mlflow {public(self.address)}: {said}; check the address, or leave out --mlflow"
+            ) from None
 
     def open(self, folder: Path, record: dict[str, Any]) -> None:
-        name, created = folder.resolve().name, str(record.get("created_at", ""))
-        tags = {"dataset": record["dataset"]["name"], "created_at": created}
-        tags |= {"git_commit": str(record["environment"].get("git_commit") or "")}
-        key = hashlib.sha256(f"{self.suite} {name} {created}".encode()).hexdigest()[:16]  # a resume finds it again
-        self._run = {"suite": self.suite, "key": key, "name": name, "note": record.get("description", ""), "tags": tags}
-        self._send({"task": "open"})
+        self.attempt(self._open, folder, record)
 
     def end(self, trial: Trial, result: Result) -> None:
-        self._send({"task": "log", "trial": describe_trial(trial, result)})
+        self.attempt(self._log, trial, result)
 
     def close(self) -> None:
-        """The sweep is over: send what was kept, and say so on the server."""
-        if not self._run:
-            return
-        if self._talk is None and not self._retry():
-            return
-        self._send({"task": "close"}, kept=False)
+        self.attempt(self._close)
 
     def finish(self, folder: Path) -> None:
-        report = folder / "report.html"
-        if self._run and self._talk and report.exists():
-            self._send({"task": "artefact", "path": str(report.resolve())}, FINISH_SECONDS, kept=False)
-        if self._talk:
-            self._talk.stop()
-            self._talk = None
+        self.attempt(self._log_report, folder / "report.html")
 
-    def _connect(self) -> "_Talk":
-        talk = _Talk(self.uri)
-        try:
-            talk.ask({"task": "check", "suite": self.suite}, START_SECONDS)
-        except BaseException:
-            talk.stop()
-            raise
-        return talk
+    def attempt(self, work: Callable[..., object], *arguments: Any) -> None:
+        super().attempt(_silenced()(work), *arguments)
 
-    def _send(self, message: Message, seconds: float | None = None, kept: bool = True) -> None:
-        message = message | {"run": self._run}
-        if self._talk is None:
-            self.kept += [message] if kept else []
+    def complaint(self, error: Exception) -> str:
+        said = complaint_about(error, self.address)
+        return f"--mlflow {public(self.address)}: {said}; nothing more is sent there (the run folder has all)"
+
+    def _find_experiment(self) -> str:
+        """The id of the suite's experiment, which is made if it isn't there."""
+        found = self.client.get_experiment_by_name(self.suite)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise ValueError(f"its experiment '{self.suite}' was deleted; restore it there")
+        return found.experiment_id if found is not None else self.client.create_experiment(self.suite)
+
+    def _open(self, folder: Path, record: dict[str, Any]) -> None:
+        """The sweep's own run: that of an earlier session, or a new one."""
+        name, created = folder.resolve().name, str(record.get("created_at", ""))
+        key = hashlib.sha256(f"{self.suite} {name} {created}".encode()).hexdigest()[:16]  # a resume finds it again
+        if found := self.client.search_runs([self.experiment], f"tags.`vit_cnn_bench.run` = '{key}'"):
+            self.parent = found[0].info.run_id
+            self.client.update_run(self.parent, status="RUNNING")
             return
-        try:
-            self._talk.ask(message, seconds or self.answer_seconds)
-        except Unanswered as error:
-            self._talk = None
-            self.kept += [message | {"again": True}] if kept else []
-            later = "; what follows is kept, and sent when the sweep is over" if kept else ""
-            self.warn(f"--mlflow {public(self.uri)}: {error}{later}")
+        tags = {"dataset": record["dataset"]["name"], "created_at": created, "vit_cnn_bench.run": key}
+        tags |= {"git_commit": str(record["environment"].get("git_commit") or "")}
+        tags |= {"mlflow.note.content": record.get("description", "")}
+        self.parent = self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
-    def _retry(self) -> bool:
-        """One more attempt at all that was kept."""
-        try:
-            self._talk = self._connect()
-            while self.kept:
-                self._talk.ask(self.kept[0], self.answer_seconds)
-                del self.kept[0]
-        except Unanswered as error:
-            self._talk = None
-            count = sum(message["task"] == "log" for message in self.kept)
-            self.warn(f"--mlflow {public(self.uri)}: {error}; {count} trials aren't there (the run folder has all)")
-        return self._talk is not None
+    def _log(self, trial: Trial, result: Result) -> None:
+        from mlflow.entities import Metric, Param
 
+        deadline = time.monotonic() + SLOWEST_SECONDS
+        start = datetime.fromisoformat(result.started_at).timestamp() if result.started_at else time.time()
+        end = start + (result.wall_seconds or 0.0)
+        tags = {name: getattr(result, name) for name in ("config_id", "device_name", "git_commit", "git_dirty")}
+        tags |= {"status": result.status, "trial_id": trial.trial_id, "label": trial.label}
+        tags |= {"error": (result.error or "")[:LONGEST_TAG], "mlflow.parentRunId": self.parent}
+        tags = {key: str(value) for key, value in tags.items() if value not in (None, "")}
+        run = self.client.create_run(self.experiment, round(1000 * start), tags, run_name=trial.trial_id).info.run_id
+        params = [
+            Param(re.sub(r"[^\w\-. /]", "_", key), str(value)[:LONGEST_PARAM])  # a name as servers take it
+            for key, value in parameters(trial, result).items()
+        ]
+        metrics = [Metric(name, value, round(1000 * at), step) for name, value, at, step in _metrics(result, start)]
+        for i in range(max(math.ceil(len(params) / MOST_PARAMS), math.ceil(len(metrics) / MOST_METRICS))):
+            _check_time(deadline)
+            some = params[MOST_PARAMS * i : MOST_PARAMS * (i + 1)]
+            self.client.log_batch(run, metrics[MOST_METRICS * i : MOST_METRICS * (i + 1)], some)
+        _check_time(deadline)
+        self.client.set_terminated(run, STATUSES.get(result.status or "", "FAILED"), round(1000 * end))
 
-class _Talk:
-    """The process that talks to the server: a question, an answer."""
+    def _close(self) -> None:
+        if self.parent:
+            self.client.set_terminated(self.parent)
 
-    def __init__(self, uri: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=mlflow_client.serve, args=(theirs, uri), daemon=True)
-        self._process.start()
-        theirs.close()  # so that its death ends the stream
-
-    def ask(self, message: Message, seconds: float) -> None:
-        """Raises: Unanswered, and the process is gone then."""
-        try:
-            self._connection.send(message)
-            if not self._connection.poll(seconds):
-                raise Unanswered(f"no answer within {duration(seconds)}")
-            complaint = self._connection.recv()
-        except (EOFError, OSError):
-            self.stop()
-            raise Unanswered("the process that talks to the server has died") from None
-        except BaseException:  # Ctrl-C, too: an answer that comes later would be taken for the next one's
-            self.stop()
-            raise
-        if complaint:
-            self.stop()
-            raise Unanswered(complaint)
-
-    def stop(self) -> None:
-        if self._connection.closed:
+    def _log_report(self, report: Path) -> None:
+        """The report, as an artefact of the sweep's own run, where the server takes any."""
+        if not self.parent or not report.exists():
             return
-        self._connection.close()
-        self._process.kill()  # nothing is under way that anybody waits for
-        self._process.join()
-        self._process.close()
+        place = self.client.get_run(self.parent).info.artifact_uri or ""
+        remote = urlsplit(self.address).scheme in ("http", "https", "databricks")
+        if remote and urlsplit(place).scheme in ("", "file"):
+            return  # a folder of the server's own machine: the client would make one of that name here
+        self.client.log_artifact(self.parent, str(report.resolve()))
 
 
-def describe_trial(trial: Trial, result: Result) -> Message:
-    """All that the server is told of a trial, as plain values."""
-    start = datetime.fromisoformat(result.started_at).timestamp() if result.started_at else datetime.now().timestamp()
-    tags = {name: getattr(result, name) for name in ("config_id", "device_name", "git_commit", "git_dirty", "status")}
-    tags |= {"trial_id": trial.trial_id, "label": trial.label, "error": (result.error or "")[:LONGEST_TAG]}
-    return {
-        "name": trial.trial_id,
-        "start": start,
-        "end": start + (result.wall_seconds or 0.0),
-        "status": STATUSES.get(result.status or "", "FAILED"),
-        "params": {key: str(value) for key, value in parameters(trial, result).items()},
-        "metrics": list(_metrics(result, start)),
-        "tags": {key: str(value) for key, value in tags.items() if value not in (None, "")},
-    }
+def complaint_about(error: Exception, address: str) -> str:
+    """One line for a person: libraries' texts hold whole addresses and tracebacks."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    names = {name.__name__ for each in chain for name in type(each).__mro__}
+    status = getattr(error, "get_http_status_code", lambda: None)()
+    refused = names & {"ConnectionRefusedError", "gaierror", "NewConnectionError"}  # the last is a kind of timeout, too
+    if names & {"Timeout", "TimeoutError"} and not refused:
+        return "the server didn't answer in time"
+    if refused or "ConnectionError" in names:
+        return "the server can't be reached"
+    if status in (401, 403):
+        return f"the server refuses (status {status}): wrong or missing credentials"
+    line = " ".join(hide(str(error), address).split())
+    if isinstance(error, ImportError):
+        return f"MLflow can't be loaded here: {line}"
+    return f"{type(error).__name__}: {line}"[:LONGEST_COMPLAINT]
 
 
 def _metrics(result: Result, start: float) -> Iterator[tuple[str, float, float, int]]:
     """(name, value, instant in seconds, step): the curves, then the final measures."""
-    last, epoch_end = 0, start
+    last = 0
     for row in result.evaluations:
         seconds, last = row["train_seconds"], row["step"]
-        epoch_end = start + (seconds or 0.0)
+        at = start + (seconds or 0.0)
         for name in CURVES:
-            yield name, row[name], epoch_end, last
+            yield name, row[name], at, last
         if seconds is not None:
-            yield "train_seconds", seconds, epoch_end, last
+            yield "train_seconds", seconds, at, last
     drawn = {*CURVES, "train_seconds"} if result.evaluations else set()
     for name, value in measures(result).items():
         if name not in drawn and math.isfinite(value):
             yield name, value, start + (result.wall_seconds or 0.0), last
+
+
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """MLflow prints addresses, hints and retries: none of it belongs on the user's terminal."""
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        yield

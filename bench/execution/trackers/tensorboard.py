@@ -16,7 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from bench.execution.trackers.base import CURVES, Tracker, Warn, measures, parameters
+from bench.execution.trackers.base import CURVES, Tracker, measures, parameters
 from bench.result import Result
 from bench.trial import Trial
 
@@ -26,21 +26,14 @@ FOLDER = "tensorboard"
 class TensorBoard(Tracker):
     """Writes `<run>/tensorboard/<trial_id>/`, which `tensorboard --logdir <run>/tensorboard` shows."""
 
-    def __init__(self, warn: Warn) -> None:
-        self.warn = warn
-        self.folder: Path | None = None
-
     def open(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder = folder / FOLDER
 
     def end(self, trial: Trial, result: Result) -> None:
-        if self.folder is None:
-            return
-        try:
-            _write(self.folder / trial.trial_id, list(_events(trial, result)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the sweep goes on
-            self.warn(f"--tensorboard: {type(error).__name__}: {error}; no more event files are written")
-            self.folder = None
+        self.attempt(lambda: _write(self.folder / trial.trial_id, list(_events(trial, result))))
+
+    def complaint(self, error: Exception) -> str:
+        return f"--tensorboard: {type(error).__name__}: {error}; no more event files are written"
 
 
 def _write(folder: Path, events: list[Event]) -> None:
