@@ -23,8 +23,7 @@ from bench.execution.trackers.mlflow import SETTINGS, complaint_about
 from bench.result import Result
 from bench.store.run_folder import RunFolder
 from bench.store.tables import read_rows
-from bench.system.redaction import hide, redacted_command
-from bench.system.secrets import public
+from bench.system.redaction import hide, public, redacted_command
 from bench.trial import Trial
 
 ROOT = Path(__file__).parents[2]

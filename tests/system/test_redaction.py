@@ -16,8 +16,7 @@ from bench.config.plan import load_plan
 from bench.config.suite_file import read_suite
 from bench.errors import SuiteError
 from bench.execution.run_record import refuse_secrets
-from bench.system.redaction import redacted, redacted_command, redacted_in
-from bench.system.secrets import is_secret_name
+from bench.system.redaction import is_secret_name, redacted, redacted_command, redacted_in
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 from bench.errors import UserError
 from bench.execution.trackers.base import CURVES, Tracker, Warn, measures, parameters
 from bench.result import Result
-from bench.system.redaction import hide
-from bench.system.secrets import public
+from bench.system.redaction import hide, public
 from bench.trial import Trial
 
 SETTINGS = {  # of MLflow's client, unless the user's environment has others
