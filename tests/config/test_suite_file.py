@@ -111,7 +111,8 @@ def test_what_stands_nowhere_is_blamed_on_the_file(tmp_path: Path) -> None:
         ("a: 1\nb: 2\na: 3\n", r"mine.yaml:3: 'a' stands here a second time"),
         ("a:\n  - {b: 1, b: 2}\n", r"mine.yaml:2: 'b' stands here a second time"),
         ("a: 1\n? [b]\n: 2\n", r"mine.yaml:2: a key has to be a word"),
-        ("a: 1\nb: *c\n", r"mine.yaml:2: not valid YAML: found undefined alias 'c'"),
+        ("a: 1\nb: *c\n", r"mine.yaml:2: an alias \(\*\) stands here; write out what it means"),
+        ("a: &a {c: 1}\nb: {<<: *a}\n", r"mine.yaml:2: an alias"),
         ("a: 1\nb: !!timestamp 2026-01-01\n", r"mine.yaml:2: not valid YAML"),
         ("a: 1\nb: !!python/name:os.system\n", r"mine.yaml:2: not valid YAML"),
         ("a: 1\nb: 1e999\n", r"mine.yaml:2: not valid YAML: '1e999' is out of range"),
@@ -120,13 +121,10 @@ def test_what_stands_nowhere_is_blamed_on_the_file(tmp_path: Path) -> None:
         ('b: !!int ""\n', r"mine.yaml: not valid YAML"),
         ('b: "\\UFFFFFFFF"\n', r"mine.yaml: not valid YAML"),
         ("a: \0\n", r"mine.yaml: not valid YAML"),
-        ("a: 1\nb: &a [*a]\n", r"mine.yaml:2: it stands inside of itself"),
-        ("a: 1\nb: &a {<<: *a, c: 1}\n", r"mine.yaml:2: it stands inside of itself"),
-        ("a: 1\nb: " + "[" * 100_000, r"mine.yaml:2: nested more than 32 levels deep"),
-        ("- " * 100_000, r"mine.yaml:1: nested more than 32 levels deep"),
-        ("a: [" + "1," * 20_000, r"mine.yaml:1: more than 20,000 values"),
-        ("a: " + "x" * 10_001, r"mine.yaml:1: a text of 10,001 characters, at most 10,000 are read"),
-        ("x" * (1 << 20) + "y", r"mine.yaml: can't be read: larger than 1,048,576 bytes"),
+        ("a: 1\nb: &a [*a]\n", r"mine.yaml:2: an alias"),
+        ("a: 1\nb: " + "[" * 60_000, r"mine.yaml: not valid YAML: nested too deeply"),
+        ("- " * 30_000, r"mine.yaml: not valid YAML: nested too deeply"),
+        ("x" * 65_537, r"mine.yaml: can't be read: larger than 65,536 bytes"),
         ("a: 1\nb: " + "9" * 5_000, r"mine.yaml: not valid YAML: Exceeds the limit"),
         ("a: 1\nb: !!python/object/apply:os.system [ls]\n", r"mine.yaml:2: not valid YAML: could not determine"),
         ("a: 1\n---\nb: 1\n", r"mine.yaml:2: not valid YAML"),
@@ -147,25 +145,6 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(SuiteError, match="can't be read"):
         read_suite(tmp_path / "mine.yaml")
-
-
-@pytest.mark.parametrize("opening", ["[{}]", "{{<<: [{}]}}"])
-def test_aliases_that_explode_are_refused_before_they_do(opening: str, tmp_path: Path) -> None:
-    """Twelve levels of nine would be 282,429,536,481 values, and as many copies of a key where they are merged."""
-    first = "x0: &x0 {k: 1}\n"
-    levels = [f"x{i + 1}: &x{i + 1} {opening.format(', '.join([f'*x{i}'] * 9))}\n" for i in range(12)]
-    with pytest.raises(
-        SuiteError, match=r"mine.yaml:\d: its aliases \(\*\) stand for \d\d,\d+ values, more than any suite"
-    ):
-        read(tmp_path, first + "".join(levels))
-
-
-def test_a_few_aliases_and_merges_are_fine(tmp_path: Path) -> None:
-    text = "models:\n  - &vit {model: vit, depth: 2}\n  - {<<: *vit, depth: 4}\nx: [&a [1, 2], *a]\n"
-    suite = read(tmp_path, text)
-    assert suite.content["models"] == [{"model": "vit", "depth": 2}, {"model": "vit", "depth": 4}]
-    assert suite.content["x"] == [[1, 2], [1, 2]]
-    assert suite.where(("models", 1, "depth")).endswith("mine.yaml:3")
 
 
 @pytest.mark.parametrize("change", [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n")])
@@ -288,10 +267,10 @@ def test_what_is_set_answers_for_all_below_it(tmp_path: Path) -> None:
         ("a..b=3", "--set a..b=3: expected KEY=VALUE"),
         ("epochs=[1", r"--set epochs=\[1: the value is not YAML; lists look like \[2, 4\]"),
         ("epochs=1e999", "--set epochs=1e999: the value is not YAML"),
-        ("epochs=" + "[" * 5000, "nested more than 32 levels deep"),
+        ("epochs=" + "[" * 5000, "the value is not YAML"),
         ("epochs=" + "1" * 100_000, "an option of 100,007 characters; at most 100,000 are read"),
         ("a." * 20 + "b=1", "a key of 21 parts; no key has more than 8"),
-        ("x=[&a [1,1], *a, *a, &b [*a, *b]]", "it stands inside of itself"),
+        ("x=[&a [1,1], *a]", r"an alias \(\*\) stands here"),
         ("models.vti.depth=2", "--set models.vti.depth=2: the suite has no model 'vti'; did you mean 'vit'?"),
         ("models.2.depth=2", "the suite has no model '2'; known: cnn, vit"),
         ("models.vit=3", r"--set models.vit=3: expected models.vit.KEY, such as models.vit.depth=\[2,4\]"),
