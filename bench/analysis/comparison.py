@@ -1,6 +1,7 @@
 """Comparison: two configurations in one metric, with its interval, and whether a difference is shown."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +98,12 @@ def _compared(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
     grid = max((grid for grid in grids if grid > 0), default=0.0)
     both = tables.samples(a, metric), tables.samples(b, metric)
     return compare(metric, *both, floor=math.hypot(*floors), grid=grid)
+
+
+def row_ends(row: Row, metric: str, show: Callable[[float], str] = lambda x: f"{100 * x:.2f}") -> str:
+    """The ends of a row's own interval, "99.18 to 99.50"; "" where it isn't known."""
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    return "" if math.isnan(low) else f"{show(low)} to {show(high)}"
 
 
 def apart(a: Row, b: Row, found: Comparison) -> bool:

@@ -51,13 +51,15 @@ class Pair:
         return replace(found, interval=type(found.interval)(*turned, n))
 
 
-def find_pairs(tables: Tables) -> list[Pair]:
-    """All pairs of which both have a finished trial, in the order of the summary."""
+def find_pairs(tables: Tables, device_name: str = "") -> list[Pair]:
+    """All pairs of a run, or of one device, of which both have a finished trial, in the order of the summary."""
     rows = {(row["config_id"], row["device_name"]): row for row in records(tables.summary) if row["n"] > 0}
     pairs = []
     for row in rows.values():
         base = rows.get((row["matched_to"], row["device_name"]))
         if not row["match"] or base is None or row["world_size"] != base["world_size"]:
+            continue
+        if device_name not in ("", row["device_name"]):
             continue
         metrics = [*METRICS, *_headline(tables, base, row)]
         both = [metric for metric in metrics if base[metric] > 0 and row[metric] > 0]

@@ -1,162 +1,273 @@
-"""The answer in words: who wins, by how much, and whether that is shown; made from the store by rules alone.
+"""From rows to an answer: who wins, by how much, and whether that is shown, in words made by rules alone.
 
-What counts as a win is settled in bench.analysis.findings; here the findings become a headline, two or three
-sentences, the details, and what to choose.
+What counts as a win is settled in bench.analysis.findings. Here a device's list of findings becomes a verdict: a
+headline, a summary of two or three sentences, a sentence of details for each finding, and what to choose.
 """
 
-import math
-from collections.abc import Sequence
-
-import pandas as pd
+from collections.abc import Iterable, Sequence
 
 from bench.analysis.answer import Verdict
-from bench.analysis.comparison import Comparison
-from bench.analysis.findings import Contest, Finding, Lead, capital, title
-from bench.analysis.formatting import listed, percent, points
+from bench.analysis.comparison import Comparison, Row, row_ends
+from bench.analysis.findings import ACCURACY, INFERENCE, LATENCY, MEMORY, SPEED, Finding, Lead, compared_rows, find
+from bench.analysis.formatting import listed, mebibytes, milliseconds, percent, points, rate, seconds
 from bench.analysis.labels import family_title
 from bench.analysis.matched_pairs import EQUAL, Pair, find_pairs, pair_sentences, shape, tally
 from bench.analysis.modes import mode_sentences
 from bench.analysis.scaling import count_processes, data_sentences, scaling_sentence
-from bench.analysis.summary import Tables, families_apart, targets_of
+from bench.analysis.summary import Tables, families_apart
 from bench.analysis.warnings import doubts, unfinished
 
-# The brief: a device's answer in two or three sentences, with figures, intervals and n.
 EQUAL_SIZE = ("params", "flops")  # what a reader asks first: who wins when both are as large, or take as much work
+FIGURES = {ACCURACY: percent, SPEED: rate, INFERENCE: rate, LATENCY: milliseconds, MEMORY: mebibytes}  # else: seconds
+CLAIMS = {  # what the one with the greater value does; of other metrics, times: TAKES
+    ACCURACY: "is {} above",
+    SPEED: "trains {} times as fast as",
+    INFERENCE: "infers {} times as fast as",
+    MEMORY: "needs {} times the memory of",
+}
+TAKES = "takes {} times as long as"
+HEADS = {  # of a detail; of other metrics: the subject
+    ACCURACY: "Test accuracy: {}; {}.",
+    SPEED: "Training speed: {}; each is its family's fastest.",
+    INFERENCE: "Inference of the most accurate: {}.",
+    LATENCY: "One image takes {}.",
+    MEMORY: "Peak training memory: {}.",
+}
+SEEDS = "95% intervals, n = {} seeds; each is its family's best on validation"
+ONE_SEED = "one seed, so no interval over seeds: the interval is the binomial floor"
 
 
-class Brief:
-    """Accuracy; speed and time to accuracy; memory and equal size: a sentence each.
+def decide(tables: Tables) -> list[Verdict]:
+    """One verdict for each device, in the order of the run; a run without trials gets one that says so."""
+    names = list(dict.fromkeys(tables.summary["device_name"]))
+    if not names:
+        return [Verdict("", "Nothing to compare yet: no trial has finished.", [], [unfinished(tables)])]
+    return [_decide(tables, name, "On this machine" if len(names) == 1 else f"On {name}") for name in names]
 
-    Args:
-        asked: accuracy, the time to the headline target if anybody got there, training speed.
-        highest: the time to the highest target that somebody reached, if any.
-        pairs: the device's.
-    """
 
-    def __init__(
-        self, contest: Contest, asked: list[Finding], memory: Finding, highest: list[Finding], pairs: list[Pair]
-    ) -> None:
-        self.contest, self.memory, self.pairs = contest, memory, pairs
-        self.accuracy, *self.times, self.speed = asked
-        if highest and highest[0].shown and highest[0].matters not in {each.matters for each in self.times}:
-            self.times = [*self.times, *highest]
-        self.n = self.accuracy.leads[0].found.interval.n if self.accuracy.leads else self.accuracy.rows[0]["n"]
+def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
+    compared, warnings = compared_rows(tables, device_name), doubts(tables, device_name)
+    if compared.empty:
+        return Verdict(device_name, "Nothing to compare: no trial ended well.", [], warnings)
+    families, one_seed = list(compared["model"].unique()), bool(compared["n"].max() == 1)
+    findings = {finding.metric: finding for finding in find(tables, compared)}
+    times = [finding for metric, finding in findings.items() if metric.startswith("seconds_to_") and finding.rows]
+    wanted = findings.get(f"seconds_to_{tables.run.get('target_accuracy') or 0:g}")
+    headline_time = [wanted] if wanted and wanted.rows else times[-1:]
+    main = [findings[ACCURACY], *headline_time, findings[SPEED]]
+    pairs = find_pairs(tables, device_name)
 
-    def sentences(self) -> list[str]:
-        if len(self.contest.families) == 1:
-            return [self._alone()]
-        first = f"on one seed, {self._accuracy()}" if self.contest.one_seed else self._accuracy()
-        quick = "; ".join(part for part in (self._speed(), *map(self._time, self.times)) if part)
-        lean = "; ".join(part for part in (self._memory(), *self._at_equal()) if part)
-        return [f"{capital(text)}." for text in (first, quick, lean) if text]
+    if len(families) == 1:
+        headline, summary = _one_family(findings[ACCURACY], findings[SPEED])
+    else:
+        apart = families_apart(tables.summary, device_name)
+        headline = _headline([*main, findings[MEMORY]], families, apart, one_seed)
+        summary = _summary(main, times, findings[MEMORY], pairs, one_seed)
+    details = [
+        _detail(findings[ACCURACY]),
+        _detail(findings[SPEED]),
+        " ".join(filter(None, (_detail(findings[INFERENCE]), _detail(findings[LATENCY])))),
+        *map(_detail, times),
+        _detail(findings[MEMORY]),
+        *data_sentences(tables, device_name),
+        *pair_sentences(pairs),
+        f"Equal size: {_not_matched(pairs)}." if len(families) > 1 and not pairs else "",
+        *mode_sentences(tables, device_name),
+        _recommendation(main, place, alone=len(families) == 1, one_seed=one_seed),
+    ]
+    return Verdict(
+        device_name,
+        headline,
+        [text for text in details if text],
+        warnings,
+        [text for text in (*summary, scaling_sentence(tables, device_name)) if text],
+        {
+            finding.subject: _title(finding.rows[0]) if finding.shown else ""
+            for finding in (*main, findings[MEMORY])
+            if finding.leads or finding.shown
+        },
+    )
 
-    def _alone(self) -> str:
-        best, quick = self.accuracy.rows[0], self.speed.rows[:1]
-        low, high = (100 * best[f"test_accuracy_{end}"] for end in ("low", "high"))
-        sure = f"95% interval {low:.2f} to {high:.2f}, " if low == low else ""
-        fast = "".join(f"; the fastest, {row['label']}, trains {self.speed.figure(row)}" for row in quick)
-        return (
-            f"{best['label']} is the best {title(best)} on validation and reaches {percent(best['test_accuracy'])} on "
-            f"test ({sure}{_seeds(best['n'])}){fast}. No other family was "
-            "measured, so nothing is said of which is better."
-        )
 
-    def _accuracy(self) -> str:
-        finding, best = self.accuracy, self.accuracy.rows[0]
-        said = []
-        for index, lead in enumerate(finding.leads):
-            unsure = "" if lead.shown or index == 0 else "no difference shown"
-            sure = "; ".join(part for part in (lead.found.ends, unsure) if part)
-            much = f"{lead.found.text} ({sure})" if sure else lead.found.text
-            said.append(f"{much} above the best {title(lead.less)} ({lead.less['label']})")
-        head = "" if finding.shown else "no difference in accuracy is shown: "
-        what = "ranges are 95% intervals, " if self.n > 1 else "the range is what its test images alone allow, "
-        what = what if finding.leads[0].found.ends else ""
-        return (
-            f"{head}the best {title(best)} ({best['label']}) reaches {percent(best['test_accuracy'])} on test, "
-            f"{listed(said)}; {what}{_seeds(self.n)}"
-        )
+def overall_sentence(verdicts: Sequence[Verdict]) -> str:
+    """Whether the devices agree on who wins; "" where fewer than two have something to say."""
+    if len(verdicts) < 2:
+        return ""
+    devices: dict[str, dict[str, list[str]]] = {}  # subject -> family -> the devices on which it wins
+    for verdict in verdicts:
+        for subject, family in verdict.winners.items():
+            of_subject = devices.setdefault(subject, {})
+            if family:
+                of_subject.setdefault(family, []).append(verdict.device_name)
+    split = [
+        f"in {subject} " + listed([f"the {family} wins on {listed(names)}" for family, names in found.items()])
+        for subject, found in devices.items()
+        if len(found) > 1
+    ]
+    if split:
+        return f"The winner depends on the device: {'; '.join(split)}."
+    wins = _grouped((family, subject) for subject, found in devices.items() for family in found)
+    said = [f"the {family} in {listed(subjects)}" for family, subjects in wins.items()]
+    return f"The devices agree wherever they show a difference: {listed(said)}." if said else ""
 
-    def _speed(self) -> str:
-        said = "; ".join([self._faster(lead) for lead in self.speed.leads])
-        if not self.speed.of_best:
-            return said
-        short = [
-            f"{lead.found.text} times{self._range(lead.found)}"
-            if lead.shown and mine.shown and title(lead.more) == title(mine.more)
-            else self._faster(lead)
-            for mine, lead in zip(self.speed.leads, self.speed.of_best, strict=True)
-        ]
-        return f"each at its fastest, {said}, at their most accurate {listed(short)}"
 
-    def _faster(self, lead: Lead) -> str:
-        times = f"{lead.found.text} times{self._range(lead.found)}"
+# The headline
+
+
+def _headline(asked: list[Finding], families: list[str], apart: dict[str, int], one_seed: bool) -> str:
+    wins = _grouped((_title(each.rows[0]), _achievement(each)) for each in asked if each.shown)
+    told = "; ".join(f"the {family} {listed(does)}" for family, does in wins.items())
+    if not told:
+        return f"No difference is shown between {listed([family_title(name) for name in families])}."
+    told = told if asked[0].shown else f"no difference in accuracy is shown; {told}"
+    if apart:  # a speed that more processes bought isn't the family's
+        told += f" ({listed([f'{family_title(name)}: {count_processes(size)}' for name, size in apart.items()])})"
+    return f"On one seed, {told}." if one_seed else _sentence(told)
+
+
+def _achievement(finding: Finding) -> str:
+    """What the best of a finding does, and how far ahead it is: "is more accurate by 0.93 points"."""
+    if finding.alone:
+        return f"alone reaches {_goal(finding)} with every seed ({_figure(finding, finding.rows[0])})"
+    found = finding.leads[0].found
+    if finding.metric == ACCURACY:
+        return f"is more accurate by {found.text}"
+    if finding.metric == SPEED:
+        return f"trains {found.text} times as fast"
+    if finding.metric == MEMORY:
+        return f"needs {1 - 1 / found.amount:.0%} less memory"
+    first, second = (_figure(finding, row) for row in finding.rows[:2])
+    return f"reaches {_goal(finding)} sooner ({first} against {second})"
+
+
+def _one_family(accuracy: Finding, speed: Finding) -> tuple[str, list[str]]:
+    """Headline and summary where there is nothing to compare with."""
+    best, ends = accuracy.rows[0], row_ends(accuracy.rows[0], ACCURACY)
+    name, reached, sure = best["label"], _figure(accuracy, best), f"95% interval {ends}, " if ends else ""
+    fast = "".join(f"; the fastest, {row['label']}, trains {_figure(speed, row)}" for row in speed.rows)
+    summary = (
+        f"{name} is the best {_title(best)} on validation and reaches {reached} on test ({sure}{_seeds(best['n'])})"
+        f"{fast}. No other family was measured, so nothing is said of which is better."
+    )
+    return f"Only one family was measured: its best, {name}, reaches {reached} on test.", [summary]
+
+
+# The summary: a sentence on accuracy; one on speed and time; one on memory and equal size
+
+
+def _summary(
+    main: list[Finding], times: list[Finding], memory: Finding, pairs: list[Pair], one_seed: bool
+) -> list[str]:
+    accuracy, *told_times, speed = main
+    highest = times[-1:]
+    if highest and highest[0].shown and highest[0] not in told_times:
+        told_times += highest
+    n = accuracy.leads[0].found.interval.n
+    first = _accuracy_summary(accuracy, n)
+    sentences = (
+        [f"on one seed, {first}" if one_seed else first],
+        [_speed_summary(speed, n), *(_time_summary(finding, n) for finding in told_times)],
+        [_memory_summary(memory, n), *_equal_size_summary(pairs, n)],
+    )
+    joined = ["; ".join(part for part in parts if part) for parts in sentences]
+    return [_sentence(text) for text in joined if text]
+
+
+def _accuracy_summary(accuracy: Finding, n: int) -> str:
+    best, said = accuracy.rows[0], []
+    for index, lead in enumerate(accuracy.leads):
+        unsure = "" if lead.shown or index == 0 else "no difference shown"
+        sure = "; ".join(part for part in (lead.found.ends, unsure) if part)
+        much = f"{lead.found.text} ({sure})" if sure else lead.found.text
+        said.append(f"{much} above the best {_title(lead.less)} ({lead.less['label']})")
+    head = "" if accuracy.shown else "no difference in accuracy is shown: "
+    what = "ranges are 95% intervals, " if n > 1 else "the range is what its test images alone allow, "
+    what = what if accuracy.leads[0].found.ends else ""
+    return (
+        f"{head}the best {_title(best)} ({best['label']}) reaches {percent(best['test_accuracy'])} on test, "
+        f"{listed(said)}; {what}{_seeds(n)}"
+    )
+
+
+def _speed_summary(speed: Finding, n: int) -> str:
+    said = "; ".join(_faster(lead, n) for lead in speed.leads)
+    if not speed.most_accurate:
+        return said
+    short = [
+        _times(lead.found, n)
+        if lead.shown and fastest.shown and _title(lead.more) == _title(fastest.more)
+        else _faster(lead, n)
+        for fastest, lead in zip(speed.leads, speed.most_accurate.leads, strict=True)
+    ]
+    return f"each at its fastest, {said}, at their most accurate {listed(short)}"
+
+
+def _faster(lead: Lead, n: int) -> str:
+    more, less, times = _title(lead.more), _title(lead.less), _times(lead.found, n)
+    if lead.shown:
+        return f"the {more} trains {times} as fast as the {less}"
+    return f"no difference in training speed is shown between {more} and {less}, {times}"
+
+
+def _time_summary(time: Finding, n: int) -> str:
+    goal, first = _goal(time), time.rows[0]
+    reaches = f"the {_title(first)} reaches {goal} in {_figure(time, first)}"
+    if time.alone:
+        return f"only the {_title(first)} reaches {goal} with every seed (in {_figure(time, first)})"
+    if not time.leads:
+        return reaches
+    said, unsure = [], []
+    for row, lead in zip(time.rows[1:], time.leads, strict=True):
         if lead.shown:
-            return f"the {title(lead.more)} trains {times} as fast as the {title(lead.less)}"
-        return f"no difference in training speed is shown between {title(lead.more)} and {title(lead.less)}, {times}"
-
-    def _time(self, finding: Finding) -> str:
-        goal, first = finding.matters.removeprefix("time to "), finding.rows[0]
-        if not finding.leads and not finding.shown:
-            return f"the {title(first)} reaches {goal} in {finding.figure(first)}"
-        if not finding.leads:
-            return f"only the {title(first)} reaches {goal} with every seed (in {finding.figure(first)})"
-        said, unsure = [], []
-        for row, lead in zip(finding.rows[1:], finding.leads, strict=True):
-            times = f"{lead.found.text} times{self._range(lead.found)}"
-            if lead.shown:
-                said.append(f"the {title(row)} takes {times} as long")
-            else:
-                both = f"{title(first)} {finding.figure(first)}, {title(row)} {finding.figure(row)}"
-                unsure.append(f"no difference in time to {goal} is shown ({both}), {times}")
-        said = [f"the {title(first)} reaches {goal} in {finding.figure(first)}", listed(said)] if said else []
-        return "; ".join([", ".join(said), *unsure] if said else unsure)
-
-    def _memory(self) -> str:
-        said, unsure = [], []
-        for lead in self.memory.leads:
-            more, less = title(lead.more), title(lead.less)
-            if lead.shown:
-                own = f"{self.memory.figure(lead.more)}, {lead.found.text} times{self._range(lead.found)} as much"
-                said.append(f"the best {more} takes {own}")
-            else:
-                both = f"{self.memory.figure(lead.more)} and {self.memory.figure(lead.less)}"
-                unsure.append(f"no difference in memory is shown between the best {more} and the best {less} ({both})")
-        least = self.memory.rows[0] if said else None
-        if least:
-            unsure.insert(0, f"the best {title(least)} trains in {self.memory.figure(least)} of memory, {listed(said)}")
-        return "; ".join(unsure)
-
-    def _at_equal(self) -> list[str]:
-        parts = []
-        for by in EQUAL_SIZE:
-            own = [pair for pair in self.pairs if pair.by == by]
-            told = [tally(own, metric) for metric in ("test_accuracy", "images_per_second")] if len(own) > 1 else []
-            if own:
-                parts.append(f"at equal {EQUAL[by]} {listed([each for each in told if each]) or self._pair(own[0])}")
-        return [*parts, not_matched(self.pairs)]
-
-    def _pair(self, pair: Pair) -> str:
-        """ "the CNN is more accurate by 1.00 points (0.90 to 1.10) and trains ... (ViT p7 d4 against CNN d2 w24)"."""
-        said = []
-        for metric, asked_after in (("test_accuracy", "accuracy"), ("images_per_second", "training speed")):
-            found, name = pair.ahead(metric), pair.winner(metric)
-            if found and not name:
-                said.append(f"no difference in {asked_after} is shown")
-            elif found and metric == "test_accuracy":
-                said.append(f"the {name} is more accurate by {found.text}{self._range(found)}")
-            elif found:
-                who = "" if f"the {name} is" in "".join(said) else f"the {name} "
-                said.append(f"{who}trains {found.text} times{self._range(found)} as fast")
-        return f"{listed(said)} ({pair.base['label']} against {shape(pair)})"
-
-    def _range(self, found: Comparison) -> str:
-        """ " (1.68 to 2.73)"; with n where it isn't that of the accuracies."""
-        few = "" if found.interval.n == self.n else _seeds(found.interval.n)
-        return f" ({', '.join(part for part in (found.ends, few) if part)})" if found.ends or few else ""
+            said.append(f"the {_title(row)} takes {_times(lead.found, n)} as long")
+        else:
+            both = ", ".join(f"{_title(each)} {_figure(time, each)}" for each in (first, row))
+            unsure.append(f"no difference in time to {goal} is shown ({both}), {_times(lead.found, n)}")
+    return "; ".join([*([f"{reaches}, {listed(said)}"] if said else []), *unsure])
 
 
-def not_matched(pairs: list[Pair]) -> str:
+def _memory_summary(memory: Finding, n: int) -> str:
+    said, unsure = [], []
+    for lead in memory.leads:
+        more, less = _figure(memory, lead.more), _figure(memory, lead.less)
+        if lead.shown:
+            said.append(f"the best {_title(lead.more)} takes {more}, {_times(lead.found, n)} as much")
+        else:
+            both = f"the best {_title(lead.more)} and the best {_title(lead.less)} ({more} and {less})"
+            unsure.append(f"no difference in memory is shown between {both}")
+    if said:
+        least = memory.rows[0]
+        said = [f"the best {_title(least)} trains in {_figure(memory, least)} of memory, {listed(said)}"]
+    return "; ".join([*said, *unsure])
+
+
+def _equal_size_summary(pairs: list[Pair], n: int) -> list[str]:
+    """At equal parameters, and at equal FLOPs: who wins by how much in the pair, or in how many pairs."""
+    parts = []
+    for by in EQUAL_SIZE:
+        own = [pair for pair in pairs if pair.by == by]
+        tallies = [tally(own, metric) for metric in (ACCURACY, SPEED)] if len(own) > 1 else []
+        if own:
+            parts.append(f"at equal {EQUAL[by]} {listed([each for each in tallies if each]) or _pair(own[0], n)}")
+    return [*parts, _not_matched(pairs)]
+
+
+def _pair(pair: Pair, n: int) -> str:
+    """ "the CNN is more accurate by 1.00 points (0.90 to 1.10) and trains ... (ViT p7 d4 against CNN d2 w24)"."""
+    said = []
+    for metric, subject in ((ACCURACY, "accuracy"), (SPEED, "training speed")):
+        found, winner = pair.ahead(metric), pair.winner(metric)
+        if found and not winner:
+            said.append(f"no difference in {subject} is shown")
+        elif found and metric == ACCURACY:
+            said.append(f"the {winner} is more accurate by {found.text}{_range(found, n)}")
+        elif found:
+            who = "" if f"the {winner} is" in "".join(said) else f"the {winner} "
+            said.append(f"{who}trains {_times(found, n)} as fast")
+    return f"{listed(said)} ({pair.base['label']} against {shape(pair)})"
+
+
+def _not_matched(pairs: list[Pair]) -> str:
     """Which kinds of equal size weren't measured, and what would; "" where all were."""
     missing = [by for by in EQUAL_SIZE if by not in {pair.by for pair in pairs}]
     if not missing:
@@ -165,122 +276,109 @@ def not_matched(pairs: list[Pair]) -> str:
     return f"no pair of equal {listed([EQUAL[by] for by in missing], 'or')} was measured ({options} adds one)"
 
 
+# The details: each family's figure, then what is claimed of each pair, with the interval
+
+
+def _detail(finding: Finding) -> str:
+    """ "Peak training memory: ViT p14 d4 29.7 MiB and CNN d4 w16 53.8 MiB. The CNN needs 1.81 times the ..."."""
+    if not finding.rows:
+        return ""
+    head = HEADS.get(finding.metric, f"{finding.subject.capitalize()}: {{}}.")
+    n = listed([str(n) for n in sorted({row["n"] for row in finding.rows})], "or")
+    said = [head.format(_named(finding), ONE_SEED if n == "1" else SEEDS.format(n)), *_claims(finding)]
+    if best := finding.most_accurate:
+        said += [f"Of the most accurate, {_named(best)}.", *_claims(best)]
+    return " ".join(said)
+
+
+def _named(finding: Finding) -> str:
+    """Each row with its figure: of accuracy with its interval, of a time with how many seeds got there."""
+    said, reached = [], finding.metric.replace("seconds_to", "reached")
+    for row in finding.rows:
+        note = f"reached by {row[reached]} of {row['n_raced']}" if finding.metric not in FIGURES else ""
+        note = row_ends(row, ACCURACY) if finding.metric == ACCURACY else note
+        said.append(f"{row['label']} {_figure(finding, row)}{f' ({note})' if note else ''}")
+    for family, near in finding.missed.items():
+        if near is None:
+            said.append(f"of the {family_title(family)} no time was measured")
+        else:
+            most = f" with every seed (at best {near['label']}: {near[reached]} of {near['n_raced']})"
+            said.append(f"no {family_title(family)} reached it{most if near[reached] else ''}")
+    return listed(said)
+
+
+def _claims(finding: Finding) -> list[str]:
+    """A sentence on each lead: "The ViT trains 2.14 times as fast as the CNN (95% interval 1.68 to 2.73, paired)."."""
+    claims = []
+    for lead in finding.leads:
+        does = CLAIMS.get(finding.metric, TAKES).format(lead.found.text)
+        said = f"the {_title(lead.more)} {does} the {_title(lead.less)} {lead.found.range}".rstrip()
+        claims.append(_sentence(said if lead.shown else f"no difference shown: {said}"))
+    return claims
+
+
+# What to choose
+
+
+def _recommendation(asked: list[Finding], place: str, alone: bool, one_seed: bool) -> str:
+    """The family that leads on accuracy, else on time, else on speed; then when not to choose it."""
+    asked = [finding for finding in asked if finding.rows]
+    wins = [(finding, finding.rows[0]) for finding in asked if finding.shown or alone]
+    if not wins:
+        return f"{place} either will do: no difference is shown in {listed([each.subject for each in asked], 'or')}."
+    family = wins[0][1]["model"]
+    best = next(row for row in asked[0].rows if row["model"] == family)
+    reasons = _grouped(
+        (row["label"], f"{finding.subject} ({_figure(finding, row)})")
+        for finding, row in wins
+        if row["model"] == family
+    )
+    said = "; ".join(f"{label} for {listed(why)}" for label, why in reasons.items())
+    since = "" if asked[0].shown else ", since no difference in accuracy is shown"
+    said = f"{place} choose {said}." if alone else f"{place} choose the {family_title(family)}{since}: {said}."
+    for finding, row in wins:
+        if row["model"] != family:
+            gap = best["test_accuracy"] - row["test_accuracy"]
+            cost = f", {points(gap)} less accurate on test" if gap > 0 else ""
+            said += f" If {finding.subject} matters most, choose {row['label']} ({_figure(finding, row)}{cost})."
+    return said + (" One seed is little to go by: run more before relying on it." if one_seed else "")
+
+
+# Words that several of them share
+
+
+def _title(row: Row) -> str:
+    return family_title(row["model"])
+
+
+def _figure(finding: Finding, row: Row) -> str:
+    return FIGURES.get(finding.metric, seconds)(row[finding.metric])
+
+
+def _goal(time: Finding) -> str:
+    return time.subject.removeprefix("time to ")
+
+
+def _times(found: Comparison, n: int) -> str:
+    return f"{found.text} times{_range(found, n)}"
+
+
+def _range(found: Comparison, n: int) -> str:
+    """ " (1.68 to 2.73)"; with its number of seeds where that isn't `n`, the accuracies'."""
+    few = "" if found.interval.n == n else _seeds(found.interval.n)
+    return f" ({', '.join(part for part in (found.ends, few) if part)})" if found.ends or few else ""
+
+
 def _seeds(n: int) -> str:
     return f"n = {n} seed{'s' * (n != 1)}"
 
 
-def decide(tables: Tables) -> list[Verdict]:
-    """One verdict a device, in the order of the run; a run without trials gets one that says so."""
-    names = list(dict.fromkeys(tables.summary["device_name"]))
-    if not names:
-        return [Verdict("", "Nothing to compare yet: no trial has finished.", [], [unfinished(tables)])]
-    return [_decide(tables, name, "On this machine" if len(names) == 1 else f"On {name}") for name in names]
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
-def overall_sentence(verdicts: Sequence[Verdict]) -> str:
-    """Whether the devices agree on who wins; "" where fewer than two have something to say."""
-    known = [verdict for verdict in verdicts if any(verdict.winners.values())]
-    if len(verdicts) < 2 or not known:
-        return ""
-    by_topic = {
-        topic: _devices_by_winner(known, topic)
-        for topic in dict.fromkeys(key for each in known for key in each.winners)
-    }
-    split = {topic: found for topic, found in by_topic.items() if len(found) > 1}
-    if split:
-        said = "; ".join(
-            f"in {topic} " + listed([f"the {family} wins on {listed(names)}" for family, names in found.items()])
-            for topic, found in split.items()
-        )
-        return f"The winner depends on the device: {said}."
-    wins: dict[str, list[str]] = {}
-    for topic, found in by_topic.items():
-        for family in found:
-            wins.setdefault(family, []).append(topic)
-    said = listed([f"the {family} in {listed(topics)}" for family, topics in wins.items()])
-    return f"The devices agree wherever they show a difference: {said}."
-
-
-def _devices_by_winner(verdicts: Sequence[Verdict], topic: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        if verdict.winners.get(topic):
-            found.setdefault(verdict.winners[topic], []).append(verdict.device_name)
-    return found
-
-
-def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
-    contest, warnings = Contest(tables, device_name), doubts(tables, device_name)
-    if not contest.rows:
-        return Verdict(device_name, "Nothing to compare: no trial ended well.", [], warnings)
-    accuracy, speed, memory = contest.accuracy(), contest.speed(), contest.memory()
-    times = {target: contest.time_to(target) for target in targets_of(tables.run)}
-    asked = [accuracy, *_headline_time(tables, times), speed]
-    pairs = [pair for pair in find_pairs(tables) if pair.made["device_name"] == device_name]
-    details = [accuracy.said, speed.said, contest.inference(), *(each.said for each in times.values()), memory.said]
-    details += [*data_sentences(tables, device_name), *pair_sentences(pairs)]
-    if len(contest.families) > 1 and not pairs:
-        details.append(f"Equal size: {not_matched(pairs)}.")
-    details += [*mode_sentences(tables, device_name), _recommendation(contest, asked, place)]
-    brief = Brief(contest, asked, memory, [each for each in times.values() if each.rows][-1:], pairs)
-    return Verdict(
-        device_name,
-        _headline(contest, [*asked, memory]),
-        [text for text in details if text],
-        warnings,
-        [*brief.sentences(), *([scaled] if (scaled := scaling_sentence(tables, device_name)) else [])],
-        {
-            each.matters: title(each.winner) if each.winner else ""
-            for each in [*asked, memory]
-            if each.leads or each.shown
-        },
-    )
-
-
-def _headline_time(tables: Tables, times: dict[float, Finding]) -> list[Finding]:
-    """The finding at the run's headline target; if nobody got there, at the highest one that somebody did."""
-    wanted = times.get(tables.run.get("target_accuracy") or math.nan)
-    return [wanted] if wanted and wanted.rows else [finding for finding in times.values() if finding.rows][-1:]
-
-
-def _headline(contest: Contest, asked: list[Finding]) -> str:
-    if len(contest.families) == 1:
-        best = contest.champions[0]
-        reached = percent(best["test_accuracy"])
-        return f"Only one family was measured: its best, {best['label']}, reaches {reached} on test."
-    wins: dict[str, list[str]] = {}
-    for finding in asked:
-        if finding.winner:
-            wins.setdefault(title(finding.winner), []).append(finding.does)
-    told = "; ".join(f"the {family} {listed(does)}" for family, does in wins.items())
-    if not told:
-        return f"No difference is shown between {listed([family_title(name) for name in contest.families])}."
-    told = told if asked[0].winner else f"no difference in accuracy is shown; {told}"
-    apart = families_apart(pd.DataFrame(contest.rows), contest.rows[0]["device_name"])
-    if apart:  # a speed that more processes bought isn't the family's
-        told += f" ({listed([f'{family_title(name)}: {count_processes(size)}' for name, size in apart.items()])})"
-    return f"On one seed, {told}." if contest.one_seed else f"{capital(told)}."
-
-
-def _recommendation(contest: Contest, asked: list[Finding], place: str) -> str:
-    """What to choose: the family that leads on accuracy, else on time, else on speed; then when not to."""
-    alone = len(contest.families) == 1
-    wins = [(finding, finding.rows[0]) for finding in asked if finding.rows and (finding.shown or alone)]
-    if not wins:
-        asked_after = listed([finding.matters for finding in asked if finding.rows], "or")
-        return f"{place} either will do: no difference is shown in {asked_after}."
-    lead = wins[0][1]["model"]
-    best = next(row for row in contest.champions if row["model"] == lead)
-    reasons: dict[str, list[str]] = {}
-    for finding, row in wins:
-        if row["model"] == lead:
-            reasons.setdefault(row["label"], []).append(f"{finding.matters} ({finding.figure(row)})")
-    said = "; ".join(f"{label} for {listed(why)}" for label, why in reasons.items())
-    since = "" if asked[0].shown else ", since no difference in accuracy is shown"
-    said = f"{place} choose {said}." if alone else f"{place} choose the {family_title(lead)}{since}: {said}."
-    for finding, row in wins:
-        if row["model"] != lead:
-            gap = best["test_accuracy"] - row["test_accuracy"]
-            cost = f", {points(gap)} less accurate on test" if gap > 0 else ""
-            said += f" If {finding.matters} matters most, choose {row['label']} ({finding.figure(row)}{cost})."
-    return said + (" One seed is little to go by: run more before relying on it." if contest.one_seed else "")
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups

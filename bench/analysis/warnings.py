@@ -30,7 +30,7 @@ def doubts(tables: Tables, device_name: str) -> list[str]:
     trials = tables.trials[tables.trials["device_name"] == device_name]
     found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_worse_choices(tables, rows)]
     if rows["n"].any():
-        found += mismatches([pair for pair in find_pairs(tables) if pair.made["device_name"] == device_name])
+        found += mismatches(find_pairs(tables, device_name))
         found += [*_missed_targets(tables, rows), *_few_seeds(rows), *_partly_timed(rows), *_no_floor(tables)]
         found += [*_unlike_processes(tables, device_name), *node_doubts(tables, device_name)]
     return [doubt for doubt in found if doubt]
