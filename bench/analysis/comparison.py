@@ -92,6 +92,11 @@ def compare_rows(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
     return found
 
 
+def compare_measured(tables: Tables, a: Row, b: Row, metric: str) -> Comparison | None:
+    """compare_rows for a metric that is above 0; None where one of the rows is missing its value."""
+    return compare_rows(tables, a, b, metric) if a[metric] > 0 and b[metric] > 0 else None
+
+
 def _compared(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
     floors = [accuracy_floor(tables.run, "test", row[metric]) for row in (a, b) if metric in ACCURACIES]
     grids = [row["evaluation_interval_seconds"] for row in (a, b) if metric.startswith("seconds_to_")]
@@ -153,3 +158,17 @@ class Sheet:
     rows: list[list[Cell]] = field(default_factory=list)
     figures: bool = False
     rest: "Sheet | None" = None
+
+
+def comparison_cell(found: Comparison | None, unsure: str = "") -> Cell:
+    """The figure and its interval; `unsure` is added where no difference is shown."""
+    if found is None:
+        return Cell("–")
+    return Cell(found.text, "; ".join(part for part in (found.ends, "" if found.shown else unsure) if part))
+
+
+def sheets_by_device(tables: Tables, make: Callable[[Tables, str, str], Sheet | None]) -> list[Sheet]:
+    """A sheet for each device that has one: make(tables, device name, words for its title, " on NAME" of several)."""
+    names = list(dict.fromkeys(tables.summary["device_name"]))
+    sheets = [make(tables, name, f" on {name}" if len(names) > 1 else "") for name in names]
+    return [sheet for sheet in sheets if sheet and sheet.rows]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows
+from bench.analysis.comparison import Cell, Row, Sheet, compare_measured, comparison_cell
 from bench.analysis.formatting import between, listed, percent, ratio, span, three_digits, whole
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables
@@ -28,7 +28,8 @@ def across_sheet(tables: Tables) -> Sheet | None:
     if len(devices) < 2:
         return None
     common = [[rows[device] for device in devices if device in rows] for rows in _by_settings(tables)]
-    common = sorted((rows for rows in common if len(rows) > 1), key=lambda rows: not any(map(_stands, rows)))
+    common = [rows for rows in common if len(rows) > 1]
+    common.sort(key=lambda rows: not any(row["best_of_family"] for row in rows))
     if not common:
         return None
     pairs = [(other, first) for first, *others in common for other in others]
@@ -64,14 +65,12 @@ def _sorted(text: str | None) -> str:
         return str(text)
 
 
-def _stands(row: Row) -> bool:
-    return bool(row["best_of_family"])
-
-
 def _sentences(tables: Tables, devices: tuple[str, str], pairs: list[Pair]) -> list[str]:
     """How much faster one device is than the other over all that both have, and whether accuracy is the same."""
     own = [pair for pair in pairs if (pair[0]["device_name"], pair[1]["device_name"]) == devices]
-    speeds, accuracies = ([found for pair in own if (found := _compared(tables, pair, m))] for m in (SPEED, ACCURACY))
+    speeds, accuracies = (
+        [found for pair in own if (found := compare_measured(tables, *pair, metric))] for metric in (SPEED, ACCURACY)
+    )
     lines = []
     if speeds:
         times = f"{span([found.amount for found in speeds], ratio)} times as fast as {devices[1]}"
@@ -89,22 +88,12 @@ def _count(number: int) -> str:
     return f"{number} configuration{'s' * (number != 1)}"
 
 
-def _compared(tables: Tables, pair: Pair, metric: str) -> Comparison | None:
-    return compare_rows(tables, *pair, metric) if all(row[metric] > 0 for row in pair) else None
-
-
 def _line(tables: Tables, pair: Pair, several: bool) -> list[Cell]:
     speeds = " and ".join(three_digits(row[SPEED]) if row[SPEED] > 0 else "–" for row in pair)
     accuracies = " and ".join(percent(row[ACCURACY]) for row in pair)
     devices = [Cell(" over ".join(row["device_name"] for row in pair))] if several else []
-    ratios = [_cell(_compared(tables, pair, metric)) for metric in (SPEED, ACCURACY)]
+    ratios = [comparison_cell(compare_measured(tables, *pair, metric), "not shown") for metric in (SPEED, ACCURACY)]
     return [Cell(without_device(pair[1])), *devices, Cell(speeds), ratios[0], Cell(accuracies), ratios[1]]
-
-
-def _cell(found: Comparison | None) -> Cell:
-    if found is None:
-        return Cell("–")
-    return Cell(found.text, "; ".join(part for part in (found.ends, "" if found.shown else "not shown") if part))
 
 
 # Nodes: which machine of a cluster ran how much, on what hardware, and whether that shows in the numbers.

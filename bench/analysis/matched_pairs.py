@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows, nothing
+from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_measured, comparison_cell, nothing
 from bench.analysis.formatting import listed, percent, ratio, seconds, span
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables
@@ -61,10 +61,8 @@ def find_pairs(tables: Tables, device_name: str = "") -> list[Pair]:
             continue
         if device_name not in ("", row["device_name"]):
             continue
-        metrics = [*METRICS, *_headline(tables, base, row)]
-        both = [metric for metric in metrics if base[metric] > 0 and row[metric] > 0]
-        found = {metric: compare_rows(tables, row, base, metric) for metric in both}
-        pairs.append(Pair(row["match"], base, row, found))
+        found = {key: compare_measured(tables, row, base, key) for key in (*METRICS, *_headline(tables, base, row))}
+        pairs.append(Pair(row["match"], base, row, {key: each for key, each in found.items() if each}))
     return pairs
 
 
@@ -102,9 +100,7 @@ def _row(tables: Tables, pair: Pair) -> list[Cell]:
     accuracies = ", ".join(f"{name} {percent(row['test_accuracy'])}" for name, row in _sides(pair))
     cells = [Cell(pair.base["label"], f"and {shape(pair)}"), Cell(_in_words(pair))]
     cells += [Cell(_signed(pair.made["mismatch"])), Cell(accuracies)]
-    for metric in METRICS:
-        found = pair.found.get(metric)
-        cells.append(Cell(found.text, found.ends) if found else Cell("–"))
+    cells += [comparison_cell(pair.found.get(metric)) for metric in METRICS]
     for column in _headline(tables, pair.base, pair.made, False):
         reached, found = column.replace("seconds_to", "reached"), pair.found.get(column)
         if found:

@@ -4,13 +4,13 @@ A mode may help one family and hold back the other, so a ratio of speeds measure
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.comparison import Cell, Row, Sheet, compare_rows
-from bench.analysis.formatting import listed, ratio, span, three_digits
+from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows, comparison_cell, sheets_by_device
+from bench.analysis.formatting import ratio, span, three_digits
 from bench.analysis.labels import LAYOUT, compile_title, family_title, records
 from bench.analysis.summary import Tables
 
@@ -90,8 +90,7 @@ def mode_title(row: Row) -> str:
 
 def mode_sheets(tables: Tables) -> list[Sheet]:
     """For each device where a mode varies: the families' speeds mode by mode, and each in its fastest."""
-    sheets = [_sheet(tables, name) for name in dict.fromkeys(tables.summary["device_name"])]
-    return [sheet for sheet in sheets if sheet]
+    return sheets_by_device(tables, _sheet)
 
 
 def mode_sentences(tables: Tables, device_name: str) -> list[str]:
@@ -99,43 +98,49 @@ def mode_sentences(tables: Tables, device_name: str) -> list[str]:
     return sheet.said if sheet else []
 
 
-def _sheet(tables: Tables, device_name: str) -> Sheet | None:
-    rows = tables.like_for_like[tables.like_for_like["images_per_second"] > 0]
-    here = rows[rows["device_name"] == device_name]
+def _sheet(tables: Tables, device_name: str, where: str = "") -> Sheet | None:
+    rows = tables.like_for_like
+    here = rows[(rows["images_per_second"] > 0) & (rows["device_name"] == device_name)]
     title = _title_in(here)
     modes = list(dict.fromkeys(title(row) for row in records(here)))
-    families = [_variants(here, row, title) for row in records(here[here["best_of_family"]])]
+    champions = {row["model"]: row for row in records(here[here["best_of_family"]])}
+    families = [_variants(here, champions[model], title) for model in here["model"].unique() if model in champions]
     if len(modes) < 2 or len(families) < 2:
         return None
-    order = list(dict.fromkeys(here["model"]))
-    families.sort(key=lambda variants: order.index(_any(variants)["model"]))
-    first, others = families[0], families[1:]
-    names = [family_title(_any(variants)["model"]) for variants in families]
-    head = ["mode", *(f"{_plain(_any(variants))}, images/s" for variants in families)]
-    head += [f"{name} over {names[0]}" for name in names[1:]]
+    fastest = [max(variants.values(), key=lambda row: row["images_per_second"]) for variants in families]
+    first, *others = [family_title(row["model"]) for row in fastest]
+    head = ["mode", *(f"{_plain(next(iter(variants.values())))}, images/s" for variants in families)]
+    head += [f"{name} over {first}" for name in others]
     table: list[list[Cell]] = []
-    factors: dict[str, list[float]] = {name: [] for name in names[1:]}
+    factors: list[list[float]] = [[] for _ in others]
     for mode in modes:
-        speeds = [_speed(variants.get(mode)) for variants in families]
-        ratios = []
-        for name, other in zip(names[1:], others, strict=True):
-            text, factor = _ratio(tables, other.get(mode), first.get(mode))
-            factors[name] += [] if factor is None else [factor]
-            ratios.append(text)
-        table.append([Cell(mode), *speeds, *ratios])
-    best = [max(variants.values(), key=lambda row: row["images_per_second"]) for variants in families]
-    at_best = [_ratio(tables, row, best[0]) for row in best[1:]]
-    speeds = [_speed(row, mode_title(row)) for row in best]
-    table.append([Cell("each at its own best"), *speeds, *(text for text, _ in at_best)])
+        in_mode = [variants.get(mode) for variants in families]
+        found = [_ratio(tables, row, in_mode[0]) for row in in_mode[1:]]
+        table.append(_line(mode, in_mode, ["" for _ in in_mode], found))
+        for known, each in zip(factors, found, strict=True):
+            known += [each.amount] if each else []
+    at_best = [_ratio(tables, row, fastest[0]) for row in fastest[1:]]
+    table.append(_line("each at its own best", fastest, [mode_title(row) for row in fastest], at_best))
     said = []
-    for name, (_, own_best), row in zip(names[1:], at_best, best[1:], strict=True):
-        if factors[name] and own_best is not None:
-            alike = f"like for like the {name} trains {span(factors[name], ratio)} times as fast as the {names[0]}"
-            count = f"({len(factors[name])} mode{'s' * (len(factors[name]) > 1)})"
-            apart = listed([f"{name} in {mode_title(row)}", f"{names[0]} in {mode_title(best[0])}"])
-            said.append(f"Modes: {alike} {count}; each in its own fastest, {ratio(own_best)} times ({apart}).")
-    several = f" on {device_name}" if tables.summary["device_name"].nunique() > 1 else ""
-    return Sheet(f"Like for like, and each at its best{several}", said, head, table)
+    for name, known, best, row in zip(others, factors, at_best, fastest[1:], strict=True):
+        if known and best:
+            alike = f"like for like the {name} trains {span(known, ratio)} times as fast as the {first}"
+            count = f"({len(known)} mode{'s' * (len(known) > 1)})"
+            apart = f"{name} in {mode_title(row)} and {first} in {mode_title(fastest[0])}"
+            said.append(f"Modes: {alike} {count}; each in its own fastest, {ratio(best.amount)} times ({apart}).")
+    return Sheet(f"Like for like, and each at its best{where}", said, head, table)
+
+
+def _line(mode: str, rows: Sequence[Row | None], notes: list[str], ratios: list[Comparison | None]) -> list[Cell]:
+    speeds = [
+        Cell(three_digits(row["images_per_second"]), note) if row else Cell("–")
+        for row, note in zip(rows, notes, strict=True)
+    ]
+    return [Cell(mode), *speeds, *(comparison_cell(each, "no difference shown") for each in ratios)]
+
+
+def _ratio(tables: Tables, a: Row | None, b: Row | None) -> Comparison | None:
+    return compare_rows(tables, a, b, "images_per_second") if a and b else None
 
 
 def _title_in(here: pd.DataFrame) -> Callable[[Row], str]:
@@ -151,24 +156,7 @@ def _variants(here: pd.DataFrame, champion: Row, title: Callable[[Row], str]) ->
     return {title(row): row for row in records(here) if twin_key(row, *MODE) == key}
 
 
-def _any(variants: dict[str, Row]) -> Row:
-    return next(iter(variants.values()))
-
-
 def _plain(row: Row) -> str:
-    """The label without its mode."""
+    """The label without its mode and device."""
     mode = set(mode_title(row).split())
     return " ".join(word for word in row["label"].replace(row["device_name"], "").split() if word not in mode)
-
-
-def _speed(row: Row | None, note: str = "") -> Cell:
-    return Cell(three_digits(row["images_per_second"]), note) if row else Cell("–")
-
-
-def _ratio(tables: Tables, a: Row | None, b: Row | None) -> tuple[Cell, float | None]:
-    """The ratio of two speeds as a cell, and as a number where both were measured."""
-    if a is None or b is None:
-        return Cell("–"), None
-    found = compare_rows(tables, a, b, "images_per_second")
-    unsure = "" if found.shown else "no difference shown"
-    return Cell(found.text, "; ".join(part for part in (found.ends, unsure) if part)), found.amount

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.comparison import Cell, Row, Sheet, apart, compare, compare_rows
+from bench.analysis.comparison import (
+    Cell,
+    Comparison,
+    Row,
+    Sheet,
+    apart,
+    compare,
+    compare_rows,
+    row_ends,
+    sheets_by_device,
+)
 from bench.analysis.formatting import mebibytes, percent, points, three_digits, whole
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables, accuracy_floor
@@ -54,9 +64,7 @@ LIMITS = (
 
 def choice_sheets(tables: Tables) -> list[Sheet]:
     """For each device a table of what to choose; none where there is nothing to choose from."""
-    names = list(dict.fromkeys(tables.summary["device_name"]))
-    sheets = [_sheet(tables, name, f" on {name}" if len(names) > 1 else "") for name in names]
-    return [sheet for sheet in sheets if sheet.rows]
+    return sheets_by_device(tables, _sheet)
 
 
 def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
@@ -77,36 +85,44 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
 
 
 def _lines(tables: Tables, limit: Limit, rows: Sequence[Row]) -> list[list[Cell]]:
+    """One limit's rows: the best on validation that keeps it, compared on test with the other families' best."""
     known = [
         Candidate(row, amount, row["val_accuracy"], {})
         for row in rows
         if (amount := limit.amount(row)) > 0 and row["val_accuracy"] >= 0
     ]
+    if not known:
+        return []
+    sizes = round_numbers(min(each.amount for each in known), max(each.amount for each in known), limit.unit)
     found = []
-    for size, best in _steps(known, limit.unit):
-        others = [each for each in known if each.amount <= size and each.row["model"] != best.row["model"]]
+    for size, best, other in _steps({size: [each for each in known if each.amount <= size] for size in sizes}):
+        ends = row_ends(best.row, "test_accuracy")
+        accuracy = Cell(percent(best.row["test_accuracy"]), f"{f'{ends}, ' if ends else ''}n = {best.row['n']}")
         words = limit.words.format(f"{size / limit.unit:,.10g}")
-        cells = [Cell(words), _named(best, limit.show(best.amount)), _accuracy(best.row)]
-        if others:
-            other = max(others, key=_merit)
+        cells = [Cell(words), _named(best, limit.show(best.amount)), accuracy]
+        if other:
             gap = compare_rows(tables, best.row, other.row, "test_accuracy")
-            shown = apart(best.row, other.row, gap)
-            cells += [_named(other, percent(other.row["test_accuracy"])), _gap(gap.amount, gap.ends, shown)]
-        found.append(cells if others else [*cells, Cell("none"), Cell("–")])
+            cells += _against(other, percent(other.row["test_accuracy"]), gap, apart(best.row, other.row, gap))
+        found.append(cells if other else [*cells, Cell("none"), Cell("–")])
     return found
 
 
-def _steps(known: Sequence[Candidate], unit: float) -> list[tuple[float, Candidate]]:
-    """Round limits, the smallest first, at which the best candidate changes for something better."""
-    if not known:
-        return []
-    amounts = [each.amount for each in known]
-    found: list[tuple[float, Candidate]] = []
-    for size in round_numbers(min(amounts), max(amounts), unit):
-        best = max((each for each in known if each.amount <= size), key=_merit)
-        if not found or best.accuracy >= found[-1][1].accuracy + WORTH:
-            found.append((size, best))
-    return _most_telling(found)
+def _steps(standings: dict[float, list[Candidate]]) -> list[tuple[float, Candidate, Candidate | None]]:
+    """The limits at which the best candidate changes for something better, with the best of another family.
+
+    Args:
+        standings: the candidates that keep each limit, the smallest limit first.
+    """
+    steps: list[tuple[float, Candidate]] = []
+    for size, known in standings.items():
+        best = max(known, key=_merit, default=None)
+        if best and (not steps or best.accuracy >= steps[-1][1].accuracy + WORTH):
+            steps.append((size, best))
+    found = []
+    for size, best in _most_telling(steps):
+        others = [each for each in standings[size] if each.row["model"] != best.row["model"]]
+        found.append((size, best, max(others, key=_merit, default=None)))
+    return found
 
 
 def _most_telling(found: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
@@ -139,64 +155,49 @@ def round_numbers(low: float, high: float, unit: float = 1.0) -> list[float]:
 def _training_lines(tables: Tables, rows: Sequence[Row]) -> list[list[Cell]]:
     """Training time: what each configuration had reached on validation by then; of test, only the end is known."""
     curves = _curves(tables, rows)
-    ends = [seconds_of.max() for of in curves.values() for _, seconds_of, _ in of]
-    starts = [seconds_of.min() for of in curves.values() for _, seconds_of, _ in of]
-    if not ends:
+    times = [seconds for of_config in curves.values() for _, seconds, _ in of_config]
+    if not times:
         return []
-    found: list[tuple[float, Candidate]] = []
-    standings: dict[float, list[Candidate]] = {}
-    for size in round_numbers(min(starts), max(ends)):
-        standings[size] = [each for row in rows if (each := _by_then(row, curves, size))]
-        if not standings[size]:
-            continue
-        best = max(standings[size], key=_merit)
-        if not found or best.accuracy >= found[-1][1].accuracy + WORTH:
-            found.append((size, best))
-    return [_training_line(tables, size, best, standings[size]) for size, best in _most_telling(found)]
+    sizes = round_numbers(min(each.min() for each in times), max(each.max() for each in times))
+    found = []
+    for size, best, other in _steps(
+        {size: [each for row in rows if (each := _by_then(row, curves, size))] for size in sizes}
+    ):
+        around = median_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
+        ends = "" if math.isnan(around.low) else f"{100 * max(around.low, 0):.2f} to {100 * min(around.high, 1):.2f}, "
+        accuracy = Cell(f"{percent(best.accuracy)}*", f"{ends}n = {len(best.by_seed)}")
+        cells = [Cell(f"{size:,.10g} s of training"), _named(best, "by then"), accuracy]
+        if other:
+            floors = [accuracy_floor(tables.run, "val", each.accuracy) for each in (best, other)]
+            gap = compare("val_accuracy", best.by_seed, other.by_seed, floor=math.hypot(*floors))
+            cells += _against(other, f"{percent(other.accuracy)}*", gap, gap.shown)
+        found.append(cells if other else [*cells, Cell("none"), Cell("–")])
+    return found
 
 
-def _training_line(tables: Tables, size: float, best: Candidate, known: Sequence[Candidate]) -> list[Cell]:
-    n = len(best.by_seed)
-    around = median_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
-    ends = "" if math.isnan(around.low) else f"{100 * max(around.low, 0):.2f} to {100 * min(around.high, 1):.2f}, "
-    cells = [Cell(f"{size:,.10g} s of training"), _named(best, "by then")]
-    cells.append(Cell(f"{percent(best.accuracy)}*", f"{ends}n = {n}"))
-    others = [each for each in known if each.row["model"] != best.row["model"]]
-    if not others:
-        return [*cells, Cell("none"), Cell("–")]
-    other = max(others, key=_merit)
-    floors = [accuracy_floor(tables.run, "val", each.accuracy) for each in (best, other)]
-    gap = compare("val_accuracy", best.by_seed, other.by_seed, floor=math.hypot(*floors))
-    return [*cells, _named(other, f"{percent(other.accuracy)}*"), _gap(gap.amount, gap.ends, gap.shown)]
-
-
-Curves = dict[str, list[tuple[float, Any, Any]]]  # config_id -> (seed, training seconds, validation accuracy) of each
+Curves = dict[Any, list[tuple[Any, Any, Any]]]  # config_id -> (seed, training seconds, validation accuracy) of each
 
 
 def _curves(tables: Tables, rows: Sequence[Row]) -> Curves:
-    """Looks at validation over the training clock, of the trials that ended well and were timed."""
-    wanted = {row["config_id"] for row in rows}
+    """Validation accuracy over training seconds, of the trials that ended well and were timed."""
     trials = tables.trials
     own = trials[
-        trials["config_id"].isin(wanted)
+        trials["config_id"].isin({row["config_id"] for row in rows})
         & (trials["device_name"] == (rows[0]["device_name"] if rows else ""))
         & (trials["status"] == "ok")
         & (trials["timed"] != "false")
     ]
-    known = dict(zip(own["trial_id"], zip(own["config_id"], own["seed"], strict=True), strict=True))
-    seen = tables.evaluations[tables.evaluations["trial_id"].isin(known)]
-    seen = seen[seen["train_seconds"].notna() & seen["val_accuracy"].notna()]
+    evaluations = tables.evaluations[["trial_id", "train_seconds", "val_accuracy"]].dropna()
     curves: Curves = {}
-    for trial_id, looks in seen.groupby("trial_id", sort=False):
-        config_id, seed = known[trial_id]
-        curves.setdefault(config_id, []).append(
-            (seed, looks["train_seconds"].to_numpy(), looks["val_accuracy"].to_numpy())
-        )
+    seen = evaluations.merge(own[["trial_id", "config_id", "seed"]])
+    for (_, config_id, seed), curve in seen.groupby(["trial_id", "config_id", "seed"], sort=False):
+        seconds, accuracy = curve["train_seconds"].to_numpy(), curve["val_accuracy"].to_numpy()
+        curves.setdefault(config_id, []).append((seed, seconds, accuracy))
     return curves
 
 
 def _by_then(row: Row, curves: Curves, size: float) -> Candidate | None:
-    """What a configuration had reached after `size` seconds of training; None if a seed hadn't been looked at."""
+    """What a configuration had reached after `size` seconds of training; None if a seed hadn't been evaluated."""
     by_seed = {}
     for seed, at, accuracy in curves.get(row["config_id"], []):
         count = int(np.searchsorted(at, size, side="right"))
@@ -214,14 +215,9 @@ def _named(each: Candidate, note: str) -> Cell:
     return Cell(without_device(each.row), note)
 
 
-def _accuracy(row: Row) -> Cell:
-    low, high = row["test_accuracy_low"], row["test_accuracy_high"]
-    ends = "" if math.isnan(low) else f"{100 * low:.2f} to {100 * high:.2f}, "
-    return Cell(percent(row["test_accuracy"]), f"{ends}n = {row['n']}")
-
-
-def _gap(amount: float, ends: str, shown: bool) -> Cell:
-    return Cell(points(amount) if shown else "none shown", ends)
+def _against(other: Candidate, accuracy: str, gap: Comparison, shown: bool) -> list[Cell]:
+    """The other families' best, and how far behind it is."""
+    return [_named(other, accuracy), Cell(points(gap.amount) if shown else "none shown", gap.ends)]
 
 
 def _batch_seconds(row: Row) -> float:

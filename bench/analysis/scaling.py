@@ -6,13 +6,23 @@ batch of each process fixed, all together take larger steps (weak scaling), whic
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.comparison import Cell, Comparison, Row, Sheet, apart, compare_rows
-from bench.analysis.formatting import listed, percent, points, ratio, seconds, span, three_digits, whole
+from bench.analysis.comparison import (
+    Cell,
+    Comparison,
+    Row,
+    Sheet,
+    apart,
+    compare_measured,
+    compare_rows,
+    comparison_cell,
+    row_ends,
+    sheets_by_device,
+)
+from bench.analysis.formatting import listed, percent, points, seconds, span, three_digits, whole
 from bench.analysis.labels import family_title, processes_title, records, without_device
 from bench.analysis.modes import twin_key
 from bench.analysis.summary import Tables
@@ -51,7 +61,7 @@ def ladders(tables: Tables, device_name: str = "") -> list[Ladder]:
     """All of a run, or of one device, in the order of the summary."""
     rows = [row for row in records(tables.summary) if row["n"] > 0 and device_name in ("", row["device_name"])]
     groups = _alike(rows, "num_threads")  # processes that share a machine may have fewer threads each
-    if any(len({_rung(row) for row in own}) < len(own) for own in groups):
+    if any(len({(row["world_size"], str(row["global_batch"])) for row in own}) < len(own) for own in groups):
         groups = _alike(rows)
     found = []
     for own in groups:
@@ -66,8 +76,7 @@ def ladders(tables: Tables, device_name: str = "") -> list[Ladder]:
 
 def speed_up(tables: Tables, ladder: Ladder, row: Row) -> Comparison | None:
     """Images/s over those of the ladder's first row; None where one wasn't measured."""
-    measured = row[SPEED] > 0 and ladder.base[SPEED] > 0
-    return compare_rows(tables, row, ladder.base, SPEED) if measured and row is not ladder.base else None
+    return compare_measured(tables, row, ladder.base, SPEED) if row is not ladder.base else None
 
 
 def efficiency(tables: Tables, ladder: Ladder, row: Row) -> Interval | None:
@@ -82,9 +91,7 @@ def efficiency(tables: Tables, ladder: Ladder, row: Row) -> Interval | None:
 
 def scaling_sheets(tables: Tables) -> list[Sheet]:
     """For each device where processes vary: the ladders, rung by rung."""
-    names = list(dict.fromkeys(tables.summary["device_name"]))
-    sheets = [_sheet(tables, name, f" on {name}" if len(names) > 1 else "") for name in names]
-    return [sheet for sheet in sheets if sheet.rows]
+    return sheets_by_device(tables, _sheet)
 
 
 def scaling_sentence(tables: Tables, device_name: str) -> str:
@@ -195,16 +202,15 @@ def _line(tables: Tables, ladder: Ladder, row: Row, timed: bool, goal: str) -> l
     cells = [Cell(ladder.name, f"n = {row['n']}"), Cell(f"{row['world_size']:g}", batch)]
     if timed:
         found, share = speed_up(tables, ladder, row), efficiency(tables, ladder, row)
-        cells.append(Cell("–" if math.isnan(row[SPEED]) else three_digits(row[SPEED]), _ends(row, SPEED, three_digits)))
-        cells.append(Cell(ratio(found.amount), found.ends) if found else Cell("–"))
-        sure = share and not math.isnan(share.low)
-        ends = f"{_end(share.low)} to {_end(share.high)}" if share and sure else ""
+        speed = "–" if math.isnan(row[SPEED]) else three_digits(row[SPEED])
+        cells += [Cell(speed, row_ends(row, SPEED, three_digits)), comparison_cell(found)]
+        ends = "" if share is None or math.isnan(share.low) else f"{_end(share.low)} to {_end(share.high)}"
         cells.append(Cell(_whole(share), ends))
     if goal:
         reached = goal.replace("seconds_to", "reached")
         some = "" if row[reached] == row["n_raced"] else f"{row[reached]} of {row['n_raced']}"
         cells.append(Cell(seconds(row[goal]), some))
-    cells.append(Cell(percent(row[ACCURACY]), _ends(row, ACCURACY, lambda x: f"{100 * x:.2f}")))
+    cells.append(Cell(percent(row[ACCURACY]), row_ends(row, ACCURACY)))
     if row is ladder.base or math.isnan(row[ACCURACY] + ladder.base[ACCURACY]):
         return [*cells, Cell("–")]
     gap = compare_rows(tables, row, ladder.base, ACCURACY)
@@ -216,15 +222,6 @@ def _alike(rows: list[Row], *but: str) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(twin_key(row, "world_size", "global_batch", *but), []).append(row)
     return [own for own in groups.values() if len(own) > 1]
-
-
-def _rung(row: Row) -> tuple[float, str]:
-    return row["world_size"], str(row["global_batch"])
-
-
-def _ends(row: Row, metric: str, show: Callable[[float], str]) -> str:
-    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-    return "" if math.isnan(low) else f"{show(low)} to {show(high)}"
 
 
 def _end(share: float) -> str:
