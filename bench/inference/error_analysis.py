@@ -1,10 +1,9 @@
-"""Outcomes: what models said of each test image beside the truth, and whom they took for whom. Plain arrays.
+"""Error analysis: which test images models got wrong, and which classes they confused; on numpy arrays alone.
 
 Shape letters: I test images, M models, K classes.
 """
 
 import csv
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -16,8 +15,6 @@ from bench.errors import DataError
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
-
-Z = 1.959964  # of a 95% interval
 
 
 @dataclass(frozen=True)
@@ -98,14 +95,6 @@ def agreement(outcomes: Outcomes) -> dict[str, int]:
         "both_wrong_apart": ~first & ~second & ~same,
     }
     return {name: int(case.sum()) for name, case in cases.items()}
-
-
-def accuracy_interval(right: int, images: int) -> tuple[float, float]:
-    """Wilson's 95% interval of an accuracy: 0.9966 to 1 for 1,135 of 1,135 (Wilson 1927). `images` is at least 1."""
-    p, z2 = right / images, Z**2
-    middle = (p + z2 / (2 * images)) / (1 + z2 / images)
-    half = Z / (1 + z2 / images) * math.sqrt(p * (1 - p) / images + z2 / (4 * images**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def one_each(labels: Ints, allowed: Ints, count: int) -> Ints:

@@ -22,7 +22,6 @@ from bench.errors import DataError
 from bench.inference import gallery as gallery_module
 from bench.inference.error_analysis import (
     Outcomes,
-    accuracy_interval,
     agreement,
     confused_pairs,
     confusion,
@@ -226,11 +225,6 @@ def test_outcomes_are_counted_and_ordered_as_by_hand(tmp_path: Path) -> None:
     read = read_outcomes([tmp_path / "predictions.csv"], 3)
     assert read.predictions.tolist() == [first.tolist()]
     assert read.confidences.tolist() == [sure[0].tolist()]
-
-
-def test_the_interval_of_an_accuracy_is_wilson_s() -> None:
-    assert accuracy_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)  # NIST handbook, section 7.2.4.1
-    assert accuracy_interval(4, 20) == pytest.approx((0.0807, 0.4160), abs=1e-4)
 
 
 def test_large_images_are_made_smaller_by_means() -> None:

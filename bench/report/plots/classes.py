@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bench.inference.error_analysis import accuracy_interval, confused_pairs
+from bench.inference.error_analysis import confused_pairs
 from bench.inference.gallery_file import Array, Gallery
+from bench.measure.stats import accuracy_interval
 from bench.report.plots import style as canvas
 from bench.report.plots.style import FAINT, INK, LITERAL, WIDTH, class_labels
 
