@@ -89,12 +89,12 @@ def show(trial_dir: Path, index: int, given: Path | None, out: Path, data_dir: P
     """
     _refuse_no_folder(out)
     saved, images = _opened(trial_dir, given, data_dir, trust)
-    from bench.inference.predict import look_at
+    from bench.inference.predict import view_image
     from bench.report.plots.one_image import picture_of, save_picture
 
-    look = look_at(saved, images, index)
-    save_picture(out, picture_of(look))
-    click.echo(_printable(f"{out}: {look.title}"))
+    view = view_image(saved, images, index)
+    save_picture(out, picture_of(view))
+    click.echo(_printable(f"{out}: {view.title}"))
 
 
 def _opened(trial_dir: Path, given: Path | None, data_dir: Path | None, trust: bool) -> "tuple[Saved, Images]":

@@ -1,4 +1,4 @@
-"""The gallery's file: all that pictures of trained models are drawn from, so that they need neither torch nor data.
+"""The gallery's file: the arrays that pictures of trained models are drawn from, without torch or the dataset.
 
 `gallery/gallery.npz` holds arrays (no pickles), `gallery/gallery.json` names and what captions say. Shape letters:
 S images that are shown, M models (one or two), K classes, s patches a side.
@@ -9,7 +9,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,7 +45,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Insides:
-    """What one model learned and where it looks; None of what it has none of. The images are `looked` at.
+    """A model's learned filters, attention and saliency, for the images `looked`; None for what its family has none of.
 
     Attributes:
         attention_heads: of the last block (images, heads, s, s).
@@ -66,6 +66,32 @@ class Insides:
     first_responses: Array | None = None
     similarity: Array | None = None
     similar_to: Array | None = None
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """One image and what a trained model makes of it, to be drawn; None for what its family has none of.
+
+    Attributes:
+        image: (H, W) or (H, W, 3), uint8.
+        truth: index of its class; None where nobody knows.
+        probabilities: (K,).
+        saliency: (H, W), of the predicted class.
+        attention: (depth, heads, side, side), the share that each patch gets; rollout: (side, side).
+        kernels: (filters, k, k), and what they make of the image, responses: (filters, H', W').
+    """
+
+    title: str
+    said: str
+    image: Array
+    truth: int | None
+    probabilities: Array
+    class_names: Sequence[str]
+    saliency: Array
+    attention: Array | None = None
+    rollout: Array | None = None
+    kernels: Array | None = None
+    responses: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -110,26 +136,39 @@ class Gallery:
 
 
 TEXTS = ("dataset", "class_names", "families", "device_name", "models", "agreement")
-PLAIN_ARRAYS = (
-    "confusion",
-    "label_counts",
-    "indices",
-    "labels",
-    "predictions",
-    "confidences",
-    "images",
-    "samples",
-    "looked",
-)
+# Shapes of the arrays: capital letters are sizes that must agree (S, M and K as above, L images that are `looked` at,
+# F first filters, P positions, T the three parts of the data), small ones are any size.
+ARRAYS = {
+    "confusion": "MKK",
+    "label_counts": "TK",
+    "indices": "S",
+    "labels": "S",
+    "predictions": "MS",
+    "confidences": "MS",
+    "images": "Schw",
+    "samples": "n",
+    "looked": "L",
+}
+ARRAYS_OF_MODELS = {
+    "attention_heads": "Lnss",
+    "attention_depths": "Lnss",
+    "rollout": "Lss",
+    "saliency": "Lhw",
+    "patch_filters": "nchw",
+    "first_filters": "Fchw",
+    "first_responses": "Fhw",
+    "similarity": "Pss",
+    "similar_to": "P",
+}
 
 
 def write_gallery(folder: Path, gallery: Gallery) -> None:
     """Write folder/gallery/; a reader finds the old one or the new one, or, for an instant, two that don't fit."""
-    arrays = {name: getattr(gallery, name) for name in PLAIN_ARRAYS}
+    arrays = {name: getattr(gallery, name) for name in ARRAYS}
     for name in ("mistakes", "only"):
         arrays |= {f"{name}_{i}": array for i, array in enumerate(getattr(gallery, name))}
     for i, inside in enumerate(gallery.insides):
-        arrays |= {f"{field.name}_{i}": getattr(inside, field.name) for field in fields(inside)}
+        arrays |= {f"{name}_{i}": getattr(inside, name) for name in ARRAYS_OF_MODELS}
     data = io.BytesIO()
     np.savez_compressed(data, **{name: array for name, array in arrays.items() if array is not None})
     target = folder / "gallery"
@@ -156,12 +195,10 @@ def read_gallery(folder: Path) -> Gallery | None:
 
 
 def _gallery(facts: dict[str, Any], arrays: dict[str, Array]) -> Gallery:
-    count = len(facts["models"])
-    insides = [
-        Insides(**{field.name: arrays.get(f"{field.name}_{i}") for field in fields(Insides)}) for i in range(count)
-    ]
-    read: dict[str, Any] = {name: arrays.get(name) for name in PLAIN_ARRAYS}
-    read |= {name: [arrays[f"{name}_{i}"] for i in range(count)] for name in ("mistakes", "only")}
+    models = range(len(facts["models"]))
+    read: dict[str, Any] = {name: arrays.get(name) for name in ARRAYS}
+    read |= {name: [arrays[f"{name}_{i}"] for i in models] for name in ("mistakes", "only")}
+    insides = [Insides(**{name: arrays.get(f"{name}_{i}") for name in ARRAYS_OF_MODELS}) for i in models]
     return Gallery(**facts, **read, insides=insides)
 
 
@@ -173,30 +210,18 @@ def _checked(gallery: Gallery) -> Gallery:
         TypeError, KeyError, AttributeError: a part is missing or of another kind.
     """
     models, classes, shown = len(gallery.models), len(gallery.class_names), len(gallery.labels)
-    looked, pixels = len(gallery.looked), gallery.images
-    wanted: list[tuple[Array | None, tuple[int | None, ...]]] = [
-        (gallery.confusion, (models, classes, classes)),
-        (gallery.label_counts, (3, classes)),
-        (gallery.indices, (shown,)),
-        (gallery.labels, (shown,)),
-        (gallery.predictions, (models, shown)),
-        (gallery.confidences, (models, shown)),
-        (pixels, (shown, None, None, None)),
-    ]
-    wanted += [(places, (None,)) for places in (gallery.samples, gallery.looked, *gallery.mistakes, *gallery.only)]
+    sizes = {"M": models, "K": classes, "S": shown, "L": len(gallery.looked), "T": 3}
+    places = [gallery.samples, gallery.looked, *gallery.mistakes, *gallery.only]
+    fits = all(_fits(getattr(gallery, name), shape, sizes) for name, shape in ARRAYS.items())
+    fits = fits and all(_fits(each, "n", sizes) for each in places)
     for inside in gallery.insides:
-        wanted += [(inside.attention_heads, (looked, None, None, None)), (inside.rollout, (looked, None, None))]
-        wanted += [(inside.attention_depths, (looked, None, None, None)), (inside.saliency, (looked, None, None))]
-        wanted += [(filters, (None,) * 4) for filters in (inside.patch_filters, inside.first_filters)]
-        wanted += [(inside.first_responses, (len(_or_empty(inside.first_filters)), None, None))]
-        wanted += [(inside.similarity, (len(_or_empty(inside.similar_to)), None, None)), (inside.similar_to, (None,))]
-    fits = all(array is None or _has(array, shape) for array, shape in wanted)
+        of_model = sizes | {"F": _length(inside.first_filters), "P": _length(inside.similar_to)}
+        fits = fits and all(_fits(getattr(inside, name), shape, of_model) for name, shape in ARRAYS_OF_MODELS.items())
     texts = [gallery.dataset, *gallery.class_names, *gallery.families, *(model.name for model in gallery.models)]
     if not (fits and 1 <= models <= 2 and all(isinstance(text, str) for text in texts)):
         raise ValueError("a gallery whose parts don't fit")
-    for places in (gallery.samples, gallery.looked, *gallery.mistakes, *gallery.only):
-        if len(places) and not 0 <= places.min() <= places.max() < shown:
-            raise ValueError("a gallery that points at images it hasn't got")
+    if any(len(each) and not 0 <= each.min() <= each.max() < shown for each in places):
+        raise ValueError("a gallery that points at images it hasn't got")
     if models == 2 and {type(gallery.agreement[name]) for name in CASES} != {int}:
         raise ValueError("a gallery without counts")
     if shown and not 0 <= gallery.predictions.min() <= max(gallery.predictions.max(), gallery.labels.max()) < classes:
@@ -204,38 +229,13 @@ def _checked(gallery: Gallery) -> Gallery:
     return gallery
 
 
-def _or_empty(array: Array | None) -> Array:
-    return np.zeros(0) if array is None else array
+def _length(array: Array | None) -> int:
+    return 0 if array is None else len(array)
 
 
-def _has(array: Array, shape: tuple[int | None, ...]) -> bool:
-    """Whether an array holds finite numbers in this shape; None is any size."""
-    sizes = zip(array.shape, shape, strict=False)
-    fits = array.ndim == len(shape) and all(wanted in (None, size) for size, wanted in sizes)
-    return fits and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
-
-
-@dataclass(frozen=True)
-class Look:
-    """One image and what a model makes of it; None of what it has none of.
-
-    Attributes:
-        image: (H, W) or (H, W, 3), uint8.
-        truth: index of its class; None where nobody knows.
-        probabilities: (K,).
-        saliency: (H, W), of the predicted class.
-        attention: (depth, heads, side, side), the share that each patch gets; rollout: (side, side).
-        kernels: (filters, k, k), and what they make of the image, responses: (filters, H', W').
-    """
-
-    title: str
-    said: str
-    image: Array
-    truth: int | None
-    probabilities: Array
-    class_names: Sequence[str]
-    saliency: Array
-    attention: Array | None = None
-    rollout: Array | None = None
-    kernels: Array | None = None
-    responses: Array | None = None
+def _fits(array: Array | None, shape: str, sizes: dict[str, int]) -> bool:
+    """Whether an array is missing, or holds finite numbers in this shape."""
+    if array is None:
+        return True
+    agree = all(sizes.get(letter, size) == size for letter, size in zip(shape, array.shape, strict=False))
+    return array.ndim == len(shape) and agree and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())

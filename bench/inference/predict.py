@@ -1,4 +1,4 @@
-"""Predictions of a saved model: for images that somebody brings, or for the test set of its own dataset."""
+"""Predictions of a saved model: for images that a user gives, or for the test set of its own dataset."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from bench.data.dataset import ImageFormat, load_dataset
 from bench.data.splits import Split, StreamedSplit
 from bench.data.user_files import read_images
 from bench.errors import DataError, UserError
-from bench.inference.gallery_file import Array, Look
+from bench.inference.gallery_file import Array, ImageView
 from bench.inference.saved_model import Saved
 from bench.store.run_folder import write_atomically
 from bench.store.tables import guarded
@@ -22,7 +22,7 @@ from bench.system.device import open_device
 from bench.system.precision import DTYPES, set_exact_arithmetic
 from models import introspection
 
-FORMATS = ("csv", "kaggle")
+SCALE = "heat from black (nothing) to yellow (most), each map in its own scale"
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,8 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-# Look: what one saved model makes of one image, gathered for its picture.
-SCALE = "heat from black (nothing) to yellow (most), each map in its own scale"
-
-
-def look_at(saved: Saved, images: Images, index: int) -> Look:
-    """Probabilities in the model's own numeric mode; where it looks is worked out in float32.
+def view_image(saved: Saved, images: Images, index: int) -> ImageView:
+    """Probabilities in the model's own numeric mode; attention and saliency in float32.
 
     Raises:
         UserError: there is no image `index`.
@@ -159,7 +155,7 @@ def look_at(saved: Saved, images: Images, index: int) -> Look:
     name = images.names[index]
     file = "" if name.isdecimal() else f" ({name})"
     said = f"{names[prediction]} ({float(shares[prediction]):.1%}){verdict}"
-    return Look(
+    return ImageView(
         title=f"Image {index}{file}: the model says {said}",
         said=f"{saved.inputs.title} · {saved.trial.label}, seed {saved.trial.seed} · {SCALE}",
         image=as_picture(pixels[0]),

@@ -1,7 +1,7 @@
-"""Saved: a trained model, built again from what its trial left on disk.
+"""Load a trained model from its trial's folder.
 
-A trial's folder may be somebody else's. Nothing that is read here can run code, and what it says of sizes is held
-against the weights, which are there, before anything of such a size is made.
+The folder may come from somebody else: nothing that is read here can run code, and the sizes it states are compared
+with the weights' before a model of such a size is allocated.
 """
 
 from collections.abc import Container, Iterator

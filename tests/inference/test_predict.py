@@ -19,8 +19,8 @@ from bench.cli.trained import predict, show
 from bench.data.dataset import load_dataset
 from bench.data.splits import Split
 from bench.errors import DataError, DeviceError, UserError
-from bench.inference.gallery_file import Look
-from bench.inference.predict import Images, as_csv, as_kaggle, as_picture, find_images, look_at, probabilities
+from bench.inference.gallery_file import ImageView
+from bench.inference.predict import Images, as_csv, as_kaggle, as_picture, find_images, probabilities, view_image
 from bench.inference.saved_model import Saved, load_trial
 from bench.report.plots import one_image
 from bench.report.plots.one_image import picture_of
@@ -157,10 +157,10 @@ def test_a_model_predicts_in_the_mode_it_was_trained_in(tmp_path: Path, family: 
     found = probabilities(saved, images.split, batch_size=250)
     theirs = [int(row["prediction_best"]) for row in rows(folder / PREDICTIONS)]
     assert found.argmax(1).tolist() == theirs
-    look = look_at(saved, images, 3)
-    assert int(look.probabilities.argmax()) == theirs[3]
-    assert (look.attention is None) == (family == "cnn")
-    assert (look.kernels is None) == (family == "vit")
+    view = view_image(saved, images, 3)
+    assert int(view.probabilities.argmax()) == theirs[3]
+    assert (view.attention is None) == (family == "cnn")
+    assert (view.kernels is None) == (family == "vit")
 
 
 def test_mistakes_are_told_before_any_work(trained: Path, here: Path) -> None:
@@ -189,16 +189,16 @@ def test_an_input_without_images_is_one_line(saved: Saved, tmp_path: Path) -> No
 def test_the_look_at_a_vit_holds_every_head_and_what_reaches_the_head(pool: str, tmp_path: Path) -> None:
     saved = load_trial(untrained_trial(tmp_path / "t", pool=pool, patch_size=4, depth=3))
     images = find_images(saved, None)
-    look = look_at(saved, images, 5)
-    assert look.attention is not None
-    assert look.rollout is not None
-    assert look.attention.shape == (3, 2, 2, 2)
-    assert look.rollout.shape == (2, 2)
-    shares = look.attention.sum(axis=(2, 3))
+    view = view_image(saved, images, 5)
+    assert view.attention is not None
+    assert view.rollout is not None
+    assert view.attention.shape == (3, 2, 2, 2)
+    assert view.rollout.shape == (2, 2)
+    shares = view.attention.sum(axis=(2, 3))
     assert np.allclose(shares, 1, atol=1e-5) if pool == "mean" else (shares < 1).all()
-    assert np.array_equal(look.image, load_dataset("digits").test.pick(torch.tensor([5]))[0, 0])
-    assert look.truth == int(images.split.labels[5])
-    assert f"the model says {look.class_names[int(look.probabilities.argmax())]}" in look.title
+    assert np.array_equal(view.image, load_dataset("digits").test.pick(torch.tensor([5]))[0, 0])
+    assert view.truth == int(images.split.labels[5])
+    assert f"the model says {view.class_names[int(view.probabilities.argmax())]}" in view.title
 
 
 def test_show_draws_one_picture(trained: Path, here: Path) -> None:
@@ -213,30 +213,30 @@ def test_show_draws_one_picture(trained: Path, here: Path) -> None:
     assert drawn.max() == 255
 
 
-def made_up_look(**changes: object) -> Look:
+def made_up_view(**changes: object) -> ImageView:
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     given = {"title": "Image 0", "said": "x", "image": image, "truth": 0, "probabilities": np.array([0.2, 0.8]),
              "class_names": ["a", "b"], "saliency": np.ones((4, 4))}  # fmt: skip
-    return Look(**{**given, **changes})  # type: ignore[arg-type]
+    return ImageView(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def texts(look: Look) -> list[str]:
-    figure = picture_of(look)
+def texts(view: ImageView) -> list[str]:
+    figure = picture_of(view)
     found = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
     return list(dict.fromkeys(found))  # a tick has two labels, of which one is drawn
 
 
 def test_the_picture_names_the_truth_and_the_shares() -> None:
-    shown = texts(made_up_look())
+    shown = texts(made_up_view())
     assert {"the image: a", "a (truth)", "b", "20.0", "80.0", "saliency over the image"} <= set(shown)
-    unknown = texts(made_up_look(truth=None))
+    unknown = texts(made_up_view(truth=None))
     assert "the image" in unknown
     assert not any("truth" in text for text in unknown)
 
 
 def test_of_many_classes_the_likeliest_and_the_truth_have_bars() -> None:
     shares = np.linspace(1, 0, 40) / 20
-    shown = texts(made_up_look(probabilities=shares, class_names=[f"c{i}" for i in range(40)], truth=39))
+    shown = texts(made_up_view(probabilities=shares, class_names=[f"c{i}" for i in range(40)], truth=39))
     assert [text for text in shown if text.startswith("c")] == [f"c{i}" for i in range(9)] + ["c39 (truth)"]
 
 
@@ -244,13 +244,13 @@ def test_a_deep_and_wide_net_shows_as_much_as_can_be_read_and_says_how_much(monk
     monkeypatch.setattr(one_image, "MOST_ROWS", 2)
     monkeypatch.setattr(one_image, "MOST_COLUMNS", 4)
     shares = np.random.default_rng(0).dirichlet(np.ones(4), (9, 5)).reshape(9, 5, 2, 2)
-    shown = texts(made_up_look(attention=shares, rollout=np.eye(2)))
+    shown = texts(made_up_view(attention=shares, rollout=np.eye(2)))
     assert any("; 4 of 9 blocks; 4 of 5 heads" in text for text in shown)
     assert [text for text in shown if text.startswith("block ")] == ["block 1", "block 4", "block 6", "block 9"]
 
 
 def test_names_are_drawn_literally_even_where_they_look_like_mathematics_or_no_font_has_them() -> None:
-    shown = texts(made_up_look(class_names=["$x_", "\N{EGYPTIAN HIEROGLYPH A001}"], title="Image 0 (a$b$^.png)"))
+    shown = texts(made_up_view(class_names=["$x_", "\N{EGYPTIAN HIEROGLYPH A001}"], title="Image 0 (a$b$^.png)"))
     assert "Image 0 (a$b$^.png)" in shown
     assert "$x_ (truth)" in shown
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.inference.gallery_file import Look
+from bench.inference.gallery_file import ImageView
 from bench.report.plots.style import DPI, FAINT, INK, LITERAL, WIDTH, class_labels, house_style, save, shortened
 
 Array = NDArray[Any]
@@ -30,7 +30,7 @@ TITLE, LARGE, LINE, GAP, EDGE = 0.72, 2.1, 0.22, 0.1, 0.14  # inches: title; lar
 ROOM_FOR_WORDS = 0.85  # inches under a small picture
 
 
-def picture_of(look: Look) -> Figure:
+def picture_of(look: ImageView) -> Figure:
     """The image, what the model says and where it looks; below, every head of every block, or the first filters."""
     with house_style([look.title, *look.class_names]):
         sheet = _Sheet(_height(look))
@@ -174,7 +174,7 @@ def _filter_grid(kernels: Array) -> _Grid:
     return _Grid(min(len(kernels), MOST_COLUMNS), 1, 2)
 
 
-def _height(look: Look) -> float:
+def _height(look: ImageView) -> float:
     top = TITLE + LINE + LARGE + EDGE
     if look.attention is not None:
         return top + 2 * LINE + _attention_grid(look.attention).height(2)
