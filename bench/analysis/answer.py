@@ -1,4 +1,4 @@
-"""Answer: what a person gets at the end, kept beside the report, so that a finished run can say it again."""
+"""The answer of a run, in words, kept in `answer.json`, so that a finished run needn't be analysed again to say it."""
 
 import json
 from collections import Counter

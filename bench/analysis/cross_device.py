@@ -1,4 +1,4 @@
-"""Across devices: the same configuration on each, in speed and in accuracy."""
+"""Across devices: speed and accuracy of one configuration on each, and the machines (nodes) that ran the trials."""
 
 import json
 import math
@@ -14,12 +14,15 @@ from bench.measure.stats import ratio_interval
 
 MOST = 10  # configurations in the sheet
 SAME = ("model", "dtype", "compile", "channels_last", "train_fraction", "match", "source", "world_size", "global_batch")
+# The 1-minute average just before a trial still holds the trial before it, which may keep every core busy: 1 a core
+# is a sweep's own doing. Half a process a core above what the node usually has is others' work.
+OWN_LOAD, OTHERS_LOAD = 1.0, 0.5
 SPEED, ACCURACY = "images_per_second", "test_accuracy"
 
 Pair = tuple[Row, Row]  # the same settings on another device, and on the first one that has them
 
 
-def across_sheet(tables: Tables) -> Sheet | None:
+def cross_device_sheet(tables: Tables) -> Sheet | None:
     """What other devices make of the configurations that an earlier one has, too; None where none has company.
 
     The families' best come first, then the others in the order of the run.
@@ -96,12 +99,6 @@ def _line(tables: Tables, pair: Pair, several: bool) -> list[Cell]:
     return [Cell(without_device(pair[1])), *devices, Cell(speeds), ratios[0], Cell(accuracies), ratios[1]]
 
 
-# Nodes: which machine of a cluster ran how much, on what hardware, and whether that shows in the numbers.
-# The 1-minute average just before a trial still holds the trial before it, which may keep every core busy: 1 a core
-# is a sweep's own doing. Half a process a core above what the node usually has is others' work.
-OWN_LOAD, OTHERS_LOAD = 1.0, 0.5
-
-
 def node_sheet(tables: Tables) -> Sheet | None:
     """A row a node and device: its trials, its hardware, how busy it was; None where no trial says its node."""
     trials = tables.trials[tables.trials["node"] != ""]
@@ -126,7 +123,7 @@ def node_sheet(tables: Tables) -> Sheet | None:
     return Sheet("Nodes", said, ["node", "trials", "processor", "load before a trial, processes a core"], rows)
 
 
-def node_doubts(tables: Tables, device_name: str) -> list[str]:
+def node_warnings(tables: Tables, device_name: str) -> list[str]:
     """Where machines under one name of a device weren't alike, or were busy with something else."""
     trials = tables.trials[tables.trials["device_name"] == device_name]
     timed = trials[(trials["status"] == "ok") & (trials["timed"] != "false")]

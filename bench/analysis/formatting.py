@@ -1,4 +1,7 @@
-"""Figures as people read them: base units come in, %, points, MiB and rounded seconds come out."""
+"""Numbers and names as text: base units come in; %, points, MiB and rounded seconds come out.
+
+Names and errors of a run may be anybody's: clean_text and its like take out the characters that do harm.
+"""
 
 import hashlib
 import math
@@ -9,6 +12,12 @@ from typing import Any
 import pandas as pd
 
 from bench.measure.stats import Interval
+
+# A switch of writing direction turns round the text after it ("Trojan Source", CVE-2021-42574), a control character
+# breaks an SVG or a terminal, half of a surrogate pair can't be written to a file at all. Tab and line ends are kept.
+HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+LONGEST_ERROR = 1000  # characters that a report shows of one
 
 
 def percent(fraction: float) -> str:
@@ -96,17 +105,8 @@ def _or_dash(x: float, show: Callable[[float], str]) -> str:
     return "–" if math.isnan(x) else show(x)
 
 
-# Cleaning: names and errors of a run without the characters that harm whoever reads them.
-#
-# A switch of writing direction turns round the text after it ("Trojan Source", CVE-2021-42574), a control character
-# breaks an SVG or a terminal, half of a surrogate pair can't be written to a file at all. Each is shown as unknown.
-# Controls other than tab and line ends, switches of direction, surrogates, and what Unicode keeps free of meaning.
-HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-LONGEST_ERROR = 1000  # characters that a report shows of one
-
-
 def clean_text(text: str) -> str:
+    """Text with a replacement character for each that harms a page, an SVG, a terminal or a file (HARMFUL)."""
     return HARMFUL.sub(UNKNOWN, text)
 
 

@@ -1,6 +1,6 @@
-"""Modes: numeric mode, compilation, layout. The families like for like, and each at its own best.
+"""Modes: numeric mode, compilation and memory layout; the families compared in each mode, and each in its fastest.
 
-A mode may help one family and hold back the other, so a ratio of speeds measured in one mode is half of the story.
+A mode may help one family and slow the other, so that a ratio of speeds in one mode alone would mislead.
 """
 
 import json

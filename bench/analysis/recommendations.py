@@ -1,4 +1,4 @@
-"""Choices: which configuration to take where something is limited, limit by limit.
+"""Recommendations: the best configuration within a limit of parameters, FLOPs, latency, memory or training time.
 
 For each limit the one that is best on validation among those that keep it; a row for each round limit at which that
 changes. Training time is told apart by looking at what each configuration had reached by then.
@@ -62,7 +62,7 @@ LIMITS = (
 )
 
 
-def choice_sheets(tables: Tables) -> list[Sheet]:
+def recommendation_sheets(tables: Tables) -> list[Sheet]:
     """For each device a table of what to choose; none where there is nothing to choose from."""
     return sheets_by_device(tables, _sheet)
 

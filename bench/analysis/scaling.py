@@ -1,4 +1,4 @@
-"""Scaling: one configuration trained by more processes; what that brings in speed, and what it does to accuracy.
+"""Scaling: speed and accuracy with more processes, and accuracy with fewer training images.
 
 Scaling efficiency is images/s with N processes over N times images/s with one: 100% where each process is worth as
 much as the first. With the batch of all processes fixed, each has a smaller share of it (strong scaling); with the
@@ -31,6 +31,7 @@ from bench.measure.stats import Interval
 BATCHES = {"fixed": "of all processes fixed", "scaled": "of each process fixed"}
 SHORT = {"fixed": "of all fixed", "scaled": "of each fixed"}
 MOST = 12  # configurations in a sheet, besides the families' best
+MOST_SIZES = 5  # numbers of training images told in a sentence; of more, the ends and what lies evenly between
 SPEED, ACCURACY = "images_per_second", "test_accuracy"
 
 
@@ -234,10 +235,6 @@ def _whole(share: Interval | None) -> str:
 
 def count_processes(size: float) -> str:
     return "one process" if size == 1 else f"{size:g} processes"
-
-
-# Data efficiency: how families compare when they see fewer different images.
-MOST_SIZES = 5  # told in a sentence; of more, the ends and what lies evenly between
 
 
 def best_at_each_size(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from bench.analysis.matched_pairs import EQUAL, Pair, find_pairs, pair_sentences
 from bench.analysis.modes import mode_sentences
 from bench.analysis.scaling import count_processes, data_sentences, scaling_sentence
 from bench.analysis.summary import Tables, families_apart
-from bench.analysis.warnings import doubts, unfinished
+from bench.analysis.warnings import find_warnings, unfinished
 
 EQUAL_SIZE = ("params", "flops")  # what a reader asks first: who wins when both are as large, or take as much work
 FIGURES = {ACCURACY: percent, SPEED: rate, INFERENCE: rate, LATENCY: milliseconds, MEMORY: mebibytes}  # else: seconds
@@ -46,7 +46,7 @@ def decide(tables: Tables) -> list[Verdict]:
 
 
 def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
-    compared, warnings = compared_rows(tables, device_name), doubts(tables, device_name)
+    compared, warnings = compared_rows(tables, device_name), find_warnings(tables, device_name)
     if compared.empty:
         return Verdict(device_name, "Nothing to compare: no trial ended well.", [], warnings)
     families, one_seed = list(compared["model"].unique()), bool(compared["n"].max() == 1)

@@ -1,11 +1,11 @@
-"""Doubts: what a reader should know before trusting a run's numbers, as sentences in plain text."""
+"""Warnings: what a reader should know before trusting a run's numbers, as sentences in plain text."""
 
 import math
 
 import pandas as pd
 
 from bench.analysis.comparison import Comparison, Row, compare_rows, nothing
-from bench.analysis.cross_device import node_doubts
+from bench.analysis.cross_device import node_warnings
 from bench.analysis.formatting import listed, ratio, span
 from bench.analysis.labels import family_title, records
 from bench.analysis.matched_pairs import find_pairs, mismatches
@@ -24,7 +24,7 @@ LISTED, NAMED = 12, 4  # reasons of failures that are told, and configurations o
 LONGEST = 200  # characters of a reason
 
 
-def doubts(tables: Tables, device_name: str) -> list[str]:
+def find_warnings(tables: Tables, device_name: str) -> list[str]:
     """Warnings on one device's part of a run: what is missing, what failed, what is noisy, what is oddly slow."""
     rows = tables.summary[tables.summary["device_name"] == device_name]
     trials = tables.trials[tables.trials["device_name"] == device_name]
@@ -32,8 +32,8 @@ def doubts(tables: Tables, device_name: str) -> list[str]:
     if rows["n"].any():
         found += mismatches(find_pairs(tables, device_name))
         found += [*_missed_targets(tables, rows), *_few_seeds(rows), *_partly_timed(rows), *_no_floor(tables)]
-        found += [*_unlike_processes(tables, device_name), *node_doubts(tables, device_name)]
-    return [doubt for doubt in found if doubt]
+        found += [*_unlike_processes(tables, device_name), *node_warnings(tables, device_name)]
+    return [text for text in found if text]
 
 
 def unfinished(tables: Tables) -> str:

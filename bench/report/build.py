@@ -11,12 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from bench.analysis import formatting
 from bench.analysis.answer import Verdict
-from bench.analysis.cross_device import across_sheet, node_sheet
+from bench.analysis.cross_device import cross_device_sheet, node_sheet
 from bench.analysis.formatting import clean_text
 from bench.analysis.labels import family_title
 from bench.analysis.matched_pairs import find_pairs, pair_sentences, pair_sheets
 from bench.analysis.modes import mode_sheets
-from bench.analysis.recommendations import choice_sheets
+from bench.analysis.recommendations import recommendation_sheets
 from bench.analysis.scaling import scaling_sheets
 from bench.analysis.summary import Tables, write_summary
 from bench.analysis.verdict import decide, overall_sentence
@@ -73,8 +73,8 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "notices": [text for text in (unfinished(tables), *side_by_side(tables)) if text],
         "verdicts": verdicts,
         "overall": overall_sentence(verdicts),
-        "choices": choice_sheets(tables),
-        "across": across_sheet(tables),
+        "choices": recommendation_sheets(tables),
+        "across": cross_device_sheet(tables),
         "warnings": [*dict.fromkeys(text for text in (*tables.run.get("notes", ()), *_warnings(verdicts)) if text)],
         "published": published_sheets(tables),
         "pictures": draw_all(tables),

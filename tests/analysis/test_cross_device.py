@@ -5,7 +5,7 @@ from typing import Any
 
 from made_up import Node, make_run
 
-from bench.analysis.cross_device import node_doubts, node_sheet
+from bench.analysis.cross_device import node_sheet, node_warnings
 from bench.analysis.summary import Tables, read_tables
 
 CPU = "AMD EPYC 7R13"
@@ -19,7 +19,7 @@ def read(folder: Path, **how: Any) -> Tables:
 def test_a_run_on_one_machine_has_no_nodes(tmp_path: Path) -> None:
     tables = read(tmp_path / "run", seeds=[0])
     assert node_sheet(tables) is None
-    assert node_doubts(tables, CPU) == []
+    assert node_warnings(tables, CPU) == []
 
 
 def test_nodes_are_listed_with_their_hardware_load_and_failures(tmp_path: Path) -> None:
@@ -32,32 +32,32 @@ def test_nodes_are_listed_with_their_hardware_load_and_failures(tmp_path: Path) 
         ["b", "2", f"{CPU}, 8 cores", "1.10"],
     ]
     assert [row[1].interval for row in sheet.rows] == ["1 not ok", ""]
-    assert node_doubts(tables, CPU) == []
+    assert node_warnings(tables, CPU) == []
 
 
-def test_a_node_that_is_slower_than_its_name_says_is_a_doubt(tmp_path: Path) -> None:
+def test_a_node_that_is_slower_than_its_name_says_is_a_warning(tmp_path: Path) -> None:
     slow = {f"{name}-fp32-cpu-s{s}": {"speed": 0.6} for name in ("vit-p7-d2", "cnn-d2") for s in (1, 3)}
     tables = read(tmp_path / "run", seeds=range(4), nodes=[Node("a"), Node("a"), Node("b"), Node("b")], overrides=slow)
-    (doubt,) = node_doubts(tables, CPU)
-    assert doubt.startswith("a trains 1.6")
-    assert "times as fast as b (95% interval" in doubt
-    assert "4 and 4 trials of the same configurations" in doubt
+    (warning,) = node_warnings(tables, CPU)
+    assert warning.startswith("a trains 1.6")
+    assert "times as fast as b (95% interval" in warning
+    assert "4 and 4 trials of the same configurations" in warning
 
 
 def test_unlike_machines_under_one_name_are_a_doubt(tmp_path: Path) -> None:
     tables = read(tmp_path / "run", nodes=[Node("a"), Node("b", cores=64), Node("c")])
-    (doubt,) = node_doubts(tables, CPU)
-    assert f"aren't alike (a and c: {CPU}, 8 cores; b: {CPU}, 64 cores)" in doubt
+    (warning,) = node_warnings(tables, CPU)
+    assert f"aren't alike (a and c: {CPU}, 8 cores; b: {CPU}, 64 cores)" in warning
 
 
 def test_trials_that_began_on_a_busy_machine_are_counted(tmp_path: Path) -> None:
     busy = Node("a", load=2.0)
-    (doubt,) = node_doubts(read(tmp_path / "some", nodes=[Node("a"), Node("a"), busy]), CPU)
-    assert doubt.startswith("2 of 6 timed trials began on a busy machine (a): up to 2.0 processes a core")
-    (doubt,) = node_doubts(read(tmp_path / "all", nodes=[busy]), CPU)  # usual there, and not the sweep's own doing
-    assert doubt.startswith("6 of 6 timed trials")
+    (warning,) = node_warnings(read(tmp_path / "some", nodes=[Node("a"), Node("a"), busy]), CPU)
+    assert warning.startswith("2 of 6 timed trials began on a busy machine (a): up to 2.0 processes a core")
+    (warning,) = node_warnings(read(tmp_path / "all", nodes=[busy]), CPU)  # usual there, and not the sweep's own doing
+    assert warning.startswith("6 of 6 timed trials")
     beside = {"": {"timed": False}}
-    assert node_doubts(read(tmp_path / "beside", nodes=[busy], overrides=beside), CPU) == []
+    assert node_warnings(read(tmp_path / "beside", nodes=[busy], overrides=beside), CPU) == []
 
 
 def test_a_trial_that_never_saw_its_device_has_the_name_that_it_has_on_its_node(tmp_path: Path) -> None:

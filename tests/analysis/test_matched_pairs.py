@@ -10,7 +10,7 @@ from bench.analysis.matched_pairs import ALLOWED, find_pairs, mismatches, pair_s
 from bench.analysis.modes import mode_sentences, mode_sheets
 from bench.analysis.scaling import data_sentences
 from bench.analysis.summary import Tables, read_tables
-from bench.analysis.warnings import doubts
+from bench.analysis.warnings import find_warnings
 from bench.config.matching import TOLERANCE
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
@@ -85,11 +85,11 @@ def test_a_pair_whose_other_half_is_missing_is_no_pair(tmp_path: Path) -> None:
     assert pair_sheets(run) == []
 
 
-def test_a_match_that_missed_by_more_than_allowed_is_a_doubt(tmp_path: Path) -> None:
+def test_a_match_that_missed_by_more_than_allowed_is_a_warning(tmp_path: Path) -> None:
     run = tables(tmp_path, matches=["flops"], overrides={"cnn-d2-fp32-flops": {"mismatch": -0.08}})
     (line,) = mismatches(find_pairs(run))
     assert line == "Not equal FLOPs within 5%: CNN d2 fp32 =FLOPs ViT p7 d2 (-8.0%)."
-    assert line in doubts(run, DEVICE)
+    assert line in find_warnings(run, DEVICE)
 
 
 def test_what_is_allowed_is_what_matching_aims_at() -> None:
@@ -140,17 +140,19 @@ def test_one_mode_or_one_family_is_not_compared_by_mode(tmp_path: Path) -> None:
 )
 def test_a_choice_that_made_something_worse_is_named(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
     worse = {f"{family}-fp32-default": fields for family in ("vit-p7-d2", "cnn-d2")}
-    lines = doubts(tables(tmp_path, compiles=["false", "default"], overrides=worse), DEVICE)
+    lines = find_warnings(tables(tmp_path, compiles=["false", "default"], overrides=worse), DEVICE)
     (line,) = (line for line in lines if line.startswith(said))
     assert line.endswith("in 2 of 2 configurations.")
 
 
 def test_a_choice_that_made_nothing_worse_is_not_named(tmp_path: Path) -> None:
-    assert doubts(tables(tmp_path, compiles=["false", "default"], layouts=[False, True]), DEVICE) == []
+    assert find_warnings(tables(tmp_path, compiles=["false", "default"], layouts=[False, True]), DEVICE) == []
 
 
 def test_a_layout_that_slows_one_family_is_named_with_its_interval(tmp_path: Path) -> None:
-    lines = doubts(tables(tmp_path, layouts=[False, True], overrides={"vit-p7-d2-fp32-cl": {"speed": 0.5}}), DEVICE)
+    lines = find_warnings(
+        tables(tmp_path, layouts=[False, True], overrides={"vit-p7-d2-fp32-cl": {"speed": 0.5}}), DEVICE
+    )
     (line,) = (line for line in lines if line.startswith("channels-last is slower than the usual layout here: 0.4"))
     assert "(95% interval" in line
     assert line.endswith("in 1 of 2 configurations.")
@@ -158,7 +160,7 @@ def test_a_layout_that_slows_one_family_is_named_with_its_interval(tmp_path: Pat
 
 def test_attention_of_one_kind_is_held_against_the_automatic_choice(tmp_path: Path) -> None:
     explicit = {"vit-p7-d2-amp-bf16": {"attention": "explicit", "dtype": "fp32", "images_per_second": 5.0}}
-    lines = doubts(tables(tmp_path, dtypes=["fp32", "amp-bf16"], overrides=explicit), DEVICE)
+    lines = find_warnings(tables(tmp_path, dtypes=["fp32", "amp-bf16"], overrides=explicit), DEVICE)
     assert any(line.startswith("explicit attention is slower than auto attention here") for line in lines)
 
 

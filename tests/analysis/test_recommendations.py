@@ -7,7 +7,7 @@ import pytest
 from made_up import make_run
 
 from bench.analysis.comparison import Sheet
-from bench.analysis.recommendations import MOST, Candidate, _most_telling, choice_sheets, round_numbers
+from bench.analysis.recommendations import MOST, Candidate, _most_telling, recommendation_sheets, round_numbers
 from bench.analysis.summary import Tables, read_tables
 
 # by the start of the trial's id: what is measured of it; four nets, the larger the better but for the ViTs' last
@@ -32,7 +32,7 @@ def lines(sheet: Sheet, words: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
-    (found,) = choice_sheets(run_of(tmp_path_factory.mktemp("choices") / "run"))
+    (found,) = recommendation_sheets(run_of(tmp_path_factory.mktemp("choices") / "run"))
     return found
 
 
@@ -62,7 +62,7 @@ def test_latency_is_a_limit_of_its_own(sheet: Sheet) -> None:
 
 def test_training_time_goes_by_what_was_reached_by_then(tmp_path: Path) -> None:
     tables = run_of(tmp_path / "run")
-    (found,) = choice_sheets(tables)
+    (found,) = recommendation_sheets(tables)
     told = [row for row in found.rows if "of training" in row[0].text and "memory" not in row[0].text]
     assert told
     for row in told:
@@ -77,20 +77,20 @@ def test_training_time_goes_by_what_was_reached_by_then(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_has_no_row(tmp_path: Path) -> None:
     nothing = {"latency_p50_seconds": None, "peak_memory_bytes": None, "inference_images_per_second": None}
-    (found,) = choice_sheets(run_of(tmp_path / "run", dict.fromkeys(MEASURED, nothing)))
+    (found,) = recommendation_sheets(run_of(tmp_path / "run", dict.fromkeys(MEASURED, nothing)))
     assert {row[0].text.split(" ", 1)[1] for row in found.rows} >= {"parameters"}
     assert not [row for row in found.rows if "memory" in row[0].text or "for " in row[0].text]
 
 
 def test_no_choice_without_two_to_choose_from_and_none_that_diverged(tmp_path: Path) -> None:
     make_run(tmp_path / "one", configs=CONFIGS[:1], dtypes=("fp32",))
-    assert choice_sheets(read_tables(tmp_path / "one")) == []
+    assert recommendation_sheets(read_tables(tmp_path / "one")) == []
     make_run(tmp_path / "none", configs=CONFIGS, dtypes=("fp32",), overrides={"": {"status": "failed"}})
-    assert choice_sheets(read_tables(tmp_path / "none")) == []
+    assert recommendation_sheets(read_tables(tmp_path / "none")) == []
     unsteady = run_of(tmp_path / "unsteady", {"cnn-d4": {}}, seeds=(0, 1))
     rows = unsteady.summary["label"] == "CNN d4 fp32"
     unsteady.summary.loc[rows, "n"] = 1
-    (found,) = choice_sheets(unsteady)
+    (found,) = recommendation_sheets(unsteady)
     assert "CNN d4 fp32" not in {row[1].text for row in found.rows}
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from made_up import make_run
 
-from bench.analysis.recommendations import choice_sheets
+from bench.analysis.recommendations import recommendation_sheets
 from bench.analysis.summary import read_tables
 from bench.analysis.verdict import decide
 from bench.report.build import write_pages
@@ -69,7 +69,7 @@ def by_part(folder: Path) -> dict[str, float]:
     tables = timed(seconds, "summary", lambda: read_tables(folder))
     seconds["summary"] -= seconds["reading"]
     timed(seconds, "verdict", lambda: decide(tables))
-    timed(seconds, "choices", lambda: choice_sheets(tables))
+    timed(seconds, "choices", lambda: recommendation_sheets(tables))
     pictures = timed(seconds, "pictures", lambda: draw_all(tables))
     with patch("bench.report.build.draw_all", return_value=pictures):
         timed(seconds, "page", lambda: write_pages(tables))

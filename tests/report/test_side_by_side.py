@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_up import ENVIRONMENT, make_run
 
-from bench.analysis.cross_device import across_sheet
+from bench.analysis.cross_device import cross_device_sheet
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables, read_tables
 from bench.analysis.verdict import decide
@@ -176,7 +176,7 @@ def test_the_page_of_two_machines_shows_both(tmp_path: Path, desk: Path, monkeyp
 
 
 def test_the_same_configuration_is_compared_across_devices(desk: Path, server: Path) -> None:
-    sheet = across_sheet(joined(desk, server))
+    sheet = cross_device_sheet(joined(desk, server))
     assert sheet is not None
     assert sheet.head[:2] == ["configuration", "devices"]
     names = [[cell.text for cell in row[:2]] for row in sheet.rows]
@@ -200,7 +200,7 @@ def test_the_same_configuration_is_compared_across_devices(desk: Path, server: P
 
 
 def test_one_device_has_nothing_across(desk: Path) -> None:
-    assert across_sheet(read_tables(desk)) is None
+    assert cross_device_sheet(read_tables(desk)) is None
 
 
 def test_a_machine_that_saw_fewer_images_still_has_its_best(tmp_path: Path, desk: Path) -> None:
