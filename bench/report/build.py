@@ -21,7 +21,7 @@ from bench.analysis.scaling import scaling_sheets
 from bench.analysis.summary import Tables, write_summary
 from bench.analysis.verdict import decide, overall_sentence
 from bench.analysis.warnings import side_by_side, unfinished
-from bench.report.figures import draw_all, draw_gallery
+from bench.report.figures import draw_gallery, draw_run
 from bench.report.page_table import page_table
 from bench.report.sections import RULES, condition_sets, failure_sheet, published_sheets
 from bench.report.tables import costs_grid, results_grid
@@ -77,7 +77,7 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "across": cross_device_sheet(tables),
         "warnings": [*dict.fromkeys(text for text in (*tables.run.get("notes", ()), *_warnings(verdicts)) if text)],
         "published": published_sheets(tables),
-        "pictures": draw_all(tables),
+        "pictures": draw_run(tables),
         "learned": draw_gallery(tables.folder),
         "table": page_table(tables) if has_rows else None,
         "results": results_grid(tables, ROWS_OF_TEXT),

@@ -10,8 +10,9 @@ from bench.analysis.matched_pairs import find_pairs
 from bench.analysis.scaling import efficiency, ladders, scaling_sentence, scaling_sheets, speed_up
 from bench.analysis.summary import Tables, read_tables
 from bench.analysis.verdict import decide
-from bench.report.figures import PLOTS
 from bench.report.page_table import page_table
+from bench.report.plots.cost import scaling
+from bench.report.plots.style import house_style
 from bench.result import COLUMNS
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
@@ -124,7 +125,8 @@ def test_an_interval_of_two_seeds_that_differ_is_as_good_as_open(tmp_path: Path)
     ((_, rung),) = [sheet.rows for sheet in scaling_sheets(tables)]
     assert rung[3].interval == "under 0.01 to over 1,000"
     assert rung[4].interval == "0 to over 1,000"
-    figure = PLOTS["scaling"](tables)
+    with house_style():
+        figure = scaling.draw(tables)
     assert figure
     assert figure.axes[1].get_ylim()[1] < 1_000  # %: such an interval doesn't set the scale
 

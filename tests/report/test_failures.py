@@ -2,17 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from made_up import make_run
 from report_page import SMALL, assert_well_made, read_page, write_plainly
 
 import bench.report.figures
-from bench.analysis.summary import read_tables
+from bench.analysis.formatting import markdown_text
+from bench.analysis.summary import Tables, read_tables
 from bench.report.build import write_report
-from bench.report.figures import PLOTS
+from bench.report.plots.cost import memory
 from bench.report.sections import failure_sheet
 from bench.report.tables import column_groups, results_grid
 from bench.store.tables import SCHEMA_VERSION
@@ -45,12 +47,38 @@ def test_a_partial_run_says_so_at_the_top(tmp_path: Path) -> None:
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.report.figures, "PLOTS", {"memory": PLOTS["memory"]})
+    monkeypatch.setattr(bench.report.figures, "RUN_PLOTS", (memory,))
     folder = make_run(tmp_path / "run", configs=[("vit", 7, 2)], overrides={"": {"status": "failed", "error": "boom"}})
     (folder / "plots").mkdir()
     (folder / "plots" / "memory.png").write_bytes(b"old")
     write_report(folder)
     assert list((folder / "plots").iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["draw", "caption", "alt"])
+def test_a_figure_that_raises_is_a_line_of_the_report_and_never_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], part: str
+) -> None:
+    def broken(tables: Tables) -> Any:
+        raise ValueError("<script>alert(1)</script> | a `b`\nsecond line")
+
+    title = {"draw": "Bad", "caption": "Without caption", "alt": "Without alt text"}[part]
+    bad = replace(memory, name="bad", title=title, **cast("Any", {part: broken}))
+    monkeypatch.setattr(bench.report.figures, "RUN_PLOTS", (bad, memory))
+    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0], epochs=1)
+    (folder / "plots").mkdir()
+    (folder / "plots" / "bad.png").write_bytes(b"old")
+    write_report(folder)
+    page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
+    assert_well_made(page)
+    what = {"draw": "the figure", "caption": "the caption", "alt": "the alt text"}[part]
+    line = f"{title}: {what} failed (ValueError: <script>alert(1)</script> | a `b` second line)."
+    assert line in page.text
+    assert markdown_text(line) in text
+    assert f"warning: {line}\n" in capsys.readouterr().err
+    assert "plots/memory.png" in text
+    assert (folder / "plots" / "bad.png").exists() == (part != "draw")
+    assert len(page.attributes("img")) == (1 if part == "draw" else 2)
 
 
 def test_a_run_from_before_the_instruments_has_no_columns_of_costs(tmp_path: Path) -> None:

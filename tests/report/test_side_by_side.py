@@ -164,9 +164,7 @@ def run_beside(folder: Path) -> Path:
 
 
 def test_the_page_of_two_machines_shows_both(tmp_path: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "bench.report.build.draw_all", lambda tables: []
-    )  # pictures of several devices have their own tests
+    monkeypatch.setattr("bench.report.build.draw_run", lambda tables: [])  # figures have their own tests
     other = run(tmp_path / "other", cpu=EPYC, seeds=[0])
     verdicts = write_side_by_side([desk, other], tmp_path / "out")
     assert [verdict.device_name for verdict in verdicts] == ["Intel Xeon", "AMD EPYC 7R13"]

@@ -1,10 +1,9 @@
-"""Charts of what trained models get right and wrong: the data's classes, confusion, accuracy by class."""
+"""Plots of what trained models get right and wrong: the data's classes, confusion, accuracy by class."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
@@ -12,24 +11,62 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bench.inference.error_analysis import confused_pairs
-from bench.inference.gallery_file import Array, Gallery
-from bench.measure.stats import accuracy_interval
-from bench.report.plots import style as canvas
-from bench.report.plots.style import FAINT, INK, LITERAL, WIDTH, class_labels
+from bench.analysis.formatting import listed
+from bench.inference.error_analysis import accuracy_interval, confused_pairs
+from bench.inference.gallery_file import Array, Gallery, Shown
+from bench.report.plots.plot import gallery_plot
+from bench.report.plots.style import (
+    FAINT,
+    INK,
+    PLAIN,
+    SHADES,
+    WIDTH,
+    class_labels,
+    family_colours,
+    legend_below,
+    name_rows,
+    note,
+    shortened,
+    title,
+)
 
-MOST_CLASSES = 30  # more are a wall: then the hardest, the largest and smallest, the most confused
+MOST_CLASSES = 30  # more can't be read: then the hardest, the largest and smallest, the most confused
 PAIRS = 12
 NAME = 22  # letters of a class's name beside a chart
-ERRORS = LinearSegmentedColormap.from_list("errors", ("#f0eff2", "#3b2a5c"))  # of one colour that no family has
-PLAIN = "#c9ced4"
+ERRORS = LinearSegmentedColormap.from_list("errors", ("#f0eff2", SHADES[0]))
 
 
 def colours_of(gallery: Gallery) -> list[str]:
-    colours = canvas.family_colours(pd.Series(gallery.families))
+    """A colour for each model, its family's."""
+    colours = family_colours(gallery.families)
     return [colours.get(model.model, INK) for model in gallery.models]
 
 
+def count_images(gallery: Gallery) -> str:
+    return f"n = {int(gallery.confusion[0].sum()):,} test images"
+
+
+def class_name(gallery: Gallery, index: int) -> str:
+    """As alt texts say it."""
+    return shortened(gallery.class_names[int(index)], 30) or f"class {index}"
+
+
+def _labels_alt(gallery: Gallery) -> str:
+    assert gallery.label_counts is not None
+    counts = gallery.label_counts[0]
+    ends = [f"{counts[k]:,} ({class_name(gallery, k)})" for k in (counts.argmin(), counts.argmax())]
+    return f"Training images of each of {len(counts)} classes: from {' to '.join(ends)}."
+
+
+@gallery_plot(
+    "Label distribution",
+    caption=lambda gallery: (
+        f"How the images of {gallery.dataset} are spread over its classes. A class with few "
+        "training images is harder to learn; one with few test images has an accuracy that is known less well."
+    ),
+    alt=_labels_alt,
+    as_svg=True,
+)
 def label_distribution(gallery: Gallery) -> Figure | None:
     """How often each class occurs in the three parts of the data."""
     counts = gallery.label_counts
@@ -41,37 +78,62 @@ def label_distribution(gallery: Gallery) -> Figure | None:
         chosen = np.concatenate([order[: MOST_CLASSES // 2], order[-MOST_CLASSES // 2 :]])
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(WIDTH, 1.75 + 0.25 * len(chosen)), layout="constrained")
-    axes = figure.subplots()
-    places = np.arange(len(chosen))
+    axes, places = figure.subplots(), np.arange(len(chosen))
     axes.barh(places, shares[0, chosen], 0.66, color=PLAIN, lw=0)
-    axes.plot(shares[1, chosen], places, ls="", marker="D", ms=5, color="#7a5da8", mec="white", mew=0.6)
-    axes.plot(shares[2, chosen], places, ls="", marker="o", ms=6, color="#3b2a5c", mec="white", mew=0.6)
-    axes.axvline(100 / counts.shape[1], color=FAINT, lw=0.9, ls=(0, (4, 3)))
-    aside: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-    aside |= {"ha": "right", "va": "center", "fontsize": 8.5, "annotation_clip": False}
+    dot: dict[str, Any] = {"ls": "", "mec": "white", "mew": 0.6}
+    val: dict[str, Any] = {"ls": "", "marker": "D", "ms": 5, "color": SHADES[1]}
+    test: dict[str, Any] = {"ls": "", "marker": "o", "ms": 6, "color": SHADES[0]}
+    axes.plot(shares[1, chosen], places, **(val | dot))
+    axes.plot(shares[2, chosen], places, **(test | dot))
+    equal: dict[str, Any] = {"color": FAINT, "lw": 0.9, "ls": (0, (4, 3))}
+    axes.axvline(100 / counts.shape[1], **equal)
+    aside: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "fontsize": 8.5}
+    aside |= {"annotation_clip": False, "in_layout": True}
     for x, part, name in zip((52, 108, 154), counts, ("training", "validation", "test"), strict=True):
-        axes.annotate(name, (1, -1), (x, 0), color=FAINT, **aside)
+        note(axes, name, (1, -1), (x, 0), **(aside | {"color": FAINT}))
         for place, count in enumerate(part[chosen]):
-            axes.annotate(f"{count:,}", (1, place), (x, 0), color=INK, **aside)
+            note(axes, f"{count:,}", (1, place), (x, 0), **aside)
     axes.set_xlabel("share of the images in its part, %")
     labels = class_labels(gallery.class_names, NAME)
-    _name_classes(axes, [labels[k] for k in chosen])
-    handles = [
-        Patch(color=PLAIN, label="training"),
-        Line2D([], [], ls="", marker="D", ms=5, color="#7a5da8", label="validation"),
-        Line2D([], [], ls="", marker="o", ms=6, color="#3b2a5c", label="test"),
-        Line2D([], [], color=FAINT, lw=0.9, ls=(0, (4, 3)), label="equal shares"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    train, val, test = (f"{part.sum():,}" for part in counts)
+    name_rows(axes, [labels[k] for k in chosen])
+    marks = [Line2D([], [], label=name, **mark) for name, mark in (("validation", val), ("test", test))]
+    handles = [Patch(color=PLAIN, label="training"), *marks, Line2D([], [], label="equal shares", **equal)]
+    legend_below(figure, handles, handletextpad=0.8)
+    sizes = "{:,} training, {:,} validation, {:,} test images".format(*counts.sum(axis=1))
     cut = f"; the {MOST_CLASSES // 2} largest and smallest of {counts.shape[1]} classes"
-    said = f"{train} training, {val} validation, {test} test images{cut if len(chosen) < counts.shape[1] else ''}"
-    entitle(figure, "How often each class occurs", said)
+    title(figure, label_distribution.title, f"{sizes}{cut if len(chosen) < counts.shape[1] else ''}")
     return figure
 
 
+def _confusion_caption(gallery: Gallery) -> str:
+    """Which models are shown, of which seeds, and how to read their matrices."""
+
+    def chosen(model: Shown) -> str:
+        if model.num_seeds == 1:
+            return "its only seed"
+        return f"seed {model.seed}, of {model.num_seeds} the one of median validation accuracy"
+
+    models = listed([f"{model.label} ({chosen(model)})" for model in gallery.models])
+    return (
+        f"{models}, on {count_images(gallery)}, with the weights that validation chose. Rows are the truth; only "
+        "mistakes are coloured, on one scale for all."
+    )
+
+
+def _confusion_alt(gallery: Gallery) -> str:
+    parts = []
+    for model, matrix in zip(gallery.models, gallery.confusion, strict=True):
+        worst = [
+            f", most often {class_name(gallery, truth)} taken for {class_name(gallery, predicted)} ({count})"
+            for truth, predicted, count in confused_pairs(matrix)[:1]
+        ]
+        parts.append(f"{model.name}: {_wrong(matrix)} of {matrix.sum():,} wrong{''.join(worst)}.")
+    return " ".join(parts)
+
+
+@gallery_plot("Confusion matrices", caption=_confusion_caption, alt=_confusion_alt, as_svg=True)
 def confusion(gallery: Gallery) -> Figure | None:
-    """Whom each model takes for whom; beyond MOST_CLASSES classes the most confused pairs."""
+    """Which class each model takes for which; beyond MOST_CLASSES classes the most confused pairs."""
     classes = len(gallery.class_names)
     if classes > MOST_CLASSES:
         return _pairs(gallery)
@@ -86,7 +148,7 @@ def confusion(gallery: Gallery) -> Figure | None:
         panels, gallery.confusion, shares, gallery.models, colours_of(gallery), strict=True
     ):
         _matrix(axes, matrix, share, worst, labels)
-        axes.set_title(f"{model.name}: {_wrong(matrix)} of {matrix.sum():,} wrong", color=colour, **LITERAL)
+        axes.set_title(f"{model.name}: {_wrong(matrix)} of {matrix.sum():,} wrong", color=colour)
         axes.set_xlabel("prediction")
     panels[0].set_ylabel("truth")
     for axes in panels[1:] if columns > 1 else []:
@@ -95,10 +157,8 @@ def confusion(gallery: Gallery) -> Figure | None:
     bar = figure.colorbar(scale, ax=list(panels), shrink=0.6, pad=0.015, aspect=30)
     bar.set_label("of the true class's images, %")
     bar.outline.set_visible(False)
-    said = (
-        "on the diagonal: % of the class that was right; elsewhere: images, coloured by their share of the true class"
-    )
-    entitle(figure, "Whom they take for whom", said)
+    diagonal = "on the diagonal: % of the class that was right"
+    title(figure, confusion.title, f"{diagonal}; elsewhere: images, coloured by their share of the true class")
     return figure
 
 
@@ -111,19 +171,19 @@ def _matrix(axes: Axes, matrix: Array, share: Array, worst: float, labels: Seque
     axes.imshow(colours, aspect="auto")
     size = 8.5 if classes <= 12 else 7
     style: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}  # a solver needn't measure each cell
-    for truth, said in zip(*np.nonzero(diagonal | (matrix > 0)), strict=True):
-        if truth == said:
-            text = f"{share[truth, said]:.1f}" if matrix[truth].sum() else "–"
-            axes.text(said, truth, text, fontsize=size - 1, color=INK, **style)
+    for truth, predicted in zip(*np.nonzero(diagonal | (matrix > 0)), strict=True):
+        if truth == predicted:
+            text = f"{share[truth, truth]:.1f}" if matrix[truth].sum() else "–"
+            axes.text(truth, truth, text, fontsize=size - 1, color=INK, **style)
         else:
-            ink = "white" if share[truth, said] > 0.5 * worst else INK
-            axes.text(said, truth, f"{matrix[truth, said]}", fontsize=size, color=ink, **style)
+            ink = "white" if share[truth, predicted] > 0.5 * worst else INK
+            axes.text(predicted, truth, f"{matrix[truth, predicted]}", fontsize=size, color=ink, **style)
     long = max(map(len, labels)) > 3
-    axes.set_xticks(range(classes), labels, fontsize=size, **LITERAL)
+    axes.set_xticks(range(classes), labels, fontsize=size)
     axes.tick_params(axis="x", rotation=45 if long else 0)
     for label in axes.get_xticklabels() if long else []:
         label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(classes), labels, fontsize=size, **LITERAL)
+    axes.set_yticks(range(classes), labels, fontsize=size)
     axes.grid(visible=False)
     edges = np.arange(0.5, classes - 1)
     axes.vlines(edges, -0.5, classes - 0.5, color="#ececec", lw=0.6)
@@ -143,22 +203,38 @@ def _pairs(gallery: Gallery) -> Figure | None:
     axes, labels = figure.subplots(), class_labels(gallery.class_names, NAME)
     height = 0.76 / len(gallery.models)
     for index, colour in enumerate(colours_of(gallery)):
-        images = [gallery.confusion[index, truth, said] for truth, said, _ in pairs]
+        images = [gallery.confusion[index, truth, predicted] for truth, predicted, _ in pairs]
         places = np.arange(len(pairs)) + (index - (len(gallery.models) - 1) / 2) * height
-        axes.barh(places, images, height, color=colour, lw=0)
-        for place, count in zip(places, images, strict=True):
-            axes.annotate(f"{count}", (count, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.bar_label(axes.barh(places, images, height, color=colour, lw=0), padding=4, fontsize=8)
     axes.set_xlabel("test images")
-    _name_classes(axes, [f"{labels[truth]} → {labels[said]}" for truth, said, _ in pairs])
-    _families(figure, gallery)
-    wrong = ", ".join(
-        f"{model.name} {_wrong(matrix)} wrong" for model, matrix in zip(gallery.models, gallery.confusion, strict=True)
-    )
-    said = f"the {len(pairs)} most confused pairs, truth → prediction; of {gallery.confusion[0].sum():,}: {wrong}"
-    entitle(figure, "Whom they take for whom", said)
+    name_rows(axes, [f"{labels[truth]} → {labels[predicted]}" for truth, predicted, _ in pairs])
+    _legend(figure, gallery)
+    wrong = [f"{m.name} {_wrong(matrix)} wrong" for m, matrix in zip(gallery.models, gallery.confusion, strict=True)]
+    total = f"of {gallery.confusion[0].sum():,}: {', '.join(wrong)}"
+    title(figure, confusion.title, f"the {len(pairs)} most confused pairs, truth → prediction; {total}")
     return figure
 
 
+def _accuracy_alt(gallery: Gallery) -> str:
+    parts = []
+    for model, matrix in zip(gallery.models, gallery.confusion, strict=True):
+        present = np.flatnonzero(matrix.sum(axis=1))
+        shares = np.diag(matrix)[present] / matrix.sum(axis=1)[present]
+        ends = [
+            f"{100 * shares[k]:.1f}% ({class_name(gallery, present[k])})" for k in (shares.argmin(), shares.argmax())
+        ]
+        parts.append(f"{model.name}: from {' to '.join(ends)}, {100 * model.accuracy:.2f}% over all.")
+    return " ".join(parts)
+
+
+@gallery_plot(
+    "Accuracy by class",
+    caption=lambda gallery: (
+        f"{count_images(gallery)} in all. Where intervals overlap widely, a class has too few test images to tell."
+    ),
+    alt=_accuracy_alt,
+    as_svg=True,
+)
 def class_accuracy(gallery: Gallery) -> Figure | None:
     """Accuracy by class with its interval, the hardest class on top."""
     sizes = gallery.confusion[0].sum(axis=1)
@@ -181,31 +257,17 @@ def class_accuracy(gallery: Gallery) -> Figure | None:
     axes.set_xlim(100 * max(0.0, lowest - room), 100 * (1 + room))
     axes.set_xlabel("test accuracy, %")
     axes.axvline(100, color="#cccccc", lw=0.8)
-    _name_classes(axes, [f"{labels[k]}  (n = {sizes[k]:,})" for k in chosen])
-    _families(figure, gallery, Line2D([], [], color=FAINT, lw=1, ls=(0, (4, 3)), label="over all classes"))
+    name_rows(axes, [f"{labels[k]}  (n = {sizes[k]:,})" for k in chosen])
+    _legend(figure, gallery, Line2D([], [], color=FAINT, lw=1, ls=(0, (4, 3)), label="over all classes"))
     cut = f"; the {len(chosen)} hardest of {len(order)}" if len(chosen) < len(order) else ""
-    entitle(figure, "Accuracy by class", f"hardest on top; lines: 95% intervals for so many test images (Wilson){cut}")
+    subtitle = f"hardest on top; lines: 95% intervals for so many test images (Wilson){cut}"
+    title(figure, class_accuracy.title, subtitle)
     return figure
 
 
-def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels, fontsize=9, **LITERAL)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-
-
-def _families(figure: Figure, gallery: Gallery, *more: Line2D) -> None:
+def _legend(figure: Figure, gallery: Gallery, *more: Line2D) -> None:
     handles = [
         Line2D([], [], ls="", marker="o", ms=8, color=colour, label=f"{model.name}, {100 * model.accuracy:.2f}%")
         for model, colour in zip(gallery.models, colours_of(gallery), strict=True)
     ]
-    legend = figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=len(handles) + len(more))
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
-def entitle(figure: Figure, text: str, said: str) -> None:
-    """Title and what is drawn, in which a "$" of a model's name is a dollar."""
-    canvas.title(figure, text, said)
-    for words in figure.texts:
-        words.set_parse_math(False)
+    legend_below(figure, [*handles, *more], handletextpad=0.8)

@@ -1,4 +1,4 @@
-"""Figures of what a configuration costs: where its memory and its step go, and how inference grows with the batch."""
+"""Plots of what a configuration costs: memory, the parts of a step, inference by batch size, more processes."""
 
 import math
 from typing import Any
@@ -10,15 +10,31 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bench.analysis.formatting import three_digits
+from bench.analysis.formatting import mebibytes, milliseconds, rate, three_digits
 from bench.analysis.labels import records
-from bench.analysis.scaling import Ladder, by_configuration, efficiency, ladders
+from bench.analysis.scaling import Ladder, by_configuration, efficiency, ladders, speed_up
 from bench.analysis.summary import Tables
-from bench.report.plots import style as canvas
-from bench.report.plots.style import FAINT, INK, MOST_ROWS, WIDTH, family_colours, styled
+from bench.report.plots.plot import run_plot, value_range
+from bench.report.plots.style import (
+    FAINT,
+    INK,
+    MOST_ROWS,
+    PLAIN,
+    SHADES,
+    WIDTH,
+    count_seeds,
+    faint_curves,
+    family_colours,
+    legend_below,
+    log_axis,
+    marker_of,
+    measured,
+    name_rows,
+    note,
+    size_axis,
+    title,
+)
 
-SHADES = ("#3b2a5c", "#7a5da8", "#b29ad0", "#dfd6eb")  # of one colour that no family has, so that parts aren't families
-PLAIN = "#c9ced4"  # what isn't split
 MEMORY_PARTS = {
     "param_bytes": "parameters",
     "gradient_bytes": "gradients",
@@ -31,21 +47,48 @@ STEP_PARTS = {
     "backward_seconds": "backward",
     "optimizer_seconds": "optimiser",
 }
+MOST_SCALED = 4  # configurations of a device with more processes; more lines can't be told apart
+SCALED_LINES = {"fixed": ("-", "batch of all processes fixed"), "scaled": (":", "batch of each process fixed")}
+SCALED_MARKERS = "os^DPX"
 
 
-@styled
+def _memory_alt(tables: Tables, rows: pd.DataFrame) -> str:
+    return f"Peak training memory goes {value_range(rows, 'peak_memory_bytes', mebibytes, less_is_better=True)}."
+
+
+@run_plot(
+    "Memory",
+    caption="Peak memory that training adds, split into what holds it; shorter is better.",
+    alt=_memory_alt,
+)
 def memory(tables: Tables) -> Figure | None:
     """Peak memory of training, split where that is known."""
-    rows = canvas.measured(tables.like_for_like, "peak_memory_bytes").sort_values("peak_memory_bytes")
-    return _bars(tables, rows, MEMORY_PARTS, "peak_memory_bytes", 2**-20, ("Memory", "peak training memory, MiB"))
+    rows = measured(tables.like_for_like, "peak_memory_bytes").sort_values("peak_memory_bytes")
+    return _bars(tables, rows, MEMORY_PARTS, "peak_memory_bytes", 2**-20, (memory.title, "peak training memory, MiB"))
 
 
-@styled
+def _step_alt(tables: Tables, rows: pd.DataFrame) -> str:
+    steps = []
+    for row in records(rows[rows["best_of_family"]]):
+        sizes = {name: row[part] for part, name in STEP_PARTS.items()}
+        longest, total = max(sizes, key=lambda name: sizes[name]), sum(sizes.values())
+        if total > 0:
+            share = f"its longest part is {longest}, {sizes[longest] / total:.0%}"
+            steps.append(f"a step of {row['label']} takes {milliseconds(total)}, {share}")
+    return f"In medians {'; '.join(steps)}." if steps else ""
+
+
+@run_plot(
+    "Where a training step goes",
+    caption="Where the time of a training step goes, from a pass of its own that waits for the device after each "
+    "part; shorter is better.",
+    alt=_step_alt,
+)
 def step_split(tables: Tables) -> Figure | None:
-    """Where a training step's time goes."""
-    rows = canvas.measured(tables.like_for_like, *STEP_PARTS)
+    """How a training step's time splits into data, forward, backward and optimiser."""
+    rows = measured(tables.like_for_like, *STEP_PARTS)
     rows = rows.assign(split_seconds=rows[list(STEP_PARTS)].sum(axis=1)).sort_values("split_seconds")
-    return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, ("Where a training step goes", "ms a step"))
+    return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, (step_split.title, "ms a step"))
 
 
 def _bars(
@@ -54,10 +97,9 @@ def _bars(
     """Stacked bars, the shortest first; one whose parts aren't known is plain."""
     if rows.empty:
         return None
-    total, champions = len(rows), rows[rows["best_of_family"]]
-    rows = rows.loc[[*champions.index, *rows.index.difference(champions.index, sort=False)][:MOST_ROWS]].sort_values(
-        whole
-    )
+    total, best = len(rows), rows.index[rows["best_of_family"]]
+    kept = [*best, *rows.index.difference(best, sort=False)][:MOST_ROWS]
+    rows = rows.loc[kept].sort_values(whole)
     figure = Figure(figsize=(WIDTH, 1.7 + 0.27 * len(rows)), layout="constrained")
     axes, colours = figure.subplots(), family_colours(tables.summary["model"])
     known = rows[list(parts)].notna().all(axis=1).to_numpy()
@@ -69,23 +111,34 @@ def _bars(
     axes.barh(places[~known], rows.loc[~known, whole] * unit, 0.66, color=PLAIN, lw=0)
     ends = rows[whole].to_numpy() * unit
     ends[known] = np.maximum(ends[known], left)
-    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8.5, "color": canvas.INK}
-    for y, (end, total_of) in enumerate(zip(ends, rows[whole] * unit, strict=True)):
-        axes.annotate(three_digits(total_of), (end, y), (5, 0), in_layout=False, **place)
+    for y, (end, size) in enumerate(zip(ends, rows[whole] * unit, strict=True)):
+        note(axes, three_digits(size), (end, y), (5, 0), fontsize=8.5)
     axes.set_xlim(0, float(rows[whole].max()) * unit * 1.08)
     axes.set_xlabel(titles[1])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-    canvas.name_rows(axes, rows, colours)
+    name_rows(axes, list(rows["label"]), [colours[model] for model in rows["model"]])
     handles = [Patch(color=colour, label=name) for name, colour in zip(parts.values(), SHADES, strict=True)]
     handles = (handles if known.any() else []) + ([] if known.all() else [Patch(color=PLAIN, label="not split")])
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    legend_below(figure, handles, handletextpad=0.8)
     cut = f"; {len(rows)} of {total}: the smallest, and each family's best on validation" if len(rows) < total else ""
-    canvas.title(figure, titles[0], f"medians, {canvas.count_seeds(rows, 'n_timed')}{cut}")
+    title(figure, titles[0], f"medians, {count_seeds(rows, 'n_timed')}{cut}")
     return figure
 
 
-@styled
+def _inference_alt(tables: Tables, rows: pd.DataFrame) -> str:
+    speeds = [
+        f"{row['label']} {rate(row['inference_images_per_second'])} in batches of {row['batch_size']:g}, "
+        f"{milliseconds(row['latency_p50_seconds'])} for one image"
+        for row in records(rows[rows["best_of_family"]])
+    ]
+    return f"{'; '.join(speeds)}."
+
+
+@run_plot(
+    "Inference by batch size",
+    caption="Inference speed at each batch size, and the latency of single images; a small net gains most from a "
+    "larger batch.",
+    alt=_inference_alt,
+)
 def inference_by_batch(tables: Tables) -> Figure | None:
     """Inference speed against the batch's size: the best of each family in full, the others faint."""
     points = _rates(tables)
@@ -98,20 +151,19 @@ def inference_by_batch(tables: Tables) -> Figure | None:
     panels = figure.subplots(1, len(devices), sharey=True, squeeze=False)[0]
     for axes, device in zip(panels, devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
-        others = here[~here["config_id"].isin(chosen["config_id"])]
-        canvas.faint_curves(axes, others, ("batch_size", "rate"), colours)
+        faint_curves(axes, here[~here["config_id"].isin(chosen["config_id"])], ("batch_size", "rate"), colours)
         for row in records(chosen):
             line = here[here["config_id"] == row["config_id"]]
-            style: dict[str, Any] = {"color": colours[row["model"]], "marker": canvas.marker_of(row["dtype"])}
+            style: dict[str, Any] = {"color": colours[row["model"]], "marker": marker_of(row["dtype"])}
             label = row["label"] + _latency(row)
             axes.plot(line["batch_size"], line["rate"], lw=2.4, ms=6, mec="white", mew=0.7, label=label, **style)
-        _batch_axis(axes, here)
+        size_axis(axes, sorted(here["batch_size"].unique()), "batch size, images")
         axes.legend(loc="lower right", title=device if len(devices) > 1 else None)
-    canvas.log_axis(panels[0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
+    log_axis(panels[0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
     others = "; faint: the other configurations" if len(tables.summary) > len(best) else ""
-    seeds = canvas.count_seeds(best, "n_timed")
-    said = f"each family's best on validation, medians, {seeds}; latency is of one image{others}"
-    canvas.title(figure, "Inference by batch size", said)
+    seeds = count_seeds(best, "n_timed")
+    subtitle = f"each family's best on validation, medians, {seeds}; latency is of one image{others}"
+    title(figure, inference_by_batch.title, subtitle)
     return figure
 
 
@@ -129,101 +181,87 @@ def _latency(row: dict[str, Any]) -> str:
     return "" if math.isnan(sum(ends)) else f" (latency p50 {three_digits(ends[0])}, p99 {three_digits(ends[1])} ms)"
 
 
-def _batch_axis(axes: Axes, points: pd.DataFrame) -> None:
-    sizes = sorted(points["batch_size"].unique())
-    axes.set_xscale("log")
-    canvas.set_ticks(axes.xaxis, sizes, lambda size: f"{size:g}")
-    axes.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)
-    axes.set_xlabel("batch size, images")
-    axes.tick_params(axis="x", color=FAINT)
+def _scaling_alt(tables: Tables, rows: pd.DataFrame) -> str:
+    ends = []
+    for ladder in ladders(tables, rows["device_name"].iloc[0]):
+        speed, share = speed_up(tables, ladder, ladder.more[-1]), efficiency(tables, ladder, ladder.more[-1])
+        if speed and share:
+            size = f"{ladder.more[-1]['world_size']:g} processes"
+            times = f"{speed.text} times with {size}, efficiency {share.median:.0%}"
+            ends.append(f"{ladder.name}, {ladder.batch}: {times}")
+    more = f"; {len(ends) - 4} more" if len(ends) > 4 else ""
+    return f"{'; '.join(ends[:4])}{more}." if ends else ""
 
 
-# Scaling as a picture: images/s against processes beside the ideal line, and what each process is still worth.
-MOST_CONFIGURATIONS = 4  # of a device; more lines can't be told apart
-DASHES = {"fixed": "-", "scaled": ":"}
-MARKERS = "os^DPX"
-
-
-@styled
+@run_plot(
+    "Training speed with more processes",
+    caption="Training speed with more processes, and what each of them is worth beside the first. On the dashed line "
+    "nothing is lost to waiting and talking.",
+    alt=_scaling_alt,
+)
 def scaling(tables: Tables) -> Figure | None:
     """Two panels a device: speed on logarithmic axes, where ideal is a straight line, and efficiency."""
-    drawn = {
-        name: _measured(tables, name)[:MOST_CONFIGURATIONS] for name in dict.fromkeys(tables.summary["device_name"])
-    }
-    drawn = {name: own for name, own in drawn.items() if own}
+    found = {name: _timed_ladders(tables, name) for name in dict.fromkeys(tables.summary["device_name"])}
+    drawn = {name: own[:MOST_SCALED] for name, own in found.items() if own}
     if not drawn:
         return None
     colours = family_colours(tables.summary["model"])
-    total = sum(len(_measured(tables, name)) for name in drawn)
     figure = Figure(figsize=(WIDTH, 0.9 + 4.2 * len(drawn)), layout="constrained")
     panels = figure.subplots(len(drawn), 2, squeeze=False)
     for (speed, share), (name, own) in zip(panels, drawn.items(), strict=True):
-        for group, marker in zip(own, MARKERS, strict=False):
+        key = []
+        for group, marker in zip(own, SCALED_MARKERS, strict=False):
+            style: dict[str, Any] = {"color": colours[group[0].base["model"]], "marker": marker, "mec": "white"}
+            style |= {"lw": 2, "ms": 7}
+            key.append(Line2D([], [], label=group[0].name, **style))
             for ladder in group:
-                _draw(tables, (speed, share), ladder, colours, marker)
-        _axes(speed, share, [ladder for group in own for ladder in group])
-        key = [_in_key(group[0], colours, marker) for group, marker in zip(own, MARKERS, strict=False)]
+                _ladder(tables, (speed, share), ladder, style)
+        _scaling_axes(speed, share, [ladder for group in own for ladder in group])
         # where the lines all begin at 100%, there is room below them
         share.legend(handles=key, loc="lower left", title=name if len(drawn) > 1 else None, handlelength=3)
     ideal = Line2D([], [], ls="--", lw=1, color=FAINT, label="ideal: each process worth as much as the first")
     shown = [ladder for own in drawn.values() for group in own for ladder in group]
     batches = {ladder.global_batch for ladder in shown}
-    words = {"fixed": "batch of all processes fixed", "scaled": "batch of each process fixed"}
-    kinds = [Line2D([], [], ls=DASHES[b], lw=2, color=INK, label=words[b]) for b in words if b in batches]
-    figure.legend(handles=[*kinds, ideal], loc="outside lower center", ncols=3)
-    rows = pd.DataFrame([row for ladder in shown for row in ladder.rows])
-    few = sum(len(own) for own in drawn.values())
+    kinds = [line for batch, line in SCALED_LINES.items() if batch in batches]
+    lines = [Line2D([], [], ls=ls, lw=2, color=INK, label=text) for ls, text in kinds]
+    figure.legend(handles=[*lines, ideal], loc="outside lower center", ncols=3)
+    few, total = (sum(len(own) for own in each.values()) for each in (drawn, found))
     cut = f"; {few} of {total} configurations, the families' best among them" if few < total else ""
-    seeds = f"medians and 95% intervals, {canvas.count_seeds(rows, 'n_timed')}{cut}"
-    said = f"efficiency: images/s a process over those of the first; {seeds}"
-    canvas.title(figure, "Training speed with more processes", said)
+    seeds = count_seeds(pd.DataFrame([row for ladder in shown for row in ladder.rows]), "n_timed")
+    subtitle = f"efficiency: images/s a process over those of the first; medians and 95% intervals, {seeds}{cut}"
+    title(figure, scaling.title, subtitle)
     return figure
 
 
-def _measured(tables: Tables, name: str) -> list[list[Ladder]]:
+def _timed_ladders(tables: Tables, device: str) -> list[list[Ladder]]:
     """Ladders with a speed at their first row and at another one, by configuration."""
-    own = [ladder for ladder in ladders(tables, name) if ladder.base["images_per_second"] > 0]
+    own = [ladder for ladder in ladders(tables, device) if ladder.base["images_per_second"] > 0]
     return by_configuration([each for each in own if any(row["images_per_second"] > 0 for row in each.more)])
 
 
-def _in_key(ladder: Ladder, colours: dict[str, str], marker: str) -> Line2D:
-    return Line2D(
-        [], [], color=colours[ladder.base["model"]], marker=marker, lw=2, ms=7, mec="white", label=ladder.name
-    )
-
-
-def _draw(tables: Tables, panels: tuple[Axes, Axes], ladder: Ladder, colours: dict[str, str], marker: str) -> None:
-    style: dict[str, Any] = {"color": colours[ladder.base["model"]], "ls": DASHES.get(ladder.global_batch, "-")}
-    style |= {"marker": marker, "lw": 2, "ms": 7, "mec": "white", "mew": 0.7, "capsize": 3, "elinewidth": 1}
+def _ladder(tables: Tables, panels: tuple[Axes, Axes], ladder: Ladder, style: dict[str, Any]) -> None:
+    """Draw one configuration's speeds and efficiencies with more and more processes."""
+    line, _ = SCALED_LINES.get(ladder.global_batch, ("-", ""))
+    style = style | {"ls": line, "mew": 0.7, "capsize": 3, "elinewidth": 1}
     rows = [row for row in ladder.rows if row["images_per_second"] > 0]
     sizes, speeds = ([row[key] for row in rows] for key in ("world_size", "images_per_second"))
-    panels[0].errorbar(sizes, speeds, _scaling_bars(rows, speeds), **style)
-    ideal = [speeds[0] * size / sizes[0] for size in sizes]
-    panels[0].plot(sizes, ideal, ls="--", lw=1, color=FAINT, zorder=1)
-    shares = [efficiency(tables, ladder, row) for row in rows[1:]]
-    known = [(size, share) for size, share in zip(sizes[1:], shares, strict=True) if share]
-    middles = [1.0, *(share.median for _, share in known)]
-    ends = np.abs(np.array([[1.0, 1.0], *([share.low, share.high] for _, share in known)]).T - middles)
-    panels[1].errorbar(
-        [sizes[0], *(size for size, _ in known)], np.multiply(100, middles), 100 * np.nan_to_num(ends), **style
-    )
-
-
-def _scaling_bars(rows: list[dict[str, Any]], speeds: list[float]) -> Any:
     ends = np.array([[row[f"images_per_second_{end}"] for row in rows] for end in ("low", "high")])
-    return np.nan_to_num(np.abs(ends - speeds))
+    panels[0].errorbar(sizes, speeds, np.nan_to_num(np.abs(ends - speeds)), **style)
+    panels[0].plot(sizes, [speeds[0] * size / sizes[0] for size in sizes], ls="--", lw=1, color=FAINT, zorder=1)
+    shares = [(row["world_size"], efficiency(tables, ladder, row)) for row in rows[1:]]
+    known = [(sizes[0], 1.0, 1.0, 1.0), *((size, s.median, s.low, s.high) for size, s in shares if s)]
+    sizes, middles, lows, highs = (list(column) for column in zip(*known, strict=True))
+    ends = np.nan_to_num(np.abs(np.array([lows, highs]) - middles))
+    panels[1].errorbar(sizes, np.multiply(100, middles), 100 * ends, **style)
 
 
-def _axes(speed: Axes, share: Axes, own: list[Ladder]) -> None:
+def _scaling_axes(speed: Axes, share: Axes, own: list[Ladder]) -> None:
     sizes = sorted({row["world_size"] for ladder in own for row in ladder.rows})
     speeds = [row["images_per_second"] for ladder in own for row in ladder.rows if row["images_per_second"] > 0]
     ideal = [ladder.base["images_per_second"] * sizes[-1] / ladder.base["world_size"] for ladder in own]
-    canvas.log_axis(speed, "training, images/s", min(speeds), max([*speeds, *ideal]), "y", margin=1.2)
+    log_axis(speed, "training, images/s", min(speeds), max([*speeds, *ideal]), "y", margin=1.2)
     for axes in (speed, share):
-        axes.set_xscale("log")
-        canvas.set_ticks(axes.xaxis, sizes, lambda size: f"{size:g}")
-        axes.set_xlim(sizes[0] / 1.15, sizes[-1] * 1.15)
-        axes.set_xlabel("processes that train one model together")
+        size_axis(axes, sizes, "processes that train one model together", margin=1.15)
     share.axhline(100, ls="--", lw=1, color=FAINT, zorder=1)
     share.set_ylabel("efficiency, %")
     shares = [

@@ -1,4 +1,4 @@
-"""Figures of a run, each a function of its tables; one that has nothing to show returns None."""
+"""Plots of accuracy while training goes on, and of what patch size and depth bring and cost."""
 
 from typing import Any
 
@@ -8,16 +8,51 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.formatting import mebibytes, percent, seconds, three_digits
 from bench.analysis.labels import family_title, records
 from bench.analysis.modes import mode_title
 from bench.analysis.summary import Tables, targets_of
-from bench.report.plots import style as canvas
-from bench.report.plots.style import FAINT, MOST_ROWS, WIDTH, family_colours, marker_of, styled
+from bench.report.plots.plot import run_plot
+from bench.report.plots.style import (
+    FAINT,
+    MOST_ROWS,
+    WIDTH,
+    accuracy_axis,
+    count_seeds,
+    faint_curves,
+    family_colours,
+    legend,
+    log_axis,
+    marker_of,
+    measured,
+    name_rows,
+    note,
+    title,
+)
 
-MOST_MAPS = 5  # rows of maps: one more numeric mode shows little that these don't
+MOST_MODES = 5  # rows of heat maps: one more numeric mode shows little that these don't
+MAPS = (  # metric, title, factor, format and its alt text's words and format, colours
+    ("test_accuracy", "test accuracy, %", 100, ".2f", percent, "crest"),
+    ("images_per_second", "images/s (training)", 1, ",.0f", three_digits, "crest"),
+    ("peak_memory_bytes", "peak memory, MiB", 2**-20, ",.0f", mebibytes, "flare"),
+)
 
 
-@styled
+def _targets_alt(tables: Tables, rows: pd.DataFrame) -> str:
+    reached = []
+    for target in targets_of(tables.run)[-5:]:
+        known = rows.dropna(subset=[f"seconds_to_{target:g}"]).sort_values(f"seconds_to_{target:g}")
+        first = known.iloc[0] if len(known) else None
+        after = "by none" if first is None else f"{first['label']} after {seconds(first[f'seconds_to_{target:g}'])}"
+        reached.append(f"{100 * target:g}% {after}")
+    return f"First to reach each target, in the median: {'; '.join(reached)}."
+
+
+@run_plot(
+    "Time to accuracy",
+    caption="Training time until validation accuracy first reaches each target; further left is sooner.",
+    alt=_targets_alt,
+)
 def time_to_accuracy(tables: Tables) -> Figure | None:
     """How long each configuration trains until it first reaches each target; who never does stands at the edge."""
     targets = targets_of(tables.run)[-5:]
@@ -36,21 +71,20 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     step = max(last / first, 3.0) ** 0.1  # of the log axis; what missed stands beyond the last time
     for axes, target in zip(panels, targets, strict=True):
         axes.axvspan(last * step, last * step**10, color="#f2f2f2", zorder=0)
-        _time_panel(axes, rows, tables.trials, target, last * step**2, colours)
+        _target_panel(axes, rows, tables.trials, target, last * step**2, colours)
         axes.set_title(f"{100 * target:g}%", fontweight="bold")
-    canvas.log_axis(panels[0], "", first, last, margin=step**0.6)
+    log_axis(panels[0], "", first, last, margin=step**0.6)
     panels[0].set_xlim(first / step, last * step**5.5)
-    panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    canvas.name_rows(panels[0], rows, colours)
+    name_rows(panels[0], list(rows["label"]), [colours[model] for model in rows["model"]])
     panels[len(panels) // 2].set_xlabel("training seconds to the target on validation (evaluations not counted)")
     cut = f"; the {len(rows)} quickest of {total}" if len(rows) < total else ""
-    said = f"large: median, {canvas.count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
-    canvas.legend(figure, tables.summary)
-    canvas.title(figure, "Time to accuracy", said)
+    subtitle = f"large: median, {count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
+    legend(figure, tables.summary, colours)
+    title(figure, time_to_accuracy.title, subtitle)
     return figure
 
 
-def _time_panel(
+def _target_panel(
     axes: Axes, rows: pd.DataFrame, trials: pd.DataFrame, target: float, edge: float, colours: dict[str, str]
 ) -> None:
     """All configurations at one target: their seeds, the median, and at the edge how many missed."""
@@ -63,12 +97,26 @@ def _time_panel(
         axes.plot(own[column], own["y"], ms=3, alpha=0.55, **style)
         axes.plot(group[column], group["y"], ms=7, mec="white", mew=0.7, **style)
         axes.plot([edge] * len(missed), missed, ms=5, mfc="white", mew=1, **style)
-    style = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": FAINT, "in_layout": False}
     for row in records(rows[rows["missed"] > 0]):
-        axes.annotate(f"{row['missed']}/{row['n_raced']}", (edge, row["y"]), (6, 0), **style)
+        note(axes, f"{row['missed']}/{row['n_raced']}", (edge, row["y"]), (6, 0), color=FAINT)
 
 
-@styled
+def _curves_caption(tables: Tables) -> str:
+    if not tables.summary["n_timed"].any():
+        return "Validation accuracy as training goes on; the clock was shared, so it isn't shown."
+    return "The same training against the clock and against epochs: what is quick by epoch may be slow by the clock."
+
+
+def _curves_alt(tables: Tables, rows: pd.DataFrame) -> str:
+    ends = [
+        f"{row['label']} ends at {percent(row['val_accuracy'])} on validation after {row['epochs']:g} epochs"
+        + (f" and {seconds(row['train_seconds'])}" if row["train_seconds"] > 0 else "")
+        for row in records(rows[rows["best_of_family"]])
+    ]
+    return f"{'; '.join(ends)}."
+
+
+@run_plot("Learning curves", caption=_curves_caption, alt=_curves_alt)
 def learning_curves(tables: Tables) -> Figure | None:
     """Validation accuracy as training goes on: the best of each family in full, the others faint."""
     known = tables.trials[["trial_id", "config_id", "device_name", "model", "timed"]].drop_duplicates("trial_id")
@@ -87,23 +135,26 @@ def learning_curves(tables: Tables) -> Figure | None:
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
         others = _medians(here[~here["config_id"].isin(chosen["config_id"])])
         for axes, x in zip(pair, columns, strict=True):
-            canvas.faint_curves(axes, others, (x, "val_accuracy"), colours)
+            faint_curves(axes, others, (x, "val_accuracy"), colours)
             for row in records(chosen):
                 seeds = here[here["config_id"] == row["config_id"]]
-                _curve(axes, x, seeds, colours[row["model"]], f"{row['label']}, n = {row['n']:g}")
+                for _, seed in seeds.groupby("trial_id"):
+                    axes.plot(seed[x], seed["val_accuracy"], color=colours[row["model"]], lw=0.7, alpha=0.6)
+                median, label = _medians(seeds), f"{row['label']}, n = {row['n']:g}"
+                axes.plot(median[x], median["val_accuracy"], color=colours[row["model"]], lw=2.6, label=label)
         seen = here.loc[here["val_accuracy"] >= low, "train_seconds"].dropna()
         if len(seen):
-            canvas.log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
+            log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
         elif len(columns) > 1:
             pair[0].set_xlabel("not timed on this device")
         pair[-1].set_xlabel("epoch")
         pair[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
         pair[0].set_ylabel("validation accuracy, %")
         pair[-1].legend(loc="lower right", title=device if len(devices) > 1 else None)
-    canvas.accuracy_axis(panels[0][0], pd.Series([low, points["val_accuracy"].max()]))
+    accuracy_axis(panels[0][0], pd.Series([low, points["val_accuracy"].max()]))
     faint = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
-    said = f"each family's best on validation: thin, every seed; thick, the median{faint}"
-    canvas.title(figure, "Learning curves", said)
+    subtitle = f"each family's best on validation: thin, every seed; thick, the median{faint}"
+    title(figure, learning_curves.title, subtitle)
     return figure
 
 
@@ -113,50 +164,53 @@ def _medians(points: pd.DataFrame) -> pd.DataFrame:
     return points.groupby(keys, sort=False)[values].median().reset_index().sort_values(["config_id", "step"])
 
 
-def _curve(axes: Axes, x: str, points: pd.DataFrame, colour: str, label: str) -> None:
-    for _, seed in points.groupby("trial_id"):
-        axes.plot(seed[x], seed["val_accuracy"], color=colour, lw=0.7, alpha=0.6)
-    median = points.groupby("step")[[x, "val_accuracy"]].median()
-    axes.plot(median[x], median["val_accuracy"], color=colour, lw=2.6, label=label)
+def _maps_alt(tables: Tables, rows: pd.DataFrame) -> str:
+    known = rows.dropna(subset=["patch_size", "depth"])
+    ranges = []
+    for metric, name, _, _, show, _ in MAPS:
+        medians = known.dropna(subset=[metric]).groupby("patch_size")[metric].median().iloc[[0, -1]]
+        ends = [f"{show(value)} at {patch:g} px" for patch, value in medians.items()]
+        ranges += [f"{name.partition(',')[0]} from {' to '.join(ends)}"] if ends else []
+    return f"Heat maps; medians over depths and modes by patch size: {'; '.join(ranges)}." if ranges else ""
 
 
-@styled
+@run_plot(
+    "Patch size and depth",
+    caption="What patch size and depth bring and cost: a smaller patch makes more tokens, so training is slower and "
+    "takes more memory.",
+    alt=_maps_alt,
+)
 def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     """What patch size and depth cost and bring, a row of maps for each numeric mode."""
-    rows = canvas.measured(tables.like_for_like, "patch_size", "depth")
+    rows = measured(tables.like_for_like, "patch_size", "depth")
     rows = rows.assign(mode=[mode_title(row) for row in records(rows)])
-    metrics: list[tuple[str, str, float, str, str]] = [
-        ("test_accuracy", "test accuracy, %", 100, ".2f", "crest"),
-        ("images_per_second", "images/s (training)", 1, ",.0f", "crest"),
-        ("peak_memory_bytes", "peak memory, MiB", 2**-20, ",.0f", "flare"),
-    ]
-    metrics = [metric for metric in metrics if rows[metric[0]].notna().any()]
-    if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not metrics:
+    maps = [each for each in MAPS if rows[each[0]].notna().any()]
+    if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not maps:
         return None
     import seaborn  # here, since it takes longer to load than all else that draws
 
     groups = list(rows.groupby(["model", "device_name", "mode"], sort=False))
-    cut = f"; {MOST_MAPS} of {len(groups)} modes" if len(groups) > MOST_MAPS else ""
+    cut = f"; {MOST_MODES} of {len(groups)} modes" if len(groups) > MOST_MODES else ""
     several = rows["device_name"].nunique() > 1
     names = [
         f"{family_title(str(model))} {mode}{f' {device}' if several else ''}" for (model, device, mode), _ in groups
     ]
-    shown = pd.concat([group.assign(group=place) for place, (_, group) in enumerate(groups[:MOST_MAPS])])
+    shown = pd.concat([group.assign(group=place) for place, (_, group) in enumerate(groups[:MOST_MODES])])
     lines = sorted({(place, depth) for place, depth in zip(shown["group"], shown["depth"], strict=True)})
     breaks = [y for y in range(1, len(lines)) if lines[y][0] != lines[y - 1][0]]
     figure = Figure(figsize=(WIDTH, 1.6 + 0.36 * len(lines)), layout="constrained")
-    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    for axes, (metric, title, factor, fmt, cmap) in zip(panels, metrics, strict=True):
+    panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+    for axes, (metric, name, factor, fmt, _, cmap) in zip(panels, maps, strict=True):
         grid = shown.pivot_table(index=["group", "depth"], columns="patch_size", values=metric, aggfunc="median")
         grid = (grid * factor).reindex(pd.MultiIndex.from_tuples(lines))
         grid.columns = grid.columns.astype(int)
         seaborn.heatmap(grid, ax=axes, annot=True, fmt=fmt, cmap=cmap, cbar=False, linewidths=2, yticklabels=False)
-        axes.set(title=title, xlabel="patch size, px", ylabel="")
+        axes.set(title=name, xlabel="patch size, px", ylabel="")
         axes.tick_params(rotation=0, length=0)
         axes.grid(visible=False)
         for y in breaks:
             axes.axhline(y, color="white", lw=9)
-    words = [f"{names[place]} d{depth:g}" for place, depth in lines]
-    panels[0].set_yticks([y + 0.5 for y in range(len(lines))], words, fontsize=9)
-    canvas.title(figure, "Patch size and depth", f"medians, {canvas.count_seeds(rows)}; darker is more; d: blocks{cut}")
+    labels = [f"{names[place]} d{depth:g}" for place, depth in lines]
+    panels[0].set_yticks([y + 0.5 for y in range(len(lines))], labels, fontsize=9)
+    title(figure, patch_depth_heatmaps.title, f"medians, {count_seeds(rows)}; darker is more; d: blocks{cut}")
     return figure

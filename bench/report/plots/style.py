@@ -1,4 +1,4 @@
-"""The canvas: how every figure looks. Colours, markers, scales, legends, titles, labels that keep clear of each other.
+"""How every figure looks: colours, markers, fonts, scales, legends, titles, names beside rows.
 
 A family has one colour everywhere (safe for colour-blind readers), a numeric mode one marker. Nothing goes through
 pyplot, so no figure outlives its caller. Accuracies are drawn on a scale of log error: 90, 99 and 99.9% are equally
@@ -9,7 +9,7 @@ import functools
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,13 +27,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.analysis.labels import family_title
-from bench.analysis.summary import Tables
 
-INK, FAINT = "#333333", "#8a8a8a"
+INK, FAINT, PLAIN = "#333333", "#8a8a8a", "#c9ced4"
+SHADES = ("#3b2a5c", "#7a5da8", "#b29ad0", "#dfd6eb")  # of one colour that no family has, so that parts aren't families
 FAMILY_COLOURS = {"vit": "#0072B2", "cnn": "#D55E00"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A4C93")  # for families that come later
 MARKERS = {"fp32": "o", "amp-bf16": "s", "amp-fp16": "^", "tf32": "D", "bf16": "P", "fp16": "X"}
-STYLE: Any = {  # of everything that tells the eye something; whatever else a person has set is left alone
+STYLE: Any = {  # whatever else a person has set is left alone
     "axes.axisbelow": True,
     "axes.edgecolor": "#cccccc",
     "axes.facecolor": "white",
@@ -43,7 +43,7 @@ STYLE: Any = {  # of everything that tells the eye something; whatever else a pe
     "axes.titlesize": 10,
     "figure.facecolor": "white",
     "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],  # which comes with matplotlib, so a picture looks alike on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # which comes with matplotlib, so a figure looks alike on every machine
     "font.size": 10,
     "grid.color": "#e8e8e8",
     "grid.linestyle": "-",
@@ -52,49 +52,61 @@ STYLE: Any = {  # of everything that tells the eye something; whatever else a pe
     "patch.force_edgecolor": True,
     "legend.fontsize": 9,
     "legend.frameon": False,
-    "text.parse_math": False,  # a name with two dollars is no formula
+    "savefig.dpi": 150,
     "svg.hashsalt": "vit-cnn-bench",
     "text.color": INK,
+    "text.parse_math": False,  # a name with two dollars is no formula
     "xtick.bottom": False,
     "xtick.color": INK,
     "ytick.color": INK,
     "ytick.left": False,
 }
 TITLE_INCHES = 0.66  # kept free above the axes
-DPI = 150
 WIDTH = 10.5  # inches, of every figure, so that they stand flush and their letters are equally large
-MOST_ROWS = 30  # a picture with more lines than this is a wall: the best are drawn, and the title says so
+MOST_ROWS = 30  # more can't be read: the best are drawn, and the title says so
+# For letters that the usual font hasn't got; those that aren't installed are passed over.
+FALLBACKS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC"),
+    *("Hiragino Sans", "Malgun Gothic", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari"),
+    *("Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai", "Noto Sans Georgian", "Noto Sans Armenian"),
+)
 
-Draw = Callable[[Tables], Figure | None]
 
+@contextmanager
+def house_style(names: Sequence[str] = ()) -> Iterator[None]:
+    """Draw and save in the house style, without touching anyone else's settings.
 
-def styled(draw: Draw) -> Draw:
-    """Draw in the house style, without touching anyone else's settings."""
-
-    @functools.wraps(draw)
-    def in_style(tables: Tables) -> Figure | None:
-        with matplotlib.rc_context(STYLE):
-            return draw(tables)
-
-    return in_style
+    Where `names` need them, with fallback fonts, since each costs time by the text. A letter that no font has is a
+    box and no warning.
+    """
+    families = _families() if _codes(names) - _letters(1) else ("sans-serif",)
+    with matplotlib.rc_context({**STYLE, "font.family": list(families)}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(missing from font|does not support)", category=UserWarning)
+        yield
 
 
 def save(figure: Figure, suffix: str) -> bytes:
     """The figure as a "png" or "svg" file; the same figure always gives the same bytes."""
     data = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(data, format=suffix, dpi=DPI, metadata={"Date": None} if suffix == "svg" else {"Software": None})
+        figure.savefig(data, format=suffix, metadata={"Date": None} if suffix == "svg" else {"Software": None})
     return data.getvalue()
 
 
-def family_colours(models: pd.Series) -> dict[str, str]:
+def title(figure: Figure, text: str, subtitle: str) -> None:
+    """Title and, smaller, what is drawn; then fix the layout, so that saving neither lays out nor measures again."""
+    inch, left = 1 / figure.get_figheight(), 0.12 / figure.get_figwidth()
+    engine = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - TITLE_INCHES * inch))
+    engine.execute(figure)
+    figure.set_layout_engine(None)
+    figure.text(left, 1 - 0.24 * inch, text, va="center", fontsize=13, fontweight="bold")
+    figure.text(left, 1 - 0.47 * inch, subtitle, va="center", fontsize=9, color=FAINT)
+
+
+def family_colours(models: Iterable[object]) -> dict[str, str]:
     """A colour for each family; those without one of their own take the next, in the order of their names."""
     others = sorted({str(model) for model in models} - FAMILY_COLOURS.keys())
     return FAMILY_COLOURS | {name: MORE_COLOURS[i % len(MORE_COLOURS)] for i, name in enumerate(others)}
-
-
-def _order(dtype: str) -> int:
-    return [*MARKERS, dtype].index(dtype)
 
 
 def marker_of(dtype: str) -> str:
@@ -150,8 +162,8 @@ def _accuracy(log_error: Any) -> Any:
 
 def log_axis(axes: Axes, label: str, low: float, high: float, which: str = "x", margin: float = 1.3) -> None:
     """A logarithmic axis ("x" or "y") from `low` to `high` and a margin, with plain numbers."""
-    axes.set(**{f"{which}scale": "log", f"{which}lim": (low / margin, high * margin), f"{which}label": label})
     low, high = low / margin, high * margin
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high), f"{which}label": label})
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
         ticks = [step * 10.0**decade for decade in decades for step in steps]
@@ -167,16 +179,37 @@ def _thousands(x: float) -> str:
     return next((f"{x / size:g}{letter}" for size, letter in ((1e6, "M"), (1e3, "k")) if x >= size), f"{x:g}")
 
 
-def set_ticks(axis: Axis, ticks: list[float], show: Callable[[float], str]) -> None:
+def size_axis(axes: Axes, sizes: Sequence[float], label: str, margin: float = 1.2) -> None:
+    """A logarithmic x axis with a tick for each size, such as batch sizes or numbers of processes."""
+    axes.set(xscale="log", xlim=(sizes[0] / margin, sizes[-1] * margin), xlabel=label)
+    set_ticks(axes.xaxis, sizes, lambda size: f"{size:g}")
+
+
+def set_ticks(axis: Axis, ticks: Sequence[float], show: Callable[[float], str]) -> None:
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
 
 
-def name_rows(axes: Axes, rows: pd.DataFrame, colours: dict[str, str]) -> None:
-    axes.set_yticks(range(len(rows)), list(rows["label"]), fontsize=9)
-    for text, model in zip(axes.get_yticklabels(), rows["model"], strict=True):
-        text.set_color(colours[model])
+def name_rows(axes: Axes, labels: Sequence[str], colours: Sequence[str] = ()) -> None:
+    """A row for each label, the first on top, named at the left edge."""
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    for text, colour in zip(axes.get_yticklabels(), colours, strict=False):
+        text.set_color(colour)
+
+
+def note(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **style: Any) -> None:
+    """A few letters beside a point, `shift` points (1/72 inch) away; the layout needn't measure them."""
+    plain: dict[str, Any] = {
+        "textcoords": "offset points",
+        "va": "center",
+        "fontsize": 8,
+        "color": INK,
+        "in_layout": False,
+    }
+    axes.annotate(text, at, shift, **(plain | style))
 
 
 def faint_curves(axes: Axes, points: pd.DataFrame, columns: tuple[str, str], colours: dict[str, str]) -> None:
@@ -189,48 +222,23 @@ def faint_curves(axes: Axes, points: pd.DataFrame, columns: tuple[str, str], col
         axes.add_collection(LineCollection(curves, colors=shade, lw=0.8, alpha=alpha, zorder=1.5, rasterized=many))
 
 
-def legend(figure: Figure, summary: pd.DataFrame, *more: Line2D) -> None:
+def legend(figure: Figure, rows: pd.DataFrame, colours: dict[str, str], *more: Line2D) -> None:
     """Family by colour, numeric mode by marker, in one line below the axes."""
-    colours, modes = family_colours(summary["model"]), sorted(set(summary["dtype"]), key=_order)
-    handles = [
+    modes = sorted(set(rows["dtype"]), key=lambda dtype: [*MARKERS, dtype].index(dtype))
+    shapes = [Line2D([], [], ls="", marker=marker_of(m), ms=6, mfc="none", mec=INK, label=m) for m in modes]
+    legend_below(figure, [*family_handles(rows["model"], colours), *shapes, *more], columnspacing=1.4)
+
+
+def family_handles(models: Iterable[str], colours: dict[str, str]) -> list[Line2D]:
+    """For a legend: a dot in the colour of each family."""
+    return [
         Line2D([], [], ls="", marker="o", ms=8, color=colours[model], label=family_title(model))
-        for model in dict.fromkeys(summary["model"])
+        for model in dict.fromkeys(models)
     ]
-    handles += [Line2D([], [], ls="", marker=marker_of(m), ms=6, mfc="none", mec=INK, label=m) for m in modes]
-    handles += more
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.3, columnspacing=1.4)
 
 
-def title(figure: Figure, text: str, said: str) -> None:
-    """Title and, smaller, what is drawn; then fix the layout, so that saving neither lays out nor measures again."""
-    inch, left = 1 / figure.get_figheight(), 0.12 / figure.get_figwidth()
-    engine = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - TITLE_INCHES * inch))
-    engine.execute(figure)
-    figure.set_layout_engine(None)
-    figure.text(left, 1 - 0.24 * inch, text, va="center", fontsize=13, fontweight="bold")
-    figure.text(left, 1 - 0.47 * inch, said, va="center", fontsize=9, color=FAINT)
-
-
-# Lettering: names of people's own classes in pictures: literally, short enough, in fonts that have their letters.
-# For letters that the usual font hasn't got; those that aren't installed are passed over.
-FALLBACKS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC"),
-    *("Hiragino Sans", "Malgun Gothic", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari"),
-    *("Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai", "Noto Sans Georgian", "Noto Sans Armenian"),
-)
-LITERAL: dict[str, Any] = {"parse_math": False}  # for every text that holds a name: a "$" is a dollar
-
-
-@contextmanager
-def house_style(names: Sequence[str]) -> Iterator[None]:
-    """Draw and save in the house style; with fallback fonts where names need them, since each costs time by the text.
-
-    A letter that no font has is a box and no warning.
-    """
-    families = _families() if _codes(names) - _letters(1) else ("sans-serif",)
-    with matplotlib.rc_context({**STYLE, "font.family": list(families)}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(missing from font|does not support)", category=UserWarning)
-        yield
+def legend_below(figure: Figure, handles: Sequence[Any], **style: Any) -> None:
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), **({"handletextpad": 0.3} | style))
 
 
 def shortened(name: str, letters: int) -> str:
@@ -241,7 +249,7 @@ def shortened(name: str, letters: int) -> str:
 
 
 def class_labels(names: Sequence[str], letters: int) -> list[str]:
-    """Names as a picture shows them; a class whose name no font can draw goes by its number."""
+    """Names of classes as a figure shows them; one that no font can draw goes by its number."""
     return [
         shortened(name, letters) if name.strip() and _codes([name]) <= _letters() else f"class {index}"
         for index, name in enumerate(names)

@@ -1,0 +1,71 @@
+"""A plot of a report: the function that draws it, with its title, caption and alt text, which stand nowhere else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.analysis.labels import records
+from bench.analysis.summary import Tables
+from bench.inference.gallery_file import Gallery
+
+Data = TypeVar("Data")  # what is drawn: a run's Tables, or its Gallery of trained models
+Text = str | Callable[[Data], str]
+
+
+@dataclass(frozen=True)
+class Plot(Generic[Data]):
+    """A figure of a report and its words.
+
+    Attributes:
+        name: of its files in plots/.
+        title: in the figure and on the page.
+        draw: the figure, to be called within `style.house_style`; None where there is nothing to show.
+        caption: stands below it: how to read it.
+        alt: follows the title for those who can't see it: what is drawn, the finding, the range.
+        as_svg: as SVG and PNG; else as PNG alone, since an SVG of pixels is larger and no sharper.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Data], Figure | None]
+    caption: Callable[[Data], str]
+    alt: Callable[[Data], str]
+    as_svg: bool = True
+
+
+def run_plot(
+    title: str, caption: Text[Tables], alt: Callable[[Tables, pd.DataFrame], str]
+) -> Callable[[Callable[[Tables], Figure | None]], Plot[Tables]]:
+    """Make a plot of a function that draws a run's tables; `alt` gets one device's like-for-like rows at a time."""
+
+    def of_all_devices(tables: Tables) -> str:
+        several, sentences = tables.summary["device_name"].nunique() > 1, []
+        measured = tables.like_for_like[tables.like_for_like["n"] > 0]
+        for device, rows in measured.groupby("device_name", sort=False):
+            sentence = alt(tables, rows)
+            sentences += [f"{device}: {sentence}" if several else sentence] if sentence else []
+        return " ".join([*sentences, "The table of configurations holds the numbers."])
+
+    return lambda draw: Plot(draw.__name__, title, draw, _function(caption), of_all_devices)
+
+
+def gallery_plot(
+    title: str, caption: Text[Gallery], alt: Callable[[Gallery], str], as_svg: bool = False
+) -> Callable[[Callable[[Gallery], Figure | None]], Plot[Gallery]]:
+    """Make a plot of a function that draws what trained models get right and wrong, or look at."""
+    return lambda draw: Plot(draw.__name__, title, draw, _function(caption), alt, as_svg)
+
+
+def _function(text: Text[Data]) -> Callable[[Data], str]:
+    return text if callable(text) else lambda data: text
+
+
+# For alt texts.
+def value_range(rows: pd.DataFrame, metric: str, show: Callable[[float], str], less_is_better: bool = False) -> str:
+    """ "from 2,430 images/s (ViT p4 d4) to 24,000 images/s (ViT p14 d2)", the worse end first; "" of no values."""
+    known = rows.dropna(subset=[metric]).sort_values(metric, ascending=not less_is_better)
+    ends = [f"{show(row[metric])} ({row['label']})" for row in records(known.iloc[[0, -1]])] if len(known) else []
+    return f"from {ends[0]} to {ends[1]}" if len(known) > 1 else "".join(ends[:1])
