@@ -18,8 +18,9 @@ from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_sui
 from bench.data.download import fetch
 from bench.data.spec import UserData
 from bench.errors import DataError, StoreError, UserError
-from bench.execution import EXECUTORS, inventory_of
+from bench.execution import EXECUTORS
 from bench.execution.base import Options
+from bench.execution.devices import inventory_of
 from bench.execution.estimate import estimate_seconds
 from bench.execution.progress import Display, Quiet
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets

@@ -1,29 +1,9 @@
 """Where trials run: the table of executors."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from bench.errors import UserError, nearest
 from bench.execution.base import Executor, Options
 from bench.execution.local import InProcess, Subprocess
-
-if TYPE_CHECKING:
-    from bench.config.inventory import Inventory
-
-
-def inventory_of(executor: str, address: str | None = None) -> "Inventory":
-    """The devices that an executor can use. Raises: UserError: no such executor, or nothing at the address."""
-    if executor not in EXECUTORS:
-        raise UserError(f"unknown executor '{executor}'; {nearest(executor, EXECUTORS)}")
-    if executor != "ray":
-        if address:
-            raise UserError(f"--address is for --executor ray, not for '{executor}'")
-        from bench.config.inventory import HERE  # torch loads now, beside the fork server
-
-        return HERE
-    from bench.execution.cluster.executor import connect
-
-    return connect(address)
 
 
 def _on_a_cluster(options: Options) -> Executor:
