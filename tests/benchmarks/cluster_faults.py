@@ -32,12 +32,12 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "execution" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from test_cluster import DRIVER, Killer, _rows, _wait_until_gone, ended_early, resumed, trial
+from made_up_cluster import DRIVER, NODE, Killer, ended_early, resumed, rows_of, trial, wait_until_gone
 
 from bench.execution.base import Options
-from bench.execution.cluster import scheduler
+from bench.execution.cluster import executor
 from bench.execution.cluster.connection import import_ray, say
 from bench.execution.progress import Quiet
 from bench.execution.sweep import run_sweep
@@ -92,13 +92,13 @@ def sweep(folder: Path, trials: list[Trial], address: str, progress: Quiet) -> l
     from bench.execution.cluster.executor import RayExecutor, connect
 
     connect(address)  # nodes have told what they have before the first trial is sent, as in the program
-    executor, store = RayExecutor(Options(timeout_seconds=120, address=address)), RunFolder.create(folder, {})
+    working, store = RayExecutor(Options(timeout_seconds=120, address=address)), RunFolder.create(folder, {})
     try:
-        run_sweep(trials, {}, store, executor, progress)
+        run_sweep(trials, {}, store, working, progress)
     finally:
-        executor.close()
+        working.close()
         store.close()
-    return _rows(folder)
+    return rows_of(folder)
 
 
 def whole(rows: list[dict[str, str]], trials: list[Trial]) -> bool:
@@ -113,7 +113,7 @@ def whole(rows: list[dict[str, str]], trials: list[Trial]) -> bool:
 
 def kill_nodes(cluster: Any, add: dict[str, Any], work: Path, count: int, dice: random.Random) -> dict[str, Any]:
     trials, good, moments, lost = [trial(seed) for seed in range(TRIALS)], 0, [], []
-    scheduler.say = lambda line: lost.append(line) if "was lost" in line else say(line)
+    executor.say = lambda line: lost.append(line) if "was lost" in line else say(line)
     node = cluster.add_node(**add, node_name="b0")
     for index in range(count):
         moments.append(round(dice.uniform(0.0, 6.0), 2))
@@ -124,7 +124,7 @@ def kill_nodes(cluster: Any, add: dict[str, Any], work: Path, count: int, dice: 
         done = f"node killed {index + 1}/{count} after {moments[-1]} s: {good} whole, {len(lost)} trials lost so far"
         print(done, file=sys.stderr, flush=True)
     cluster.remove_node(node, False)
-    scheduler.say = say
+    executor.say = say
     reasons = Counter(re.findall(r"was lost \((?:node \w+:? )?(.*?)\);", "\n".join(lost)))
     return {
         "injected": count, "trials_each": TRIALS, "whole": good, "moments_s": moments,
@@ -139,14 +139,14 @@ def kill_drivers(cluster: Any, work: Path, count: int, dice: random.Random) -> d
         command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(folder), cluster.address]
         moments.append(round(dice.uniform(0.0, 3.0), 2))  # after its first row
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as driver:
-            while not _rows(folder) and driver.poll() is None:
+            while not rows_of(folder) and driver.poll() is None:
                 time.sleep(0.05)
             time.sleep(moments[-1])
             driver.kill()
-        before = _rows(folder)
-        _wait_until_gone(f"VIT_CNN_BENCH_CACHE={work / 'cache'}", "multiprocessing.forkserver")
+        before = rows_of(folder)
+        wait_until_gone(f"VIT_CNN_BENCH_CACHE={work / 'cache'}", "multiprocessing.forkserver")
         subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=200, check=True)
-        rows = _rows(folder)
+        rows = rows_of(folder)
         good += rows[: len(before)] == before and whole(rows, [trial(seed) for seed in range(3)])
         print(f"driver killed {index + 1}/{count}: {len(before)} rows then; {good} whole", file=sys.stderr, flush=True)
     return {
@@ -183,13 +183,13 @@ def send_signals(cluster: Any, work: Path) -> dict[str, Any]:
     for number in (signal.SIGINT, signal.SIGTERM):
         folder = work / number.name
         status, _, rows = ended_early(folder, cluster.address, partial(_send, number))
-        _wait_until_gone(f"VIT_CNN_BENCH_CACHE={work / 'cache'}", "multiprocessing.forkserver")
+        wait_until_gone(f"VIT_CNN_BENCH_CACHE={work / 'cache'}", "multiprocessing.forkserver")
         resumed(folder, "--executor", "ray", "--address", cluster.address)
         found[number.name] = {
             "exit_status": status,
             "rows_then": rows,
             "report": True,
-            "rows_in_the_end": len(_rows(folder)),
+            "rows_in_the_end": len(rows_of(folder)),
         }
     return found
 
@@ -208,40 +208,29 @@ def lose_head(cluster: Any, work: Path) -> dict[str, Any]:
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     return {
         "exit_status": status, "seconds_until_the_program_ended": round(seconds, 1), "rows_then": rows, "report": True,
-        "error_lines": len(errors), "lines": len(said.splitlines()), "rows_in_the_end": len(_rows(work / "head")),
+        "error_lines": len(errors), "lines": len(said.splitlines()), "rows_in_the_end": len(rows_of(work / "head")),
     }  # fmt: skip
 
 
 def cost(cluster: Any, count: int = 300) -> dict[str, Any]:
-    """Driver's time for tasks that only say they began: what a trial costs beside its own seconds."""
-    from bench.execution.cluster.connection import Cluster
-    from bench.execution.cluster.nodes import Claim
+    """Driver's time for tasks that the node refuses at once: what a trial costs beside its own seconds."""
+    from bench.execution.cluster.nodes import Claim, Cluster
 
     start = time.perf_counter()
     joined = Cluster(cluster.address)
     node = joined.meet()[0]
     met = time.perf_counter() - start
     seconds, busy = [], time.process_time()
-    arguments = {
-        "trial": trial().model_dump(),
-        "trial_id": "another",
-        "node": "a",
-        "timeout_seconds": 1.0,
-        "digest": None,
-        "parcels": [],
-        "num_cards": 0,
-    }  # fmt: skip - refused by the node right after it began
+    joined.source = "another"  # than the node's
     for _ in range(count):
         begin = time.perf_counter()
-        for reference in joined.start(node, Claim(1, 0), "run", arguments):
-            joined.ray.get(reference, timeout=60)
+        joined.ray.get(joined.start(node, Claim(1, 0), trial(), 1.0, None, []), timeout=60)
         seconds.append(time.perf_counter() - begin)
     busy = time.process_time() - busy
-    code = len(joined.ray.get(joined._code[0]))
     joined.close()
     return {
         "tasks": count, "join_and_meet_s": met, "there_and_back_ms": 1e3 * statistics.median(seconds),
-        "driver_cpu_ms_per_task": 1e3 * busy / count, "source_bytes": code,
+        "driver_cpu_ms_per_task": 1e3 * busy / count,
     }  # fmt: skip
 
 
@@ -260,12 +249,8 @@ def main(nodes: int, drivers: int, seed: int, out: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as session, tempfile.TemporaryDirectory() as folder:
         work, cluster = Path(folder), Cluster()
         env = {"VIT_CNN_BENCH_CACHE": str(work / "cache")}
-        add: dict[str, Any] = {
-            "num_cpus": 1,
-            "object_store_memory": 80 * 2**20,
-            "include_dashboard": False,
-            "env_vars": env,
-        }
+        add: dict[str, Any] = NODE | {"env_vars": env}
+        Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108 - Ray notes a cluster's address there, and makes no such folder
         cluster.add_node(**add, temp_dir=session, _system_config=quick, node_name="a")
         try:
             report: dict[str, Any] = {
@@ -288,7 +273,7 @@ def main(nodes: int, drivers: int, seed: int, out: Path | None) -> None:
                     out.write_text(text)
         finally:
             cluster.shutdown()
-            _wait_until_gone(session)
+            wait_until_gone(session)
     print(text)
 
 

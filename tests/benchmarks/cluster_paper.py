@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from bench.config.recipes import RECIPES
-from bench.execution.cluster.bootstrap import pack_code
+from bench.execution.cluster.connection import PACKAGES, SOURCE
 from bench.execution.cluster.nodes import Claim, Node, best_node
 from bench.execution.cluster.transfer import pack
 from bench.store.tables import read_rows
@@ -60,7 +60,7 @@ def hundred_nodes() -> list[Node]:
     for index in range(100):
         card = "H100" if index == 99 else "A100"
         one = Node(str(index), f"n{index}", 64.0, 8)
-        one.tell({"devices": {"cpu": ["x"], "cuda": [card] * 8}})
+        one.devices = {"cpu": ["x"], "cuda": [card] * 8}
         one.taken = [Claim(8, 1)] * 7
         nodes.append(one)
     return nodes
@@ -79,15 +79,17 @@ def main(out: Path | None) -> None:
     nodes, asked = hundred_nodes(), trial(0, device="cuda:H100")
     assert best_node(asked, nodes) == (nodes[99], Claim(8, 1))
     start = time.perf_counter()
-    parcel = pack(trial(0, "mnist"), None)
+    files = pack(trial(0, "mnist"), None)
     packed = time.perf_counter() - start
     seeds = iter(range(10**6))
     report = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "load_a_core": round(os.getloadavg()[0] / (os.cpu_count() or 1), 2),
-        "source_bytes": len(pack_code(ROOT)),
-        "mnist_packed_bytes": sum(len(content) for content in parcel.values()),
+        "source_bytes": sum(
+            path.stat().st_size for name in PACKAGES for path in (SOURCE / name).rglob("*.*") if path.suffix != ".pyc"
+        ),
+        "mnist_packed_bytes": sum(len(content) for content in files.values()),
         "mnist_pack_seconds": round(packed, 2),
         "place_among_100_nodes_ms": milliseconds(lambda: best_node(asked, nodes), 500),
         "trial_made_and_identified_ms": milliseconds(lambda: trial(next(seeds)).trial_id, 500),

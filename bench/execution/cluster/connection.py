@@ -1,7 +1,8 @@
-"""A cluster that was joined: its nodes as they come, tell what they have, and go; tasks sent to them."""
+"""The link to a Ray cluster: joined quickly or refused in one line, quiet, and watched while it lasts."""
 
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -10,17 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.errors import UserError
-from bench.execution.cluster import bootstrap
-from bench.execution.cluster.nodes import Claim, Node
 
-# The link to a Ray cluster: joined quickly or refused in one line, quiet, and watched while it lasts.
+SOURCE, PACKAGES = Path(__file__).parents[3], ("bench", "models")  # what every node gets of the driver's
 KNOCK_SECONDS = 5.0  # for an answer of the head's port
 JOIN_SECONDS = 60.0  # for Ray to connect, or to start a cluster of this machine alone
 SILENT_SECONDS = 10.0  # a head that answers nothing for so long is gone; Ray itself would end this process after 60 s
-
 
 # An HTTP/2 client's first words with an empty SETTINGS frame (RFC 9113, section 3.4); gRPC answers with its own.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -51,28 +50,51 @@ def import_ray() -> Any:
 def join(ray: Any, address: str | None) -> None:
     """Connect to the cluster at HOST:PORT; without an address to the one that this machine has, or to a new one.
 
+    Ray sends the driver's source to every node that runs a task, as the tasks' working directory: that comes first in
+    a process's paths, before whatever version is installed there.
+
     Raises:
         ClusterError: nothing there, something else there, another version of Ray or Python, or no node here.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        host, port = _parts(address)
-        if problem := knock(host, port):
-            raise ClusterError(
-                f"--address {address}: {problem}; give the address that `ray start --head` printed, HOST:PORT"
-            )
-    quiet = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": None if address else False}
+    where = f"--address {address}" if address else "a Ray cluster of this machine"
+    if address and (problem := knock(*_host_and_port(address))):
+        raise ClusterError(f"{where}: {problem}; give the address that `ray start --head` printed, HOST:PORT")
+    settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if not address:
+        settings["include_dashboard"] = False
     try:
-        with _handlers_kept(), _bounded(address):
-            ray.init(address=address or "local", **{key: value for key, value in quiet.items() if value is not None})
+        with TemporaryDirectory(prefix="vit-cnn-bench-source-") as folder, _bounded(where):
+            for package in PACKAGES:
+                shutil.copytree(SOURCE / package, Path(folder, package), ignore=shutil.ignore_patterns("__pycache__"))
+            ray.init(address=address or "local", runtime_env={"working_dir": folder}, **settings)
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - Ray raises whatever happened, in many lines
-        raise ClusterError(_explained(address, " ".join(str(error).split()))) from None
+        found = " ".join(str(error).split())
+        if "ersion mismatch" in found:
+            why = f"{found[:300]}; driver and nodes need one version of Ray and of Python"
+        elif address and ("node" in found.lower() and ("not found" in found.lower() or "ip" in found.lower())):
+            why = (
+                f"this machine isn't a node of that cluster; `ray start --address {address} --num-cpus 0` makes it one "
+                f"that runs no trials ({found[:200]})"
+            )
+        else:
+            why = f"can't be joined ({found[:300]})"
+        raise ClusterError(f"{where}: {why}") from None
+
+
+def source_digest() -> str:
+    """Of the source that this process runs: driver and node have to agree."""
+    digest = hashlib.sha256()
+    for path in sorted(path for package in PACKAGES for path in (SOURCE / package).rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(SOURCE).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def knock(host: str, port: int) -> str | None:
-    """What is wrong at an address; None if something speaks gRPC there."""
+    """What is wrong at an address; None if something speaks gRPC there. Ray's own clients would try for 40 s."""
     try:
         with socket.create_connection((host, port), timeout=KNOCK_SECONDS) as connection:
             connection.settimeout(KNOCK_SECONDS)
@@ -85,16 +107,16 @@ def knock(host: str, port: int) -> str | None:
     return None
 
 
-class Watch:
-    """Whether the cluster's head still answers."""
+class Head:
+    """The cluster's head, which has to go on answering."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._host, self._port = _parts(address)
+        self._host, self._port = _host_and_port(address)
         self._heard = time.monotonic()
 
-    def look(self) -> bool:
-        """Whether it answers now. Raises: ClusterError: it hasn't for SILENT_SECONDS."""
+    def answers(self) -> bool:
+        """Whether it does now. Raises: ClusterError: it hasn't for SILENT_SECONDS."""
         try:
             socket.create_connection((self._host, self._port), timeout=2.0).close()
         except OSError:
@@ -108,168 +130,32 @@ class Watch:
         return True
 
 
-def _parts(address: str) -> tuple[str, int]:
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and int(port) < 2**16 and "/" not in host):
         raise ClusterError(f"--address {address}: not HOST:PORT, such as 10.0.0.1:6379")
     return host.strip("[]"), int(port)
 
 
-def _explained(address: str | None, found: str) -> str:
-    where = f"--address {address}" if address else "a Ray cluster of this machine"
-    if "ersion mismatch" in found:
-        return f"{where}: {found[:300]}; driver and nodes need one version of Ray and of Python"
-    if address and ("node" in found.lower() and ("not found" in found.lower() or "ip" in found.lower())):
-        return (
-            f"{where}: this machine isn't a node of that cluster; `ray start --address {address} --num-cpus 0` makes "
-            f"it one that runs no trials ({found[:200]})"
-        )
-    return f"{where}: can't be joined ({found[:300]})"
-
-
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; here it is Ctrl-C's equal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _bounded(address: str | None) -> Iterator[None]:
-    """Ray tries for minutes to join what isn't there."""
+def _bounded(where: str) -> Iterator[None]:
+    """For Ray's way in: it tries for minutes to join what isn't there, and keeps SIGTERM for itself."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
     def over(*_: object) -> None:
-        where = f"--address {address}" if address else "a Ray cluster of this machine"
         raise ClusterError(f"{where}: Ray couldn't join it within {JOIN_SECONDS:.0f} s")
 
-    before = signal.signal(signal.SIGALRM, over)
+    on_term, on_alarm = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, JOIN_SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-REFRESH_SECONDS = 2.0
-TELL_SECONDS = 90.0  # for nodes to tell what they have, while somebody waits for the plan; one may be in use by others
-
-Stream = Any  # ray.ObjectRefGenerator: a task's messages as they come
-
-
-class Cluster:
-    """Raises: ClusterError: it can't be joined."""
-
-    def __init__(self, address: str | None) -> None:
-        self.ray = import_ray()
-        join(self.ray, address)
-        self.asked = address
-        self.watch = Watch(self.ray.get_runtime_context().gcs_address)
-        self.nodes: dict[str, Node] = {}
-        self._lost: set[str] = set()  # Ray lists a node for some seconds after its death; it never comes back as such
-        self._asked: dict[Stream, Node] = {}
-        self._next_look = 0.0
-        code = bootstrap.pack_code(Path(__file__).parents[3])
-        self._code = [self.ray.put(code), hashlib.sha256(code).hexdigest()]
-        self.ray.cloudpickle.register_pickle_by_value(bootstrap)  # nodes may have none of our modules, or others
-        self._task = self.ray.remote(bootstrap.on_node)
-        # A worker's fork server sees for good the cards that the worker's first task was given: one task, one worker.
-        self._task_on_cards = self.ray.remote(num_gpus=1, max_calls=1)(bootstrap.on_node)
-        self._sign = self.ray.remote(bootstrap.sign_of_life)
-
-    def close(self) -> None:
-        """Leave; what still runs for us ends."""
-        self.ray.shutdown()
-
-    def start(self, node: Node, claim: Claim, order: str, arguments: dict[str, Any]) -> Stream:
-        """A task on that node and no other, once Ray has what it claims; it is never repeated behind our back."""
-        task = self._task_on_cards if claim.cards else self._task
-        return self._there(task, node, claim).remote(*self._code, order, arguments)
-
-    def refresh(self) -> None:
-        """Look for nodes that came or went, now and then. Raises: ClusterError: the head is gone."""
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + REFRESH_SECONDS
-            if self.watch.look():  # else the question below would be kept waiting
-                self._look()
-        self._listen()
-
-    def lose(self, node: Node) -> None:
-        """A task's end has told that the node is dead."""
-        self._lost.add(node.node_id)
-        self.nodes.pop(node.node_id, None)
-
-    def doubt(self, node: Node) -> None:
-        """Something died there: no more for it until it has given a sign of life. Ray may take a minute to tell."""
-        if node.node_id in self.nodes and not node.doubted:
-            node.doubted = True
-            self._asked[self._there(self._sign, node, Claim(0, 0)).remote()] = node
-
-    @property
-    def asks(self) -> bool:
-        """Whether an answer of a node is still to come."""
-        return bool(self._asked)
-
-    def meet(self) -> list[Node]:
-        """All nodes, once each has told what it has, or has had its time to."""
-        deadline = time.monotonic() + TELL_SECONDS
-        self.refresh()
-        while self._asked and time.monotonic() < deadline:
-            self.ray.wait(list(self._asked), timeout=REFRESH_SECONDS)
-            self.refresh()
-        return list(self.nodes.values())
-
-    def _look(self) -> None:
-        alive = {found["NodeID"]: found for found in self.ray.nodes() if found["Alive"]}
-        for node_id in self.nodes.keys() - alive.keys():
-            self.lose(self.nodes[node_id])
-        for node_id in alive.keys() - self.nodes.keys() - self._lost:
-            node = self.nodes[node_id] = Node.of(alive[node_id])
-            if node.cpus >= 1:  # a driver's own machine may be a node without any
-                self._asked[self.start(node, Claim(1, node.cards), "describe", {})] = node
-            else:
-                node.tell({})
-
-    def _there(self, task: Any, node: Node, claim: Claim) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        return task.options(
-            num_cpus=claim.cpus,
-            num_gpus=claim.cards,
-            max_retries=0,
-            num_returns="streaming",
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
-        )
-
-    def _listen(self) -> None:
-        if not self._asked:
-            return
-        told, _ = self.ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
-        for stream in told:
-            node = self._asked.pop(stream)
-            try:
-                report = self.ray.get(next(stream), timeout=REFRESH_SECONDS)
-            except (self.ray.exceptions.NodeDiedError, self.ray.exceptions.TaskUnschedulableError):
-                self.lose(node)
-                continue
-            except (self.ray.exceptions.RayError, StopIteration) as error:
-                report = {"refused": f"it couldn't tell what it has ({' '.join(str(error).split())[:200]})"}
-            if report == bootstrap.ALIVE:
-                node.doubted = False
-                continue
-            node.tell(report)
-            if node.refused:
-                say(f"warning: node {node.name} of the cluster runs no trials: {node.refused}")
+        signal.signal(signal.SIGALRM, on_alarm)
+        signal.signal(signal.SIGTERM, on_term)

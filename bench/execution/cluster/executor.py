@@ -1,21 +1,33 @@
-"""Cluster: trials of a sweep as tasks of Ray, each on a machine, or a card, that it has to itself."""
+"""Trials of a sweep as tasks of Ray, each on a node, or on cards, that it has to itself."""
 
+import math
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.errors import StoreError, UserError
 from bench.execution.base import FolderOf, Options
-from bench.execution.cluster.connection import Cluster, ClusterError, say
-from bench.execution.cluster.nodes import ClusterInventory
-from bench.execution.cluster.scheduler import Shift
+from bench.execution.cluster.connection import ClusterError, say
+from bench.execution.cluster.nodes import Claim, Cluster, ClusterInventory, Node, best_node
+from bench.execution.cluster.transfer import pack, save_files, stream_digest_of
 from bench.result import Result
 from bench.trial import Trial
 
 if TYPE_CHECKING:
     from bench.training.run import Report
+
+MOST_LOSSES = 3  # of one trial, with its node or its worker; then it is to blame
+MOST_WAITING = 1_000  # trials looked over, while a node stands idle, for one that fits it
+PATIENCE_SECONDS = 300.0  # for a node that fits, while no trial runs
+QUIET_SECONDS = 10.0  # of such waiting, before a line says so
+FETCH_SECONDS = 600.0  # for a result, whose files may be weights
+TICK_SECONDS = 1.0
 
 _joined: list[Cluster] = []  # a process is in one cluster at a time; plan and sweep share it
 
@@ -26,8 +38,7 @@ def connect(address: str | None) -> ClusterInventory:
     Raises:
         ClusterError: it can't be joined, or none of its nodes can run a trial.
     """
-    cluster = _join(address)
-    nodes = [node for node in cluster.meet() if node.devices]
+    nodes = [node for node in _join(address).meet() if node.devices]
     if not nodes:
         raise ClusterError("none of the cluster's nodes can run a trial; see the warnings above, if any")
     versions = {node.torch for node in nodes} | {torch.__version__}
@@ -59,15 +70,14 @@ class RayExecutor:
             KeyboardInterrupt: the cluster is gone, which a line has said; what had finished has been given. For the
                 sweep that is what a signal is: its end from outside, after which what there is gets its report.
         """
-        shift = Shift(self._cluster, self.options, trials, folder_of)
+        scheduler = Scheduler(self._cluster, self.options, trials, folder_of)
         try:
-            with closing(shift.results()) as results:  # type: ignore[type-var]
-                yield from results
+            yield from scheduler.results()
         except ClusterError as error:
             say(f"error: {error}")
             raise KeyboardInterrupt from error
         finally:
-            shift.stop()
+            scheduler.stop()
 
     def close(self) -> None:
         _joined.clear()
@@ -75,8 +85,204 @@ class RayExecutor:
 
 
 def _join(address: str | None) -> Cluster:
-    if _joined and _joined[0].asked != address:
+    if _joined and _joined[0].address != address:
         _joined.pop().close()
     if not _joined:
         _joined.append(Cluster(address))
     return _joined[0]
+
+
+@dataclass
+class Job:
+    """A trial on its way, from node to node until it has a result.
+
+    Attributes:
+        stream_digest: of its files, where they are read while training.
+        data: a reference to its dataset, where the node had asked for it.
+        losses: how each attempt ended that gave no result.
+    """
+
+    trial: Trial
+    stream_digest: str | None
+    node: Node | None = None
+    claim: Claim | None = None
+    sent_at: str | None = None
+    data: list[Any] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+
+    def ended(self, status: str, error: str, trace: str | None = None) -> Result:
+        row = Result(**self.trial.row(), status=status, error=error, started_at=self.sent_at)
+        row.node, row.trace = self.node.name if self.node else None, trace
+        return row
+
+
+class Scheduler:
+    """Gives each trial a place until all have a result.
+
+    Ray starts a task when its node has what it claims, and tells how it ended. Which node, and what is done about a
+    loss, is decided here: Ray would repeat a task on the node that it is bound to, dead or not.
+
+    Raises: ClusterError, from `results`: the head is gone, or no node that fits has come for too long.
+    """
+
+    def __init__(self, cluster: Cluster, options: Options, trials: Iterable[Trial], folder_of: FolderOf) -> None:
+        self.cluster, self.ray, self.options, self.folder_of = cluster, cluster.ray, options, folder_of
+        self._source = iter(trials)
+        self._drained = False
+        self._waiting: deque[Job] = deque()
+        self._running: dict[Any, Job] = {}  # reference to a task's message -> job
+        self._datasets: dict[str, Any] = {}  # checksum or name -> reference
+        self._idle_since: float | None = None
+        self._said = False
+        budget = options.budget_seconds
+        self._deadline = math.inf if budget is None else time.monotonic() + budget
+
+    def results(self) -> Iterator[Result]:
+        """As they come; when all trials have one, it ends."""
+        while True:
+            self.cluster.refresh()
+            self._fill()
+            if self._running:
+                self._idle_since, self._said = None, False
+                self.ray.wait(list(self._running), timeout=TICK_SECONDS)
+                ready, _ = self.ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+                for task in ready:
+                    if result := self._receive(task):
+                        yield result
+            elif self._waiting or not self._drained:
+                self._wait_for_a_node()
+            else:
+                return
+
+    def stop(self) -> None:
+        """End what runs: it has no result, and runs again when the sweep is resumed."""
+        for task, job in list(self._running.items()):
+            try:
+                self.ray.cancel(task, force=True)
+            except (self.ray.exceptions.RayError, ValueError, TypeError) as error:
+                say(f"warning: {job.trial.trial_id} couldn't be called off ({error})")
+            self._release(task)
+
+    def _fill(self) -> None:
+        """Start what fits: first those that wait, each kind of trial being tried once, then new ones."""
+        if time.monotonic() >= self._deadline:
+            self._waiting = deque(job for job in self._waiting if job.node)  # those that had begun go on
+            self._drained = next(self._source, None) is None  # the sweep notes whom it leaves out
+        without_place: set[tuple[str, int, bool]] = set()
+        for job in list(self._waiting):
+            # What decides where it may run, nearly: two of a kind differ in their numeric mode at most.
+            kind = job.trial.device, job.trial.world_size, job.trial.timed
+            if kind not in without_place and self._start(job):
+                self._waiting.remove(job)
+            else:
+                without_place.add(kind)
+        while not self._drained and len(self._waiting) < MOST_WAITING and self._any_idle():
+            trial = next(self._source, None)
+            if trial is None:
+                self._drained = True
+                return
+            job = Job(trial, stream_digest_of(trial.data))
+            if not self._start(job):
+                self._waiting.append(job)
+
+    def _any_idle(self) -> bool:
+        """Whether a node has room for something: for a trial on a core, or on a card."""
+        nodes = [node for node in self.cluster.nodes.values() if node.devices]
+        return self._may_run_more() and any(node.fits(Claim(1, cards)) for node in nodes for cards in (0, 1))
+
+    def _may_run_more(self) -> bool:
+        return self.options.jobs is None or len(self._running) < self.options.jobs
+
+    def _start(self, job: Job) -> bool:
+        """Whether there is a place for it now, where it then goes."""
+        found = best_node(job.trial, self.cluster.nodes.values()) if self._may_run_more() else None
+        if found:
+            self._send(job, *found)
+        return found is not None
+
+    def _send(self, job: Job, node: Node, claim: Claim) -> None:
+        job.node, job.claim, job.sent_at = node, claim, datetime.now(UTC).isoformat(timespec="seconds")
+        limit = self.options.timeout_seconds
+        self._running[self.cluster.start(node, claim, job.trial, limit, job.stream_digest, job.data)] = job
+        node.taken.append(claim)
+
+    def _release(self, task: Any) -> tuple[Job, Node, Claim]:
+        """Its place is free."""
+        job = self._running.pop(task)
+        assert job.node is not None
+        assert job.claim is not None
+        job.node.taken.remove(job.claim)
+        return job, job.node, job.claim
+
+    def _receive(self, task: Any) -> Result | None:
+        """What a task returns, or Ray raises in its place: a result, or a reason to send the trial again."""
+        job, node, claim = self._release(task)
+        errors = self.ray.exceptions
+        try:
+            message = self.ray.get(task, timeout=FETCH_SECONDS)
+        except errors.OutOfMemoryError:
+            return job.ended("oom", f"node {node.name}: ended by Ray's memory monitor, the node's memory ran out")
+        except errors.RayTaskError as error:
+            why = str(error).strip().splitlines()
+            return job.ended("failed", f"node {node.name}: {why[-1] if why else error!r}", trace=str(error))
+        except errors.GetTimeoutError:
+            return self._lose(job, f"its result didn't come within {FETCH_SECONDS:.0f} s")
+        except (errors.NodeDiedError, errors.TaskUnschedulableError):
+            self.cluster.lose(node)
+            return self._lose(job, f"node {node.name} died")
+        except errors.RayError as error:
+            self.cluster.doubt(node)
+            return self._lose(job, f"node {node.name}: {type(error).__name__}")
+        try:
+            if "refused" in message:
+                return job.ended("failed", message["refused"])
+            if "result" not in message:
+                return self._send_with_data(job, node, claim)
+            result = Result(**message["result"])
+            if result.trial_id != job.trial.trial_id:
+                return job.ended("failed", f"the node sent the result of {result.trial_id}")
+            if message["files"] and (folder := self.folder_of(job.trial)):
+                save_files(folder, message["files"])
+            return result
+        except StoreError:
+            raise  # the run's folder takes no more: that is the sweep's end, not the trial's
+        except UserError as error:
+            return job.ended("failed", str(error))
+
+    def _send_with_data(self, job: Job, node: Node, claim: Claim) -> Result | None:
+        """To a node that lacks its dataset, which is put once for all nodes into Ray's object store."""
+        if job.data:
+            return job.ended("failed", f"node {node.name} has its data, and still asks for them")
+        key = job.trial.data.checksum if job.trial.data else job.trial.dataset
+        if key not in self._datasets:
+            self._datasets[key] = self.ray.put(pack(job.trial, self.options.data_dir))
+        job.data = [self._datasets[key]]
+        self._send(job, node, claim)
+        return None
+
+    def _lose(self, job: Job, why: str) -> Result | None:
+        """Let it run again, before all others; a trial that is lost time after time may be the reason itself."""
+        job.losses.append(why)
+        if len(job.losses) >= MOST_LOSSES:
+            return job.ended("failed", f"lost {len(job.losses)} times: {'; '.join(job.losses)}")
+        say(f"warning: {job.trial.label} seed {job.trial.seed} was lost ({why}); it runs again")
+        job.data = []
+        self._waiting.appendleft(job)
+        return None
+
+    def _wait_for_a_node(self) -> None:
+        """Nothing runs and nothing fits: wait for some time."""
+        now = time.monotonic()
+        self._idle_since = self._idle_since or now
+        idle = now - self._idle_since
+        devices = ", ".join(dict.fromkeys(job.trial.device for job in self._waiting))
+        left = f"the trials left ({devices})" if devices else "a trial"
+        if idle > QUIET_SECONDS and not self._said:
+            self._said = True
+            say(f"no node of the cluster can run {left} now: waiting up to {PATIENCE_SECONDS:.0f} s for one")
+        if idle > PATIENCE_SECONDS:
+            raise ClusterError(
+                f"no node of the cluster that could run {left} came within {PATIENCE_SECONDS:.0f} s; what had finished "
+                "is kept: --resume the run when there is one"
+            )
+        time.sleep(TICK_SECONDS)

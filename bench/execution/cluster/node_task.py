@@ -1,90 +1,104 @@
-"""What a node of a cluster does: says what it has, and runs a trial in a process of the trial's own."""
+"""What a node of a cluster does, as tasks of Ray: say what it has; run a trial in a process of the trial's own.
 
-import multiprocessing
+The tasks run in worker processes of Ray on the node, from the driver's source (see connection.join).
+"""
+
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from threading import Timer
 from typing import Any
 
 from bench.errors import DataError, UserError
 from bench.execution.base import Options
+from bench.execution.cluster.connection import SOURCE, source_digest
 from bench.execution.cluster.transfer import has_data, unpack
 from bench.execution.local import Subprocess
 from bench.system.environment import cores, cpu_name, usable_cores
+from bench.system.process import state
 from bench.trial import Trial
 
 Message = dict[str, Any]
-
 PREFIX = "vit-cnn-bench-trial-"  # of temporary folders; the process's id follows, so that leftovers are known as such
+DATA_SECONDS = 600.0  # for a dataset to come from the driver
+OVERDUE_SECONDS = 900.0  # above a trial's limit, for what is around it
 
 
-def describe() -> Iterator[Message]:
-    """The node's hardware; its devices are opened in another process, so that this one never holds any."""
-    executor = _executor(None)  # its fork server loads torch, and stays for trials on processors
-    del executor
-    context = multiprocessing.get_context("forkserver")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_open_devices, args=(sender,), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        found = receiver.recv() if receiver.poll(120) else {"refused": "its devices didn't open within 120 s"}
-    except EOFError:
-        found = {"refused": "the process that opened its devices died"}
-    process.kill()
-    process.join()
-    yield {"cpu": cpu_name(), "cores": usable_cores(), "memory_bytes": _memory_bytes(), **found}
+def describe(source: str) -> Message:
+    """Names and limits of this node's devices, kind by kind. It opens them, so its process has to end with it.
+
+    Args:
+        source: the digest of the driver's source.
+    """
+    import torch
+
+    from bench.system.device import DEVICES
+    from bench.system.precision import DTYPES
+    from bench.training.compilation import lacks_compiler
+
+    _set_up(source)
+    devices, lacks, uncompiled = {}, {}, {}
+    for kind, device_class in DEVICES.items():
+        opened = [device_class(index) for index in range(device_class.count())]
+        if opened:
+            devices[kind] = [device.name for device in opened]
+            lacks[kind] = {dtype: reason for dtype in DTYPES if (reason := opened[0].lacks(dtype))}
+            uncompiled[kind] = lacks_compiler(opened[0])
+    return {"devices": devices, "lacks": lacks, "lacks_compiler": uncompiled, "torch": torch.__version__}
 
 
 def run(
-    trial: dict[str, Any],
-    trial_id: str,
+    source: str,
     node: str,
-    timeout_seconds: float | None,
-    digest: str | None,
-    parcels: Sequence[Any],
     num_cards: int,
-) -> Iterator[Message]:
-    """A trial, once it has its data.
+    trial: Trial,
+    timeout_seconds: float | None,
+    stream_digest: str | None,
+    data: Sequence[Any],
+) -> Message:
+    """A trial, if the node has its dataset.
 
     Args:
-        trial: its settings; `trial_id` is what the driver calls it.
-        digest: of files that are read while training, as the driver found it.
-        parcels: empty, or a reference to its data, for a node that lacks them.
+        source: the digest of the driver's source.
         num_cards: that the node has; a trial on some of them takes their share of the cores.
+        stream_digest: of files that are read while training, as the driver found it.
+        data: empty, or a reference to its dataset in Ray's object store, for a node that lacks it.
+
+    Returns:
+        {"result": ..., "files": name -> content}; {"refused": why}; or nothing: the dataset isn't here.
     """
-    yield {"started": os.getpid()}
+    if timeout_seconds is not None:  # silent long after its time, it counts as lost
+        watchdog = Timer(timeout_seconds + OVERDUE_SECONDS, os._exit, [1])
+        watchdog.daemon = True
+        watchdog.start()
     try:
-        asked = Trial(**trial)
-        if asked.trial_id != trial_id:
-            raise DataError(f"the node calls this trial {asked.trial_id}, the driver {trial_id}")
-        _check_source(asked, node)
-        if not has_data(asked, digest):
-            if not parcels:
-                yield {"needs": True}
-                return
+        _set_up(source)
+        _check_model(trial, node)
+        if not has_data(trial, stream_digest):
+            if not data:
+                return {}
             import ray
 
-            unpack(asked, ray.get(parcels[0], timeout=600))
-        whole = usable_cores()
-        _pin(num_cards)
-        yield _run(asked, node, whole, timeout_seconds)
+            unpack(trial, ray.get(data[0], timeout=DATA_SECONDS))
+        return _run(trial, node, num_cards, timeout_seconds)
     except UserError as error:
-        yield {"refused": str(error)}
+        return {"refused": str(error)}
+    finally:
+        if timeout_seconds is not None:
+            watchdog.cancel()
 
 
-def _run(trial: Trial, node: str, node_cores: int, timeout_seconds: float | None) -> Message:
-    load = os.getloadavg()[0] / node_cores
+def _run(trial: Trial, node: str, num_cards: int, timeout_seconds: float | None) -> Message:
+    load, node_cores = os.getloadavg()[0] / usable_cores(), usable_cores()
+    _bind_to_share_of_cores(num_cards)
     _remove_leftovers()
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as work:
-        folder = Path(work, trial_id := trial.trial_id)
+    with TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as work:
+        folder = Path(work, trial.trial_id)
         result = _executor(timeout_seconds).run(trial, folder, lambda message: None)
-        assert result.trial_id == trial_id
         result.node, result.node_cpu, result.node_cores, result.load = node, cpu_name(), node_cores, load
         files = {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
     return {"result": asdict(result), "files": files}
@@ -95,25 +109,24 @@ def _executor(timeout_seconds: float | None) -> Subprocess:
     return Subprocess(Options(timeout_seconds=timeout_seconds))
 
 
-def _open_devices(sender: Any) -> None:
-    """Names and limits of this node's devices, kind by kind."""
-    import torch
+@cache  # once a process
+def _set_up(source: str) -> None:
+    """Hold the source that arrived against the driver's, and undo what Ray does to torch's choice of threads.
 
-    from bench.system.device import DEVICES
-    from bench.system.precision import DTYPES
-    from bench.training.compilation import lacks_compiler
+    Raises:
+        UserError: it isn't the driver's source.
+    """
+    if source_digest() != source:
+        raise UserError(f"process {os.getpid()} of this node has another source than the driver, in {SOURCE}")
+    try:
+        first = Path("/proc/self/environ").read_bytes()  # what the process was started with
+    except OSError:  # not Linux
+        first = b""
+    if b"OMP_NUM_THREADS=" not in first:  # then it is Ray's number and not the user's
+        os.environ.pop("OMP_NUM_THREADS", None)
 
-    devices, lacks, uncompiled = {}, {}, {}
-    for kind, device_class in DEVICES.items():
-        opened = [device_class(index) for index in range(device_class.count())]
-        if opened:
-            devices[kind] = [device.name for device in opened]
-            lacks[kind] = {dtype: reason for dtype in DTYPES if (reason := opened[0].lacks(dtype))}
-            uncompiled[kind] = lacks_compiler(opened[0])
-    sender.send({"devices": devices, "lacks": lacks, "lacks_compiler": uncompiled, "torch": torch.__version__})
 
-
-def _check_source(trial: Trial, node: str) -> None:
+def _check_model(trial: Trial, node: str) -> None:
     """A model that isn't ours has to be installed on the node, and be the same there."""
     if trial.source is None:
         return
@@ -130,7 +143,7 @@ def _check_source(trial: Trial, node: str) -> None:
         raise DataError(f"model '{trial.model}': node {node} has {found}, the driver {trial.source}; make them equal")
 
 
-def _pin(num_cards: int) -> None:
+def _bind_to_share_of_cores(num_cards: int) -> None:
     """Beside other trials on other cards: the cores that belong to this one's. Ray gives no card to two tasks."""
     import ray
 
@@ -143,18 +156,7 @@ def _pin(num_cards: int) -> None:
 
 def _remove_leftovers() -> None:
     """Temporary folders of processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in Path(gettempdir()).glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdecimal():
-            try:
-                os.kill(int(pid), 0)
-            except ProcessLookupError:
-                shutil.rmtree(folder, ignore_errors=True)
-            except PermissionError:
-                pass  # somebody else's, and alive
-
-
-def _memory_bytes() -> int | None:
-    with suppress(OSError, ValueError, AttributeError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+        if pid.isdecimal() and state(os.getpid()) and not state(int(pid)):  # as far as the system tells who lives
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,18 @@
-"""Nodes of a cluster: what each has, what a trial takes of one, and what a plan may ask of all together."""
+"""Nodes of a cluster as they come, say what they have, and go; what a trial takes of one, and a plan may ask."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench.errors import DeviceError, nearest
+from bench.execution.cluster import node_task
+from bench.execution.cluster.connection import Head, import_ray, join, say, source_digest
 from bench.system.device import DEVICES
 from bench.trial import Trial
+
+LOOK_SECONDS = 2.0  # between looks for nodes that came or went
+DESCRIBE_SECONDS = 90.0  # for nodes to say what they have, before the plan is made; one may be in use by others
 
 
 class Claim(NamedTuple):
@@ -18,15 +24,15 @@ class Claim(NamedTuple):
 
 @dataclass
 class Node:
-    """A node as Ray and its own report have it.
+    """A node as Ray and its own description have it.
 
     Attributes:
         cpus, cards: what Ray hands out there.
-        devices: kind -> the devices' names; None until the node has told.
+        devices: kind -> the devices' names; None until the node has said.
         lacks: kind -> numeric mode -> why the node can't.
         lacks_compiler: kind -> why it can't compile, or None.
         taken: by trials of ours that are there now.
-        doubted: whether it may be dead, by what became of a trial there.
+        maybe_dead: a task died there, and the node hasn't answered since.
     """
 
     node_id: str
@@ -36,11 +42,9 @@ class Node:
     devices: dict[str, list[str]] | None = None
     lacks: dict[str, dict[str, str]] = field(default_factory=dict)
     lacks_compiler: dict[str, str | None] = field(default_factory=dict)
-    cpu: str = ""
     torch: str = ""
-    refused: str | None = None
     taken: list[Claim] = field(default_factory=list)
-    doubted: bool = False
+    maybe_dead: bool = False
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> "Node":
@@ -49,13 +53,6 @@ class Node:
         resources = found["Resources"]
         own_name = name if name and name != address else found["NodeManagerHostname"]
         return cls(found["NodeID"], own_name, resources.get("CPU", 0.0), int(resources.get("GPU", 0)))
-
-    def tell(self, report: dict[str, Any]) -> None:
-        """Take over what the node said of itself."""
-        self.refused = report.get("refused")
-        self.devices = report.get("devices", {})
-        self.lacks, self.lacks_compiler = report.get("lacks", {}), report.get("lacks_compiler", {})
-        self.cpu, self.torch = report.get("cpu", ""), report.get("torch", "")
 
     def names(self, device: str) -> list[str]:
         """Its devices of the kind, if all are what was asked for: Ray hands out any of them."""
@@ -81,10 +78,10 @@ class Node:
         return Claim(trial.world_size, 0) if trial.world_size <= self.cpus else None
 
     def fits(self, claim: Claim) -> bool:
-        """Whether that is free now, on a node that isn't doubted; processors and cards are never timed side by side."""
+        """Whether that is free now; processors and cards are never timed side by side."""
         beside = all((other.cards > 0) == (claim.cards > 0) for other in self.taken)
         cpus, cards = (sum(column) for column in zip(Claim(0, 0), *self.taken, strict=True))
-        return not self.doubted and beside and cpus + claim.cpus <= self.cpus and cards + claim.cards <= self.cards
+        return not self.maybe_dead and beside and cpus + claim.cpus <= self.cpus and cards + claim.cards <= self.cards
 
     def why_not(self, trial: Trial) -> str | None:
         """A numeric mode, or compilation, that its devices of the kind don't have."""
@@ -92,8 +89,11 @@ class Node:
         return self.lacks.get(kind, {}).get(trial.dtype) or (self.lacks_compiler.get(kind) if trial.compile else None)
 
 
-def best_node(trial: Trial, nodes: Sequence[Node]) -> tuple[Node, Claim] | None:
-    """Where a trial may start now: rather on a node without cards if it needs none, then on the emptiest."""
+def best_node(trial: Trial, nodes: Iterable[Node]) -> tuple[Node, Claim] | None:
+    """Where a trial may start now: rather on a node without cards if it needs none, then on the emptiest.
+
+    Ray can't choose: "all CPUs of a node" is no number that holds for every node.
+    """
     free = [
         (node, claim) for node in nodes if (claim := node.claim(trial)) and not node.why_not(trial) and node.fits(claim)
     ]
@@ -139,3 +139,100 @@ class ClusterInventory:
             f"{kind} ({name})" for node in self.nodes for kind, names in (node.devices or {}).items() for name in names
         )
         return ", ".join(found) or "none"
+
+
+class Cluster:
+    """A cluster that was joined. Raises: ClusterError: it can't be."""
+
+    def __init__(self, address: str | None) -> None:
+        self.ray = import_ray()
+        join(self.ray, address)
+        self.address = address
+        self.head = Head(self.ray.get_runtime_context().gcs_address)
+        self.source = source_digest()
+        self.nodes: dict[str, Node] = {}
+        self._dead: set[str] = set()  # Ray lists a node for some seconds after its death; it never comes back as such
+        self._asked: dict[Any, Node] = {}  # reference to an answer -> who gives it
+        self._next_look = 0.0
+        # With max_calls=1 a worker process of Ray ends after its task: one that has opened devices must free them, and
+        # a worker's fork server would show all later tasks the cards that the worker's first task was given.
+        self._describe = self.ray.remote(max_calls=1)(node_task.describe)
+        self._run = self.ray.remote(node_task.run)
+        self._run_on_cards = self.ray.remote(max_calls=1)(node_task.run)
+        self._answer = self.ray.remote(lambda: None)  # loads nothing: other cards there may be under measurement
+
+    def close(self) -> None:
+        """Leave; what still runs for us ends."""
+        self.ray.shutdown()
+
+    def start(self, node: Node, claim: Claim, *arguments: Any) -> Any:
+        """node_task.run on that node, once Ray has what it claims there: a reference to what it will return."""
+        task = self._run_on_cards if claim.cards else self._run
+        return task.options(**self._on(node, claim)).remote(self.source, node.name, node.cards, *arguments)
+
+    def refresh(self) -> None:
+        """Look for nodes that came or went, now and then. Raises: ClusterError: the head is gone."""
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_SECONDS
+            if self.head.answers():  # else the question below would be kept waiting
+                self._look()
+        self._take_answers()
+
+    def lose(self, node: Node) -> None:
+        """It is dead: Ray says so, or the end of a task there."""
+        self._dead.add(node.node_id)
+        self.nodes.pop(node.node_id, None)
+
+    def doubt(self, node: Node) -> None:
+        """A task died there: no more trials for it until it has answered. Ray may take a minute to call it dead."""
+        if node.node_id in self.nodes and not node.maybe_dead:
+            node.maybe_dead = True
+            self._asked[self._answer.options(**self._on(node, Claim(0, 0))).remote()] = node
+
+    def meet(self) -> list[Node]:
+        """All nodes, once each has said what it has, or has had its time to."""
+        deadline = time.monotonic() + DESCRIBE_SECONDS
+        self.refresh()
+        while self._asked and time.monotonic() < deadline:
+            self.ray.wait(list(self._asked), timeout=LOOK_SECONDS)
+            self.refresh()
+        return list(self.nodes.values())
+
+    def _look(self) -> None:
+        alive = {found["NodeID"]: found for found in self.ray.nodes() if found["Alive"]}
+        for node_id in self.nodes.keys() - alive.keys():
+            self.lose(self.nodes[node_id])
+        for node_id in alive.keys() - self.nodes.keys() - self._dead:
+            node = self.nodes[node_id] = Node.of(alive[node_id])
+            if node.cpus >= 1:  # a driver's own machine may be a node without any
+                task = self._describe.options(**self._on(node, Claim(1, node.cards)))
+                self._asked[task.remote(self.source)] = node
+
+    def _on(self, node: Node, claim: Claim) -> dict[str, Any]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return {
+            "num_cpus": claim.cpus,
+            "num_gpus": claim.cards,
+            "max_retries": 0,  # the scheduler's work
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node.node_id, soft=False),
+        }
+
+    def _take_answers(self) -> None:
+        if not self._asked:
+            return
+        answers, _ = self.ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+        for answer in answers:
+            node = self._asked.pop(answer)
+            try:
+                description = self.ray.get(answer, timeout=LOOK_SECONDS)
+            except (self.ray.exceptions.NodeDiedError, self.ray.exceptions.TaskUnschedulableError):
+                self.lose(node)
+            except self.ray.exceptions.RayError as error:
+                why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                say(f"warning: node {node.name} of the cluster runs no trials: it couldn't say what it has ({why})")
+            else:
+                node.maybe_dead = False
+                if description:
+                    node.devices, node.torch = description["devices"], description["torch"]
+                    node.lacks, node.lacks_compiler = description["lacks"], description["lacks_compiler"]

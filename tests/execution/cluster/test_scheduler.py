@@ -1,18 +1,16 @@
-"""A shift of trials on the nodes of a made-up cluster: crashes, losses, the budget's end, no nodes left."""
+"""Trials on the nodes of a made-up cluster: crashes, losses, the budget's end, no nodes left."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_cluster import node, trial
+from made_up_cluster import node, trial
 
 from bench.execution.base import Options
-from bench.execution.cluster.connection import Cluster
-from bench.execution.cluster.executor import RayExecutor
-from bench.execution.cluster.nodes import Claim, Node
-from bench.execution.cluster.scheduler import Shift
+from bench.execution.cluster.executor import RayExecutor, Scheduler
+from bench.execution.cluster.nodes import Claim, Cluster, Node
 from bench.trial import Trial
 
 
@@ -20,63 +18,68 @@ class CrashError(Exception):
     pass
 
 
-class MadeUpRay:
-    """Tasks are generators here; what one has to say comes when it is waited for."""
+class MadeUpTask:
+    """What it has to say is there at once."""
 
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+
+class MadeUpRay:
     others = ("OutOfMemoryError", "RayTaskError", "GetTimeoutError", "TaskUnschedulableError")
     exceptions = SimpleNamespace(
         **dict.fromkeys(others, ZeroDivisionError), NodeDiedError=EOFError, RayError=CrashError
     )
 
-    def wait(self, streams: list[Any], num_returns: int = 1, timeout: float = 0.0) -> tuple[list[Any], list[Any]]:
-        return streams, []
+    def wait(self, tasks: list[Any], num_returns: int = 1, timeout: float = 0.0) -> tuple[list[Any], list[Any]]:
+        return tasks, []
 
-    def get(self, message: Any, timeout: float) -> Any:
-        if isinstance(message, Exception):
-            raise message
-        return message
+    def get(self, task: MadeUpTask, timeout: float) -> Any:
+        if isinstance(task.message, Exception):
+            raise task.message
+        return task.message
 
-    def cancel(self, stream: Any, force: bool) -> None:
-        stream.close()
+    def cancel(self, task: MadeUpTask, force: bool) -> None:
+        pass
 
 
 class MadeUpCluster(Cluster):
-    """Nodes on which a trial says that it began, then how it ended: on each of `crashes`, once, by a crash."""
+    """Nodes on which a trial ends well, but once on each of `crashes`, where its worker crashes."""
 
     def __init__(self, nodes: list[Node], crashes: Sequence[str] = ()) -> None:
         self.ray, self.nodes, self.crashes = MadeUpRay(), {node.node_id: node for node in nodes}, list(crashes)
-        self._asked, self._lost, self._next_look = {}, set(), float("inf")
+        self._asked, self._dead, self._next_look = {}, set(), float("inf")
         self.went: list[tuple[str, str]] = []  # (trial, node)
-        self.silent = 2  # looks until a doubted node answers
+        self.silent = 2  # looks until a node that may be dead answers
 
-    def start(self, node: Node, claim: Claim, order: str, arguments: dict[str, Any]) -> Iterator[Any]:
-        self.went.append((arguments["trial_id"], node.name))
-        crash = node.name in self.crashes
-        if crash:
+    def start(self, node: Node, claim: Claim, *arguments: Any) -> MadeUpTask:
+        trial: Trial = arguments[0]
+        self.went.append((trial.trial_id, node.name))
+        if node.name in self.crashes:
             self.crashes.remove(node.name)
-        row = Trial(**arguments["trial"]).row() | {"status": "ok", "node": node.name}
-        return iter([{"started": 1}, CrashError() if crash else {"result": row, "files": {}}])
+            return MadeUpTask(CrashError())
+        return MadeUpTask({"result": trial.row() | {"status": "ok", "node": node.name}, "files": {}})
 
     def doubt(self, node: Node) -> None:
-        node.doubted = True
+        node.maybe_dead = True
 
     def refresh(self) -> None:
         for each in self.nodes.values():
-            if each.doubted:
+            if each.maybe_dead:
                 self.silent -= 1
-                each.doubted = self.silent > 0
+                each.maybe_dead = self.silent > 0
 
 
-def shift(cluster: Cluster, trials: Iterable[Trial], monkeypatch: pytest.MonkeyPatch) -> Shift:
-    monkeypatch.setattr("bench.execution.cluster.scheduler.TICK_SECONDS", 0.0)
-    return Shift(cluster, Options(), trials, lambda trial: None)
+def scheduler(cluster: Cluster, trials: Iterable[Trial], monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+    monkeypatch.setattr("bench.execution.cluster.executor.TICK_SECONDS", 0.0)
+    return Scheduler(cluster, Options(), trials, lambda trial: None)
 
 
 def test_a_node_where_something_crashed_gets_no_trial_until_it_has_given_a_sign(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = MadeUpCluster([node("p")], crashes="p")
-    (result,) = shift(cluster, [trial()], monkeypatch).results()
+    (result,) = scheduler(cluster, [trial()], monkeypatch).results()
     assert result.status == "ok"
     assert len(cluster.went) == 2
     assert cluster.silent == 0
@@ -85,7 +88,7 @@ def test_a_node_where_something_crashed_gets_no_trial_until_it_has_given_a_sign(
 
 def test_a_trial_that_crashes_its_worker_time_after_time_is_a_failed_row(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = MadeUpCluster([node("p"), node("q")], crashes=["p", "q", "p"])
-    (result,) = shift(cluster, [trial()], monkeypatch).results()
+    (result,) = scheduler(cluster, [trial()], monkeypatch).results()
     assert result.status == "failed"
     assert str(result.error).startswith("lost 3 times: node p: CrashError; node q: CrashError; node p")
     assert [name for _, name in cluster.went] == ["p", "q", "p"]
@@ -94,7 +97,7 @@ def test_a_trial_that_crashes_its_worker_time_after_time_is_a_failed_row(monkeyp
 def test_a_trial_taken_ahead_does_not_begin_after_the_budgets_end(monkeypatch: pytest.MonkeyPatch) -> None:
     cards = [trial(seed, device="cuda") for seed in range(3)]
     cluster = MadeUpCluster([node("g", 1, cuda=["A100"]), node("p")])
-    working = shift(cluster, [*cards, trial()], monkeypatch)
+    working = scheduler(cluster, [*cards, trial()], monkeypatch)
     results = working.results()
     begun = [next(results).trial_id]
     assert len(cluster.went) == 2  # the second and the third wait for the card
@@ -106,8 +109,8 @@ def test_a_trial_taken_ahead_does_not_begin_after_the_budgets_end(monkeypatch: p
 def test_a_sweep_whose_nodes_are_all_gone_ends_as_an_interrupted_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bench.execution.cluster.scheduler.PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("bench.execution.cluster.scheduler.TICK_SECONDS", 0.001)
+    monkeypatch.setattr("bench.execution.cluster.executor.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("bench.execution.cluster.executor.TICK_SECONDS", 0.001)
     monkeypatch.setattr("bench.execution.cluster.executor._join", lambda address: MadeUpCluster([]))
     with pytest.raises(KeyboardInterrupt):
         list(RayExecutor(Options()).run_together([trial()], lambda trial: None))
