@@ -1,4 +1,4 @@
-"""Executors: where a trial runs. Each takes a trial and gives its Result; a failure is a Result, too."""
+"""Executors of this machine: a trial in this process, or each in a process of its own."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ class InProcess:
 
     def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
         for trial in trials:  # one after the other: there is one process
-            yield self.run(trial, folder_of(trial), _unheard)
+            yield self.run(trial, folder_of(trial), _ignore)
 
     def close(self) -> None:
         pass
@@ -65,7 +65,7 @@ class Subprocess:
         return result
 
     def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
-        return self._run_all(trials, folder_of, _unheard, at_once=self.options.jobs or usable_cores())
+        return self._run_all(trials, folder_of, _ignore, at_once=self.options.jobs or usable_cores())
 
     def close(self) -> None:
         pass  # the fork server ends with this process
@@ -73,19 +73,18 @@ class Subprocess:
     def _run_all(
         self, trials: Iterable[Trial], folder_of: FolderOf, report: "Report", at_once: int
     ) -> Iterator[Result]:
-        waiting = iter(trials)
+        todo = iter(trials)
         limit = math.inf if self.options.timeout_seconds is None else self.options.timeout_seconds
         running: list[WorkerProcess] = []
         try:
             while True:
-                for trial in itertools.islice(waiting, at_once - len(running)):
+                for trial in itertools.islice(todo, at_once - len(running)):
                     folder = folder_of(trial)
                     running.append(WorkerProcess(self._context, trial, folder, self.options.data_dir, limit))
                 if not running:
                     return
                 left = min(worker.seconds_left() for worker in running)
-                signs = [each for worker in running for each in worker.waitables()]
-                wait(signs, None if math.isinf(left) else left)
+                wait([each for worker in running for each in worker.waitables()], None if math.isinf(left) else left)
                 for worker in [*running]:
                     result = worker.result(report)
                     if result is not None:
@@ -117,5 +116,5 @@ def start_fork_server() -> None:
     forkserver.ensure_running()
 
 
-def _unheard(message: dict[str, Any]) -> None:
-    """Nobody follows trials side by side."""
+def _ignore(message: dict[str, Any]) -> None:
+    """What a trial beside others reports while it runs."""

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live line on a terminal, plain lines in a log.
+"""What a person sees while a sweep runs: a progress bar on a terminal, plain lines in a log.
 
 It is drawn when something happens and never by a thread of its own: the machine is being measured.
 """
@@ -18,7 +18,7 @@ from bench.trial import Trial
 
 
 class Progress(Protocol):
-    """Is told what happens."""
+    """Is told what happens in a sweep."""
 
     def begin(self, trial: Trial, position: int, count: int) -> None: ...
 
@@ -49,7 +49,7 @@ class Display:
     """A line for each finished trial; on a terminal also a bar for the one that runs.
 
     Args:
-        estimates: trial_id -> seconds that it is expected to take; trials done put the rest right.
+        estimates: trial_id -> seconds that it is expected to take; corrected by what finished trials took.
     """
 
     def __init__(
@@ -66,15 +66,14 @@ class Display:
             auto_refresh=False,
         )
         self._task = self._bar.add_task("", total=1.0, figures="")
-        self._live = (
-            Live(self._bar, console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        )
-        if self._live:
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(self._bar, console=console, auto_refresh=False, transient=True)
             self._live.start()
         self._expected = self._spent = 0.0  # seconds of the finished trials
-        self._ahead = sum(self.estimates.values())  # of those that aren't; kept, since a sum would cost n a trial
+        self._ahead = sum(self.estimates.values())  # of the others; kept, since each sum costs time with every trial
         self._finished = 0
-        self._mark: float | None = None  # when the last one ended
+        self._mark: float | None = None  # when the last trial ended
 
     def begin(self, trial: Trial, position: int, count: int) -> None:
         self._trial, self._position, self._count = trial, position, count
@@ -101,17 +100,17 @@ class Display:
         self._ahead = self._ahead - estimate if self.estimates else 0.0
         self._finished += 1
         line = f"[{self._finished}/{self._count}] {trial.label} seed {trial.seed}: {describe(result)}"
-        with self._unheard():
+        with self._reader_may_be_gone():
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        with self._unheard():
+        with self._reader_may_be_gone():
             if self._live:
                 self._live.stop()
 
     @contextmanager
-    def _unheard(self) -> Iterator[None]:
-        """A terminal that was closed, or a pipe whose reader left, ends the talk and not the sweep."""
+    def _reader_may_be_gone(self) -> Iterator[None]:
+        """A terminal that was closed, or a pipe that nobody reads, ends the display and not the sweep."""
         try:
             yield
         except (OSError, SystemExit):  # rich turns a broken pipe into the latter
@@ -121,15 +120,13 @@ class Display:
         if self._live:
             name = f"{self._position + 1}/{self._count} {self._trial.label} seed {self._trial.seed}"
             self._bar.update(self._task, description=name, completed=share, figures=figures)
-            with self._unheard():
+            with self._reader_may_be_gone():
                 self._live.refresh()
 
     def _left(self) -> str:
-        pace = self._spent / self._expected if self._expected else 1.0
-        now = self.now()
+        pace, now = self._spent / self._expected if self._expected else 1.0, self.now()
         running = now - (self._mark or now)
-        left = max(0.0, pace * self._ahead - running)
-        return f"about {duration(left)} left"
+        return f"about {duration(max(0.0, pace * self._ahead - running))} left"
 
 
 def describe(result: Result) -> str:
@@ -145,7 +142,7 @@ def describe(result: Result) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in the unit that suits them: "40 s", "3 min", "2 h 5 min"."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

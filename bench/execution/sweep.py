@@ -56,7 +56,8 @@ def run_sweep(
     Raises:
         StoreError: the run folder can't be written to any more; no trial runs any longer then.
     """
-    sweep = _Sweep(trials, skipped, store, executor, progress, budget_seconds, now)
+    deadline = math.inf if budget_seconds is None else now() + budget_seconds
+    sweep = _Sweep(trials, skipped, store, executor, progress, deadline, now)
     with process.listening():
         try:
             sweep.run()
@@ -66,28 +67,28 @@ def run_sweep(
     return sweep.outcome
 
 
+@dataclass
 class _Sweep:
-    def __init__(
-        self,
-        trials: list[Trial],
-        skipped: dict[str, str],
-        store: RunFolder,
-        executor: Executor,
-        progress: Progress,
-        budget_seconds: float | None,
-        now: Callable[[], float],
-    ) -> None:
-        self.trials, self.skipped = trials, skipped
-        self.store, self.executor, self.progress = store, executor, progress
-        self.deadline = math.inf if budget_seconds is None else now() + budget_seconds
-        self.now = now
-        self.outcome = Outcome()
-        self.loads: dict[str, float | None] = {}  # of the machine, just before each trial that runs
+    """A sweep under way.
+
+    Attributes:
+        loads: trial_id -> load of the machine just before the trial began.
+    """
+
+    trials: list[Trial]
+    skipped: dict[str, str]
+    store: RunFolder
+    executor: Executor
+    progress: Progress
+    deadline: float
+    now: Callable[[], float]
+    outcome: Outcome = field(default_factory=Outcome)
+    loads: dict[str, float | None] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Those that are timed one after the other, neighbours that aren't side by side."""
-        todo = self._begun()
-        for alone, group in itertools.groupby(todo, key=lambda trial: trial.timed and not self.executor.exclusive):
+        """Timed trials one after the other; trials that aren't, as far as they follow each other, side by side."""
+        one_by_one = not self.executor.exclusive
+        for alone, group in itertools.groupby(self._begun(), key=lambda trial: trial.timed and one_by_one):
             if alone:
                 for trial in group:
                     self._end(trial, self.executor.run(trial, self._folder_of(trial), self.progress.evaluated))
@@ -95,7 +96,7 @@ class _Sweep:
                 self._run_together(group)
 
     def _run_together(self, group: Iterator[Trial]) -> None:
-        known: dict[str, Trial] = {}  # trials that have begun, by id, as the executor takes them
+        known: dict[str, Trial] = {}  # trials that the executor has taken and given no result of, by id
         taken = (known.setdefault(trial.trial_id, trial) for trial in group)
         results = self.executor.run_together(taken, self._folder_of)
         stop = closing(results) if isinstance(results, Generator) else nullcontext()
@@ -115,12 +116,12 @@ class _Sweep:
             if trial.trial_id in self.skipped:
                 self._end(trial, Result(**trial.row(), status="skipped", error=self.skipped[trial.trial_id]))
             else:
-                if not self.executor.exclusive:  # a cluster's trials run elsewhere, and say for themselves
+                if not self.executor.exclusive:  # a cluster's nodes measure their own
                     self.loads[trial.trial_id] = load()
                 yield trial
 
     def _end(self, trial: Trial, result: Result) -> None:
-        """Put it on disk; a signal that comes meanwhile is heard when it is there, and everybody has been told."""
+        """Put a result on disk; a signal that comes meanwhile takes effect when it is there and progress was told."""
         result.git_commit, result.git_dirty = git_state()
         result.error, result.trace = (text and redacted(text) for text in (result.error, result.trace))
         if result.load is None:
@@ -138,7 +139,7 @@ class _Sweep:
 
 
 def load() -> float | None:
-    """Processes that run or wait on this machine, a core: the system's average over the last minute."""
+    """Processes that run or wait on this machine, per core: the system's average over the last minute."""
     try:
         return round(os.getloadavg()[0] / (os.cpu_count() or 1), 3)
     except (AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""A worker's life: what runs in the process that has one trial in it, from its first line to its last."""
+"""What runs in a worker process, from its first line to its last: one trial."""
 
 import contextlib
 import json
@@ -14,12 +14,12 @@ from bench.system.process import die_with_parent, give_stacks, take_file_of_stac
 from bench.trial import Trial
 
 
-def live(
+def run_worker(
     trial: Trial, folder: Path | None, data_dir: Path | None, sender: Connection, stacks: Connection | None
 ) -> None:
-    """Run a trial; tell of its evaluations and at last its result.
+    """Run a trial; send its evaluations to the parent, and at last its result.
 
-    Messages are JSON: the parent believes nothing that code of a trial could have made up, such as pickled objects.
+    Messages are JSON: code that a trial runs could make up anything, and a pickle would run in the parent.
 
     Args:
         sender: to the parent.
@@ -34,10 +34,8 @@ def live(
     try:
         from bench.training.run import run_trial
 
-        def report(message: dict[str, Any]) -> None:
-            _send(sender, {"progress": message})
-
-        _send(sender, {"result": asdict(run_trial(trial, folder, data_dir, report))})
+        result = run_trial(trial, folder, data_dir, lambda message: _send(sender, {"progress": message}))
+        _send(sender, {"result": asdict(result)})
     except BaseException:  # SystemExit, too: where a model asked for it is worth knowing
         if stacks is not None:
             os.write(stacks.fileno(), traceback.format_exc().encode())
@@ -45,19 +43,15 @@ def live(
 
 
 def _send(sender: Connection, message: dict[str, Any]) -> None:
-    sender.send_bytes(json.dumps(message, default=_plain).encode())
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of numpy's and torch's as Python's."""
-    return value.item()
+    text = json.dumps(message, default=lambda number: number.item())  # numbers of numpy's and torch's
+    sender.send_bytes(text.encode())
 
 
 def _leave_the_terminal() -> None:
     """A session of its own: Ctrl-C, a closed terminal and Ctrl-Z reach the parent alone, which decides what they mean.
 
-    Whatever the trial starts is in that session, too, so that all of it can be ended together. Standard output belongs
-    to the answer, which may be JSON; what a model prints goes where warnings go.
+    Whatever the trial starts is in that session, too, so that all of it can be ended together. Standard output is for
+    the answer, which may be JSON; what a model prints goes to standard error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: started, listened to, ended; whatever it does becomes a result."""
+"""A worker process as its parent sees it: started, read from, ended. Whatever it does, its trial gets a result."""
 
 import contextlib
 import json
@@ -13,17 +13,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
-from bench.execution.worker_main import live
+from bench.execution.worker_main import run_worker
 from bench.result import Result
 from bench.system.process import ASK_FOR_STACK, catches, cause_of_death, end_family, family, memory_kills, state
 from bench.trial import Trial
 
-# An inbox: messages from a process that may be anything by now: stopped, torn off, or writing what it shouldn't.
 LARGEST_MESSAGE = 1 << 28  # bytes; a million raw blocks are a tenth of it
 
 
-class Inbox:
-    """Messages from a worker, read as they come and never waited for: half of one may be all that ever comes.
+class MessageReader:
+    """Reads a worker's messages as they come and never waits for the rest of one: the worker may be stopped or dead.
 
     Attributes:
         closed: the worker's end of it is closed.
@@ -37,7 +36,7 @@ class Inbox:
             os.set_blocking(receiver.fileno(), False)
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Those that are there. Raises: ValueError: what came isn't one."""
+        """Those that are complete. Raises: ValueError: what came isn't a message."""
         self._read()
         while len(self._bytes) >= 4:
             (size,) = struct.unpack_from("!i", self._bytes)  # the form of Connection.send_bytes
@@ -99,17 +98,17 @@ class WorkerProcess:
         for pause in START_AFTER_SECONDS:
             time.sleep(pause)
             receiver, sender = context.Pipe(duplex=False)
-            self.inbox = Inbox(receiver)
+            self.reader = MessageReader(receiver)
             stacks = Connection(os.dup(self._stacks.fileno()), readable=False) if ASK_FOR_STACK else None
             arguments = (trial, folder, data_dir, sender, stacks)
             # Not a daemon, which may have no children: images from disk are read by processes of their own. None is
             # left behind: `stop` ends it, and it ends itself when its parent dies.
-            process = context.Process(target=live, args=arguments, daemon=False)
+            process = context.Process(target=run_worker, args=arguments, daemon=False)
             try:
                 process.start()
             except (OSError, EOFError) as error:
                 self._why_not = f"{type(error).__name__}: {error}"
-                self.inbox.close()
+                self.reader.close()
                 continue
             finally:
                 sender.close()  # so that the worker's death ends the stream
@@ -121,11 +120,11 @@ class WorkerProcess:
             return
 
     def waitables(self) -> list[Any]:
-        """What to wait for: a message, or its end."""
+        """What multiprocessing can wait for: a message, or its end."""
         if self.process is None:
             return []
         death = self.process.sentinel if self._death is None else self._death
-        return [death] if self.inbox.closed else [self.inbox.receiver, death]
+        return [death] if self.reader.closed else [self.reader.receiver, death]
 
     def seconds_left(self) -> float:
         if self.process is None:
@@ -136,18 +135,18 @@ class WorkerProcess:
         """What became of the trial, or None while it runs; messages that have come are passed on."""
         if self.process is None:
             return self._failure("failed", f"no process could be started for it ({self._why_not})")
-        ended = self._has_ended()  # before the last messages are read, so that none is missed
+        ended = self._ends_within(0)  # before the last messages are read, so that none is missed
         try:
-            for message in self.inbox.messages():
+            for message in self.reader.messages():
                 if "result" in message:
                     self._done = True
                     return Result(**message["result"])
                 report(message["progress"])
         except (ValueError, TypeError, KeyError):
             return self._failure("failed", "sent what isn't a message; something in it writes to others' files", True)
-        if ended or (self.inbox.closed and self._ends_within(GRACE_SECONDS)):
+        if ended or (self.reader.closed and self._ends_within(GRACE_SECONDS)):
             return self._failure(*self._cause_of_death())
-        if self.inbox.closed:
+        if self.reader.closed:
             return self._failure("failed", "closed its connection and went on without giving a result", True)
         if self.seconds_left() == 0:
             stopped = "; its process had been stopped" if state(self.process.pid) == "T" else ""
@@ -155,8 +154,8 @@ class WorkerProcess:
         return None
 
     def stop(self) -> None:
-        """End it and all that it started: one that has a result ends by itself, others are asked and then made to."""
-        self.inbox.close()
+        """End it and all that it started: after its result it ends by itself, else it is asked to and then made to."""
+        self.reader.close()
         if self.process is not None:
             pid = self.process.pid
             if self._done:
@@ -215,18 +214,15 @@ class WorkerProcess:
         kept = [line for line in lines if not line.startswith("Extension modules: ")]
         return "\n".join(kept) + "\n" if any(line and not line.startswith(HEADINGS) for line in kept) else None
 
-    def _has_ended(self) -> bool:
-        """Whether it has. multiprocessing would say so, too, of one whose fork server was killed."""
-        return self._ends_within(0)
-
     def _ends_within(self, seconds: float) -> bool:
+        """Whether it ends in that time. multiprocessing alone would say so, too, when its fork server was killed."""
         if self._death is not None:
             return bool(wait([self._death], seconds))
         self.process.join(seconds)
         return self.process.exitcode is not None
 
     def _signal(self, number: signal.Signals | None) -> None:
-        if number is not None and not self._has_ended():
+        if number is not None and not self._ends_within(0):
             with contextlib.suppress(OSError):
                 os.kill(self.process.pid, number)
 

@@ -16,7 +16,7 @@ import pytest
 from bench.config.recipes import RECIPES
 from bench.execution.base import Options
 from bench.execution.local import InProcess, Subprocess
-from bench.execution.worker_process import Inbox
+from bench.execution.worker_process import MessageReader
 from bench.result import COLUMNS, Result
 from bench.system.process import cause_of_death
 from bench.trial import Trial
@@ -121,19 +121,19 @@ def test_a_trial_runs_after_the_fork_server_was_killed(executor: Subprocess) -> 
 
 def test_half_a_message_or_none_at_all_is_waited_for_by_nobody() -> None:
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    inbox = Inbox(receiver)
-    assert list(inbox.messages()) == []
+    reader = MessageReader(receiver)
+    assert list(reader.messages()) == []
     whole = struct.pack("!i", 7) + b'{"a":1}'
     os.write(sender.fileno(), whole + whole[:6])
-    assert list(inbox.messages()) == [{"a": 1}]
+    assert list(reader.messages()) == [{"a": 1}]
     os.write(sender.fileno(), whole[6:])
-    assert list(inbox.messages()) == [{"a": 1}]
-    assert not inbox.closed
+    assert list(reader.messages()) == [{"a": 1}]
+    assert not reader.closed
     os.write(sender.fileno(), b"printed by somebody")
     with pytest.raises(ValueError, match="message"):
-        list(inbox.messages())
+        list(reader.messages())
     sender.close()
-    inbox.close()
+    reader.close()
 
 
 def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it
 @pytest.mark.slow
 def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = """
-        from tests.test_executors import trial
+        from tests.execution.test_local import trial
         from bench.execution.local import Subprocess
         def told(message):
             print("training", flush=True)
