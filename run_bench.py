@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.gate import check, gate
+from bench.cli.gate import gate
 from bench.cli.options import Time, folder
 from bench.cli.results import compare, report, say, verify
 from bench.cli.trained import predict, show
@@ -148,7 +148,6 @@ cli.add_command(compare)
 cli.add_command(predict)
 cli.add_command(show)
 cli.add_command(gate)
-cli.add_command(check)
 cli.add_command(verify)
 
 

@@ -5,7 +5,7 @@ accuracies, a ratio of everything else.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,27 +78,31 @@ def compare_runs(folder_a: Path, folder_b: Path) -> Changes:
         StoreError: one of them isn't a run, or they have no configuration in common.
     """
     a, b = read_tables(folder_a), read_tables(folder_b)
-    twins = _twins(a, b)
-    if not twins:
+    if not twins(a, b):
         raise StoreError(
             f"{folder_a} and {folder_b}: no configuration in common "
             f"({len(a.summary)} and {len(b.summary)} of their own); compare runs of the same suite and settings"
         )
-    changes = [change for x, y in twins for change in _changes(a, b, x, y)]
-    ours, theirs = ([(row["config_id"], row["device_name"]) for row in side] for side in zip(*twins, strict=True))
+    return compare_tables(a, b)
+
+
+def compare_tables(a: Tables, b: Tables) -> Changes:
+    """Compare two runs that have been read; what has no counterpart is only named."""
+    pairs = twins(a, b)
+    changes = [change for x, y in pairs for change in _changes(a, b, x, y)]
     return Changes(
-        str(folder_a),
-        str(folder_b),
-        _conditions(a, b, twins),
+        str(a.folder),
+        str(b.folder),
+        _conditions(a, b, pairs),
         list(_sums(changes)),
         changes,
-        _others(a, ours),
-        _others(b, theirs),
+        [row["label"] for row in unmatched(a, (x for x, _ in pairs))],
+        [row["label"] for row in unmatched(b, (y for _, y in pairs))],
         _notes(changes),
     )
 
 
-def _twins(a: Tables, b: Tables) -> list[tuple[Row, Row]]:
+def twins(a: Tables, b: Tables) -> list[tuple[Row, Row]]:
     """Rows of both with the same config_id: on the same device, or else on the only one that the other run has."""
     rows = records(b.summary)
     same = {(row["config_id"], row["device_name"]): row for row in rows}
@@ -109,6 +113,12 @@ def _twins(a: Tables, b: Tables) -> list[tuple[Row, Row]]:
         twin = same.get((row["config_id"], row["device_name"])) or free.pop(row["config_id"], None)
         found += [(row, twin)] if twin else []
     return found
+
+
+def unmatched(tables: Tables, matched: Iterable[Row]) -> list[Row]:
+    """Rows of a run's summary that aren't among those that have a twin."""
+    keys = {(row["config_id"], row["device_name"]) for row in matched}
+    return [row for row in records(tables.summary) if (row["config_id"], row["device_name"]) not in keys]
 
 
 def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
@@ -122,11 +132,8 @@ def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
         values = a.samples(x, metric), b.samples(y, metric)
         if not any(values):
             continue
-        accuracies = [(t, row) for t, row in ((a, x), (b, y)) if nothing(metric) == 0]
-        floors = [accuracy_floor(t.run, "test", row[metric]) for t, row in accuracies]
         timed = metric.startswith("seconds_to_")
-        grid = max((row[GRID] for row in (x, y) if row[GRID] > 0), default=0.0) if timed else 0.0
-        found = compare(metric, values[1], values[0], floor=math.hypot(*floors), grid=grid)
+        found = compare(metric, values[1], values[0], **resolution(metric, a, b, x, y))
         low, middle, high, _ = found.interval
         missed = [_missed(row, metric) if timed else "" for row in (x, y)]
         if any(missed) or not all(values):
@@ -160,6 +167,13 @@ def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
         )
 
 
+def resolution(metric: str, a: Tables, b: Tables, x: Row, y: Row) -> dict[str, float]:
+    """What two rows can't tell apart: of accuracies for their test images, of times for the evaluations' distance."""
+    floors = [accuracy_floor(t.run, "test", row[metric]) for t, row in ((a, x), (b, y)) if nothing(metric) == 0]
+    grid = max((row[GRID] for row in (x, y) if row[GRID] > 0), default=0.0) if metric.startswith("seconds_to_") else 0.0
+    return {"floor": math.hypot(*floors), "grid": grid}
+
+
 def _verdict(metric: str, side: int) -> str:
     more_is_better = COLUMNS.get(metric, {"better": "lower"})["better"] == "higher"
     return "no difference shown" if side == 0 else "better" if (side > 0) == more_is_better else "worse"
@@ -175,11 +189,11 @@ def _conditions(a: Tables, b: Tables, twins: list[tuple[Row, Row]]) -> list[str]
     """What isn't alike around the two runs, a line each; it's said before any figure."""
     before, after = a.run.get("environment") or {}, b.run.get("environment") or {}
     data_a, data_b = (table.run.get("dataset") or {} for table in (a, b))
-    sides = list(zip(*twins, strict=True))
+    sides = [x for x, _ in twins], [y for _, y in twins]
     pairs: dict[str, tuple[Any, Any]] = {name: (before.get(key), after.get(key)) for key, name in CONDITIONS.items()}
     pairs["commit"] = _commit(before), _commit(after)
     for name, column in (("threads", "num_threads"), ("device", "device_name")):
-        old, new = (_all({row[column] for row in side}) for side in sides)
+        old, new = (everything({row[column] for row in side}) for side in sides)
         pairs[name] = old, new
     pairs["checksum of the data"] = data_a.get("checksum"), data_b.get("checksum")
     pairs["split"] = str(a.run.get("split") or ""), str(b.run.get("split") or "")
@@ -192,7 +206,7 @@ def _commit(environment: dict[str, Any]) -> str:
     return str(environment.get("git_commit") or "")[:12] + changed
 
 
-def _all(values: set[Any]) -> str:
+def everything(values: set[Any]) -> str:
     known = sorted(value for value in values if value == value and value is not None)
     return listed([f"{value:g}" if isinstance(value, float) else str(value) for value in known])
 
@@ -208,11 +222,6 @@ def _sums(changes: list[Change]) -> Iterator[str]:
         counts = pd.Series(kinds).value_counts(sort=False)
         parts = [f"{kind} in {count}" for kind, count in counts.items()]
         yield f"{title}: {listed(parts)} of {len(kinds)} configuration{'s' * (len(kinds) > 1)}"
-
-
-def _others(tables: Tables, matched: list[tuple[str, str]]) -> list[str]:
-    rows = records(tables.summary)
-    return [row["label"] for row in rows if (row["config_id"], row["device_name"]) not in set(matched)]
 
 
 def _notes(changes: list[Change]) -> list[str]:

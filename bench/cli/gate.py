@@ -1,4 +1,4 @@
-"""The commands `gate` and `check`: what may be typed, and what is printed and written."""
+"""The command `gate`: what may be typed, and what is printed and written."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import Share, Time, file, folder
+from bench.cli.options import Share, Time, file, folder, write
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -147,59 +147,9 @@ def _show(decision: "Decision", record: "Record", options: dict[str, Any]) -> No
             write(options[name], form())
 
 
-def write(path: Path, text: str) -> None:
-    """Raises: UserError where it can't be written."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
-
-
 def _dumped(content: Any) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
-
-
-@click.command()
-@click.argument("run_dir", type=folder(), metavar="RUN_DIR")
-@click.option(
-    "--baseline", type=file(), required=True, metavar="FILE", help="Compare with this; or write it (--update)."
-)
-@click.option("--update", is_flag=True, help="Make the run the new baseline, with where it comes from.")
-@click.option(
-    "--allow", default="", metavar="WHAT,...", help="Put up with another cpu, device, threads, torch, data, age."
-)
-@click.option("--margin", type=Share(), default="25%", show_default=True, help="A slowdown that isn't worth telling.")
-@click.option("--json", "json_file", type=file(), metavar="FILE", help="Write the comparison here, too.")
-@click.pass_context
-def check(
-    context: click.Context,
-    run_dir: Path,
-    baseline: Path,
-    update: bool,
-    allow: str,
-    margin: float,
-    json_file: Path | None,
-) -> None:
-    """Compare a run with a stored baseline. Advisory: another hour, another speed; `gate` is what decides.
-
-    Exit status: 0 nothing slower, 1 something is, 2 not comparable or wrong usage, 4 nothing in common.
-    """
-    from rich.console import Console
-
-    from bench.cli.check import as_json, show_check
-    from bench.gate.baseline import write_baseline
-    from bench.gate.baseline_check import check_run
-
-    if update:
-        write_baseline(run_dir, baseline)
-        click.echo(f"Baseline: {baseline}")
-        return
-    found = check_run(run_dir, baseline, {word.strip() for word in allow.split(",") if word.strip()}, margin)
-    show_check(found, Console())
-    if json_file:
-        write(json_file, _dumped(as_json(found)))
-    context.exit(found.exit_status)

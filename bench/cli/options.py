@@ -1,10 +1,12 @@
-"""Kinds of values on the command line."""
+"""Kinds of values on the command line, and the files that commands write."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 import click
+
+from bench.errors import UserError
 
 
 class Time(click.ParamType):
@@ -41,3 +43,11 @@ def folder(**more: Any) -> click.Path:
 def file() -> click.Path:
     """An option that names a file."""
     return click.Path(path_type=Path, dir_okay=False)
+
+
+def write(path: Path, text: str) -> None:
+    """Raises: UserError where it can't be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None

@@ -2,24 +2,26 @@
 heavy."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from bench.cli.options import folder
+from bench.cli.options import folder, write
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.analysis.run_comparison import Change, Changes
+    from bench.analysis.run_comparison import Changes
+    from bench.analysis.run_limits import Judgement
 
 HEAD = ("configuration", "metric", "before", "after", "change", "95% interval", "verdict")
-COLOURS = {"better": "green", "worse": "red"}
+LIMITS_HEAD = ("configuration", "limit", "change", "95% interval", "verdict")
+COLOURS = {"better": "green", "worse": "red", "ok": "green", "uncertain": "yellow", "missing": "magenta"}
 DAMAGED = 1  # exit status of `verify`
 
 
@@ -48,28 +50,59 @@ def report(run_dirs: Sequence[Path], out: Path | None) -> None:
 @click.command()
 @click.argument("run_a", type=folder())
 @click.argument("run_b", type=folder())
+@click.option(
+    "--fail-on", multiple=True, metavar="METRIC:CHANGE", help="A limit, such as speed:-10%; as often as you like."
+)
+@click.option(
+    "--allow", default="", metavar="WHAT,...",
+    help="With --fail-on: put up with another cpu, device, threads, torch, data, or new configurations.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The comparison as JSON on standard output.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here too.")
-def compare(run_a: Path, run_b: Path, as_json: bool, markdown: Path | None) -> None:
-    """What changed from one run to another, configuration by configuration; needs no torch."""
+@click.pass_context
+def compare(
+    context: click.Context,
+    run_a: Path,
+    run_b: Path,
+    fail_on: Sequence[str],
+    allow: str,
+    as_json: bool,
+    markdown: Path | None,
+) -> None:
+    """What changed from one run to another, configuration by configuration; needs no torch.
+
+    \b
+    run_bench.py compare BASELINE_RUN RUN
+    run_bench.py compare BASELINE_RUN RUN --fail-on speed:-10% --fail-on memory:+10% --fail-on accuracy:-0.5
+
+    Metrics of --fail-on: speed, inference-speed, latency, memory, time-to-accuracy (in %), accuracy (in points). Its
+    exit status: 0 nothing beyond a limit, 1 something is, 2 wrong usage or unlike runs, 3 too uncertain to tell, 4
+    configurations missing or not measured. Speeds are divided by the machine's own; docs/gate.md.
+    """
     from rich.console import Console
 
-    from bench.analysis.run_comparison import compare_runs
+    from bench.analysis.run_comparison import compare_runs, compare_tables
+    from bench.analysis.run_limits import judge, read_limit
+    from bench.analysis.summary import read_tables
 
-    changes = compare_runs(run_a, run_b)
-    if markdown:
-        _write(markdown, as_markdown(changes))
-    if as_json:
-        click.echo(json.dumps(changes.as_json(), indent=2, allow_nan=False))
+    judgement = None
+    if fail_on:
+        limits = [read_limit(text) for text in fail_on]
+        a, b = read_tables(run_a), read_tables(run_b)
+        judgement = judge(a, b, limits, {word.strip() for word in allow.split(",") if word.strip()})
+        changes = compare_tables(a, b)
+    elif allow:
+        raise UserError("--allow goes with --fail-on: without a limit nothing is refused")
     else:
-        show_changes(changes, Console())
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
+        changes = compare_runs(run_a, run_b)
+    if markdown:
+        write(markdown, as_markdown(changes, judgement))
+    if as_json:
+        limits_found = {"limits": judgement.as_json()} if judgement else {}
+        click.echo(json.dumps(changes.as_json() | limits_found, indent=2, allow_nan=False))
+    else:
+        show_changes(changes, Console(), judgement)
+    context.exit(judgement.exit_status if judgement else 0)
 
 
 def say(run_dir: Path, verdicts: Sequence[Any], quiet: bool) -> None:
@@ -84,78 +117,90 @@ def say(run_dir: Path, verdicts: Sequence[Any], quiet: bool) -> None:
     click.echo(f"\nReport: {run_dir / 'report.html'}")
 
 
-def show_changes(found: "Changes", console: "Console") -> None:
-    """Conditions first, then the sums, the table, and what has no counterpart."""
+def show_changes(found: "Changes", console: "Console", judgement: "Judgement | None" = None) -> None:
+    """Conditions first, then the sums, the table, what has no counterpart, and what the limits come to."""
     from rich.markup import escape
 
-    for title, lines in _parts(found):
-        if title == "table":
-            console.print(_table(found.changes), "")
+    for title, part in _parts(found, judgement):
+        if isinstance(part, Grid):
+            console.print(_table(part), "")
             continue
         console.print(f"[bold]{title}[/bold]")
-        for line in lines:
+        for line in part:
             console.print(f"  {escape(line)}")
         console.print()
 
 
-def as_markdown(found: "Changes") -> str:
+def as_markdown(found: "Changes", judgement: "Judgement | None" = None) -> str:
     """The same as a Markdown page."""
     from bench.analysis.formatting import markdown_text
 
     blocks = ["# Two runs compared"]
-    for title, lines in _parts(found):
-        if title == "table":
-            rows = [HEAD, (":--", ":--", "--:", "--:", "--:", "--:", ":--"), *map(_cells, found.changes)]
-            told = [row if index == 1 else [markdown_text(cell) for cell in row] for index, row in enumerate(rows)]
-            blocks.append("\n".join(f"| {' | '.join(row)} |" for row in told))
+    for title, part in _parts(found, judgement):
+        if isinstance(part, Grid):
+            rule = ["--:" if index in part.right else ":--" for index in range(len(part.head))]
+            rows = [part.head, rule, *([markdown_text(cell) for cell in row] for row in part.rows)]
+            blocks.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
         else:
-            blocks.append(f"## {title}\n\n" + "\n".join(f"- {markdown_text(line)}" for line in lines))
+            blocks.append(f"## {title}\n\n" + "\n".join(f"- {markdown_text(line)}" for line in part))
     return "\n\n".join(blocks) + "\n"
 
 
-def _parts(found: "Changes") -> list[tuple[str, Sequence[str]]]:
+class Grid(NamedTuple):
+    """A table's texts. The verdict is the last of a row; `right` are the columns that stand to the right."""
+
+    head: Sequence[str]
+    rows: list[list[str]]
+    right: Collection[int]
+
+
+def _parts(found: "Changes", judgement: "Judgement | None") -> "list[tuple[str, Sequence[str] | Grid]]":
+    """Titles with lines or tables, without those that are empty."""
+    from bench.analysis.run_limits import amount, interval_text
+
     conditions = found.conditions or ["nothing that the runs tell of"]
-    parts = [
+    changes = [
+        [each.label, each.title, each.a_text, each.b_text, each.amount_text, each.interval_text, each.verdict]
+        for each in found.changes
+    ]
+    parts: list[tuple[str, Sequence[str] | Grid]] = [
         ("Runs", [f"before: {found.a}", f"after: {found.b}"]),
         ("What differs around them", conditions),
         ("In short", found.summary),
-        ("table", ["table"]),
+        ("", Grid(HEAD, changes, range(2, 6)) if changes else ()),
         ("Only before", found.only_a),
         ("Only after", found.only_b),
         ("Note", found.notes),
     ]
-    return [(title, lines) for title, lines in parts if lines]
+    if judgement:
+        judged = [
+            [each.label, each.limit, amount(each), interval_text(each), each.verdict] for each in judgement.judged
+        ]
+        parts += [
+            ("Limits", [judgement.headline]),
+            ("", Grid(LIMITS_HEAD, judged, (2, 3)) if judged else ()),
+            ("About the limits", judgement.notes),
+        ]
+    return [(title, part) for title, part in parts if part]
 
 
-def _table(changes: "list[Change]") -> "Table":
+def _table(grid: Grid) -> "Table":
+    """A configuration's name stands in the first of its rows only."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for index, name in enumerate(HEAD):
-        table.add_column(name, justify="right" if 2 <= index <= 5 else "left", overflow="fold")
+    for index, name in enumerate(grid.head):
+        table.add_column(name, justify="right" if index in grid.right else "left", overflow="fold")
     previous = ""
-    for change in changes:
-        label, *cells, verdict = (escape(cell) for cell in _cells(change))
-        colour = COLOURS.get(change.verdict.split(" ")[0])
+    for label, *texts, verdict in grid.rows:
+        colour = COLOURS.get(verdict.split(" ")[0])
         if previous and label != previous:
             table.add_row()
-        said = f"[{colour}]{verdict}[/{colour}]" if colour else verdict
-        table.add_row("" if label == previous else label, *cells, said)
+        said = f"[{colour}]{escape(verdict)}[/{colour}]" if colour else escape(verdict)
+        table.add_row("" if label == previous else escape(label), *map(escape, texts), said)
         previous = label
     return table
-
-
-def _cells(change: "Change") -> list[str]:
-    return [
-        change.label,
-        change.title,
-        change.a_text,
-        change.b_text,
-        change.amount_text,
-        change.interval_text,
-        change.verdict,
-    ]
 
 
 @click.command()

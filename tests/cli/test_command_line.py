@@ -171,9 +171,8 @@ def test_a_real_process_says_one_line_and_exits_with_2(tmp_path: Path) -> None:
         (["gate", "--aa", "--json", "no/such/folder/x.json"], "there is no folder no/such/folder"),
         (["gate", "--replay", "nowhere.jsonl"], "nowhere.jsonl: can't be read"),
         (["gate", "--resume", "nowhere.jsonl"], "nowhere.jsonl: can't be read"),
-        (["check", "nowhere", "--baseline", "x.json"], "x.json: can't be read"),
-        (["check", "nowhere", "--baseline", "x.json", "--update"], "nowhere: not a run"),
-        (["check", "nowhere"], "--baseline"),
+        (["compare", "nowhere", "nowhere", "--fail-on", "speed:-10%"], "nowhere: not a run"),
+        (["compare", "a", "b", "--fail-on", "sped:-10%"], "--fail-on sped:-10%: no such metric; did you mean 'speed'?"),
     ],
     ids=" ".join,
 )

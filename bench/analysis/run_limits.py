@@ -1,0 +1,313 @@
+"""Limits on what may change from one run to another: `compare --fail-on speed:-10%`, and the exit status it gives.
+
+A machine has another speed on another day. So what a clock measured is divided by how much faster the machine has
+become: the ratio of the fastest matrix products (FLOP/s), which every trial measures beside its own work, over all
+trials of the device in the same numeric mode and with as many threads. The interval of that ratio widens that of the
+change.
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+from bench.analysis.comparison import ONE_SEED_MARGIN, Row, compare, nothing
+from bench.analysis.formatting import listed, points
+from bench.analysis.run_comparison import everything, resolution, twins, unmatched
+from bench.analysis.summary import Tables
+from bench.errors import UserError, nearest
+from bench.measure.stats import Interval, ratio_interval
+
+Verdict = Literal["ok", "worse", "uncertain", "missing"]
+EXIT_STATUS: dict[Verdict, int] = {"worse": 1, "missing": 4, "uncertain": 3, "ok": 0}  # the first that occurs counts
+PEAK = "matmul_flops_per_second"
+# name -> column (of time-to-accuracy, its beginning), the worse direction, and whether the machine's speed is in it:
+# 1 of a speed, -1 of a time
+METRICS = {
+    "speed": ("images_per_second", "-", 1),
+    "inference-speed": ("inference_images_per_second", "-", 1),
+    "latency": ("latency_p50_seconds", "+", -1),
+    "memory": ("peak_memory_bytes", "+", 0),
+    "accuracy": ("test_accuracy", "-", 0),
+    "time-to-accuracy": ("seconds_to_", "+", -1),
+}
+# name -> what has to be alike in both runs, unless it is allowed to differ
+ALLOWED = {
+    "cpu": "CPU",
+    "device": "device",
+    "threads": "threads",
+    "torch": "torch",
+    "data": "data",
+    "new": "configurations that only the second run has",
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The worst change that still passes: a ratio less 1 (-0.1 is "-10%"), of accuracies a difference (-0.005)."""
+
+    metric: str
+    change: float
+    text: str
+
+    @property
+    def none(self) -> float:
+        return 0.0 if self.metric == "accuracy" else 1.0
+
+    def exceeded_by(self, amount: float) -> bool:
+        """Whether a ratio, or a difference of accuracies, is worse than the limit."""
+        limit = self.none + self.change
+        return amount < limit if self.change < 0 else amount > limit
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One configuration held against one limit; `change` and its interval are shares or fractions, None if unknown."""
+
+    config_id: str
+    label: str
+    device_name: str
+    metric: str
+    limit: str
+    verdict: Verdict
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    normalised: bool = False
+    reason: str = ""
+
+
+class Machine(NamedTuple):
+    """Its speed in the second run as a multiple of the first, by matrix products, with the interval's ends."""
+
+    low: float
+    speed: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the limits come to. `machine`: the speed by which figures were normalised, of each device and mode."""
+
+    verdict: Verdict
+    exit_status: int
+    headline: str
+    judged: list[Judged]
+    machine: dict[str, Machine]
+    notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        machine = {mode: found._asdict() for mode, found in self.machine.items()}
+        return asdict(self) | {"machine": machine}
+
+
+def read_limit(text: str) -> Limit:
+    """A limit from "speed:-10%", "memory:+10%" or "accuracy:-0.5" (points).
+
+    Raises:
+        UserError: another shape, metric, unit or direction.
+    """
+    where = f"--fail-on {text}"
+    found = re.fullmatch(r"\s*([^:]*?)\s*:\s*([+-]?)(\d+(?:\.\d*)?|\.\d+)\s*(\S*)\s*", text)
+    name = found[1] if found else text.split(":")[0].strip()
+    if name not in METRICS:
+        raise UserError(f"{where}: no such metric; {nearest(name, METRICS)}")
+    worse = METRICS[name][1]
+    unit, example = ("points", f"{name}:-0.5") if name == "accuracy" else ("%", f"{name}:{worse}10%")
+    if not found:
+        raise UserError(f"{where}: should be METRIC:CHANGE, such as {example}")
+    if found[4] != unit and not (name == "accuracy" and not found[4]):
+        said = f"'{found[4]}' is no unit of it" if found[4] else "the unit is missing"
+        raise UserError(f"{where}: {said}; {name} changes by {unit}: {example}")
+    size = float(found[3]) / 100
+    if found[2] != worse or size == 0 or (worse == "-" and size >= 1):
+        way = "down, and by less than 100" if worse == "-" else "up"
+        raise UserError(f"{where}: {name} gets worse by going {way}; write a change such as {example}")
+    return Limit(name, -size if worse == "-" else size, text.strip())
+
+
+def judge(a: Tables, b: Tables, limits: Sequence[Limit], allow: Collection[str] = ()) -> Judgement:
+    """Hold what changed from run `a` to run `b` against limits.
+
+    A configuration is worse where the change is beyond the limit and shown to be one (its interval leaves out "no
+    change"), and uncertain where the interval holds both the limit and no change. One seed has no interval: its figures
+    are known to a tenth, as in every comparison.
+
+    Raises:
+        UserError: the runs differ in something that isn't in `allow`, or that has a name which can't be there.
+    """
+    for name in sorted(set(allow) - ALLOWED.keys()):
+        raise UserError(f"--allow {name}: no such difference; {nearest(name, ALLOWED)}")
+    pairs = twins(a, b)
+    differ = _differences(a, b, pairs)
+    if refused := [name for name in differ if name not in allow]:
+        told = "; ".join(differ[name] for name in refused)
+        raise UserError(f"{told}; compare like with like, or --allow {','.join(refused)}")
+    judged = [each for x, y in pairs for limit in limits for each in _judge(limit, a, b, x, y, "new" in allow)]
+    gone = unmatched(a, (x for x, _ in pairs))
+    new = [] if "new" in allow else unmatched(b, (y for _, y in pairs))
+    judged += [_alone(limit, row, "in the first run only") for row in gone for limit in limits]
+    judged += [_alone(limit, row, "in the second run only") for row in new for limit in limits]
+    verdicts = {each.verdict for each in judged}
+    verdict: Verdict = next((verdict for verdict in EXIT_STATUS if verdict in verdicts), "missing")
+    unmeasured = [limit.text for limit in limits if all(each.limit != limit.text for each in judged)]
+    if unmeasured and verdict != "worse":
+        verdict = "missing"
+    headline = _headline(verdict, judged, unmeasured)
+    machine = {_mode(x): found for x, y in pairs if (found := _machine(a, b, x, y))}
+    return Judgement(verdict, EXIT_STATUS[verdict], headline, judged, machine, list(_notes(a, judged, machine, differ)))
+
+
+def _differences(a: Tables, b: Tables, pairs: Sequence[tuple[Row, Row]]) -> dict[str, str]:
+    """What isn't alike, a clause each, by its name in `ALLOWED`."""
+    if not pairs:
+        return {}
+    first, second = zip(*pairs, strict=True)
+    values: dict[str, list[Any]] = {"cpu": [], "device": [], "threads": [], "torch": [], "data": []}
+    for tables, rows in ((a, first), (b, second)):
+        machine = tables.run.get("environment") or {}
+        cpus = [machine.get("cpu"), *(row["device_name"] for row in rows if row["device"] == "cpu")]
+        values["cpu"].append(_all(cpus))
+        values["device"].append(_all([row["device_name"] for row in rows if row["device"] != "cpu"]))
+        values["torch"].append(".".join(str(machine.get("torch") or "unknown").split("+")[0].split(".")[:2]))
+        values["data"].append((tables.run.get("dataset") or {}).get("checksum"))
+    counts = [(x, y) for x, y in pairs if everything({x["num_threads"]}) != everything({y["num_threads"]})]
+    values["threads"] = [everything({pair[side]["num_threads"] for pair in counts}) for side in (0, 1)]
+    return {
+        name: f"{ALLOWED[name]}: {old or 'unknown'} in the first run, {new or 'unknown'} in the second"
+        for name, (old, new) in values.items()
+        if old != new or (name == "threads" and counts)
+    }
+
+
+def _all(names: Sequence[str | None]) -> str:
+    return listed(list(dict.fromkeys(name or "unknown" for name in names)))
+
+
+def _judge(limit: Limit, a: Tables, b: Tables, x: Row, y: Row, new: bool) -> Iterator[Judged]:
+    """One configuration's verdict; none where neither run measured it, or only the second did and that is allowed."""
+    name = limit.metric
+    column, _, power = METRICS[name]
+    if name == "time-to-accuracy":
+        target = a.run.get("target_accuracy")
+        column = f"{column}{target:g}" if isinstance(target, int | float) else column
+    if column not in x or column not in y:
+        return
+    before, after = a.samples(x, column), b.samples(y, column)
+    about = (x["config_id"], x["label"], y["device_name"], name, limit.text)
+    if name == "time-to-accuracy" and (before or after):
+        reached = [(row[column.replace("seconds_to", "reached")], row["n_raced"]) for row in (x, y)]
+        if any(count < raced for count, raced in reached):
+            yield Judged(*about, *_of_a_missed_target(*reached))
+            return
+    if not before or not after:
+        if before or (after and not new):
+            yield Judged(*about, "missing", reason=f"not measured in the {'second' if before else 'first'} run")
+        return
+    machine = _machine(a, b, x, y) if power else None
+    if machine:
+        after = {seed: value / machine.speed**power for seed, value in after.items()}
+    found = compare(column, after, before, **resolution(column, a, b, x, y))
+    low, middle, high = _widened(found.interval, machine) if nothing(column) else found.interval[:3]
+    shown = found.shown and not low <= limit.none <= high
+    verdict: Verdict = "ok"
+    if limit.exceeded_by(middle):
+        verdict = "worse" if shown else "uncertain"
+    elif not shown and (math.isnan(low) or limit.exceeded_by(low) or limit.exceeded_by(high)):
+        verdict = "uncertain"
+    change, least, most = (None if math.isnan(end) else end - limit.none for end in (middle, low, high))
+    yield Judged(*about, verdict, change, least, most, machine is not None)
+
+
+def _of_a_missed_target(before: tuple[float, float], after: tuple[float, float]) -> tuple[Any, ...]:
+    """The verdict where some seed never reached the target, without a change; the reason last."""
+    reason = f"target reached by {before[0]:g} of {before[1]:g} seeds, then by {after[0]:g} of {after[1]:g}"
+    all_before, all_after = before[0] == before[1], after[0] == after[1]
+    verdict = "ok" if all_after else "worse" if all_before and not after[0] else "uncertain"
+    return verdict, None, None, None, False, reason
+
+
+def _machine(a: Tables, b: Tables, x: Row, y: Row) -> Machine | None:
+    """How much faster the machine has become in the mode of a configuration; None where a run hasn't measured it."""
+    if not (x[PEAK] > 0 and y[PEAK] > 0):
+        return None
+    found = ratio_interval(_peaks(b, y), _peaks(a, x))
+    margin = ONE_SEED_MARGIN if math.isnan(found.low) else 1.0
+    low, high = (found.median / margin, found.median * margin) if margin > 1 else (found.low, found.high)
+    return Machine(low, found.median, high)
+
+
+def _peaks(tables: Tables, row: Row) -> list[float]:
+    """Those of all trials in the same mode: a single one, measured in tenths of a second, says little."""
+    trials = tables.trials[tables.trials["status"] == "ok"]
+    for key in ("device_name", "dtype", "num_threads"):
+        trials = trials[(trials[key] == row[key]) | (trials[key].isna() & (row[key] != row[key]))]
+    return [float(peak) for peak in trials[PEAK] if peak > 0]
+
+
+def _mode(row: Row) -> str:
+    return f"{row['device_name']}, {row['dtype']}, {everything({row['num_threads']}) or 'unknown'} threads"
+
+
+def _widened(interval: Interval, machine: Machine | None) -> tuple[float, float, float]:
+    """A ratio's interval with the uncertainty of the machine's speed in it; unknown ends are a tenth away."""
+    known = not math.isnan(interval.low)
+    low, high = (interval.low, interval.high) if known else (interval.median / ONE_SEED_MARGIN, math.nan)
+    high = high if known else interval.median * ONE_SEED_MARGIN
+    widths = [math.log(interval.median / low), math.log(high / interval.median)]
+    if machine:
+        widths = [math.hypot(width, math.log(machine.high / machine.speed)) for width in widths]
+    return interval.median * math.exp(-widths[0]), interval.median, interval.median * math.exp(widths[1])
+
+
+def _alone(limit: Limit, row: Row, where: str) -> Judged:
+    about = row["config_id"], row["label"], row["device_name"], limit.metric, limit.text
+    return Judged(*about, "missing", reason=where)
+
+
+def _headline(verdict: Verdict, judged: Sequence[Judged], unmeasured: Sequence[str]) -> str:
+    """The answer in one sentence."""
+    found = [each for each in judged if each.verdict == verdict]
+    of = f"{len(found)} of {len(judged)} comparisons"
+    told = listed([f"{each.label} ({each.metric} {amount(each)})" for each in found[:5]])
+    told += f" and {len(found) - 5} more" if len(found) > 5 else ""
+    if verdict == "worse":
+        return f"Worse than the limit in {of}: {told}."
+    if verdict == "missing":
+        nobody = f"no configuration has been measured in both runs for {listed(unmeasured)}" if unmeasured else ""
+        return f"Not comparable: {'; '.join(part for part in (nobody, told) if part)}."
+    if verdict == "uncertain":
+        return f"Too uncertain to tell in {of}: {told}; more seeds narrow the intervals."
+    return f"Nothing is worse than its limit, in {len(judged)} comparison{'s' * (len(judged) != 1)}."
+
+
+def _notes(a: Tables, judged: Sequence[Judged], machine: dict[str, Machine], differ: dict[str, str]) -> Iterator[str]:
+    yield from (f"{told} (allowed)" for told in differ.values())
+    if any(each.normalised for each in judged):
+        told = ", ".join(f"{found.speed:.2f} times ({mode})" for mode, found in machine.items())
+        yield (
+            "Speeds and times are normalised: by the matrix products that both runs measured, the machine was "
+            f"{told} as fast in the second run."
+        )
+    if any(METRICS[each.metric][2] and each.change is not None and not each.normalised for each in judged):
+        yield "Speeds and times are as measured where a run hasn't measured its machine's fastest matrix product."
+    if (a.run.get("environment") or {}).get("git_dirty"):
+        yield "The first run was made with uncommitted changes."
+    yield "Figures of two days are advice: whether a change made training slower is for `run_bench.py gate` to say."
+
+
+def amount(judged: Judged) -> str:
+    """ "-12.3%", "-0.52 points", or why there is none."""
+    return _shown(judged.metric, judged.change) if judged.change is not None else judged.reason
+
+
+def interval_text(judged: Judged) -> str:
+    """ "-14.0% to -10.5%", or "" where it isn't known."""
+    if judged.low is None or judged.high is None:
+        return ""
+    return f"{_shown(judged.metric, judged.low)} to {_shown(judged.metric, judged.high)}"
+
+
+def _shown(metric: str, change: float) -> str:
+    return points(change) if metric == "accuracy" else f"{100 * change:+.1f}%"
