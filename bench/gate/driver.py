@@ -21,70 +21,18 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from bench.data.download import fetch
-from bench.errors import DeviceError, UserError
-from bench.gate import reference
+from bench.errors import UserError
 from bench.gate.decision import FEWEST_LAUNCHES, flagged, unsettled
-from bench.gate.journal import Arm, Journal, Phase, Record, read_journal
+from bench.gate.journal import Arm, Journal, Phase, Record, Slice, read_journal
 from bench.gate.launch import GateCell, Launch, Setting, WorkerError, run_launch
+from bench.gate.launch_stats import forecast
 from bench.gate.request import GateRequest, gate_cells, journal_header
 from bench.gate.worktrees import Tree, checked_out, find_repository, given, is_dirty
 from bench.system.environment import cores
 
-
-# One gate at a time: two on one machine would disturb each other's measurement.
-@contextmanager
-def only_one() -> Iterator[None]:
-    """Hold this machine's gate until the end of the block; the system lets go of it when the process dies.
-
-    Raises:
-        UserError: another process of this user holds it.
-    """
-    folder = _folder()
-    lock, note = FileLock(folder / "gate.lock"), folder / "gate.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(_refusal(note)) from None
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; free some space, or set TMPDIR to another folder") from None
-    try:
-        with suppress(OSError):  # a full disk: the second then isn't told who the first is
-            note.write_text(json.dumps({"pid": os.getpid(), "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}))
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-        lock.release()
-
-
-def _folder() -> Path:
-    """The user's own in the system's temporary folder, closed to others."""
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    folder = Path(tempfile.gettempdir()) / f"vit-cnn-bench-{user}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        mine = not hasattr(os, "getuid") or (folder.lstat().st_uid == user and not folder.is_symlink())
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; set TMPDIR to another folder") from None
-    if not mine:
-        raise UserError(f"{folder}: belongs to another user; set TMPDIR to another folder")
-    return folder
-
-
-def _refusal(note: Path) -> str:
-    disturb = "two at once would disturb each other's measurement"
-    try:
-        first = json.loads(note.read_text())
-        who = f"another gate is running since {first['started']} (process {first['pid']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun, or couldn't write its note
-        return f"another gate is running; {disturb}: wait for its end"
-    return f"{who}; {disturb}: wait for its end, or stop it with `kill -INT {first['pid']}`"
-
-
 MOST_LAUNCHES = 30  # of a phase; more would only tell differences that aren't worth telling
 SECONDS_PER_CELL = 40.0  # of the default budget, which is 2 minutes at least
 SCREEN_SHARE = 0.6  # of the time; the rest is for confirming, mostly fewer cells
-PROBE_SECONDS = 5.0
-START_SECONDS, CELL_SECONDS = 3.5, 1.7  # of a launch, about, on a quiet machine
 
 Say = Callable[[str], None]
 
@@ -184,7 +132,6 @@ class _Gate:
         try:
             self._count_work()
             if not self.request.only_work:
-                self._probe()
                 self._screen()
                 self._confirm()
         except WorkerError as error:
@@ -213,16 +160,6 @@ class _Gate:
                     self.journal.failure(failure)
                 for arm, count in counts.items():
                     self.journal.append("work", {"cell": cell.name, "arm": arm, "counts": count})
-
-    def _probe(self) -> None:
-        """Say beforehand what this machine can tell in the time given; nothing depends on it."""
-        if self.record.slices:
-            return
-        launch_seconds = START_SECONDS + CELL_SECONDS * len(self.cells)
-        launches = int(SCREEN_SHARE * (self.end - self.now()) / launch_seconds)
-        with suppress(DeviceError):  # then nothing is said; a launch will say what is wrong
-            core = self.cores[0] if self.cores else None
-            self.say(reference.say(reference.probe(PROBE_SECONDS, core), max(1, launches), self.request.margin))
 
     def _screen(self) -> None:
         """All cells, for a share of the time, and so that a confirmation of all of them would fit into the rest."""
@@ -262,3 +199,54 @@ class _Gate:
             self.journal.launch(number, phase, core, slices, took)
             done += 1
             self.say(f"{phase}: launch {done}, {self.now() - self.start:.0f} s of {self.end - self.start:.0f} s")
+            if number == 0:
+                more = min(MOST_LAUNCHES - 1, int(max(0.0, until(took) - self.now()) / took))
+                self._say_what_it_can_tell(slices, 1 + more)
+
+    def _say_what_it_can_tell(self, slices: Sequence[Slice], launches: int) -> None:
+        """After the first launch; nothing depends on it."""
+        noise, slowdown = forecast(slices, launches, self.request.margin)
+        count = f"{launches} launch{'es' * (launches != 1)}"
+        told = f"with {count} a slowdown of about {100 * slowdown:.0f}% can be told"
+        self.say(f"this machine's noise: {100 * noise:.1f}% a block; {told}")
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Keep other gates off this machine until the end of the block, since two would disturb each other's measurement.
+
+    The system lets go of the lock when the process dies.
+
+    Raises:
+        UserError: another process of this user holds it.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    folder = Path(tempfile.gettempdir()) / f"vit-cnn-bench-{user}"
+    lock, note = FileLock(folder / "gate.lock"), folder / "gate.json"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid") and (folder.is_symlink() or folder.stat().st_uid != user):
+            raise UserError(f"{folder}: belongs to another user; set TMPDIR to another folder")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(_who_runs(note)) from None
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; free some space, or set TMPDIR to another folder") from None
+    try:
+        with suppress(OSError):  # a full disk: the second gate then isn't told who the first is
+            note.write_text(json.dumps({"pid": os.getpid(), "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}))
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _who_runs(note: Path) -> str:
+    who = way = ""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # it has only just begun, or couldn't write its note
+        first = json.loads(note.read_text())
+        who, way = (
+            f" since {first['started']} (process {first['pid']})",
+            f", or stop it with `kill -INT {first['pid']}`",
+        )
+    return f"another gate is running{who}; two at once would disturb each other's measurement: wait for its end{way}"

@@ -1,4 +1,4 @@
-"""Launches: what paired launches say about one cell. Plain functions on arrays of log ratios, one number a launch."""
+"""What launches say about one cell: estimate, interval, p values. The arrays are log ratios, one number a launch."""
 
 import math
 from collections import defaultdict
@@ -14,6 +14,7 @@ from bench.gate.journal import Phase, Slice
 Array = np.ndarray[Any, np.dtype[np.float64]]
 CONFIDENCE = 0.95
 TRIM = 0.2  # of the launches, at either end
+LAUNCH_NOISE = 0.02  # of a launch's log ratio: what a pair of processes adds to the noise of its blocks
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,9 @@ def launch_values(slices: Iterable[Slice], phases: Sequence[Phase]) -> dict[str,
 
     A block whose slices don't come in equal numbers from both arms is left out.
     """
-    logs: dict[tuple[str, int], dict[int, dict[str, list[float]]]] = defaultdict(dict)
-    for piece in slices:
-        if piece.phase in phases:
-            block = logs[piece.cell, piece.launch].setdefault(piece.block, {"base": [], "head": []})
-            block[piece.arm].append(math.log(piece.step_seconds))
     values: dict[str, list[float]] = defaultdict(list)
-    for (cell, _), blocks in logs.items():
-        whole = [arms for arms in blocks.values() if arms["base"] and len(arms["base"]) == len(arms["head"])]
-        if whole:
-            values[cell].append(
-                median(sum(a["head"]) / len(a["head"]) - sum(a["base"]) / len(a["base"]) for a in whole)
-            )
+    for (cell, _), blocks in _block_ratios(piece for piece in slices if piece.phase in phases).items():
+        values[cell].append(median(blocks))
     return {cell: np.array(found) for cell, found in values.items()}
 
 
@@ -96,12 +88,43 @@ def detectable(values: Array, margin: float, alpha: float) -> float:
     return math.expm1(limit + 2 * error)
 
 
+def forecast(slices: Iterable[Slice], launches: int, margin: float) -> tuple[float, float]:
+    """What a gate's first slices tell beforehand: the noise of a block, and the slowdown that can be told with it.
+
+    The first is the standard deviation of a block's log ratio within its launch and cell, the second a share that so
+    many launches find 19 times of 20: two standard errors above the higher of the margin and the test's limit, which
+    is about two standard errors from 0. A launch has the noise of its blocks' median, and adds its own.
+    """
+    squares, free, most = 0.0, 0, 1
+    for blocks in _block_ratios(slices).values():
+        mean = sum(blocks) / len(blocks)
+        squares, free = squares + sum((x - mean) ** 2 for x in blocks), free + len(blocks) - 1
+        most = max(most, len(blocks))
+    noise_of_block = math.sqrt(squares / free) if free else 0.0
+    error = math.sqrt(LAUNCH_NOISE**2 + noise_of_block**2 / most) / math.sqrt(launches)
+    return noise_of_block, math.expm1(max(math.log1p(margin), 2 * error) + 2 * error)
+
+
 def step_seconds(slices: Iterable[Slice]) -> dict[str, dict[str, float]]:
     """cell -> arm -> median seconds of a step."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for piece in slices:
         found[piece.cell][piece.arm].append(piece.step_seconds)
     return {cell: {arm: median(times) for arm, times in arms.items()} for cell, arms in found.items()}
+
+
+def _block_ratios(slices: Iterable[Slice]) -> dict[tuple[str, int], list[float]]:
+    """(cell, launch) -> log(head's step time / base's) of each of its whole blocks; none without one."""
+    logs: dict[tuple[str, int], dict[int, dict[str, list[float]]]] = defaultdict(dict)
+    for piece in slices:
+        block = logs[piece.cell, piece.launch].setdefault(piece.block, {"base": [], "head": []})
+        block[piece.arm].append(math.log(piece.step_seconds))
+    found = {}
+    for key, blocks in logs.items():
+        whole = [arms for arms in blocks.values() if arms["base"] and len(arms["base"]) == len(arms["head"])]
+        if whole:
+            found[key] = [sum(a["head"]) / len(a["head"]) - sum(a["base"]) / len(a["base"]) for a in whole]
+    return found
 
 
 def _trimmed(values: Array) -> tuple[float, float, int]:

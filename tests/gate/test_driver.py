@@ -1,6 +1,7 @@
 """The gate from two trees to a verdict: real processes and journals, and every fault that it promises to survive."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,6 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Short slices, and no fear of other gates: what is slow here sleeps for a known time."""
     monkeypatch.setattr("bench.gate.driver.Setting", partial(Setting, slice_seconds=0.02, blocks=1, answer_seconds=5.0))
     monkeypatch.setattr("bench.gate.driver.MOST_LAUNCHES", 6)
-    monkeypatch.setattr("bench.gate.driver._Gate._probe", lambda gate: None)  # has tests of its own
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -172,6 +172,9 @@ def test_a_stopped_gate_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
 
     with pytest.raises(KeyboardInterrupt):
         run_gate(ask(tmp_path, base, head), stop)
+    assert re.fullmatch(
+        r"this machine's noise: [\d.]+% a block; with 6 launches a slowdown of about \d+% can be told", said[-2]
+    )
     before = read_journal(tmp_path / "gate.jsonl")
     assert (before.launches["screen"], before.ended) == ([0, 1], False)
     after = resume_gate(tmp_path / "gate.jsonl", SILENT)

@@ -7,7 +7,18 @@ import pytest
 from scipy.stats import mstats, t, ttest_1samp
 
 from bench.gate.journal import Slice
-from bench.gate.launch_stats import bonferroni, detectable, holm, launch_values, noise, p_slower, step_seconds, trimmed
+from bench.gate.launch_stats import (
+    LAUNCH_NOISE,
+    bonferroni,
+    detectable,
+    forecast,
+    holm,
+    launch_values,
+    noise,
+    p_slower,
+    step_seconds,
+    trimmed,
+)
 
 
 def slices(launch: int, base: list[float], head: list[float], block: int = 0, **more: object) -> list[Slice]:
@@ -89,3 +100,41 @@ def test_what_can_be_detected_grows_with_noise_and_is_never_below_the_margin() -
     assert 0.03 < detectable(quiet, 0.03, 0.0125) < 0.05 < detectable(loud, 0.03, 0.0125)
     assert noise(loud) == pytest.approx(loud.std(ddof=1))
     assert noise(loud[:1]) is None
+
+
+def launch(dice: np.random.Generator, spread: float, ratio: float = 1.0, blocks: int = 4) -> list[Slice]:
+    """A launch whose blocks scatter by so much around a ratio."""
+    ratios = ratio * np.exp(dice.normal(0, spread, blocks))
+    return [piece for b, r in enumerate(ratios) for piece in slices(0, [1.0, 1.0], [r, r], b)]
+
+
+def test_a_forecast_knows_the_noise_of_a_block_whatever_the_change() -> None:
+    dice = np.random.default_rng(0)
+    for ratio in (1.0, 1.5):
+        assert forecast(launch(dice, 0.03, ratio, blocks=4_000), 8, 0.03)[0] == pytest.approx(0.03, rel=0.05)
+    assert forecast(slices(0, [1.0, 1.0], [1.1, 1.1]), 8, 0.03)[0] == 0.0, "one block tells nothing"
+
+
+def test_a_quiet_machine_tells_the_margin_and_what_launches_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    still = launch(np.random.default_rng(0), 0.0)
+    error = LAUNCH_NOISE / math.sqrt(8)
+    assert forecast(still, 8, 0.03)[1] == pytest.approx(1.03 * math.exp(2 * error) - 1)
+    monkeypatch.setattr("bench.gate.launch_stats.LAUNCH_NOISE", 0.0)
+    assert forecast(still, 8, 0.03)[1] == pytest.approx(0.03)
+
+
+def test_more_launches_tell_less_and_more_noise_tells_more() -> None:
+    noisy = launch(np.random.default_rng(1), 0.03)
+    by_launches = [forecast(noisy, launches, 0.03)[1] for launches in (4, 8, 16, 64)]
+    assert by_launches == sorted(by_launches, reverse=True)
+    by_noise = [forecast(launch(np.random.default_rng(1), spread), 8, 0.03)[1] for spread in (0.0, 0.01, 0.05, 0.2)]
+    assert by_noise == sorted(by_noise)
+
+
+def test_a_slowdown_that_can_be_told_is_told_nineteen_times_of_twenty() -> None:
+    dice = np.random.default_rng(2)
+    for spread in (0.01, 0.1):
+        slower = math.log1p(forecast(launch(dice, spread, blocks=1_000)[: 4 * 1_000], 8, 0.03)[1])
+        error = math.sqrt(LAUNCH_NOISE**2 + spread**2 / 1_000) / math.sqrt(8)
+        means = dice.normal(slower, error, 2_000)
+        assert (means > max(math.log1p(0.03), 1.96 * error)).mean() >= 0.95
