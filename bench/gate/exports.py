@@ -1,6 +1,7 @@
-"""The gate's answer as files for programs: JSON and JUnit XML; bench.gate.exports has two more shapes.
+"""The gate's answer as files for programs: JSON, JUnit XML, and the JSON of two tools that keep histories.
 
-Plain shapes: what is not measured is null, and NaN, which JSON doesn't have, appears nowhere.
+What is not measured is null, and NaN, which JSON doesn't have, appears nowhere. The histories' own thresholds know
+nothing of launches: the verdict is the gate's.
 """
 
 import math
@@ -11,25 +12,69 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 from bench.gate.decision import EXIT_STATUS, CellVerdict, Decision
-from bench.gate.journal import Record
-from bench.gate.wording import (
+from bench.gate.journal import Record, Slice
+from bench.gate.launch import ARMS
+from bench.gate.text import (
     caught_in_percent,
     change_in_words,
     failure_line,
-    finite,
     interval_in_percent,
     plain,
     work_line,
 )
 
-# The gate's measurements in the shapes of tools that keep histories: pytest-benchmark, github-action-benchmark.
-#
-# Their thresholds know nothing of launches; the verdict is the gate's own.
+FORMAT = 1  # of `as_json`
 PYTEST_BENCHMARK = "5.0.0"  # whose shape `as_pytest_benchmark` has
-ARMS = ("base", "head")
-
-
 Entry = dict[str, Any]
+
+
+def as_json(decision: Decision, record: Record) -> dict[str, Any]:
+    """Everything that was decided, and on what; keys are there whatever came out. Ratios and shares, seconds."""
+    header = dict(record.header)
+    asked = {key: header.pop(key, None) for key in ("base", "head", "margin", "promise", "threads", "command")}
+    made = {key: header.pop(key, None) for key in ("started_at", "environment")}
+    answer = {
+        "format": FORMAT,
+        "verdict": decision.verdict,
+        "exit_status": decision.exit_status,
+        "headline": decision.headline,
+        **asked,
+        "cells": [_cell(cell) for cell in decision.cells],
+        "work": [asdict(change) for change in decision.work],
+        "failures": [asdict(failure) for failure in decision.failures],
+        "notes": list(decision.notes),
+        "launches": {phase: decision.launches.get(phase, 0) for phase in ("screen", "confirm")},
+        "ended": record.ended,
+        **made,
+        "header": header,
+    }
+    return finite(answer)
+
+
+def as_junit(decision: Decision, record: Record) -> str:
+    """A test a cell, and one for the work of a step, as Jenkins and GitLab read them.
+
+    A regression is a failure, a crash an error. Inconclusive and missing cells are failures where they decided the exit
+    status, else skipped.
+    """
+    tests = [_cell_test(cell, decision, record) for cell in decision.cells]
+    if not tests:
+        tests = [_test("comparison", 0.0, "failure", decision.verdict, decision.headline)]
+    tests.append(_work_test(decision, record))
+    counts = {
+        "tests": str(len(tests)),
+        "failures": str(sum(test.find("failure") is not None for test in tests)),
+        "errors": str(sum(test.find("error") is not None for test in tests)),
+        "time": f"{sum(float(test.attrib['time']) for test in tests):.3f}",
+    }
+    suites = Xml.Element("testsuites", {"name": "throughput gate", **counts})
+    suite = Xml.SubElement(suites, "testsuite", {"name": "throughput", **counts})
+    suite.set("skipped", str(sum(test.find("skipped") is not None for test in tests)))
+    if started := record.header.get("started_at"):
+        suite.set("timestamp", str(started)[:19])  # the schema's has no zone
+    suite.extend(tests)
+    Xml.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(suites, encoding="unicode") + "\n"
 
 
 def as_pytest_benchmark(decision: Decision, record: Record) -> Entry:
@@ -79,12 +124,79 @@ def as_github_benchmark(decision: Decision, record: Record) -> list[Entry]:
         if not rates:
             continue
         unit = "images/s" if _batch(record, cell) else "steps/s"
-        entry: Entry = {"name": plain(cell), "unit": unit, "value": _digits(statistics.median(rates))}
+        entry: Entry = {"name": plain(cell), "unit": unit, "value": float(f"{statistics.median(rates):.6g}")}
         if len(rates) > 1:
-            entry["range"] = f"± {_digits(statistics.stdev(rates))}"
-        entry["extra"] = "\n".join([f"{len(rates)} launches", *_extra(verdicts.get(cell))])
+            entry["range"] = f"± {float(f'{statistics.stdev(rates):.6g}')}"
+        entry["extra"] = f"{len(rates)} launches"
+        if found := verdicts.get(cell):
+            entry["extra"] += f"\n{found.verdict}: {_change(found)}"
         entries.append(entry)
     return entries
+
+
+def _cell(cell: CellVerdict) -> dict[str, Any]:
+    estimate, times = cell.estimate, cell.seconds_per_step
+    return {
+        "cell": cell.cell,
+        "verdict": cell.verdict,
+        "faster": cell.faster,
+        "ratio": estimate.ratio if estimate else None,
+        "ratio_low": estimate.low if estimate else None,
+        "ratio_high": estimate.high if estimate else None,
+        "launches": estimate.n if estimate else None,
+        "noise": cell.noise,
+        "detectable": cell.detectable,
+        "p_screen": cell.p_screen,
+        "p_confirm": cell.p_confirm,
+        "reason": cell.reason,
+        "base_seconds_per_step": times[0] if times else None,
+        "head_seconds_per_step": times[1] if times else None,
+    }
+
+
+def _cell_test(cell: CellVerdict, decision: Decision, record: Record) -> Xml.Element:
+    spent = math.fsum(piece.seconds for piece in record.slices if piece.cell == cell.cell)
+    decided = decision.exit_status == EXIT_STATUS[cell.verdict]
+    outcomes = {"pass": "", "regression": "failure", "crashed": "error"}
+    outcome = outcomes.get(cell.verdict, "failure" if decided else "skipped")
+    change = _change(cell)
+    message = f"{cell.verdict}: {change if cell.estimate else cell.reason}"
+    lines = [change, f"would have caught {caught_in_percent(cell.detectable)}", cell.reason] if cell.estimate else []
+    lines += [failure_line(failure) for failure in decision.failures if failure.cell in (None, cell.cell)]
+    lines += [work_line(change) for change in decision.work if change.cell == cell.cell]
+    return _test(cell.cell, spent, outcome, message, "\n".join(plain(line) for line in lines if line))
+
+
+def _change(cell: CellVerdict) -> str:
+    return f"{change_in_words(cell.estimate)} ({interval_in_percent(cell.estimate)})"
+
+
+def _work_test(decision: Decision, record: Record) -> Xml.Element:
+    compared = any({"base", "head"} <= arms.keys() for arms in record.work.values())
+    more = sum(change.direction == "more" for change in decision.work)
+    if not compared:
+        return _test("work of a step", 0.0, "skipped", "no cell's work was counted in both trees", "")
+    outcome = "failure" if more and decision.exit_status == EXIT_STATUS["regression"] else ""
+    lines = [plain(work_line(change)) for change in decision.work]
+    return _test(
+        "work of a step",
+        0.0,
+        outcome,
+        f"a step of head does more than one of base: {more} counts" if more else "a step of head does no more",
+        "\n".join(lines),
+    )
+
+
+def _test(name: str, spent: float, outcome: str, message: str, text: str) -> Xml.Element:
+    """A testcase; one that passed has the text as its output. GitLab shows the text alone, Jenkins the message too."""
+    test = Xml.Element("testcase", {"classname": "throughput", "name": plain(name), "time": f"{spent:.3f}"})
+    if outcome == "skipped":
+        Xml.SubElement(test, outcome, {"message": plain(message)}).text = text
+    elif outcome:
+        Xml.SubElement(test, outcome, {"message": plain(message), "type": outcome}).text = text or plain(message)
+    elif text:
+        Xml.SubElement(test, "system-out").text = text
+    return test
 
 
 def _benchmark(cell: str, arm: str, found: Sequence[tuple[int, float]], verdict: CellVerdict | None) -> Entry:
@@ -144,14 +256,12 @@ def _names(record: Record) -> list[str]:
 
 def _rates_by_launch(record: Record, cell: str) -> list[float]:
     """Images, or without a known batch steps, a second of head in each launch."""
-    pieces = [piece for piece in record.slices if piece.cell == cell and piece.arm == "head"]
     size = _batch(record, cell) or 1
-    spent: dict[tuple[str, int], list[float]] = {}
-    for piece in pieces:
-        steps_and_seconds = spent.setdefault((piece.phase, piece.launch), [0.0, 0.0])
-        steps_and_seconds[0] += piece.steps
-        steps_and_seconds[1] += piece.seconds
-    return [size * steps / seconds for steps, seconds in spent.values()]
+    launches: dict[tuple[str, int], list[Slice]] = {}
+    for piece in record.slices:
+        if (piece.cell, piece.arm) == (cell, "head"):
+            launches.setdefault((piece.phase, piece.launch), []).append(piece)
+    return [size * sum(p.steps for p in pieces) / sum(p.seconds for p in pieces) for pieces in launches.values()]
 
 
 def _batch(record: Record, cell: str) -> int | None:
@@ -160,126 +270,13 @@ def _batch(record: Record, cell: str) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def _extra(cell: CellVerdict | None) -> list[str]:
-    if cell is None:
-        return []
-    return [f"{cell.verdict}: {change_in_words(cell.estimate)} ({interval_in_percent(cell.estimate)})"]
-
-
-def _digits(x: float) -> float:
-    return float(f"{x:.6g}")
-
-
-__all__ = ["as_github_benchmark", "as_json", "as_junit", "as_pytest_benchmark"]
-
-FORMAT = 1
-
-
-def as_json(decision: Decision, record: Record) -> dict[str, Any]:
-    """Everything that was decided, and on what; keys are there whatever came out. Ratios and shares, seconds."""
-    header = dict(record.header)
-    asked = {key: header.pop(key, None) for key in ("base", "head", "margin", "promise", "threads", "command")}
-    made = {key: header.pop(key, None) for key in ("started_at", "environment")}
-    answer = {
-        "format": FORMAT,
-        "verdict": decision.verdict,
-        "exit_status": decision.exit_status,
-        "headline": decision.headline,
-        **asked,
-        "cells": [_cell(cell) for cell in decision.cells],
-        "work": [asdict(change) for change in decision.work],
-        "failures": [asdict(failure) for failure in decision.failures],
-        "notes": list(decision.notes),
-        "launches": {phase: decision.launches.get(phase, 0) for phase in ("screen", "confirm")},
-        "ended": record.ended,
-        **made,
-        "header": header,
-    }
-    return finite(answer)
-
-
-def as_junit(decision: Decision, record: Record) -> str:
-    """A test a cell, and one for the work of a step, as Jenkins and GitLab read them.
-
-    A regression is a failure, a crash an error. Inconclusive and missing cells are failures where they decided the exit
-    status, else skipped.
-    """
-    tests = [_cell_test(cell, decision, record) for cell in decision.cells]
-    if not tests:
-        tests = [_test("comparison", 0.0, "failure", decision.verdict, decision.headline)]
-    tests.append(_work_test(decision, record))
-    counts = {
-        "tests": str(len(tests)),
-        "failures": str(sum(test.find("failure") is not None for test in tests)),
-        "errors": str(sum(test.find("error") is not None for test in tests)),
-        "time": f"{sum(float(test.attrib['time']) for test in tests):.3f}",
-    }
-    suites = Xml.Element("testsuites", {"name": "throughput gate", **counts})
-    suite = Xml.SubElement(suites, "testsuite", {"name": "throughput", **counts})
-    suite.set("skipped", str(sum(test.find("skipped") is not None for test in tests)))
-    if started := record.header.get("started_at"):
-        suite.set("timestamp", str(started)[:19])  # the schema's has no zone
-    suite.extend(tests)
-    Xml.indent(suites)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(suites, encoding="unicode") + "\n"
-
-
-def _cell(cell: CellVerdict) -> dict[str, Any]:
-    estimate, times = cell.estimate, cell.seconds_per_step
-    return {
-        "cell": cell.cell,
-        "verdict": cell.verdict,
-        "faster": cell.faster,
-        "ratio": estimate.ratio if estimate else None,
-        "ratio_low": estimate.low if estimate else None,
-        "ratio_high": estimate.high if estimate else None,
-        "launches": estimate.n if estimate else None,
-        "noise": cell.noise,
-        "detectable": cell.detectable,
-        "p_screen": cell.p_screen,
-        "p_confirm": cell.p_confirm,
-        "reason": cell.reason,
-        "base_seconds_per_step": times[0] if times else None,
-        "head_seconds_per_step": times[1] if times else None,
-    }
-
-
-def _cell_test(cell: CellVerdict, decision: Decision, record: Record) -> Xml.Element:
-    spent = math.fsum(piece.seconds for piece in record.slices if piece.cell == cell.cell)
-    decided = decision.exit_status == EXIT_STATUS[cell.verdict]
-    outcomes = {"pass": "", "regression": "failure", "crashed": "error"}
-    outcome = outcomes.get(cell.verdict, "failure" if decided else "skipped")
-    change = f"{change_in_words(cell.estimate)} ({interval_in_percent(cell.estimate)})"
-    message = f"{cell.verdict}: {change if cell.estimate else cell.reason}"
-    lines = [change, f"would have caught {caught_in_percent(cell.detectable)}", cell.reason] if cell.estimate else []
-    lines += [failure_line(failure) for failure in decision.failures if failure.cell in (None, cell.cell)]
-    lines += [work_line(change) for change in decision.work if change.cell == cell.cell]
-    return _test(cell.cell, spent, outcome, message, "\n".join(plain(line) for line in lines if line))
-
-
-def _work_test(decision: Decision, record: Record) -> Xml.Element:
-    compared = any({"base", "head"} <= arms.keys() for arms in record.work.values())
-    more = sum(change.direction == "more" for change in decision.work)
-    if not compared:
-        return _test("work of a step", 0.0, "skipped", "no cell's work was counted in both trees", "")
-    outcome = "failure" if more and decision.exit_status == EXIT_STATUS["regression"] else ""
-    lines = [plain(work_line(change)) for change in decision.work]
-    return _test(
-        "work of a step",
-        0.0,
-        outcome,
-        f"a step of head does more than one of base: {more} counts" if more else "a step of head does no more",
-        "\n".join(lines),
-    )
-
-
-def _test(name: str, spent: float, outcome: str, message: str, text: str) -> Xml.Element:
-    """A testcase; one that passed has the text as its output. GitLab shows the text alone, Jenkins the message too."""
-    test = Xml.Element("testcase", {"classname": "throughput", "name": plain(name), "time": f"{spent:.3f}"})
-    if outcome == "skipped":
-        Xml.SubElement(test, outcome, {"message": plain(message)}).text = text
-    elif outcome:
-        Xml.SubElement(test, outcome, {"message": plain(message), "type": outcome}).text = text or plain(message)
-    elif text:
-        Xml.SubElement(test, "system-out").text = text
-    return test
+def finite(value: Any) -> Any:
+    """What JSON can hold: infinite and undefined numbers are null, other objects their text."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value  # a number of numpy's
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

@@ -3,8 +3,7 @@
 import itertools
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +19,6 @@ from bench.gate.worktrees import Tree
 from bench.system.environment import cpu_name, usable_cores
 from bench.system.redaction import redacted, redacted_in
 
-# Singles: a suite's configurations, each as a suite of its own, as written and not as resolved.
-#
-# What a suite leaves out stays left out, so that each of two revisions of the program fills in its own defaults.
 # Keys that say how often, with what aim and for how long a suite runs; a single step has no use for them.
 OF_A_RUN = (
     *("description", "seeds", "accuracy_seeds", "targets", "instrument_seconds", "trial_timeout_seconds"),
@@ -31,67 +27,6 @@ OF_A_RUN = (
     *("world_size", "global_batch"),  # a step is one process's
 )
 KEPT = ("dataset", "split_seed", "recipe")  # never swept
-
-
-@dataclass(frozen=True)
-class Single:
-    """One configuration: the content of a suite that has no other, and a name that no other has."""
-
-    name: str
-    content: dict[str, Any]
-
-
-def singles(text: SuiteText) -> list[Single]:
-    """The configurations that a suite means, in its order.
-
-    Raises:
-        SuiteError: a suite without models or dataset, one that matches pairs, or an empty sweep.
-    """
-    if text.content.get("match") is not None:
-        raise SuiteError(f"{text.where(('match',))}: 'match' means nothing to a single step; leave it out")
-    if not isinstance(text.content.get("dataset"), str):
-        raise SuiteError(f"{text.where(('dataset',))}: 'dataset' should be the name of one")
-    entries = text.content.get("models")
-    if (
-        not isinstance(entries, list)
-        or not entries
-        or not all(isinstance(entry, dict) and "model" in entry for entry in entries)
-    ):
-        raise SuiteError(f"{text.where(('models',))}: 'models' should be a list of entries, each with its 'model'")
-    kept = {key: text.content[key] for key in KEPT if key in text.content}
-    shared = {key: value for key, value in text.content.items() if key not in (*KEPT, *OF_A_RUN, "models")}
-    found: dict[str, Single] = {}
-    for entry in entries:
-        for combination, many in _choices(text, shared, entry):
-            own = {key: entry[key] for key in ("model", "recipe") if key in entry}
-            content = {**kept, "models": [{**own, **combination}]}
-            if any(single.content == content for single in found.values()):
-                continue  # an entry that stands there for its match
-            name = _name(entry, combination, many)
-            while name in found:  # entries of one model that no sweep tells apart
-                name += "'"
-            found[name] = Single(name, content)
-    return list(found.values())
-
-
-def _choices(
-    text: SuiteText, shared: dict[str, Any], entry: dict[str, Any]
-) -> Iterator[tuple[dict[str, Any], set[str]]]:
-    """Every choice of one value per key, and the keys that have more than one."""
-    own = {key: value for key, value in entry.items() if key not in ("model", "recipe", *OF_A_RUN)}
-    swept = shared | own
-    for key, value in swept.items():
-        if value == []:
-            raise SuiteError(f"{text.where((key,))}: {key}: the sweep is empty; give at least one value")
-    lists = [value if isinstance(value, list) else [value] for value in swept.values()]
-    many = {key for key, value in swept.items() if isinstance(value, list) and len(value) > 1}
-    for values in itertools.product(*lists):
-        yield dict(zip(swept, values, strict=True)), many
-
-
-def _name(entry: dict[str, Any], combination: dict[str, Any], swept: set[str]) -> str:
-    """The model, and what tells its configurations apart."""
-    return " ".join([str(entry["model"]), *(f"{key}={combination[key]}" for key in combination if key in swept)])
 
 
 class GateRequest(BaseModel):
@@ -133,7 +68,7 @@ def gate_cells(request: GateRequest) -> list[GateCell]:
     """
     text = read_suite(find_suite(request.suite), request.settings)
     works: tuple[Literal["train"], Literal["infer"]] = ("train", "infer")
-    cells = [GateCell(f"{single.name} {work}", single.content, work) for single in singles(text) for work in works]
+    cells = [GateCell(f"{name} {work}", content, work) for name, content in configurations(text) for work in works]
     kept = [cell for cell in cells if not request.cells or any(part in cell.name for part in request.cells)]
     if not kept:
         known = ", ".join(cell.name for cell in cells)
@@ -141,7 +76,45 @@ def gate_cells(request: GateRequest) -> list[GateCell]:
     return kept
 
 
+def configurations(text: SuiteText) -> list[tuple[str, dict[str, Any]]]:
+    """The configurations that a suite means, in its order: a name that no other has, and a suite of its own.
+
+    They are as written and not as resolved: what a suite leaves out stays left out, so that each of two revisions of
+    the program fills in its own defaults.
+
+    Raises:
+        SuiteError: a suite without models or dataset, one that matches pairs, or an empty sweep.
+    """
+    if text.content.get("match") is not None:
+        raise SuiteError(f"{text.where(('match',))}: 'match' means nothing to a single step; leave it out")
+    if not isinstance(text.content.get("dataset"), str):
+        raise SuiteError(f"{text.where(('dataset',))}: 'dataset' should be the name of one")
+    entries = text.content.get("models")
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and "model" in e for e in entries) or not entries:
+        raise SuiteError(f"{text.where(('models',))}: 'models' should be a list of entries, each with its 'model'")
+    kept = {key: text.content[key] for key in KEPT if key in text.content}
+    shared = {key: value for key, value in text.content.items() if key not in (*KEPT, *OF_A_RUN, "models")}
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        sweep = shared | {key: value for key, value in entry.items() if key not in ("model", "recipe", *OF_A_RUN)}
+        if empty := [key for key, value in sweep.items() if value == []]:
+            raise SuiteError(f"{text.where((empty[0],))}: {empty[0]}: the sweep is empty; give at least one value")
+        lists = [value if isinstance(value, list) else [value] for value in sweep.values()]
+        for values in itertools.product(*lists):
+            own = {key: entry[key] for key in ("model", "recipe") if key in entry}
+            content = {**kept, "models": [own | dict(zip(sweep, values, strict=True))]}
+            if content in found.values():
+                continue  # an entry that stands there for its match
+            swept = [f"{key}={value}" for key, value, many in zip(sweep, values, lists, strict=True) if len(many) > 1]
+            name = " ".join([str(entry["model"]), *swept])
+            while name in found:  # entries of one model that no sweep tells apart
+                name += "'"
+            found[name] = content
+    return list(found.items())
+
+
 def journal_header(request: GateRequest, cells: Sequence[GateCell], trees: Mapping[Arm, Tree]) -> dict[str, Any]:
+    """The journal's first line: what was asked, of which sources, on which machine."""
     asked = {"base": request.base or "HEAD", "head": request.head}
     folders = {"base": request.base_dir, "head": request.head_dir}
     return {

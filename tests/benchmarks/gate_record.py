@@ -21,7 +21,7 @@ from bench.config.suite_file import find_suite, read_suite
 from bench.data.download import fetch
 from bench.gate.journal import FORMAT, Journal, read_journal
 from bench.gate.launch import BLOCKS, GateCell, Setting, run_launch
-from bench.gate.request import singles
+from bench.gate.request import configurations
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "reference" / "gate" / "journals"
@@ -33,7 +33,7 @@ def cells_of(suite: str) -> list[GateCell]:
     text = read_suite(find_suite(suite))
     fetch(text.content["dataset"], None)
     works: tuple[Literal["train"], Literal["infer"]] = ("train", "infer")
-    return [GateCell(f"{single.name} {work}", single.content, work) for single in singles(text) for work in works]
+    return [GateCell(f"{name} {work}", content, work) for name, content in configurations(text) for work in works]
 
 
 def describe(args: argparse.Namespace, cells: list[GateCell]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from bench.config.suite_file import find_suite, read_suite
 from bench.errors import UserError
 from bench.gate.cells import PROTOCOL, Work, open_cell
 from bench.gate.launch import PROTOCOL as OF_THE_GATE
-from bench.gate.request import singles
+from bench.gate.request import configurations
 
 CONTENT = {"dataset": "digits", "models": [{"model": "vit", "patch_size": 4, "depth": 1, "batch_size": 32}]}
 
@@ -53,8 +53,8 @@ def test_threads_are_the_gates() -> None:
 
 @pytest.mark.parametrize("work", ["train", "infer"])
 def test_every_cell_of_the_gates_own_suite_opens(work: Work) -> None:
-    for single in singles(read_suite(find_suite("gate"))):
-        assert torch.isfinite(open_cell(single.content, work, 1).step()).all()
+    for _, content in configurations(read_suite(find_suite("gate"))):
+        assert torch.isfinite(open_cell(content, work, 1).step()).all()
 
 
 @pytest.mark.parametrize(

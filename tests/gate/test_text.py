@@ -32,9 +32,15 @@ from bench.config.suite_file import read_suite
 from bench.gate.decision import EXIT_STATUS, CellVerdict, Decision, Estimate
 from bench.gate.exports import as_github_benchmark, as_json, as_junit, as_pytest_benchmark
 from bench.gate.journal import Failure, Record
-from bench.gate.request import singles
-from bench.gate.text import MARKER, as_markdown, show_decision
-from bench.gate.wording import caught_in_percent, change_in_words, interval_in_percent
+from bench.gate.request import configurations
+from bench.gate.text import (
+    MARKER,
+    as_markdown,
+    caught_in_percent,
+    change_in_words,
+    interval_in_percent,
+    show_decision,
+)
 
 ROOT = Path(__file__).parents[2]
 NASTY = "a|b <b>`c`\n\x1b[31m[red]@torch"
@@ -443,8 +449,8 @@ def test_the_how_tos_suite_means_two_configurations(tmp_path: Path) -> None:
     (suite,) = re.findall(r"```yaml\n(# benchmarks/.*?)```", text, re.DOTALL)
     file = tmp_path / "throughput.yaml"
     file.write_text(suite)
-    found = singles(read_suite(file))
-    assert [single.content["models"][0]["model"] for single in found] == ["my_package.nets:make_net", "cnn"]
+    found = configurations(read_suite(file))
+    assert [content["models"][0]["model"] for _, content in found] == ["my_package.nets:make_net", "cnn"]
 
 
 # --- CI files ---
