@@ -1,15 +1,11 @@
-"""Result: what is measured, in which unit, which way is better; and how a run's tables are read back.
+"""Result: what is measured, in which unit, which way is better; and the columns of a run's tables.
 
-Nothing here imports torch, nor pandas until a table is read.
+Nothing here imports torch or pandas.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 STATUSES = ("ok", "failed", "diverged", "oom", "timeout", "skipped")
 
@@ -125,7 +121,7 @@ class Result:
     git_commit: str | None = column()
     git_dirty: bool | None = column()
     started_at: str | None = column(about="UTC, ISO 8601")
-    seal: str | None = column(about="digest of this row, of its rows in the other tables, and of the trial's files")
+    seal: str | None = column(about="digest of the trial's line in journal.jsonl, which covers its files, too")
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[dict[str, Any]] = field(default_factory=list)
     inference_blocks: list[dict[str, Any]] = field(default_factory=list)

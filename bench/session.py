@@ -27,7 +27,6 @@ from bench.execution.run_record import Begun, make_record, read_begun, refuse_se
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers.base import Several, Tracker, make_trackers
 from bench.store.run_folder import RunFolder, refuse_used
-from bench.store.tables import read_rows
 from bench.system.redaction import redacted
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def conclude(
         with console.status("writing the report") if console.is_terminal else nullcontext():
             verdicts = _look_and_report(store.folder, plan, data_dir, console)
     _point_latest(store.folder)
-    statuses = Counter(row["status"] for row in read_rows(store.folder / "trials.csv"))
+    statuses = Counter(store.statuses())
     failed = any(statuses[status] for status in FAILURES)
     exit_status = INTERRUPTED if outcome.interrupted else SOME_FAILED if failed else OK
     return Answer(store.folder, verdicts, statuses, left_out, exit_status)
@@ -208,8 +207,8 @@ def run_session(request: Request) -> Answer:
         store = RunFolder.open(request.resume, request.retry)
     else:
         store = RunFolder.create(_new_folder(request, plan.name), record)
-    if store.previous_owner:
-        _warn(console, f"{store.folder}: its last driver died ({store.previous_owner}); what it had finished is kept")
+    for notice in store.notices:
+        _warn(console, f"{store.folder}: {notice}")
     try:
         outcome = _run_trials(plan, store, request, data_dir, estimates, record, console, trackers)
         answer = conclude(store, plan, outcome, record, data_dir, console)

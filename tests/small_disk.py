@@ -32,6 +32,7 @@ epochs: 1
 targets: [0.5]
 """
 PAGE = 4096
+FILES = ("journal.jsonl", *TABLES)
 
 
 @contextlib.contextmanager
@@ -68,26 +69,30 @@ def result(trial_id: str) -> Result:
 def appended_until_full(scratch: Path) -> list[dict[str, object]]:
     """A store on disks that fill up at ever later places of a trial's rows."""
     tried = []
-    for pages in range(5):  # of the page-sized rests: one for each table, and enough
+    for pages in (0, 4, 6, 12, 24):  # of the rest: none, within the journal, within the tables, and enough
         with disk(scratch / f"rows-{pages}", "1m") as mount:
             store = RunFolder.create(mount / "run", {"plan": ["a", "b", "c"]})
             store.append(result("a"))
-            before = {name: (mount / "run" / name).read_bytes() for name in TABLES}
+            before = {name: (mount / "run" / name).read_bytes() for name in FILES}
             fill(mount, leave=pages * PAGE)
             error, later = "", {}
             try:
                 store.append(result("b"))
             except StoreError as refused:
                 error = str(refused)
-                later = {name: (mount / "run" / name).read_bytes() for name in TABLES}
+                later = {name: (mount / "run" / name).read_bytes() for name in FILES}
             (mount / "ballast").unlink()
+            kept = "b" in store.finished()  # the journal took it, a table didn't
             store.append(result("c"))
             store.close()
             store = RunFolder.open(mount / "run")
-            rows = {name: [row["trial_id"] for row in read_rows(mount / "run" / name)] for name in TABLES}
+            rows = {name: [row["trial_id"] for row in read_rows(mount / "run", name)] for name in TABLES}
             counts = {name: {trial: rows[name].count(trial) for trial in "abc"} for name in TABLES}
-            mended = (mount / "run" / "mended").exists()
-            tried.append({"error": error, "unchanged": later == before, "counts": counts, "mended": mended})
+            lost = (mount / "run" / "set_aside").exists()
+            unchanged = all(later[name] == before[name] for name in FILES if not (kept and error)) if later else False
+            problems = [each for each in verify_run(mount / "run").problems if "run.json" not in each]
+            found = {"error": error, "kept": kept, "unchanged": unchanged, "counts": counts, "set_aside": lost}
+            tried.append(found | {"problems": problems})
             store.close()
     return tried
 
@@ -124,14 +129,14 @@ def whole_program(
         try:
             suite = str(scratch / "suite.yaml")
             status, error = program("--suite", suite, "--out", str(run), "--seeds", str(seeds))
-            kept = [row["trial_id"] for row in read_rows(run / "trials.csv")]
+            kept = [row["trial_id"] for row in read_rows(run)]
             refused = program("--resume", str(run))
             mend(mount)
             begun = len(seen)
             resumed = program("--resume", str(run))
         finally:
             RunFolder.append = plain_append  # type: ignore[method-assign]
-        rows = {row["trial_id"]: row["status"] for row in read_rows(run / "trials.csv")}
+        rows = {row["trial_id"]: row["status"] for row in read_rows(run)}
         return {
             "status": status,
             "error": error,

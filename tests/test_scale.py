@@ -71,7 +71,7 @@ def test_the_last_trials_bookkeeping_is_as_much_work_as_the_third_ones(plan: Pla
     finally:
         sys.setprofile(None)
         store.close()
-    assert len(read_rows(tmp_path / "run" / "trials.csv")) == len(executor.calls) == TRIALS
+    assert len(read_rows(tmp_path / "run")) == len(executor.calls) == TRIALS
     early, late = min(executor.calls[2:7]), min(executor.calls[-5:])  # of several: the collector of garbage calls, too
     assert early > 100  # it was counted at all
     assert late <= early + TRIALS // 2  # one call for every trial before would be 55 more

@@ -29,9 +29,9 @@ from bench.measure.stats import (
     median_time_to_target,
     pareto_front,
 )
-from bench.result import INFERENCE_COLUMNS, STATUSES, TEXT_COLUMNS
+from bench.result import STATUSES, TEXT_COLUMNS
 from bench.store.run_folder import write_atomically
-from bench.store.tables import guarded, read_run, read_table
+from bench.store.tables import guarded, read_frames, read_run
 
 IDENTITY = (
     *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "attention", "source"),
@@ -103,11 +103,12 @@ def read_tables(folder: Path) -> Tables:
     Raises:
         StoreError: the folder isn't a run.
     """
-    run, evaluations = clean_record(read_run(folder)), clean_table(read_table(folder, "evaluations.csv"))
-    known = (folder / "inference.csv").exists()
-    empty = pd.DataFrame(columns=list(INFERENCE_COLUMNS))
-    inference = clean_table(read_table(folder, "inference.csv")) if known else empty
-    trials = without_shared_clocks(labelled(clean_table(read_table(folder, "trials.csv"))))
+    run, frames = (
+        clean_record(read_run(folder)),
+        read_frames(folder, ["trials.csv", "evaluations.csv", "inference.csv"]),
+    )
+    evaluations, inference = clean_table(frames["evaluations.csv"]), clean_table(frames["inference.csv"])
+    trials = without_shared_clocks(labelled(clean_table(frames["trials.csv"])))
     trials = with_times_to_targets(trials, evaluations, targets_of(run))
     return Tables(folder, run, trials, evaluations, summarise(trials, evaluations, run), inference)
 

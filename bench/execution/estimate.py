@@ -10,7 +10,7 @@ from bench.config.inventory import HERE, Inventory
 from bench.config.solver import count_flops
 from bench.data.catalog import DATASETS
 from bench.errors import StoreError
-from bench.store.tables import read_rows, read_run
+from bench.store.tables import read_rows
 from bench.trial import Trial
 
 # Guesses for two CPU cores, fitted to a few trials; any measured trial on this machine is worth more.
@@ -38,8 +38,7 @@ def _measured(results: Path) -> dict[tuple[str, str], float]:
     newest = sorted(results.glob("*/*/run.json"), key=lambda path: path.stat().st_mtime)[-PAST_RUNS:]
     for path in newest:
         try:
-            read_run(path.parent)
-            rows = read_rows(path.parent / "trials.csv")
+            rows = read_rows(path.parent)
         except (StoreError, OSError):
             continue  # half a run, or one of another version: no estimate comes from it
         for row in rows:

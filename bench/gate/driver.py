@@ -49,11 +49,8 @@ def run_gate(request: GateRequest, say: Say, now: Callable[[], float] = time.mon
             raise UserError(f"{request.journal}: exists already; name another --journal, or go on with --resume")
         request.journal.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(request.journal)
-        try:
-            journal.append("gate", journal_header(request, cells, trees))
-            return _Gate(request, cells, trees, journal, say, now).run()
-        finally:
-            journal.close()
+        journal.append("gate", journal_header(request, cells, trees))
+        return _Gate(request, cells, trees, journal, say, now).run()
 
 
 def resume_gate(path: Path, say: Say, now: Callable[[], float] = time.monotonic) -> Record:
@@ -73,11 +70,7 @@ def resume_gate(path: Path, say: Say, now: Callable[[], float] = time.monotonic)
     if [cell.name for cell in cells] != record.header["cells"]:
         raise UserError(f"{path}: suite '{request.suite}' no longer means the same cells; start a new gate")
     with only_one(), _trees(request, say, record) as trees:
-        journal = Journal(path)
-        try:
-            return _Gate(request, cells, trees, journal, say, now).run()
-        finally:
-            journal.close()
+        return _Gate(request, cells, trees, Journal(path), say, now).run()
 
 
 @contextmanager

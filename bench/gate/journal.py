@@ -1,17 +1,17 @@
-"""The journal of a gate: raw slices in an append-only file, from which everything else is derived.
+"""The journal of a gate: raw slices in an append-only log (bench.store.journal), from which all else is derived.
 
 A JSON object a line: `gate` (what was asked, on what), `work` (what a step of each arm does), `launch` (two fresh
-processes), `slice` (a timed run of steps of one arm), `failure`, `end`. A torn last line is left out on reading.
+processes, with the timed runs of steps of either arm), `failure`, `end`. Lines of earlier gates have no digest.
 """
 
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import StoreError
+from bench.store.journal import append_line, read_lines
+from bench.system.files import sync_folder
 
 FORMAT = 1
 Arm = Literal["base", "head"]
@@ -79,20 +79,17 @@ class Record:
 
 
 class Journal:
-    """An open journal: what is appended is on disk before `append` returns."""
+    """A journal to append to: what is appended is on disk before `append` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("a+b")
-        self._file.seek(0)
-        whole = self._file.read().rfind(b"\n") + 1
-        self._file.truncate(whole)  # a line that the last process died in would swallow the next one
+        with path.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # a torn line would swallow the next one
+        sync_folder(path.parent)
 
     def append(self, kind: str, content: dict[str, Any]) -> None:
-        line = json.dumps({"kind": kind, **content}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        append_line(self.path, {"kind": kind, **content})
 
     def launch(self, launch: int, phase: Phase, core: int | None, slices: list[Slice], wall_seconds: float) -> None:
         """A finished launch with all its slices, in one write: half a launch is none."""
@@ -103,9 +100,6 @@ class Journal:
     def failure(self, failure: Failure) -> None:
         self.append("failure", {"failure": asdict(failure)})
 
-    def close(self) -> None:
-        self._file.close()
-
 
 def read_journal(path: Path) -> Record:
     """All of a journal that was written whole.
@@ -114,7 +108,7 @@ def read_journal(path: Path) -> Record:
         StoreError: no such file, or not a journal of this version.
     """
     record: Record | None = None
-    for number, line in _lines(path):
+    for number, line in _contents(path):
         kind = line.pop("kind", None)
         if record is None:
             if kind != "gate" or line.get("format") != FORMAT:
@@ -146,21 +140,13 @@ def _take(record: Record, kind: str, line: dict[str, Any]) -> None:
         record.ended, record.seconds = True, line.get("seconds")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _contents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and contents of each line; the torn end of a process that died while writing is left out."""
     try:
-        content = path.read_bytes()
+        for line in read_lines(path):
+            if line.content is not None:
+                yield line.number, line.content
+            elif line.whole and line.raw.strip():
+                raise StoreError(f"{path}:{line.number}: not a line of a gate's journal ({line.problem}); remove it")
     except OSError as error:
         raise StoreError(f"{path}: can't be read ({error.strerror}); name a journal that `gate` wrote") from None
-    lines = content.split(b"\n")
-    for number, raw in enumerate(lines, 1):
-        if not raw.strip():
-            continue
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            if number == len(lines):  # torn: the process died while writing it
-                return
-            raise StoreError(f"{path}:{number}: not JSON; remove the line") from None
-        if not isinstance(line, dict):
-            raise StoreError(f"{path}:{number}: not a line of a gate's journal; remove it")
-        yield number, line

@@ -1,9 +1,10 @@
-"""The store: how a trial reaches the disk whole.
+"""A run folder that one process writes into: each finished trial is on disk, whole, before the next begins.
 
-A run folder holds `run.json`, `trials.csv` (a row a trial), `evaluations.csv`, and raw timed blocks: `throughput.csv`
-of training and `inference.csv`. A trial's evaluations and blocks are written before its row: the row is the commit.
-What has no row is cut away when the folder is opened again, and kept under `mended/`. What a trial that failed left is
-`failures/<trial_id>.txt`; rows of trials that were run again are in `retried.csv`.
+A finished trial is one line of `journal.jsonl`, written and flushed at once. The CSV tables (`trials.csv`: a row a
+trial; `evaluations.csv`; raw timed blocks: `throughput.csv` of training and `inference.csv`; `retried.csv`: rows of
+trials that were run again) are views of the journal: appended after the line, and made anew from the journal where
+they differ when a folder is opened. Lines that are damaged or foreign are moved to `set_aside/`, as they were, and the
+trials they belonged to count as not run. What a trial that failed left is `failures/<trial_id>.txt`.
 """
 
 import json
@@ -12,131 +13,54 @@ import shlex
 import socket
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from bench.errors import StoreError
+from bench.errors import StoreError, printable
 from bench.result import TABLES, Result
-from bench.store.repair import cut_torn, mend, set_aside
-from bench.store.seals import contents_for_seal, failure_path, is_name, record_seal, seal_of
-from bench.store.tables import PREVIOUS, SCHEMA_VERSION, as_cell, as_lines, parse, read_run
+from bench.store.journal import BOM, append_line, as_line, as_written, digest_of
+from bench.store.tables import (
+    JOURNAL,
+    PARTS,
+    PREVIOUS,
+    RECORD,
+    SCHEMA_VERSION,
+    Entries,
+    Entry,
+    as_plain,
+    failure_path,
+    is_name,
+    read_journal,
+    read_run,
+    record_digest,
+    render,
+    views,
+)
 from bench.system import process
 from bench.system.files import (
-    append_together,
+    SUMS,
+    append,
     make_folder,
+    sync_file,
+    sync_folder,
     unwritable,
     write_atomically,  # known here to all that write into a run
 )
 from bench.system.redaction import redacted
 
-# Owner: the one driver that a run folder has, held by the system's lock, and named beside it for whoever comes second.
-#
-# The lock ends with its process, however that ends; the file `.owner.json` doesn't. One that lies there while the
-# lock is free tells that the last driver died.
-LOCK, OWNER = ".lock", ".owner.json"
-
-
-Short = Annotated[str, StringConstraints(max_length=300)]
-
-
-class Owner(BaseModel):
-    """A driver: its process, its machine, since when (UTC), and what was typed, without secrets."""
-
-    model_config = ConfigDict(frozen=True)
-
-    pid: int
-    host: Short
-    started: Short
-    command: Short
-
-    @classmethod
-    def me(cls) -> "Owner":
-        command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(pid=os.getpid(), host=socket.gethostname()[:300], started=started, command=command[:300])
-
-    def __str__(self) -> str:
-        text = f"process {self.pid} on {self.host}, since {self.started}: {self.command}"
-        return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-class Hold:
-    """The right to write into a run folder; one process has it at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lock = FileLock(folder / LOCK)
-
-    def take(self) -> Owner | None:
-        """Take it, and return the driver that died with it, if one did.
-
-        Raises:
-            StoreError: another process has it, or the file system gives no locks.
-        """
-        try:
-            with warnings.catch_warnings():
-                # Where the system has no locks, filelock warns and takes one that outlives its holder.
-                warnings.simplefilter("error", UserWarning)
-                self._lock.acquire(timeout=0)
-        except Timeout:
-            raise StoreError(f"{self.folder}: {self._who()}; wait for it, or start a new run with --out") from None
-        except (OSError, NotImplementedError, UserWarning) as error:
-            why = getattr(error, "strerror", None) or "its file system has no locks"
-            raise StoreError(
-                f"{self.folder}: can't be locked ({why}); mend that, or name a folder elsewhere with --out"
-            ) from None
-        before = read_owner(self.folder)
-        try:
-            write_atomically(self.folder / OWNER, Owner.me().model_dump_json() + "\n")
-        except OSError as error:
-            self._lock.release()
-            raise unwritable(self.folder / OWNER, error, "what was finished is kept; mend that and go on") from None
-        return before
-
-    def release(self) -> None:
-        if self._lock.is_locked:
-            with suppress(OSError):
-                (self.folder / OWNER).unlink()
-            self._lock.release()
-
-    def _who(self) -> str:
-        owner = read_owner(self.folder)
-        if owner is None or (owner.host == socket.gethostname() and not _lives(owner.pid)):  # it hasn't signed yet
-            return "another process is running here"
-        return f"another process is running here ({owner})"
-
-
-def read_owner(folder: Path) -> Owner | None:
-    """Who has signed for a run folder; None where nobody has, or nobody can read it."""
-    try:
-        return Owner.model_validate(json.loads((folder / OWNER).read_bytes()[:10_000]))
-    except (OSError, ValueError, RecursionError, ValidationError):
-        return None
-
-
-def _lives(pid: int) -> bool:
-    if os.name == "nt" or pid <= 0:
-        return True  # nobody can be asked without harm
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True  # another user's
-    return True
+LOCK, HOLDER, SET_ASIDE = ".lock", ".holder.json", "set_aside"
 
 
 class RunFolder:
     """A run folder, held by one process at a time.
 
     Attributes:
-        previous_owner: the driver that died while it held the folder; None if none did.
+        notices: what a person should know of opening it, a line each: a driver that had died, lines set aside.
 
     Raises:
         StoreError: the folder isn't a run, is of another version, or is in use by another process.
@@ -144,9 +68,11 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.previous_owner: Owner | None = None
-        self._hold = Hold(folder)
-        self._finished: set[str] = set()
+        self.notices: list[str] = []
+        self._lock = RunLock(folder)
+        self._statuses: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
+        self._sizes: dict[str, int | None] = {}
 
     @classmethod
     def create(cls, folder: Path, run: dict[str, Any]) -> "RunFolder":
@@ -162,7 +88,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, folder: Path, retry: bool = False) -> "RunFolder":
-        """An existing run, mended: rows torn by a crash, and rows of trials that never finished, are cut away.
+        """An existing run; damaged and foreign lines are set aside, tables that differ from the journal made anew.
 
         Args:
             retry: trials that didn't end well count as not run; their rows go to `retried.csv`.
@@ -173,7 +99,10 @@ class RunFolder:
         return store
 
     def close(self) -> None:
-        self._hold.release()
+        for name in TABLES:
+            with suppress(OSError):  # the journal has it all
+                sync_file(self.folder / name)
+        self._lock.release()
 
     def append(self, result: Result) -> None:
         """Put a finished trial on disk; when this returns, it survives anything short of a lost disk.
@@ -181,26 +110,34 @@ class RunFolder:
         An interrupt waits until it is there.
 
         Raises:
-            StoreError: it can't be written, or the trial failed since its files couldn't be; nothing of it is there.
+            StoreError: it can't be written, or the trial failed since its files couldn't be; or it is in the journal,
+                and a table can't be written.
         """
         if result.unsaved:
             raise StoreError(f"{str(result.error).removeprefix('StoreError: ')}; {self._kept()}")
+        if not is_name(str(result.trial_id)):
+            raise StoreError(f"{result.trial_id}: can't be the name of a trial's files")
         with process.held():
             try:
-                append_together(self._texts(result))
+                if self._sizes != self._measured():  # somebody else was here, or a table couldn't be written
+                    self._restore()
+                self._append(result)
             except OSError as error:
                 raise unwritable(Path(error.filename or self.folder), error, self._kept()) from None
-            self._finished.add(str(result.trial_id))
 
     def finished(self) -> set[str]:
-        return set(self._finished)
+        return set(self._statuses)
+
+    def statuses(self) -> list[str]:
+        """Of all finished trials."""
+        return list(self._statuses.values())
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Replace run.json; what it was lies beside it, should somebody damage it."""
         record = {"schema_version": SCHEMA_VERSION, **run} | {"schema_version": SCHEMA_VERSION}
-        record["seal"] = record_seal(json.loads(json.dumps(record)))
+        record["digest"] = record_digest(json.loads(json.dumps(record)))
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        path = self.folder / "run.json"
+        path = self.folder / RECORD
         try:
             if path.exists():
                 write_atomically(self.folder / PREVIOUS, path.read_bytes())
@@ -210,16 +147,18 @@ class RunFolder:
 
     def _begin(self, run: dict[str, Any] | None, retry: bool = False) -> None:
         """Take the folder and bring its files into order; give it back if that fails."""
-        self.previous_owner = self._hold.take()
+        before = self._lock.take()
+        if before:
+            self.notices.append(f"its last driver died ({before}); what it had finished is kept")
         try:
             if run is not None:
                 self.write_run(run)  # first: with it the folder is a run, and opening it makes what else is missing
-            planned = read_run(self.folder).get("plan")
-            plan = [name for name in planned if isinstance(name, str)] if isinstance(planned, list) else []
-            self._finished = mend(self.folder, plan)
-            if retry:
-                set_aside(self.folder)
-                self._finished = mend(self.folder, plan)
+            found = self._restore()
+            again = [name for name, entry in found.trials.items() if entry.row["status"] != "ok"]
+            if retry and again:
+                lines = (as_line({"kind": "retried", "trial_id": name}) for name in again)
+                append(self.folder / JOURNAL, b"".join(lines))
+                self._restore()
         except OSError as error:
             self.close()
             raise unwritable(self.folder, error, "nothing was changed; mend that and go on with --resume") from None
@@ -227,41 +166,141 @@ class RunFolder:
             self.close()
             raise
 
-    def _texts(self, result: Result) -> dict[Path, bytes]:
-        """What goes to the end of which file, the trial's row last. Its failure is written at once."""
+    def _append(self, result: Result) -> None:
         trial_id = str(result.trial_id)
-        if result.trace and is_name(trial_id):
+        if result.trace:
             path = failure_path(self.folder, trial_id)
             make_folder(path.parent)
             write_atomically(path, result.trace.encode(errors="backslashreplace"))
-        parts = (result.evaluations, result.blocks, result.inference_blocks)
-        names = [name for name in TABLES if name != "trials.csv"]
-        texts = {
-            name: _lines(name, [{"trial_id": trial_id, **row} for row in rows])
-            for name, rows in zip(names, parts, strict=True)
+        sums, failure = self.folder / "trials" / trial_id / SUMS, failure_path(self.folder, trial_id)
+        content: dict[str, Any] = {
+            "kind": "trial",
+            "trial_id": trial_id,
+            "attempt": self._attempts.get(trial_id, 0),
+            "row": _plain(result.row()),
+            **{key: _columns(getattr(result, key), TABLES[name][1:]) for name, key in PARTS.items()},
+            "sums": digest_of(sums.read_bytes()) if sums.is_file() else None,
+            "failure": digest_of(failure.read_bytes()) if failure.is_file() else None,
         }
-        others = {name: _read(name, text) for name, text in texts.items()}
-        own = result.row() | {"seal": None}
-        (row,) = _read("trials.csv", _lines("trials.csv", [own | {"trial_id": trial_id}]))
-        own["seal"] = seal_of(row, others, *contents_for_seal(self.folder, trial_id))
-        texts["trials.csv"] = _lines("trials.csv", [own])
-        for name in texts:
-            self._make_ready(name)
-        return {self.folder / name: text for name, text in texts.items() if text}
+        digest = append_line(self.folder / JOURNAL, content)
+        self._statuses[trial_id] = str(result.status)
+        self._sizes = {}  # until the tables are there, too
+        parts = {name: content[key] for name, key in PARTS.items()}
+        entry = Entry(0, 0, content["row"] | {"trial_id": trial_id}, parts, None, None, digest)
+        for name in TABLES:
+            append(self.folder / name, render([entry], name), flush=False)
+        self._sizes = self._measured()
 
-    def _make_ready(self, name: str) -> None:
-        """A table that a row can be appended to, whatever somebody else has done to it meanwhile."""
-        path = self.folder / name
-        if not path.exists() or not path.stat().st_size:
-            write_atomically(path, as_lines([TABLES[name]]))
-        cut_torn(path)
+    def _restore(self) -> Entries:
+        """Set aside what is no line of the journal, and make the tables that differ from it anew. Raises: OSError."""
+        path = self.folder / JOURNAL
+        if not path.exists():
+            write_atomically(path, b"")
+        found = read_journal(self.folder)
+        if found.bad:
+            self._set_aside(JOURNAL, [line.raw for line in found.bad])
+        whole = as_written(path, (line.number for line in found.bad))
+        if whole != path.read_bytes():
+            write_atomically(path, whole)
+        for trial_id in found.attempts.keys() - found.trials.keys():
+            _keep_failure(self.folder, trial_id)
+        for name, text in views(self.folder, found).items():
+            view = self.folder / name
+            before = view.read_bytes() if view.exists() else b""
+            if before != text or not view.exists():
+                known = set(text.split(b"\n"))
+                lines = [line.rstrip(b"\r") for line in before.removeprefix(BOM).split(b"\n")]
+                self._set_aside(name, [line for line in lines if line not in known])
+                write_atomically(view, text)
+        self._statuses = {name: str(entry.row["status"]) for name, entry in found.trials.items()}
+        self._attempts = found.attempts
+        self._sizes = self._measured()
+        return found
+
+    def _set_aside(self, name: str, lines: Sequence[bytes]) -> None:
+        """Keep lines that don't belong where they were, as they were."""
+        if not any(lines):
+            return
+        folder = self.folder / SET_ASIDE
+        make_folder(folder)
+        path = _free(folder, datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"), f"-{name}")
+        write_atomically(path, b"".join(line + b"\n" for line in lines))
+        count = f"{len(lines):,} line{'s' if len(lines) > 1 else ''}"
+        what = "trials that lost theirs run again" if name == JOURNAL else "the table is as the journal has it"
+        self.notices.append(f"{name}: {count} damaged or foreign, now in {SET_ASIDE}/{path.name}; {what}")
+
+    def _measured(self) -> dict[str, int | None]:
+        """Sizes of the journal and of the tables."""
+        paths = {name: self.folder / name for name in (JOURNAL, *TABLES)}
+        return {name: path.stat().st_size if path.exists() else None for name, path in paths.items()}
 
     def _kept(self) -> str:
-        count = len(self._finished)
+        count = len(self._statuses)
         kept = (
             f"{count:,} finished trial{' is' if count == 1 else 's are'} kept" if count else "no trial had finished yet"
         )
         return f"{kept}; when that is mended, go on with --resume {self.folder}"
+
+
+class RunLock:
+    """The right to write into a run folder; one process has it at a time.
+
+    The lock is the system's and ends with its process, however that ends. The note beside it, of who holds it, doesn't:
+    one that lies there while the lock is free tells that the last driver died.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / LOCK)
+
+    def take(self) -> str | None:
+        """Take it, and return who died with it, if a driver did.
+
+        Raises:
+            StoreError: another process has it, or the file system gives no locks.
+        """
+        try:
+            with warnings.catch_warnings():
+                # Where the system has no locks, filelock warns and takes one that outlives its holder.
+                warnings.simplefilter("error", UserWarning)
+                self._lock.acquire(timeout=0)
+        except Timeout:
+            note = self.read_note()
+            known = note and not (note["host"] == socket.gethostname() and not _lives(note["pid"]))  # else: not yet
+            who = f" ({_described(note)})" if note and known else ""
+            raise StoreError(
+                f"{self.folder}: another process is running here{who}; wait for it, or start a new run with --out"
+            ) from None
+        except (OSError, NotImplementedError, UserWarning) as error:
+            why = getattr(error, "strerror", None) or "its file system has no locks"
+            raise StoreError(
+                f"{self.folder}: can't be locked ({why}); mend that, or name a folder elsewhere with --out"
+            ) from None
+        before = self.read_note()
+        command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))[:300]
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started, "command": command}
+        try:
+            write_atomically(self.folder / HOLDER, json.dumps(note) + "\n")
+        except OSError as error:
+            self._lock.release()
+            raise unwritable(self.folder / HOLDER, error, "what was finished is kept; mend that and go on") from None
+        return _described(before) if before else None
+
+    def release(self) -> None:
+        if self._lock.is_locked:
+            with suppress(OSError):
+                (self.folder / HOLDER).unlink()
+            self._lock.release()
+
+    def read_note(self) -> dict[str, Any] | None:
+        """Who holds the folder: pid, host, started (UTC) and command; None where nobody has signed, or not legibly."""
+        try:
+            note = json.loads((self.folder / HOLDER).read_bytes()[:10_000])
+            texts = [note[key] for key in ("host", "started", "command")]
+            return note if type(note["pid"]) is int and all(isinstance(text, str) for text in texts) else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
 
 def refuse_used(folder: Path) -> None:
@@ -274,10 +313,45 @@ def refuse_used(folder: Path) -> None:
         raise StoreError(f"{folder}: already holds something; use --resume for a run, or name a new folder")
 
 
-def _lines(name: str, rows: Sequence[dict[str, Any]]) -> bytes:
-    return as_lines([as_cell(row.get(column)) for column in TABLES[name]] for row in rows)
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of trials.csv as the journal keeps it, without what wasn't measured."""
+    plain = ((key, as_plain(value)) for key, value in row.items() if key not in ("trial_id", "seal"))
+    return {key: value for key, value in plain if value is not None}
 
 
-def _read(name: str, text: bytes) -> list[dict[str, str]]:
-    """Rows as a reader will see them."""
-    return list(parse(as_lines([TABLES[name]]) + text, TABLES[name]).rows)
+def _columns(rows: Sequence[dict[str, Any]], columns: Iterable[str]) -> dict[str, list[Any]]:
+    """Rows of another table as the journal keeps them: by columns, so that no name is there for each row."""
+    return {key: [as_plain(row.get(key)) for row in rows] for key in columns}
+
+
+def _described(note: dict[str, Any]) -> str:
+    text = f"process {note['pid']} on {note['host']}, since {note['started']}: {note['command']}"
+    return printable(text, 400)
+
+
+def _lives(pid: int) -> bool:
+    if os.name == "nt" or pid <= 0:
+        return True  # nobody can be asked without harm
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+def _keep_failure(folder: Path, trial_id: str) -> None:
+    """Put away what a failure left, so that the next one doesn't take its place."""
+    path = failure_path(folder, trial_id)
+    if path.is_file():
+        path.rename(_free(path.parent, trial_id, ".txt", first=1))
+        sync_folder(path.parent)
+
+
+def _free(folder: Path, stem: str, suffix: str, first: int = 0) -> Path:
+    """A name that nothing has yet: STEM, or STEM.1, STEM.2, and so on."""
+    number = first
+    while (path := folder / f"{stem}{f'.{number}' if number else ''}{suffix}").exists():
+        number += 1
+    return path

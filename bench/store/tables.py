@@ -1,29 +1,37 @@
-"""Lines: a table's rows as they lie on disk, there and back, whatever else lies between them.
+"""What a run folder holds, read: its record (run.json), its journal, and the CSV tables that the journal gives.
 
-A cell never holds a line break, so that a line is a row, and what is wrong with one line is never wrong with the next:
-a quote that was never closed swallows nothing.
+`journal.jsonl` has a line for each finished trial: its row, its evaluations, its timed blocks, and digests of its
+files. The tables are views of it, for people and other programs; nothing here reads them.
 """
 
 import csv
 import gc
 import io
+import itertools
 import json
+import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import StoreError
 from bench.result import COLUMNS, STATUSES, TABLES, TEXT_COLUMNS
+from bench.store.journal import Line, digest_of, read_lines
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SCHEMA_VERSION = 5
+RECORD, JOURNAL, TRIALS, RETRIED = "run.json", "journal.jsonl", "trials.csv", "retried.csv"
+PREVIOUS = ".run.json.previous"  # run.json as it was before it was last written
+PARTS = {"evaluations.csv": "evaluations", "throughput.csv": "blocks", "inference.csv": "inference_blocks"}
+LONGEST_CELL = 100_000  # characters; csv reads no more than 131,072
+_SCALARS = {type(None), bool, int, float, str}
 
-# Formula: text that a spreadsheet would run as one, made harmless in a CSV file and read back as it was.
+# Text that a spreadsheet would run as a formula is made harmless in a CSV file, and read back as it was.
 #
 # Excel, LibreOffice and Google Sheets take a cell for a formula that begins with one of the signs which OWASP lists
 # ("CSV Injection": equals, plus, minus, at, tab, carriage return, line feed, and the full-width forms of the first
@@ -32,7 +40,184 @@ if TYPE_CHECKING:
 # quote before the cell makes it text.
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # the last four: full-width
 _RISKY = re.compile(rf"'*(?:[\s\0\ufeff]*[{_SIGNS}]|[\t\r\n\0])")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Entry:
+    """A finished trial, as its line in the journal tells it.
+
+    Attributes:
+        line: its number, from 1.
+        attempt: how many times it had been finished before, and was then asked for again.
+        row: of trials.csv; what wasn't measured is left out.
+        parts: by the name of another table, its columns there: lists of the same length.
+        sums, failure: digests of its SHA256SUMS and of what its failure left; None where there was no such file.
+        digest: of the line.
+    """
+
+    line: int
+    attempt: int
+    row: dict[str, Any]
+    parts: dict[str, dict[str, list[Any]]]
+    sums: str | None
+    failure: str | None
+    digest: str
+
+    @property
+    def trial_id(self) -> str:
+        return str(self.row["trial_id"])
+
+    def rows(self, name: str) -> Iterable[tuple[Any, ...]]:
+        """Its rows of a table, in the order of the columns."""
+        if name in PARTS:
+            return zip(itertools.repeat(self.trial_id), *map(self.parts[name].get, TABLES[name][1:]))
+        return [tuple(map((self.row | {"seal": self.digest}).get, COLUMNS))]
+
+
+@dataclass
+class Entries:
+    """A run's journal.
+
+    Attributes:
+        trials: the finished ones by trial_id, in the order in which they ended.
+        retried: those that were run again, or are to be.
+        attempts: how many times each of those had been finished.
+        bad: lines that are damaged or foreign; `problem` says what is wrong.
+    """
+
+    trials: dict[str, Entry] = field(default_factory=dict)
+    retried: list[Entry] = field(default_factory=list)
+    attempts: dict[str, int] = field(default_factory=dict)
+    bad: list[Line] = field(default_factory=list)
+
+    def retry(self, trial_id: str) -> None:
+        """Count a finished trial as not run."""
+        entry = self.trials.pop(trial_id)
+        self.retried.append(entry)
+        self.attempts[trial_id] = entry.attempt + 1
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """`run.json` of a run folder.
+
+    Raises:
+        StoreError: no run there, or one of another schema version.
+    """
+    path = folder / RECORD
+    try:
+        run = json.loads(path.read_bytes())
+        version = run["schema_version"]
+        if type(version) is not int:
+            raise ValueError("its schema_version is no number")
+    except FileNotFoundError:
+        raise StoreError(f"{folder}: not a run (it has no run.json); runs are results/<suite>/<run_id>") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        copy = f"; {PREVIOUS} beside it is an earlier copy: put it in its place" if (folder / PREVIOUS).exists() else ""
+        raise StoreError(f"{path}: can't be read as a run's record ({why}){copy}") from None
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: written by a newer version of this program (schema {str(version)[:20]}, this one reads "
+            f"{SCHEMA_VERSION}); update the program"
+        )
+    if version != SCHEMA_VERSION:
+        how = f"; convert it: python tests/benchmarks/convert_store.py {folder}" if version == 4 else ""
+        raise StoreError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}{how}")
+    return run
+
+
+def record_digest(record: dict[str, Any]) -> str:
+    """The digest of run.json's contents, its own left out."""
+    content = {key: value for key, value in record.items() if key != "digest"}
+    return digest_of(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def read_journal(folder: Path) -> Entries:
+    """The journal of a run; damaged and foreign lines are passed over, and listed.
+
+    Raises:
+        StoreError: the folder is no run. OSError: the journal can't be read.
+    """
+    plan = read_run(folder).get("plan")
+    planned = {name for name in plan if isinstance(name, str)} if isinstance(plan, list) else set()
+    found = Entries()
+    with _no_collection():
+        for line in read_lines(folder / JOURNAL):
+            line.problem = line.problem or _take(line, planned, found)
+            if line.problem:
+                found.bad.append(line)
+    return found
+
+
+def read_rows(folder: Path, name: str = TRIALS) -> list[dict[str, str]]:
+    """The rows of a table as text: "" for what wasn't measured.
+
+    Raises: StoreError, OSError: as `read_journal`.
+    """
+    rows = (row for entry in read_journal(folder).trials.values() for row in entry.rows(name))
+    return [dict(zip(TABLES[name], map(as_text, row), strict=True)) for row in rows]
+
+
+def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str, pd.DataFrame]":
+    """Tables of a run as data frames, by name. Text columns hold "" for what wasn't measured; number columns hold NaN.
+
+    Raises:
+        StoreError: the folder is no run, or its journal can't be read.
+    """
+    import pandas as pd
+
+    try:
+        trials = read_journal(folder).trials.values()
+    except OSError as error:
+        missing = "; --resume makes a missing one" if isinstance(error, FileNotFoundError) else ""
+        raise StoreError(f"{folder / JOURNAL}: can't be read ({error.strerror}){missing}") from None
+    frames = {}
+    for name in names:
+        cells = [*zip(*itertools.chain.from_iterable(entry.rows(name) for entry in trials), strict=True)]
+        columns = dict(zip(TABLES[name], cells or [()] * len(TABLES[name]), strict=True))
+        kinds = {key: (as_text, object) if key in TEXT_COLUMNS else (as_number, float) for key in columns}
+        frames[name] = pd.DataFrame(
+            {key: pd.Series([*map(kinds[key][0], cells)], dtype=kinds[key][1]) for key, cells in columns.items()}
+        )
+    return frames
+
+
+def read_table(folder: Path, name: str) -> "pd.DataFrame":
+    """One table; see `read_frames`."""
+    return read_frames(folder, [name])[name]
+
+
+def render(entries: Iterable[Entry], name: str) -> bytes:
+    """The lines that trials have in a CSV table."""
+    text = io.StringIO(newline="")
+    rows = itertools.chain.from_iterable(entry.rows(name) for entry in entries)
+    if name not in PARTS:  # those hold numbers, which csv writes as we do: in full, and nothing for None
+        rows = (map(as_cell, row) for row in rows)  # type: ignore[assignment]
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def views(folder: Path, entries: Entries) -> dict[str, bytes]:
+    """The CSV tables that a journal gives: name -> contents; retried.csv only where there is a use for it."""
+    found = {name: header(name) + render(entries.trials.values(), name) for name in TABLES}
+    if entries.retried or (folder / RETRIED).exists():
+        found[RETRIED] = header(TRIALS) + render(entries.retried, TRIALS)
+    return found
+
+
+def header(name: str) -> bytes:
+    return ",".join(TABLES[name]).encode() + b"\n"
+
+
+def is_name(text: str) -> bool:
+    """Whether a trial's id is a name for a file, and leads nowhere else."""
+    return 0 < len(text) < 200 and text.isprintable() and text not in (".", "..") and not set(text) & set("/\\:")
+
+
+def failure_path(folder: Path, trial_id: str) -> Path:
+    """What a trial that failed left: where in the program it was."""
+    return folder / "failures" / f"{trial_id}.txt"
 
 
 def guarded(text: str) -> str:
@@ -52,84 +237,110 @@ def _is_risky(text: str) -> bool:
     return bool(_RISKY.match(text)) and not _NUMBER.fullmatch(text)
 
 
-BOM = b"\xef\xbb\xbf"  # what some editors put before UTF-8
-_ODD = re.compile(rb"[\0\r\"'\x80-\xff]")  # what a line of numbers and names has none of
-LONGEST_CELL = 100_000  # characters; csv reads no more than 131,072
+def as_cell(value: Any) -> str:
+    """A value as it stands in a cell, on one line: "" for what wasn't measured; text can't be taken for a formula."""
+    return guarded(one_line(value)) if type(value) is str else as_text(value)
 
 
-@dataclass(slots=True)  # frozen would take twice the time, and a run has hundreds of thousands
-class Line:
-    """A line after the header.
-
-    Attributes:
-        number: from 1, the header's.
-        cells: in the order of the table's layout; None where it is no row.
-        problem: why it is none.
-        plain: written as we write it; another one is a row, too, and is written again when the table is mended.
-    """
-
-    number: int
-    raw: bytes
-    cells: list[str] | None
-    problem: str = ""
-    plain: bool = True
+def as_text(value: Any) -> str:
+    """A value as text on one line, "" for what wasn't measured."""
+    if value is None or value != value:  # NaN: not measured either
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return one_line(value) if isinstance(value, str) else str(value)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table's file.
-
-    Attributes:
-        layout: the columns that its rows have.
-        header_problem: what is wrong with the first line, "" for nothing.
-        header: that line, where it is wrong.
-        blank: an editor's mark before all, or nothing in the file at all.
-    """
-
-    layout: Sequence[str]
-    header_problem: str = ""
-    header: bytes = b""
-    lines: list[Line] = field(default_factory=list)
-    blank: bool = False
-
-    @property
-    def rows(self) -> Iterator[dict[str, str]]:
-        return (dict(zip(self.layout, line.cells, strict=True)) for line in self.lines if line.cells is not None)
+def as_number(value: Any) -> float:
+    """A value of a number's column; NaN for what is no number."""
+    if value is None:
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
-def parse(
-    data: bytes, columns: Sequence[str], earlier: Sequence[Sequence[str]] = (), states: set[str] | None = None
-) -> Table:
-    """A table's bytes, line by line.
+def as_plain(value: Any) -> Any:
+    """A value as the journal keeps it: None, a number, true or false, or text on one line; infinity is text, too."""
+    if isinstance(value, str):
+        return one_line(value)
+    if hasattr(value, "item"):
+        value = value.item()  # NumPy's own kind of number
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return float(value) if isinstance(value, float) else value
 
-    Args:
-        columns: of this version; a header with fewer of them is an earlier version's.
-        earlier: layouts of earlier versions, for files whose header is lost.
-        states: what the column `status` may hold.
-    """
-    *whole, torn = data.removeprefix(BOM).split(b"\n")
-    first, *rest = whole or [b""]
-    header, plain = _cells(first)
-    start, problem = 2, ""
-    if header and "trial_id" in header and set(header) <= set(columns) and len(set(header)) == len(header):
-        layout: Sequence[str] = header
-    else:
-        problem = "not the table's header" if data else "nothing in it"
-        layout = _layout_of(rest, [columns, *earlier])
-        if whole and len(set(header or ()) & set(columns)) * 2 < len(layout):  # no header at all: a row perhaps
-            start, rest = 1, whole
-    table = Table(layout, problem, first if problem and start == 2 else b"", blank=data.startswith(BOM) or not plain)
-    index = {name: place for place, name in enumerate(layout)}
-    with _no_collection():
-        table.lines.extend(_line(number, raw, layout, index, states) for number, raw in enumerate(rest, start))
-    if torn:
-        table.lines.append(Line(start + len(rest), torn, None, "torn: it has no end"))
-    return table
+
+def one_line(text: str) -> str:
+    """Text that fits a cell: what no line of UTF-8 can hold is spelled out, and a novel is cut."""
+    if text.isascii() and text.isprintable() and len(text) <= LONGEST_CELL:
+        return text
+    if "\n" in text or "\r" in text:
+        text = " ".join(text.split())
+    text = text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+
+def _take(line: Line, planned: Collection[str], found: Entries) -> str:
+    """Put a line into what was found, or say why it can't be."""
+    content = line.content or {}
+    kind, trial_id = content.get("kind"), content.get("trial_id")
+    if not line.digest:
+        return "has no digest"
+    if kind not in ("trial", "retried"):
+        return f"has the unknown kind {str(kind)[:40]!r}"
+    if not isinstance(trial_id, str) or not is_name(trial_id):
+        return "has a trial_id that can't be the name of a file"
+    if planned and trial_id not in planned:
+        return f"trial {trial_id} isn't in the plan of run.json"
+    before = found.trials.get(trial_id)
+    if kind == "retried":
+        if before is None:
+            return f"trial {trial_id} is to run again, and hasn't finished"
+        found.retry(trial_id)
+        return ""
+    entry = _entry(line, content)
+    if isinstance(entry, str):
+        return entry
+    if entry.attempt < found.attempts.get(trial_id, 0) or (before and entry.attempt <= before.attempt):
+        return f"trial {trial_id} is there more than once"
+    if before:  # the line that asked for this attempt is lost
+        found.retry(trial_id)
+    found.trials[trial_id] = entry
+    return ""
+
+
+def _entry(line: Line, content: dict[str, Any]) -> Entry | str:
+    """The trial of a line, or why it is none."""
+    row, attempt, sums, failure = (content.get(key) for key in ("row", "attempt", "sums", "failure"))
+    parts = {name: content.get(key) for name, key in PARTS.items()}
+    digests = all(isinstance(digest, str | None) for digest in (sums, failure))
+    if not isinstance(row, dict) or not _is_row(row) or type(attempt) is not int or not digests:
+        return "isn't a trial's line"
+    if not all(_is_table(part, TABLES[name][1:]) for name, part in parts.items()):
+        return "has rows that are none"
+    if row.get("status") not in STATUSES:
+        return f"has the unknown status {str(row.get('status'))[:40]!r}"
+    own = {**row, "trial_id": content["trial_id"]}
+    return Entry(line.number, attempt, own, cast("dict[str, Any]", parts), sums, failure, line.digest)
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and set(map(type, row.values())) <= _SCALARS
+
+
+def _is_table(part: Any, columns: Collection[str]) -> bool:
+    """Whether it has the columns of a table, all of the same length."""
+    if not isinstance(part, dict) or part.keys() != set(columns):
+        return False
+    cells = list(part.values())
+    return all(type(each) is list and len(each) == len(cells[0]) and set(map(type, each)) <= _SCALARS for each in cells)
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without looking for cycles: lines have none, and beside torch's objects looking takes as long as reading."""
+    """Without looking for cycles: JSON has none, and beside torch's objects looking takes as long as reading."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -137,167 +348,3 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _line(number: int, raw: bytes, layout: Sequence[str], index: Mapping[str, int], states: set[str] | None) -> Line:
-    cells, plain = _cells(raw)
-    if cells is None:
-        problem = "holds bytes that are no text" if b"\0" in raw else "is no row"
-    elif len(cells) != len(layout):
-        problem = f"has {len(cells)} cells, the table {len(layout)} columns" if raw else "is empty"
-    elif cells == layout:
-        problem = "is the header again"
-    elif not cells[index["trial_id"]]:
-        problem = "names no trial"
-    elif states and (status := index.get("status")) is not None and cells[status] not in states:
-        problem = f"has the unknown status {cells[status][:40]!r}"
-    else:
-        return Line(number, raw, cells, plain=plain)
-    return Line(number, raw, None, problem)
-
-
-def _cells(raw: bytes) -> tuple[list[str] | None, bool]:
-    """The cells of a line, and whether it is written as we write it. Zeros before a row are a power loss's."""
-    if not _ODD.search(raw):
-        return raw.decode("ascii").split(","), True
-    body = raw.removesuffix(b"\r").lstrip(b"\0")
-    plain = len(body) == len(raw)
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        text, plain = body.decode(errors="replace"), False
-    if "\0" in text or "\r" in text:
-        return None, False
-    cells = text.split(",")
-    if '"' in text:
-        try:
-            (cells,) = csv.reader([text], strict=True)
-        except (csv.Error, ValueError):
-            return None, False
-    return ([unguarded(cell) for cell in cells] if "'" in text else cells), plain
-
-
-def _layout_of(lines: Sequence[bytes], known: Sequence[Sequence[str]]) -> Sequence[str]:
-    """Of the layouts known, the one with as many columns as most lines have cells."""
-    lengths = Counter(len(cells) for cells, _ in map(_cells, lines) if cells is not None)
-    return max(known, key=lambda columns: lengths[len(columns)])
-
-
-def as_cell(value: Any) -> str:
-    """A value as it stands in a cell, on one line: "" for what wasn't measured; text can't be taken for a formula."""
-    if value is None or value != value:  # NaN: not measured either
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(float(value))  # NumPy's own kind of float would name its type
-    return guarded(one_line(value)) if isinstance(value, str) else str(value)
-
-
-def one_line(text: str) -> str:
-    """Text that fits a cell: what no line of UTF-8 can hold is spelled out, and a novel is cut."""
-    if "\n" in text or "\r" in text:
-        text = " ".join(text.split())
-    text = text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
-
-
-def as_lines(rows: Iterable[Sequence[str]]) -> bytes:
-    """Rows of cells, as `as_cell` or `again` makes them."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-def again(cell: str) -> str:
-    """A cell that was read, as it stands in a file; -inf is a number, too."""
-    if cell[:1] not in "'=+-@\t":
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return guarded(cell)
-    return cell
-
-
-SCHEMA_VERSION = 4
-READABLE = (2, 3, 4)  # earlier ones have fewer columns, and nothing else that differs
-
-
-# Columns that versions brought; a file whose header is lost is told by how many its rows have.
-_NEW_IN_3 = {"data_wait_seconds"}
-
-
-_NEW_IN_4 = {"world_size", "global_batch", "node", "node_cpu", "node_cores", "load", "seal"}
-EARLIER = tuple(tuple(name for name in COLUMNS if name not in new) for new in (_NEW_IN_4, _NEW_IN_4 | _NEW_IN_3))
-PREVIOUS = ".run.json.previous"  # run.json as it was before it was last written
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """`run.json` of a run folder.
-
-    Raises:
-        StoreError: no run there, or one of another schema version.
-    """
-    path = folder / "run.json"
-    try:
-        run = json.loads(path.read_bytes())
-        version = run["schema_version"]
-        if type(version) is not int:
-            raise ValueError("its schema_version is no number")
-    except FileNotFoundError:
-        raise StoreError(f"{folder}: not a run (it has no run.json); runs are results/<suite>/<run_id>") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = " ".join(str(error).split())[:200]
-        copy = f"; {PREVIOUS} beside it is an earlier copy: put it in its place" if (folder / PREVIOUS).exists() else ""
-        raise StoreError(f"{path}: can't be read as a run's record ({why}){copy}") from None
-    if version > READABLE[-1]:
-        raise StoreError(
-            f"{path}: written by a newer version of this program (schema {str(version)[:20]}, this one reads "
-            f"{READABLE[0]} to {READABLE[-1]}); update the program"
-        )
-    if version not in READABLE:
-        raise StoreError(f"{path}: schema version {version}, this program reads {READABLE[0]} to {READABLE[-1]}")
-    return run
-
-
-def read_lines(path: Path) -> Table:
-    """One of the store's tables line by line, also what is no row. Raises: OSError, where it can't be read."""
-    if path.name not in TABLES:  # rows of trials, kept elsewhere
-        return parse(path.read_bytes(), TABLES["trials.csv"], EARLIER, {*STATUSES, ""})
-    trials = path.name == "trials.csv"
-    return parse(path.read_bytes(), TABLES[path.name], EARLIER if trials else (), {*STATUSES, ""} if trials else None)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Whole rows of one of the store's tables as text; a torn or foreign row is passed over.
-
-    A line counts when it ends in a newline and has a cell for each column, so a reader never sees half a row. Columns
-    that an earlier version didn't have are empty.
-    """
-    empty = dict.fromkeys(TABLES.get(path.name, tuple(COLUMNS)), "")
-    return [empty | row for row in read_lines(path).rows]
-
-
-def read_table(folder: Path, name: str) -> "pd.DataFrame":
-    """A table of the store (`trials.csv`, `evaluations.csv`, `throughput.csv`) as a data frame with numbers.
-
-    Text columns hold "" where the cell is empty; number columns hold NaN.
-
-    Raises:
-        StoreError: there is no such file, or it can't be read.
-    """
-    import pandas as pd
-
-    try:
-        table = read_lines(folder / name)
-    except OSError as error:
-        raise StoreError(f"{folder / name}: can't be read ({error.strerror}); --resume makes a missing table") from None
-    cells = [line.cells for line in table.lines if line.cells is not None]
-    frame = pd.DataFrame(cells, columns=list(table.layout), dtype=object).reindex(
-        columns=list(TABLES[name]), fill_value=""
-    )
-    for key in frame.columns:
-        if key not in TEXT_COLUMNS:
-            frame[key] = pd.to_numeric(frame[key], errors="coerce").astype(float)
-    return frame

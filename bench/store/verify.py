@@ -1,27 +1,39 @@
 """Verify: a run folder held against its own record; what is wrong is named, and nothing is changed.
 
-Damage to what was sealed is found by the seals: trials' rows in all tables, their files, what failures left, run.json.
-Rows of earlier versions have no seals; of them, too, all is checked that can be told from the rows themselves.
+Damage is found by digests: of run.json, of each trial's line in the journal, of its files and of what its failure left.
+The tables have to be what the journal gives.
 """
 
+import json
 import os
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from bench.result import STATUSES, TABLES, TEXT_COLUMNS
-from bench.store.repair import RETRIED
-from bench.store.seals import broken_parts, contents_for_seal, is_name, record_seal, seal_of
-from bench.store.tables import Table, read_lines, read_run
+from bench.result import TEXT_COLUMNS
+from bench.store.journal import as_written, digest_of
+from bench.store.tables import (
+    JOURNAL,
+    PARTS,
+    PREVIOUS,
+    RECORD,
+    Entries,
+    Entry,
+    failure_path,
+    read_journal,
+    read_run,
+    record_digest,
+    views,
+)
 from bench.system.files import SUMS, check_sums
 
-TRIALS = "trials.csv"
 KEYS = {"suite": str, "plan": list, "dataset": dict, "environment": dict, "created_at": str}
 SHARES = ("val_accuracy", "val_accuracy_best", "test_accuracy", "test_accuracy_best", "target_accuracy")
+INFINITE = ("inf", "-inf")  # text in JSON, which has no such numbers
 _PROCESS, _PARTIAL = re.compile(r"\.\d+$"), re.compile(r"\.partial$")  # ends of temporary names
 NOTES_SHOWN = 3  # names in a note; as many as there are would be a page
 
@@ -31,9 +43,9 @@ class Verification:
     """What was found.
 
     Attributes:
-        trials: rows of trials.csv that can be read.
+        trials: finished ones that can be read.
         problems: what is wrong, a line each: file, row, what was found.
-        notes: what is worth knowing and no fault: trials that haven't run yet, rows without a seal.
+        notes: what is worth knowing and no fault, such as trials that haven't run yet.
     """
 
     trials: int = 0
@@ -51,13 +63,27 @@ def verify_run(folder: Path) -> Verification:
         StoreError: the folder is no run, or its run.json can't be read.
     """
     run = read_run(folder)
-    found = Verification()
-    found.problems += _of_record(run)
-    tables = {name: _read(folder, name, found) for name in TABLES}
-    if (folder / RETRIED).exists():
-        _read(folder, RETRIED, found)
-    planned = run.get("plan") if isinstance(run.get("plan"), list) else []
-    _check_trials(folder, run, {str(name) for name in planned or []}, tables, found)
+    found = Verification(problems=[*_of_record(run), *_of_copy(folder / PREVIOUS)])
+    entries = Entries()
+    try:
+        entries = read_journal(folder)
+        found.problems += [f"{JOURNAL}, line {line.number}: {line.problem}" for line in entries.bad]
+        if as_written(folder / JOURNAL, ()) != (folder / JOURNAL).read_bytes():
+            found.problems.append(f"{JOURNAL}: holds bytes that weren't written there")
+    except OSError as error:
+        found.problems.append(f"{JOURNAL}: can't be read ({error.strerror})")
+    for name, text in views(folder, entries).items():
+        found.problems += _of_table(folder / name, text)
+    found.trials = len(entries.trials)
+    dataset = run.get("dataset")
+    checksum = dataset.get("checksum") if isinstance(dataset, dict) else None
+    for trial_id, entry in entries.trials.items():
+        problems = (*_of_values(entry, checksum), *_of_files(folder, entry))
+        found.problems += [f"trial {trial_id}: {problem}" for problem in problems]
+    for entry in entries.retried:
+        found.problems += _of_earlier_failure(folder, entry)
+    plan = run.get("plan") if isinstance(run.get("plan"), list) else []
+    found.notes += _note("not run yet", sorted({str(name) for name in plan or []} - entries.trials.keys()))
     found.notes += _leftovers(folder)
     for lines in (found.problems, found.notes):
         lines[:] = ["".join(sign if sign.isprintable() else "?" for sign in line)[:500] for line in lines]
@@ -68,123 +94,85 @@ def _of_record(run: dict[str, Any]) -> Iterator[str]:
     for key, kind in KEYS.items():
         if not isinstance(run.get(key), kind):
             yield f"run.json: '{key}' is missing, or isn't what it should be"
-    if "seal" in run and run["seal"] != record_seal(run):
-        yield "run.json: isn't what was written"
+    if run.get("digest") != record_digest(run):
+        yield f"{RECORD}: isn't what was written"
 
 
-def _read(folder: Path, name: str, found: Verification) -> Table:
-    """A table, with a problem for each line that is no row and each cell that can't be right."""
-    columns = TABLES.get(name, TABLES[TRIALS])
+def _of_copy(path: Path) -> Iterator[str]:
+    """The record as it was before: nothing reads it, until somebody needs it."""
     try:
-        table = read_lines(folder / name)
+        copy = json.loads(path.read_bytes()) if path.exists() else None
+        whole = copy is None or copy["digest"] == record_digest(copy)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        yield f"{path.name}: isn't what was written"
+
+
+def _of_table(path: Path, text: bytes) -> Iterator[str]:
+    try:
+        data = path.read_bytes()
     except OSError as error:
-        found.problems.append(f"{name}: can't be read ({error.strerror})")
-        return Table(columns)
-    if table.header_problem:
-        found.problems.append(f"{name}, line 1: {table.header_problem}")
-    if table.blank:
-        found.problems.append(f"{name}, line 1: holds bytes before or after the header that aren't part of it")
-    numbers = [(place, key) for place, key in enumerate(table.layout) if key not in TEXT_COLUMNS and key != "trial_id"]
-    for line in table.lines:
-        where = f"{name}, line {line.number}"
-        if line.cells is None:
-            found.problems.append(f"{where}: {line.problem}")
-            continue
-        if not line.plain:
-            found.problems.append(f"{where}: holds bytes that weren't written there")
-        for place, key in numbers:
-            cell = line.cells[place]
-            if cell and (wrong := _wrong(key, cell)):
-                found.problems.append(f"{where}: {key} is {cell[:40]!r}, {wrong}")
-    return table
+        yield f"{path.name}: can't be read ({error.strerror}); --resume makes it again"
+        return
+    if data != text:
+        lines = zip(data.split(b"\n"), text.split(b"\n"), strict=False)
+        number = next((number for number, (own, right) in enumerate(lines, 1) if own != right), data.count(b"\n") + 1)
+        yield f"{path.name}, line {number}: isn't what {JOURNAL} gives; --resume makes the table again"
 
 
-def _wrong(key: str, cell: str) -> str:
-    try:
-        value = float(cell)
-    except ValueError:
-        return "no number"
-    if key in SHARES and not 0 <= value <= 1:
-        return "not within 0 and 1"
-    if (key.endswith(("_seconds", "_bytes", "_joules")) or key == "seconds") and value < 0:
-        return "less than 0"
+def _of_values(entry: Entry, checksum: Any) -> Iterator[str]:
+    if entry.row["status"] == "ok" and not entry.parts["evaluations.csv"]["step"]:
+        yield "ended ok, and has no evaluations"
+    if checksum and entry.row.get("dataset_checksum") not in (None, checksum):
+        yield "was measured on other contents of the dataset than run.json names"
+    row = {key: [value] for key, value in entry.row.items()}
+    for name, part in (("its row", row), *entry.parts.items()):
+        for key in part.keys() - TEXT_COLUMNS:
+            if wrong := _wrong(key, part[key]):
+                yield f"{name}: {key[:40]} is {wrong}"
+    for name in PARTS:
+        cells = [*entry.rows(name)]
+        if len(set(cells)) < len(cells):
+            yield f"{len(cells) - len(set(cells))} of its rows in {name} are there more than once"
+
+
+def _wrong(key: str, values: list[Any]) -> str:
+    """What is wrong with numbers of a column."""
+    numbers = [value for value in values if type(value) in (int, float)]
+    if len(numbers) < len(values):
+        texts = [value for value in values if type(value) not in (int, float, NoneType) and value not in INFINITE]
+        if texts:
+            return f"{str(texts[0])[:40]!r}, no number"
+    least, most = min(numbers, default=0), max(numbers, default=0)
+    if key in SHARES and not 0 <= least <= most <= 1:
+        return f"{least if least < 0 else most}, not within 0 and 1"
+    if least < 0 and (key.endswith(("_seconds", "_bytes", "_joules")) or key == "seconds"):
+        return f"{least}, less than 0"
     return ""
 
 
-def _check_trials(
-    folder: Path, run: dict[str, Any], plan: set[str], tables: dict[str, Table], found: Verification
-) -> None:
-    """Each trial's row, against the plan, its rows in the other tables, and its files."""
-    rows: dict[str, dict[str, str]] = {}
-    for row in tables[TRIALS].rows:
-        name = row["trial_id"]
-        if name in rows:
-            found.problems.append(f"{TRIALS}: trial {name} is there more than once")
-        rows.setdefault(name, row)
-    found.trials = len(rows)
-    others = {name: _by_trial(table) for name, table in tables.items() if name != TRIALS}
-    for name, parts in others.items():
-        for trial_id in parts.keys() - rows.keys():
-            found.problems.append(f"{name}: trial {trial_id} has {len(parts[trial_id])} rows, and none in {TRIALS}")
-    dataset = run.get("dataset")
-    checksum = dataset.get("checksum") if isinstance(dataset, dict) else None
-    unsealed = []
-    for trial_id, row in rows.items():
-        own = {name: parts.get(trial_id, []) for name, parts in others.items()}
-        problems = [*_of_row(row, own, plan, checksum), *_of_files(folder, trial_id)]
-        if row.get("seal"):
-            problems += _of_seal(folder, trial_id, row, own)
-        else:
-            unsealed.append(trial_id)
-        found.problems += [f"trial {trial_id}: {problem}" for problem in problems]
-    found.notes += _note("not run yet", sorted(plan - rows.keys()))
-    found.notes += _note("not sealed, as in earlier versions", unsealed)
-
-
-def _by_trial(table: Table) -> dict[str, list[dict[str, str]]]:
-    rows = defaultdict(list)
-    for row in table.rows:
-        rows[row["trial_id"]].append(row)
-    return rows
-
-
-def _of_row(row: dict[str, str], own: dict[str, list[dict[str, str]]], plan: set[str], checksum: Any) -> Iterator[str]:
-    if plan and row["trial_id"] not in plan:
-        yield "isn't in the plan of run.json"
-    if row.get("status") not in STATUSES:
-        yield f"has no status that is known ({row.get('status', '')!r})"
-    if row.get("status") == "ok" and not own["evaluations.csv"]:
-        yield "ended ok, and has no rows in evaluations.csv"
-    if checksum and row.get("dataset_checksum") not in (None, "", checksum):
-        yield "was measured on other contents of the dataset than run.json names"
-    for name, rows in own.items():
-        twice = [count for count in Counter(tuple(each.items()) for each in rows).values() if count > 1]
-        if twice:
-            yield f"{len(twice)} of its rows in {name} are there more than once"
-
-
-def _of_files(folder: Path, trial_id: str) -> Iterator[str]:
-    if not is_name(trial_id):
-        yield "has a name that can't be a file's"
-        return
+def _of_files(folder: Path, entry: Entry) -> Iterator[str]:
+    files, failure = folder / "trials" / entry.trial_id, failure_path(folder, entry.trial_id)
     try:
-        files = folder / "trials" / trial_id
+        for path, digest in ((files / SUMS, entry.sums), (failure, entry.failure)):
+            there = digest_of(path.read_bytes()) if path.is_file() else None
+            if there != digest:
+                wrong = "is missing" if there is None else "isn't what was written"
+                yield f"{path.relative_to(folder)} {wrong}"
         if (files / SUMS).exists():
-            yield from (f"trials/{trial_id}: {problem}" for problem in check_sums(files))
+            yield from (f"trials/{entry.trial_id}: {problem}" for problem in check_sums(files))
     except (OSError, ValueError) as error:
         yield f"its files can't be read ({error})"
 
 
-def _of_seal(folder: Path, trial_id: str, row: dict[str, str], own: dict[str, list[dict[str, str]]]) -> Iterator[str]:
-    try:
-        sums, failure = contents_for_seal(folder, trial_id)
-    except (OSError, ValueError) as error:
-        yield f"its files can't be read ({error})"
-        return
-    for part in broken_parts(row["seal"], seal_of(row, own, sums, failure)):
-        gone = (part == "files" and sums is None) or (part == "failure" and failure is None)
-        what = f"failures/{trial_id}.txt" if part == "failure" else f"trials/{trial_id}/{SUMS}"
-        yield f"{what} is missing" if gone else f"{part}: not what was sealed"
+def _of_earlier_failure(folder: Path, entry: Entry) -> Iterator[str]:
+    """What a failure left is put away under another name when its trial is run again."""
+    kept = (folder / "failures").glob("*.txt") if entry.failure else ()
+    names = [path for path in kept if path.name.startswith(f"{entry.trial_id}.")]
+    with suppress(OSError):
+        if entry.failure and entry.failure not in [digest_of(path.read_bytes()) for path in names]:
+            yield f"trial {entry.trial_id}: what an earlier failure left under failures/ is missing or changed"
 
 
 def _leftovers(folder: Path) -> Iterator[str]:

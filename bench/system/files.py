@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,32 +35,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     sync_folder(path.parent)
 
 
-def append_together(texts: Mapping[Path, bytes]) -> None:
-    """Append to several files in their order, each in one write; after a failure all are as long as before.
+def append(path: Path, data: bytes, flush: bool = True) -> None:
+    """Append to a file in one write, and flush it; after a failure it is as long as before.
 
-    Raises: OSError.
+    Raises: OSError, with the file's name.
     """
-    lengths: dict[Path, int] = {}
-    try:
-        for path, data in texts.items():
-            lengths[path] = path.stat().st_size
-            _append(path, data)
-    except BaseException:
-        for path, length in lengths.items():
-            with suppress(OSError):  # a file system that has become read-only: the next opening cuts it
-                os.truncate(path, length)
-        raise
-
-
-def _append(path: Path, data: bytes) -> None:
+    length = path.stat().st_size
     try:
         with open(path, "ab", buffering=0) as file:
             rest = memoryview(data)
             while rest:  # once, but for a disk that fills up in the middle: the second call then says so
                 rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = str(path)  # for whoever tells of it: a write alone doesn't know
+            if flush:
+                os.fsync(file.fileno())
+    except BaseException as error:
+        with suppress(OSError):  # a file system that has become read-only: the next opening cuts it
+            os.truncate(path, length)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a write alone doesn't know
         raise
 
 

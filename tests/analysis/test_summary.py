@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up import make_run
+from made_up import change_rows, make_run
 
 from bench.analysis.labels import labelled
 from bench.analysis.summary import Tables, read_tables, summarise, write_summary
 from bench.measure.stats import binomial_half_width
-from bench.result import COLUMNS
 from bench.store.tables import read_table
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
@@ -164,11 +163,7 @@ def test_seeds_that_ran_side_by_side_count_for_accuracy_alone(tmp_path: Path) ->
 
 def test_a_speed_beside_others_is_not_believed_even_if_it_was_written(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"])
-    path = folder / "trials.csv"
-    rows = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
-    timed, trial_id = list(COLUMNS).index("timed"), list(COLUMNS).index("trial_id")
-    rows.loc[rows[trial_id] == "cnn-d2-fp32-cpu-s1", timed] = "false"
-    rows.to_csv(path, header=False, index=False, lineterminator="\n")
+    change_rows(folder, {"cnn-d2-fp32-cpu-s1": {"timed": False}})
     row = row_of(read_tables(folder), "CNN d2 fp32")
     assert (row["n"], row["n_timed"], row["reached_0.97"]) == (3, 2, 2)
 

@@ -43,7 +43,7 @@ def run_of_smoke() -> dict[str, Any]:
         run = Path(folder, "run")
         command = [sys.executable, "run_bench.py", "--suite", "smoke", "--epochs", "2", "--quiet", "--out", str(run)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        count = len(read_rows(run / "trials.csv"))
+        count = len(read_rows(run))
         files = [
             sum(file.stat().st_size for file in one.iterdir()) for one in (run / "trials").iterdir() if one.is_dir()
         ]

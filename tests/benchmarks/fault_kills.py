@@ -77,7 +77,7 @@ def _wait_for(phase: str, run: Run, driver: "subprocess.Popen[str]", dice: rando
         wait_until(lambda: ended() or run.rows().count(b"\n") > max(rows, 1), 90, 0.005)
         time.sleep(dice.uniform(0.0, 1.0))
     elif phase == "append":
-        tables = [run.folder / name for name in ("evaluations.csv", "trials.csv")]
+        tables = [run.folder / name for name in ("journal.jsonl", "trials.csv")]
         sizes = lambda: [path.stat().st_size if path.exists() else 0 for path in tables]  # noqa: E731
         wait_until(lambda: ended() or all(sizes()), 90, 0.002)
         before = sizes()

@@ -16,6 +16,7 @@ from bench.result import TABLES
 
 Line = tuple[str, str, int, str]
 
+FILES = ("journal.jsonl", *TABLES)
 FOREIGN = {
     "half a row": b'vit-x,abc,"torn',
     "NUL bytes": b"\0" * 512,
@@ -81,7 +82,7 @@ def two_drivers(work: Path, dice: random.Random, count: int) -> list[Line]:
     assert set(run.check_whole()) == {"ok"}
     return [
         ("two drivers on one folder", "the second is refused in a line that names the first's process", 1, "nothing"),
-        ("an owner that was killed", "its lock is seen to be stale, the next driver goes on", 1, "nothing"),
+        ("a driver that was killed", "its lock is seen to be stale, the next driver goes on", 1, "nothing"),
     ]
 
 
@@ -95,16 +96,37 @@ def foreign_bytes(work: Path, dice: random.Random, count: int) -> list[Line]:
     run.check()
     assert run.go_on("--quiet") == 0
     for what, data in FOREIGN.items():
-        for name in TABLES:
+        for name in FILES:
             with (run.folder / name).open("ab") as file:
                 file.write(data)
-        (run.folder / "report.html").unlink()
-        before = run.kept
-        assert run.go_on("--quiet") == 0, run.log()[-2000:]
-        assert set(run.check_whole()) == {"ok"}
-        assert before == b"" or run.rows().startswith(before)
-        lines.append((what, "at the end of each table of the store", len(TABLES), "nothing"))
+        _go_on(run)
+        lines.append((what, "at the end of the journal and of each table", len(FILES), "nothing"))
+    for name in TABLES:
+        _flip_in(run.folder / name, dice)
+        _go_on(run)
+        (run.folder / name).unlink()
+        _go_on(run)
+    lines.append(("a table changed or removed", "a bit in its middle; the file", 2 * len(TABLES), "nothing"))
+    for _ in range(3):
+        _flip_in(run.folder / "journal.jsonl", dice)
+        run.kept = b""  # that trial's row is another's from now on
+        _go_on(run)
+        assert "1 line damaged or foreign" in run.log()
+    lines.append(("a bit of the journal", "in any of its lines: set aside, said, run again", 3, "that trial's line"))
     return lines
+
+
+def _go_on(run: Run) -> None:
+    (run.folder / "report.html").unlink()
+    assert run.go_on("--quiet") == 0, run.log()[-2000:]
+    assert set(run.check_whole()) == {"ok"}
+
+
+def _flip_in(path: Path, dice: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    place = dice.choice([place for place, byte in enumerate(data) if byte != ord("\n")])
+    data[place] ^= 1
+    path.write_bytes(data)
 
 
 def clock_set_back(work: Path, dice: random.Random, count: int) -> list[Line]:
@@ -195,10 +217,11 @@ def small_disks(work: Path, dice: random.Random, count: int) -> list[Line]:
     for tried in full:
         assert "No space left on device" in tried["error"], tried
         assert tried["unchanged"], tried
+        assert not tried["problems"], tried
+    assert {tried["kept"] for tried in full} == {True, False}, full
     assert not roomy["error"], roomy
-    lines: list[Line] = [
-        ("a full disk", "within each of the store's tables; freed, the next row stands whole", len(full), "nothing")
-    ]
+    how = "within the journal and within the tables; freed, the next row stands whole"
+    lines: list[Line] = [("a full disk", how, len(full), "nothing")]
     for name, (why, how) in DISKS.items():
         run = found[name]
         for status, error in ((run["status"], run["error"]), run["refused"]):

@@ -239,7 +239,7 @@ class Run:
         return json.loads((self.folder / "run.json").read_text())["plan"]
 
     def statuses(self) -> dict[str, str]:
-        return {row["trial_id"]: row["status"] for row in read_rows(self.folder / "trials.csv")}
+        return {row["trial_id"]: row["status"] for row in read_rows(self.folder)}
 
     def check(self) -> None:
         """After a fault: what was finished is there as it was, once, readable by pandas; no process is left."""

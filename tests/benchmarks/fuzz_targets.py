@@ -23,7 +23,7 @@ LONGEST_MESSAGE = 600  # characters
 MOST_SECONDS = 5.0
 ROOT = Path(__file__).parents[2]
 NEXT_FILE = b"\n----8<----\n"  # between the files of a run folder
-TABLES = ("trials.csv", "evaluations.csv", "throughput.csv", "inference.csv")
+FILES = ("run.json", "journal.jsonl", "trials.csv", "evaluations.csv", "throughput.csv", "inference.csv", "retried.csv")
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Target = Callable[[bytes, Path], object]
@@ -182,18 +182,17 @@ def folder(data: bytes, folder: Path) -> object:
 
 
 def store(data: bytes, folder: Path) -> object:
-    """The files of a run folder, read, mended and read again."""
+    """The files of a run folder, read, put right and read again."""
     from bench.store.run_folder import RunFolder
-    from bench.store.tables import read_rows, read_run, read_table
+    from bench.store.tables import read_frames, read_rows, read_run
 
     _lay_out(data, folder)
     read_run(folder)
-    for name in TABLES:
-        if (folder / name).exists():
-            read_table(folder, name)
-    with closing(RunFolder.open(folder)) as opened:
+    if (folder / "journal.jsonl").exists():
+        read_frames(folder)
+    with closing(RunFolder.open(folder, retry=len(data) % 2 == 1)) as opened:
         opened.finished()
-    return [read_rows(folder / name) for name in TABLES]
+    return read_rows(folder), read_frames(folder)
 
 
 def verify(data: bytes, folder: Path) -> object:
@@ -209,8 +208,18 @@ def verify(data: bytes, folder: Path) -> object:
 
 
 def _lay_out(data: bytes, folder: Path) -> None:
-    for name, part in zip(("run.json", *TABLES), data.split(NEXT_FILE), strict=False):
+    """The files of a run; in the journal the digest "?" stands for the right one, so that what is behind is met."""
+    for name, part in zip(FILES, data.split(NEXT_FILE), strict=False):
+        if name == "journal.jsonl":
+            part = b"\n".join(_signed(line) for line in part.split(b"\n"))
         (folder / name).write_bytes(part)
+
+
+def _signed(line: bytes) -> bytes:
+    from bench.store.journal import digest_of
+
+    body, asked, _ = line.rpartition(b',"digest":"?"}')
+    return body + b',"digest":"' + digest_of(body + b"}").encode() + b'"}' if asked else line
 
 
 TARGETS: dict[str, Target] = {

@@ -85,7 +85,6 @@ def main() -> None:
             slices = run_launch(number, "screen", cells, core, setting, random.Random())
             journal.launch(number, "screen", core, slices, time.monotonic() - start)
             print(f"{path.name}: {number + 1} of {args.launches}, {time.monotonic() - start:.1f} s", flush=True)
-    journal.close()
 
 
 if __name__ == "__main__":

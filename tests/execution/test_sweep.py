@@ -43,7 +43,7 @@ class FakeExecutor:
         self.together: list[list[str]] = []
 
     def run(self, trial: Trial, folder: Path | None, report: Any) -> Result:
-        self.rows_before.append(len(read_rows(self.store.folder / "trials.csv")))
+        self.rows_before.append(len(read_rows(self.store.folder)))
         self.asked.append(trial.trial_id)
         return self.act(len(self.asked) - 1) or Result(**trial.row(), status="ok")
 
@@ -79,7 +79,7 @@ def test_a_failure_is_a_row_and_the_sweep_goes_on(store: RunFolder) -> None:
     plan = trials()
     failed = Result(**plan[1].row(), status="failed", error="RuntimeError: boom")
     outcome = run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed if i == 1 else None), Quiet())
-    rows = read_rows(store.folder / "trials.csv")
+    rows = read_rows(store.folder)
     assert [row["status"] for row in rows] == ["ok", "failed", "ok", "ok", "ok", "ok"]
     assert rows[1]["error"] == "RuntimeError: boom"
     assert outcome.statuses[plan[1].trial_id] == "failed"
@@ -89,7 +89,7 @@ def test_what_the_device_lacks_is_a_skipped_row_and_never_run(store: RunFolder) 
     plan = trials()
     executor = FakeExecutor(store)
     run_sweep(plan, {plan[2].trial_id: "no bfloat16 here"}, store, executor, Quiet())
-    row = read_rows(store.folder / "trials.csv")[2]
+    row = read_rows(store.folder)[2]
     assert (row["status"], row["error"], row["train_seconds"]) == ("skipped", "no bfloat16 here", "")
     assert plan[2].trial_id not in executor.asked
 
@@ -122,9 +122,7 @@ def test_interruption_keeps_what_is_done_and_leaves_no_row_for_what_was_running(
 def test_every_row_names_the_revision_that_made_it(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.execution.sweep.git_state", lambda: ("abc123", True))
     run_sweep(trials(), {}, store, FakeExecutor(store), Quiet())
-    assert {(row["git_commit"], row["git_dirty"]) for row in read_rows(store.folder / "trials.csv")} == {
-        ("abc123", "true")
-    }
+    assert {(row["git_commit"], row["git_dirty"]) for row in read_rows(store.folder)} == {("abc123", "true")}
 
 
 def test_untimed_trials_run_together_after_the_timed_ones_and_each_is_kept_at_once(store: RunFolder) -> None:
@@ -230,7 +228,7 @@ def test_no_secret_in_a_failure_reaches_the_disk(store: RunFolder, monkeypatch: 
     plan = trials(1, 1)
     failed = Result(**plan[0].row(), status="failed", error="no s3cret", trace="line 1: s3cret\n")
     run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed), Quiet())
-    assert read_rows(store.folder / "trials.csv")[0]["error"] == "no ***"
+    assert read_rows(store.folder)[0]["error"] == "no ***"
     for path in store.folder.rglob("*"):
         assert path.is_dir() or b"s3cret" not in path.read_bytes()
 
@@ -242,7 +240,7 @@ def test_each_row_has_the_load_of_the_machine_just_before_its_trial(
     monkeypatch.setattr("bench.execution.sweep.load", lambda: next(loads))
     timed, untimed = trials(1, 1), [trial.model_copy(update={"timed": False}) for trial in trials(3, 1)[1:]]
     run_sweep([*timed, *untimed], {}, store, FakeExecutor(store), Quiet())
-    rows = {row["trial_id"]: row["load"] for row in read_rows(store.folder / "trials.csv")}
+    rows = {row["trial_id"]: row["load"] for row in read_rows(store.folder)}
     assert [rows[trial.trial_id] for trial in (*timed, *untimed)] == ["0.5", "1.0", "4.0"]
 
 
@@ -251,4 +249,4 @@ def test_a_cluster_says_for_itself_how_busy_its_nodes_were(store: RunFolder, mon
     executor = FakeExecutor(store)
     executor.exclusive = True
     run_sweep(trials(1, 1), {}, store, executor, Quiet())
-    assert read_rows(store.folder / "trials.csv")[0]["load"] == ""
+    assert read_rows(store.folder)[0]["load"] == ""

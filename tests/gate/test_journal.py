@@ -1,5 +1,6 @@
 """The journal: what was appended is read again, whatever became of the process that wrote it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,6 @@ def path(tmp_path: Path) -> Path:
     journal.launch(0, "screen", 1, SLICES, 3.5)
     journal.failure(FAILURE)
     journal.append("end", {"seconds": 9.0})
-    journal.close()
     return path
 
 
@@ -44,10 +44,9 @@ def test_a_journal_cut_anywhere_loses_at_most_its_last_line(tmp_path_factory: py
     journal.launch(0, "screen", 0, SLICES, 1.0)
     second = path.stat().st_size
     journal.launch(1, "screen", 0, SLICES, 1.0)
-    journal.close()
     end = first + (path.stat().st_size - first) * cut // 100
     path.write_bytes(path.read_bytes()[:end])
-    whole = (end >= second - 1) + (cut == 100)  # without its newline a line is still a line
+    whole = (end >= second) + (cut == 100)
     assert len(read_journal(path).launches["screen"]) == whole
 
 
@@ -55,14 +54,22 @@ def test_a_torn_line_does_not_swallow_the_next_one(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"kind":"launch","launch":1,"pha')
     journal = Journal(path)
     journal.launch(1, "confirm", 0, SLICES, 1.0)
-    journal.close()
     assert read_journal(path).launches == {"screen": [0], "confirm": [1]}
 
 
 def test_a_journal_that_went_on_after_a_torn_line_says_where(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20] + b'\n{"kind":"end"}\n')
-    with pytest.raises(StoreError, match=r"gate.jsonl:5: not JSON; remove the line"):
+    with pytest.raises(StoreError, match=r"gate.jsonl:5: not a line of a gate's journal \(not JSON\); remove it"):
         read_journal(path)
+
+
+def test_a_changed_line_is_told_by_its_digest_and_lines_of_earlier_gates_have_none(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"3.5", b"3.6"))
+    with pytest.raises(StoreError, match=r"gate.jsonl:3: .* its digest differs"):
+        read_journal(path)
+    path.write_bytes(re.sub(rb',"digest":"[0-9a-f]+"', b"", data))
+    assert read_journal(path).slices == SLICES
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up import make_run
+from made_up import change_rows, make_run
 from made_up_gallery import make_gallery
 from matplotlib.figure import Figure
 from PIL import Image
@@ -183,19 +183,13 @@ def test_a_run_that_kept_no_predictions_has_no_gallery(tmp_path: Path) -> None:
 def test_each_family_s_best_shows_its_seed_of_median_validation_accuracy(tmp_path: Path) -> None:
     accuracies = {"vit-p4-d2": (0.91, 0.99, 0.95), "vit-p4-d4": (0.94, 0.90, 0.94), "cnn-d2": (0.96, 0.97, 0.95)}
     folder = make_run(tmp_path / "run", configs=[("vit", 4, 2), ("vit", 4, 4), ("cnn", None, 2)], dtypes=("fp32",))
-    lines = (folder / "trials.csv").read_text().splitlines()
-    header = lines[0].split(",")
-    import pandas as pd
-
-    trials = pd.read_csv(folder / "trials.csv", dtype=str, keep_default_na=False)
-    assert list(trials.columns) == header
+    trials = read_tables(folder).trials
+    changes = {}
     for start, values in accuracies.items():
         for seed, value in enumerate(values):
-            mine = trials["trial_id"].str.startswith(start) & (trials["seed"] == str(seed))
-            assert mine.sum() == 1, trials["trial_id"].tolist()
-            trials.loc[mine, "val_accuracy"] = str(value)
-    trials.loc[trials["model"] == "vit", "attention"] = "auto"
-    trials.to_csv(folder / "trials.csv", index=False, lineterminator="\n")
+            (mine,) = trials["trial_id"][trials["trial_id"].str.startswith(start) & (trials["seed"] == seed)]
+            changes[mine] = {"val_accuracy": value}
+    change_rows(folder, changes)
     for trial_id in trials["trial_id"]:
         (folder / "trials" / trial_id).mkdir(parents=True)
         (folder / "trials" / trial_id / "predictions.csv").write_text("")

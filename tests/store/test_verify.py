@@ -1,22 +1,23 @@
-"""A run folder held against its own record: each change to what was sealed is found, and nothing makes it crash."""
+"""A run folder held against its own record: each change to what was written is found, and nothing makes it crash."""
 
 import json
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from bench.errors import StoreError
 from bench.result import TABLES, Result
-from bench.store.run_folder import RunFolder, write_atomically
-from bench.store.tables import read_rows
+from bench.store.journal import as_line
+from bench.store.run_folder import RunFolder
 from bench.store.verify import Verification, verify_run
 from bench.training.checkpoint import Inputs, save_trial
 
-STORES = Path(__file__).parents[1] / "fixtures" / "stores"
+JOURNAL = "journal.jsonl"
 RECORD = {
     "suite": "x",
     "plan": ["vit-s0", "cnn-s0", "cnn-s1", "later"],
@@ -44,6 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_trial(folder / "trials" / name, {"seed": 0}, state, state, columns, inputs)
         store.append(result(name))
     store.append(result("cnn-s1", status="failed", error="=boom", trace="Traceback\n  boom\n"))
+    store.write_run(RECORD)
     store.close()
     return folder
 
@@ -63,6 +65,17 @@ def add(path: Path, data: bytes) -> None:
     path.write_bytes(path.read_bytes() + data)
 
 
+def forge(run: Path, **changes: Any) -> None:
+    """Change the journal's first line, and give it a digest that fits."""
+    first, rest = (run / JOURNAL).read_bytes().split(b"\n", 1)
+    content = json.loads(first)
+    content.pop("digest")
+    content = (
+        {"kind": "none"} if "ok" in changes else content | changes | {"row": content["row"] | changes.get("row", {})}
+    )
+    (run / JOURNAL).write_bytes(as_line(content) + rest)
+
+
 def test_a_whole_run_has_no_problems_and_notes_what_has_not_run(run: Path) -> None:
     found = verify_run(run)
     assert found == Verification(3, [], ["not run yet: later"])
@@ -72,32 +85,39 @@ def test_a_whole_run_has_no_problems_and_notes_what_has_not_run(run: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda run: edit(run / "trials.csv", "0.975", "0.995"), "trial vit-s0: row: not what was sealed"),
-        (lambda run: edit(run / "trials.csv", "0.975", "1.975"), "line 2: test_accuracy is '1.975', not within 0 and"),
-        (lambda run: edit(run / "trials.csv", "0.975", "best"), "line 2: test_accuracy is 'best', no number"),
-        (lambda run: edit(run / "trials.csv", ",1.5,", ",-1.5,"), "line 2: train_seconds is '-1.5', less than 0"),
-        (lambda run: edit(run / "trials.csv", ",ok,", ",fine,"), "trials.csv, line 2: has the unknown status 'fine'"),
-        (lambda run: edit(run / "trials.csv", "abc", "abd"), "trial vit-s0: was measured on other contents"),
-        (lambda run: edit(run / "trials.csv", "vit-s0", "vit-s9"), "trial vit-s9: isn't in the plan"),
-        (lambda run: edit(run / "trials.csv", "trial_id", "trial_jd"), "trials.csv, line 1: not the table's header"),
-        (lambda run: edit(run / "evaluations.csv", "0.5", "0.6"), "trial vit-s0: rows in the other tables: not what"),
-        (lambda run: edit(run / "throughput.csv", "640", "641"), "trial vit-s0: rows in the other tables: not what"),
-        (lambda run: add(run / "trials.csv", b"half,a,row"), "trials.csv, line 5: torn"),
-        (lambda run: add(run / "throughput.csv", b"\0\0\0\n"), "throughput.csv, line 8: has 1 cells"),
-        (lambda run: add(run / "throughput.csv", b"ghost,0,1,2,3\n"), "trial ghost has 1 rows, and none in trials.csv"),
+        (lambda run: edit(run / "trials.csv", "0.975", "0.995"), "trials.csv, line 2: isn't what journal.jsonl gives"),
+        (lambda run: edit(run / "trials.csv", "trial_id", "trial_jd"), "trials.csv, line 1: isn't what journal.jsonl"),
+        (lambda run: edit(run / "evaluations.csv", "0.5", "0.6"), "evaluations.csv, line 2: isn't what journal.jsonl"),
+        (lambda run: add(run / "throughput.csv", b"ghost,0,1,2,3\n"), "throughput.csv, line 8: isn't what"),
+        (lambda run: edit(run / JOURNAL, "0.975", "0.995"), "line 1: isn't what was written: its digest differs"),
+        (lambda run: add(run / JOURNAL, b"half,a,row"), "journal.jsonl, line 4: torn"),
+        (lambda run: add(run / JOURNAL, b"\0\0\0\n"), "journal.jsonl, line 4: not JSON"),
+        (lambda run: add(run / JOURNAL, b"\n"), "journal.jsonl: holds bytes that weren't written there"),
+        (lambda run: add(run / JOURNAL, b'{"kind":"trial"}\n'), "journal.jsonl, line 4: has no digest"),
+        (lambda run: (run / JOURNAL).unlink(), "journal.jsonl: can't be read (No such file or directory)"),
+        (lambda run: forge(run, kind="none"), "line 1: has the unknown kind"),
+        (lambda run: forge(run, row={"test_accuracy": 1.975}), "its row: test_accuracy is 1.975, not within 0 and 1"),
+        (lambda run: forge(run, row={"test_accuracy": "best"}), "its row: test_accuracy is 'best', no number"),
+        (lambda run: forge(run, row={"train_seconds": -1.5}), "its row: train_seconds is -1.5, less than 0"),
+        (lambda run: forge(run, row={"status": "fine"}), "journal.jsonl, line 1: has the unknown status 'fine'"),
+        (lambda run: forge(run, row={"dataset_checksum": "abd"}), "trial vit-s0: was measured on other contents"),
+        (lambda run: forge(run, trial_id="vit-s9"), "trial vit-s9 isn't in the plan"),
+        (lambda run: forge(run, trial_id="../.."), "line 1: has a trial_id that can't be the name of a file"),
+        (lambda run: forge(run, blocks={}), "journal.jsonl, line 1: has rows that are none"),
         (
-            lambda run: add(run / "trials.csv", (run / "trials.csv").read_bytes().split(b"\n")[1] + b"\n"),
-            "trials.csv: trial vit-s0 is there more than once",
+            lambda run: add(run / JOURNAL, (run / JOURNAL).read_bytes().split(b"\n")[1] + b"\n"),
+            "journal.jsonl, line 4: trial cnn-s0 is there more than once",
         ),
         (lambda run: (run / "inference.csv").unlink(), "inference.csv: can't be read (No such file or directory)"),
         (lambda run: (run / "failures" / "cnn-s1.txt").unlink(), "failures/cnn-s1.txt is missing"),
-        (lambda run: add(run / "failures" / "cnn-s1.txt", b"!"), "trial cnn-s1: failure: not what was sealed"),
+        (lambda run: add(run / "failures" / "cnn-s1.txt", b"!"), "failures/cnn-s1.txt isn't what was written"),
         (lambda run: (run / "trials/cnn-s0/model.safetensors").unlink(), "trials/cnn-s0: model.safetensors is missing"),
         (lambda run: add(run / "trials/cnn-s0/predictions.csv", b"!"), "trials/cnn-s0: predictions.csv isn't what was"),
         (lambda run: (run / "trials/cnn-s0/SHA256SUMS").unlink(), "trials/cnn-s0/SHA256SUMS is missing"),
         (lambda run: edit(run / "trials/cnn-s0/SHA256SUMS", "data", "../.."), "SHA256SUMS, line 1: is no checksum"),
         (lambda run: edit(run / "run.json", '"x"', '"y"'), "run.json: isn't what was written"),
         (lambda run: edit(run / "run.json", '"suite"', '"sweet"'), "run.json: 'suite' is missing"),
+        (lambda run: edit(run / ".run.json.previous", '"x"', '"y"'), ".run.json.previous: isn't what was written"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(run: Path, damage: Callable[[Path], None], named: str) -> None:
@@ -107,9 +127,10 @@ def test_what_is_wrong_is_named_with_its_place(run: Path, damage: Callable[[Path
     assert not any("\n" in problem for problem in problems)
 
 
-def test_every_byte_that_changes_in_what_was_sealed_is_found(run: Path) -> None:
+def test_every_byte_that_changes_in_what_was_written_is_found(run: Path) -> None:
     """Of every file of the record: a flipped bit, a byte, a file cut short, a block of zeros, bytes put in between."""
-    files = [run / "run.json", *(run / name for name in TABLES), *(run / "failures").iterdir(), *run.glob("trials/*/*")]
+    names = ("run.json", ".run.json.previous", JOURNAL, *TABLES)
+    files = [*(run / name for name in names), *(run / "failures").iterdir(), *run.glob("trials/*/*")]
     chance = random.Random(6)
     for _ in range(300):
         path = chance.choice([path for path in files if path.stat().st_size])
@@ -127,7 +148,7 @@ def test_every_byte_that_changes_in_what_was_sealed_is_found(run: Path) -> None:
         else:
             data[place:place] = chance.randbytes(5)
         path.write_bytes(data)
-        found = data == before or (path.name == "run.json" and _means_the_same(data, before))
+        found = data == before or ("run.json" in path.name and _means_the_same(data, before))
         try:
             found = found or bool(verify_run(run).problems)
         except StoreError:
@@ -143,14 +164,6 @@ def _means_the_same(data: bytearray, before: bytes) -> bool:
         return False
 
 
-def test_rows_of_earlier_versions_are_noted_as_not_sealed() -> None:
-    for version in ("v2", "v3"):
-        found = verify_run(STORES / version)
-        assert found.problems == []
-        assert found.trials == 4
-        assert "not sealed" in found.notes[0]
-
-
 def test_leftovers_are_notes(run: Path) -> None:
     (run / ".run.json.123").touch()
     (run / "trials" / ".vit-s0.partial").mkdir()
@@ -160,21 +173,3 @@ def test_leftovers_are_notes(run: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a run"):
         verify_run(tmp_path)
-
-
-def test_a_trial_id_leads_to_no_file_elsewhere(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "SHA256SUMS").write_text("nothing\n")
-    for name in TABLES:
-        text = (run / name).read_text(encoding="utf-8").replace("vit-s0", "../..")
-        write_atomically(run / name, text)
-    assert "trial ../..: has a name that can't be a file's" in verify_run(run).problems
-
-
-def test_empty_columns_of_later_versions_change_no_seal(run: Path) -> None:
-    (header, *lines) = (run / "trials.csv").read_text(encoding="utf-8").splitlines()
-    rows = read_rows(run / "trials.csv")
-    gone = header.split(",").index("node")  # nobody filled it
-    assert not any(row["node"] for row in rows)
-    table = [",".join(cell for at, cell in enumerate(line.split(",")) if at != gone) for line in [header, *lines]]
-    write_atomically(run / "trials.csv", "\n".join(table) + "\n")
-    assert verify_run(run).problems == []
