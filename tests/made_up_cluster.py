@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bench.config.recipes import RECIPES
-from bench.data.spec import OwnData, Wishes
+from bench.data.spec import UserData, UserDataOptions
 from bench.data.user_data import describe
 from bench.execution.cluster.connection import import_ray
 from bench.execution.cluster.nodes import Node
@@ -70,12 +70,12 @@ def node(name: str, cpus: float = 8, **devices: list[str]) -> Node:
     return found
 
 
-def own_images(folder: Path) -> OwnData:
+def own_images(folder: Path) -> UserData:
     dice = np.random.default_rng(0)
     labels = np.repeat(np.arange(2, dtype=np.int64), 40)
     images = dice.integers(0, 60, (80, 8, 8), dtype=np.uint8) + (90 * labels).astype(np.uint8)[:, None, None]
     np.savez(folder / "own.npz", images=images, labels=labels)
-    return describe(Wishes(path=str(folder / "own.npz")), folder)
+    return describe(UserDataOptions(path=str(folder / "own.npz")), folder)
 
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -202,8 +202,7 @@ def resumed(folder: Path, *options: str) -> None:
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    path = folder / "trials.csv"
-    return read_rows(path) if path.exists() else []
+    return read_rows(folder) if (folder / "journal.jsonl").exists() else []
 
 
 def wait_until_gone(in_environment: str, in_command: str = "") -> None:

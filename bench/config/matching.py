@@ -1,7 +1,7 @@
 """Matched pairs: a model whose size can be chosen, made as large as another one in parameters or FLOPs.
 
 `match: params` in a suite keeps the configurations of families without size settings as they are (the references),
-and sizes one of a family with such settings (models.DIALS: the CNN's width and growth) to equal each of them.
+and sizes one of a family with such settings (models.SIZE_SETTINGS: the CNN's width and growth) to equal each of them.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -14,7 +14,7 @@ from bench.config.suite_file import most_trials, too_many
 from bench.config.suite_keys import Axes
 from bench.errors import SuiteError
 from bench.trial import Match, MatchedBy, Trial
-from models import DIALS
+from models import SIZE_SETTINGS
 
 TOLERANCE: dict[MatchedBy, float] = {"params": 0.02, "flops": 0.05}  # share of the reference's
 
@@ -48,10 +48,10 @@ def pair_up(
     Raises:
         SuiteError: no reference, no family that can be sized, one without a partner, too many pairs, no size that fits.
     """
-    references = [entry for entry in entries if entry.trials[0].model not in DIALS]
-    sizable = [_without_doubles(entry) for entry in entries if entry.trials[0].model in DIALS]
+    references = [entry for entry in entries if entry.trials[0].model not in SIZE_SETTINGS]
+    sizable = [_without_doubles(entry) for entry in entries if entry.trials[0].model in SIZE_SETTINGS]
     if not sizable:
-        raise SuiteError(f"{where}: match needs a model that can be sized; add one of: {', '.join(DIALS)}")
+        raise SuiteError(f"{where}: match needs a model that can be sized; add one of: {', '.join(SIZE_SETTINGS)}")
     if not references:
         raise SuiteError(f"{where}: match needs a model to match, such as vit; here is none but those sized")
     trials = [trial for entry in references for trial in entry.trials]
@@ -135,7 +135,9 @@ def _matched(trial: Trial, reference: Trial, by: MatchedBy, where: str) -> Trial
     target = count(reference)
     (width, growth, found), fits = solve(lambda *sizes: count(_sized(trial, *sizes)), target, TOLERANCE[by])
     if not fits:
-        dials = ", ".join(f"{key} {size:g}" for key, size in zip(DIALS[trial.model], (width, growth), strict=True))
+        dials = ", ".join(
+            f"{key} {size:g}" for key, size in zip(SIZE_SETTINGS[trial.model], (width, growth), strict=True)
+        )
         raise SuiteError(
             f"{where}: match: no {trial.model} like '{trial.label}' equals '{reference.label}' in {by} within "
             f"{TOLERANCE[by]:.0%}; the nearest has {found:,} {unit} ({dials}) against {target:,}, "
@@ -146,13 +148,13 @@ def _matched(trial: Trial, reference: Trial, by: MatchedBy, where: str) -> Trial
 
 
 def _sized(trial: Trial, width: int, growth: float) -> Trial:
-    dials = dict(zip(DIALS[trial.model], (width, growth), strict=True))
+    dials = dict(zip(SIZE_SETTINGS[trial.model], (width, growth), strict=True))
     return trial.model_copy(update={"settings": trial.settings | dials})
 
 
 def _without_doubles(entry: Entry) -> Entry:
     """Configurations that differ in nothing but their size are one."""
-    dials = dict.fromkeys(DIALS[entry.trials[0].model])
+    dials = dict.fromkeys(SIZE_SETTINGS[entry.trials[0].model])
     first: dict[str, Trial] = {}
     for trial in entry.trials:
         first.setdefault(trial.model_copy(update={"settings": trial.settings | dials}).config_id, trial)

@@ -19,11 +19,11 @@ from bench.config.solver import count_params
 from bench.config.suite_file import NOT_SWEPT, Place, SuiteText, Swept, check_size, combinations, swept_by
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.config.validation import DeviceName, blamed, check_keys, check_name, checked, find_data, validated
-from bench.data.spec import DatasetSpec, OwnData
+from bench.data.spec import DatasetSpec, UserData
 from bench.errors import SuiteError
 from bench.trial import MatchedBy, Training, Trial
-from models import DIALS, MODELS, find_model, source_of
-from models.foreign import FORMS
+from models import MODELS, SIZE_SETTINGS, find_model, source_of
+from models.external import FORMS
 
 KNOWN_KEYS = (*Axes.model_fields, *Training.model_fields)  # never passed on to a model
 
@@ -40,7 +40,7 @@ class Plan:
 
     name: str
     suite: SuiteFile
-    spec: DatasetSpec | OwnData
+    spec: DatasetSpec | UserData
     content: dict[str, Any]
     trials: tuple[Trial, ...]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -76,7 +76,7 @@ def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -
         grid = pair_up([*_without_repeats(entries)], [*kinds], where, len(rounds), yes)
     for index, entry in enumerate(entries):
         if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
-            sized = [other for other in entries if other.trials[0].model in DIALS]
+            sized = [other for other in entries if other.trials[0].model in SIZE_SETTINGS]
             grid += pair_up([entry, *sized], wanted, where, len(rounds), yes, every_one=False)
     devices = {device: position for position, device in enumerate(dict.fromkeys(trial.device for trial in grid))}
     grid.sort(key=lambda trial: devices[trial.device])
@@ -111,7 +111,7 @@ def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy
     place: Place = ("models", index, "match")
     if asked is None:
         return []
-    if suite.models[index]["model"] in DIALS:
+    if suite.models[index]["model"] in SIZE_SETTINGS:
         raise SuiteError(f"{text.where(place)}: match: a {suite.models[index]['model']} is sized to match others")
     kinds = asked if isinstance(asked, list) else [asked]
     for kind in kinds:
@@ -132,7 +132,7 @@ def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
 def _expand_entry(
     text: SuiteText,
     suite: SuiteFile,
-    spec: DatasetSpec | OwnData,
+    spec: DatasetSpec | UserData,
     index: int,
     swept: Swept,
     device_name: DeviceName,
@@ -156,7 +156,7 @@ def _expand_entry(
         trial = Trial(
             suite=text.name,
             dataset=spec.name,
-            data=spec if isinstance(spec, OwnData) else None,
+            data=spec if isinstance(spec, UserData) else None,
             model=name,
             settings=settings.model_dump(),
             recipe=recipe,
@@ -177,7 +177,7 @@ def _expand_entry(
         try:
             count_params(trial)  # builds it; the model alone knows what fits
         except ValueError as error:
-            resize = isinstance(spec, OwnData) and "image_size" in str(error)
+            resize = isinstance(spec, UserData) and "image_size" in str(error)
             advice = "; --set dataset.image_size=N resizes the images" if resize else ""
             raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title}){advice}") from None
         trials.append(trial)
@@ -207,7 +207,7 @@ def _check_top_keys(text: SuiteText) -> None:
 
 
 def _check_shared(
-    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | OwnData, device_name: DeviceName
+    text: SuiteText, shared: Mapping[str, Any], spec: DatasetSpec | UserData, device_name: DeviceName
 ) -> None:
     """A setting for all models has to be right even where every entry has its own."""
     alone = {"global_batch": "scaled"}  # a batch of one, which any data can fill and any number of processes

@@ -11,7 +11,7 @@ from functools import cache
 from bench.data.catalog import DATASETS
 from bench.measure.flops import forward_flops
 from bench.trial import MatchedBy, Trial
-from models import sketch_model
+from models import build_meta_model
 
 USUAL_GROWTH = 2.0
 GROWTHS_UP = [round(USUAL_GROWTH + step / 100, 2) for step in range(101)]  # to 3.0
@@ -67,7 +67,7 @@ def _until_one_fits(
 
 
 def count_params(trial: Trial) -> int:
-    """Parameters of a trial's model. Raises: ValueError, as models.sketch_model."""
+    """Parameters of a trial's model. Raises: ValueError, as models.build_meta_model."""
     return _counts_of(trial)[0]
 
 
@@ -84,7 +84,7 @@ def _counts_of(trial: Trial) -> tuple[int, int]:
 @cache
 def _counts(image_size: int, in_channels: int, num_classes: int, model_name: str, settings: str) -> tuple[int, int]:
     """Both numbers at once: a model kept to be asked again costs 300 KB, and a plan may have thousands of shapes."""
-    model = sketch_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
+    model = build_meta_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
     closed_form = getattr(model, "num_flops", None)
     flops = closed_form() if closed_form else forward_flops(model, (in_channels, image_size, image_size))
     return sum(parameter.numel() for parameter in model.parameters()), flops

@@ -149,7 +149,7 @@ def _with_images(
     from bench.data.dataset import load_dataset
 
     # What would be done to the pixels isn't asked here, and the training images' statistics are slow to take.
-    data = load_dataset(trial.dataset, data_dir, trial.split_seed, own=trial.data, normalization="symmetric")
+    data = load_dataset(trial.dataset, data_dir, trial.split_seed, user_data=trial.data, normalization="symmetric")
     indices = torch.from_numpy(gallery.indices)
     if len(data.test) != gallery.confusion[0].sum() or data.test.labels[indices].tolist() != gallery.labels.tolist():
         raise DataError(f"{trial.dataset}: its test images aren't those that the run's predictions are about")
@@ -178,29 +178,29 @@ def _look_inside(
     """What one model learned and makes of images (B, C, H, W), uint8. Raises: UserError without its weights."""
     import torch
 
-    from models import insides
+    from models import introspection
 
     saved = load_trial(trial_dir, data_dir, trust)
     model = saved.model.float()  # of a mode in half precision too: pictures needn't be as quick as training
     inputs = saved.normalized(images).float()
     heads, depths, rollouts = [], [], []
     for one in inputs.split(1):  # maps of many tokens and blocks are large
-        maps = insides.attention_maps(model, one)
+        maps = introspection.attention_maps(model, one)
         if maps is None:
             break
-        heads.append(insides.token_grid(model, maps[:, -1]))
-        depths.append(insides.token_grid(model, maps.mean(dim=2)))
-        rollouts.append(insides.token_grid(model, insides.attention_rollout(maps)))
-    filters, similarity = insides.first_filters(model), insides.position_similarity(model)
-    responses = insides.first_responses(model, inputs[:1]) if filters is not None else None
+        heads.append(introspection.token_grid(model, maps[:, -1]))
+        depths.append(introspection.token_grid(model, maps.mean(dim=2)))
+        rollouts.append(introspection.token_grid(model, introspection.attention_rollout(maps)))
+    filters, similarity = introspection.first_filters(model), introspection.position_similarity(model)
+    responses = introspection.first_responses(model, inputs[:1]) if filters is not None else None
     order = _strongest(filters)
-    patches = insides.patch_filters(model)
+    patches = introspection.patch_filters(model)
     places = _positions(similarity)
     return Insides(
         attention_heads=_half(torch.cat(heads)) if heads else None,
         attention_depths=_half(torch.cat(depths)) if depths else None,
         rollout=_half(torch.cat(rollouts)) if rollouts else None,
-        saliency=_half(smaller(_own_scale(insides.saliency(model, inputs, labels)).numpy())),
+        saliency=_half(smaller(_own_scale(introspection.saliency(model, inputs, labels)).numpy())),
         patch_filters=None if patches is None else _half(patches[_strongest(patches)]),
         first_filters=None if filters is None else _half(filters[order]),
         first_responses=None if responses is None else _half(smaller(responses[0, order].numpy())),

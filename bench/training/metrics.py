@@ -106,7 +106,7 @@ def record_mismatch(result: Result, match: Match | None) -> None:
     """What is left of the difference between the two of a matched pair, in what they were matched by."""
     if match is None:
         return
-    amount = {"params": result.num_params, "flops": result.num_flops, "step_time": result.step_seconds}[match.by]
+    amount = {"params": result.num_params, "flops": result.num_flops}[match.by]
     result.mismatch = None if amount is None else amount / match.target - 1
 
 

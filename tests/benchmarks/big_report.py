@@ -28,7 +28,7 @@ from bench.analysis.recommendations import recommendation_sheets
 from bench.analysis.summary import read_tables
 from bench.analysis.verdict import decide
 from bench.report.build import write_pages
-from bench.report.figures import draw_all
+from bench.report.figures import draw_run
 from bench.store.tables import read_run, read_table
 
 CONFIGURATIONS, SEEDS = 400, 5
@@ -70,8 +70,8 @@ def by_part(folder: Path) -> dict[str, float]:
     seconds["summary"] -= seconds["reading"]
     timed(seconds, "verdict", lambda: decide(tables))
     timed(seconds, "choices", lambda: recommendation_sheets(tables))
-    pictures = timed(seconds, "pictures", lambda: draw_all(tables))
-    with patch("bench.report.build.draw_all", return_value=pictures):
+    pictures = timed(seconds, "pictures", lambda: draw_run(tables))
+    with patch("bench.report.build.draw_run", return_value=pictures):
         timed(seconds, "page", lambda: write_pages(tables))
     return seconds
 

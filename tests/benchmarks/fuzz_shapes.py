@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.data.spec import UserDataOptions
-from bench.result import TABLES
+from bench.result import BLOCK_COLUMNS, COLUMNS, EVALUATION_COLUMNS, INFERENCE_COLUMNS
+from bench.store.tables import SCHEMA_VERSION
 from bench.trial import Training
 from models.cnn import CNNConfig
 from models.vit import ViTConfig
@@ -165,25 +166,30 @@ def folders(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def runs(draw: st.DrawFn) -> bytes:
-    """A run's record and tables, whole rows of which have odd cells."""
-    record = {"schema_version": 4, "plan": ["a", "b"], "suite": "s", "content": {}, "options": []}
+    """A run's record, its journal with odd values, and tables that are another's."""
+    record = {"schema_version": SCHEMA_VERSION, "plan": ["a", "b"], "suite": "s", "content": {}, "options": []}
     for _ in range(draw(st.integers(0, 3))):
-        record[draw(st.sampled_from([*record, "environment", "skipped"]))] = draw(values)
-    cell = st.sampled_from(
-        ["", "a", "b", "ok", "failed", "1", "0.5", "nan", "1e999", "-1", "true", '"', "\0", "=1", "\r", "é"]
+        record[draw(st.sampled_from([*record, "environment", "digest"]))] = draw(values)
+    odd = st.one_of(
+        values, st.sampled_from(["ok", "failed", "a", 1e308, 10**400, -1, "\ud800", "=1", "\n", [[]], None])
     )
-    parts = [json.dumps(record).encode()]
-    for name in ("trials.csv", "evaluations.csv", "throughput.csv", "inference.csv"):
-        columns = list(TABLES[name])
-        header = draw(st.sampled_from([columns, columns[:-1], columns[::-1], ["trial_id"], ["foreign", *columns], []]))
-        lines = [",".join(header)]
-        for _ in range(draw(st.integers(0, 4))):
-            row = dict.fromkeys(header, "")
-            for key in draw(st.lists(st.sampled_from(header or ["x"]), max_size=5)):
-                row[key] = draw(cell)
-            lines.append(",".join([draw(st.sampled_from(["a", "b", "c"])), *list(row.values())[1:]]))
-        parts.append(("\n".join(lines) + draw(st.sampled_from(["\n", "", "\ntorn,"]))).encode("utf-8", "replace"))
-    return NEXT_FILE.join(parts)
+    lines = []
+    for _ in range(draw(st.integers(0, 4))):
+        parts = {"evaluations": EVALUATION_COLUMNS, "blocks": BLOCK_COLUMNS, "inference_blocks": INFERENCE_COLUMNS}
+        line: dict[str, object] = {"kind": draw(st.sampled_from(["trial", "trial", "retried"]))}
+        line |= {"trial_id": draw(st.sampled_from(["a", "b", "c"])), "attempt": draw(st.sampled_from([0, 1, 2]))}
+        row: dict[str, object] = {"status": draw(st.sampled_from(["ok", "failed"]))}
+        for key in draw(st.lists(st.sampled_from([*COLUMNS]), max_size=5)):
+            row[key] = draw(odd)
+        length = draw(st.integers(0, 2))
+        line |= {key: {each: [draw(odd)] * length for each in columns[1:]} for key, columns in parts.items()}
+        line |= {"row": row, "sums": None, "failure": None}
+        for key in draw(st.lists(st.sampled_from([*line]), max_size=1)):
+            line[key] = draw(odd)
+        lines.append(json.dumps(line, separators=(",", ":"))[:-1] + ',"digest":"?"}')
+    journal = "\n".join(lines) + draw(st.sampled_from(["\n", "", "\ntorn,"]))
+    tables = draw(st.lists(st.binary(max_size=40), max_size=4))
+    return NEXT_FILE.join([json.dumps(record).encode(), journal.encode(), *tables])
 
 
 SHAPES: dict[str, st.SearchStrategy[bytes]] = {

@@ -229,7 +229,7 @@ class TestServer:
         tracker.finish(store.folder)
         store.close()
         assert set(outcome.statuses.values()) == {"ok"}
-        return [row["trial_id"] for row in read_rows(store.folder / "trials.csv")], warnings
+        return [row["trial_id"] for row in read_rows(store.folder)], warnings
 
     def test_every_trial_is_there_with_settings_curves_and_tags(
         self, tmp_path: Path, server: MadeUpServer, capfd: pytest.CaptureFixture[str]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bench.measure.stats import (
     BlockInterval,
     Interval,
+    accuracy_interval,
     binomial_half_width,
     block_interval,
     difference_by_seed,
@@ -221,3 +222,8 @@ def test_the_front_is_what_nothing_beats_in_both(points: list[tuple[float, float
     beaten = [any(x >= a and y >= b and (x > a or y > b) for x, y in points) for a, b in points]
     wanted = [a > 0 and b >= 0 and not worse for (a, b), worse in zip(points, beaten, strict=True)]
     assert pareto_front([a for a, _ in points], [b for _, b in points]) == wanted
+
+
+def test_the_interval_of_an_accuracy_is_wilson_s() -> None:
+    assert accuracy_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)  # NIST handbook, section 7.2.4.1
+    assert accuracy_interval(4, 20) == pytest.approx((0.0807, 0.4160), abs=1e-4)

@@ -17,8 +17,8 @@ from filelock import FileLock
 from bench.data import cache as own_cache
 from bench.data.catalog import spec_of
 from bench.data.download import cached_folder, dataset_checksum, fetch
-from bench.data.spec import Arrays, OwnData
-from bench.data.user_data import read_own
+from bench.data.spec import Arrays, UserData
+from bench.data.user_data import read_user_data
 from bench.data.user_files import find_sources
 from bench.errors import DataError, StoreError
 from bench.trial import Trial
@@ -42,7 +42,7 @@ def pack(trial: Trial, data_dir: Path | None) -> Files:
             "it on a folder that all nodes share under the same path"
         )
     if not _is_in_cache(trial):
-        own_cache.save(own.checksum, read_own(own)._asdict())
+        own_cache.save(own.checksum, read_user_data(own)._asdict())
     try:
         return {path.name: path.read_bytes() for path in _folder_of(trial).iterdir()}
     except OSError as error:
@@ -62,7 +62,7 @@ def has_data(trial: Trial, stream_digest: str | None) -> bool:
         return True
     try:
         if own:
-            read_own(own)  # the same path may lead to the same files; it checks
+            read_user_data(own)  # the same path may lead to the same files; it checks
             return True
         package = spec_of(trial.dataset).package
         return bool(package and find_spec(package) and fetch(trial.dataset))
@@ -70,7 +70,7 @@ def has_data(trial: Trial, stream_digest: str | None) -> bool:
         return False
 
 
-def stream_digest_of(own: OwnData | None) -> str | None:
+def stream_digest_of(own: UserData | None) -> str | None:
     """Of files that are read while training; None if they aren't, or aren't there."""
     return _digest_at(own.path, own.test_path) if own and own.stream else None
 

@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bench.analysis.formatting import listed
-from bench.inference.error_analysis import accuracy_interval, confused_pairs
+from bench.inference.error_analysis import confused_pairs
 from bench.inference.gallery_file import Array, Gallery, Shown
+from bench.measure.stats import accuracy_interval
 from bench.report.plots.plot import gallery_plot
 from bench.report.plots.style import (
     FAINT,

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.errors import UserError
-from bench.inference.gallery_file import Array, Look
+from bench.inference.gallery_file import Array, ImageView
 from bench.report.plots.contact_sheet import GAP, HEAT, MARGIN, ContactSheet, colours, overlay, signed_colours, squares
 from bench.report.plots.style import INK, TITLE_INCHES, WIDTH, class_labels, house_style, save, shortened
 from bench.system.files import write_atomically
@@ -19,7 +19,7 @@ ROOM_FOR_WORD = 0.85  # inches under a small image
 Tile = tuple[str, Array, str]  # text above a small image, its pixels, text below
 
 
-def picture_of(look: Look) -> Figure:
+def picture_of(look: ImageView) -> Figure:
     """The image, what the model says and where it looks; below, every head of every block, or the first filters."""
     heading, rows, together = "", list[list[Tile]](), 1  # columns that stand closer together
     if look.attention is not None:
@@ -54,7 +54,7 @@ def save_picture(path: Path, figure: Figure) -> None:
         raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
 
 
-def _large_images(sheet: ContactSheet, look: Look) -> None:
+def _large_images(sheet: ContactSheet, look: ImageView) -> None:
     """The image, the probabilities of the classes, and maps of what they rest on."""
     top, left, right = TITLE_INCHES + LINE, WIDTH - 2 * LARGE - MARGIN - 0.25, WIDTH - LARGE - MARGIN
     truth = [] if look.truth is None else class_labels([look.class_names[look.truth]], 24)
@@ -73,7 +73,7 @@ def _large_images(sheet: ContactSheet, look: Look) -> None:
     _probabilities(sheet.axes(4.0, top, 1.6, LARGE), look)
 
 
-def _probabilities(axes: Axes, look: Look) -> None:
+def _probabilities(axes: Axes, look: ImageView) -> None:
     """A bar a class, in the classes' order; of many classes the likeliest, and the truth. The prediction is dark."""
     likely = np.argsort(-look.probabilities, kind="stable")[:MOST_BARS].tolist()
     if look.truth is not None and look.truth not in likely:

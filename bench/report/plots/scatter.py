@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from bench.analysis.formatting import listed, milliseconds, percent, rate, three_digits
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables
-from bench.measure.stats import on_the_front
+from bench.measure.stats import pareto_front
 from bench.report.plots.plot import run_plot, value_range
 from bench.report.plots.style import (
     FAINT,
@@ -130,7 +130,7 @@ def _against(tables: Tables, rows: pd.DataFrame, scales: Sequence[Scale], text: 
 def _configurations(axes: Axes, here: pd.DataFrame, scale: Scale, colours: dict[str, str]) -> pd.DataFrame:
     """Draw a device's configurations and their Pareto front."""
     x = scale.metric
-    front = here[on_the_front(here[x] ** scale.better, here["test_accuracy"])].sort_values(x)
+    front = here[pareto_front(here[x] ** scale.better, here["test_accuracy"])].sort_values(x)
     axes.plot(front[x], front["test_accuracy"], "--", color=FAINT, lw=1, zorder=1)
     first = here["best_of_family"] | here.index.isin(front.index)
     shown = _points(axes, here, first, (x, "test_accuracy"), colours)

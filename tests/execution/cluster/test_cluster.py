@@ -255,9 +255,9 @@ def test_a_node_is_killed_and_every_trial_is_there_once(nodes: Nodes, monkeypatc
     finally:
         executor.close()
         store.close()
-    assert set(outcome.statuses.values()) == {"ok"}, [row["error"] for row in read_rows(store.folder / "trials.csv")]
+    assert set(outcome.statuses.values()) == {"ok"}, [row["error"] for row in read_rows(store.folder)]
     assert killer.killed
-    rows = read_rows(store.folder / "trials.csv")
+    rows = read_rows(store.folder)
     assert sorted(row["trial_id"] for row in rows) == sorted(each.trial_id for each in trials)
     assert {row["node"] for row in rows} == {"a", "b"}
     assert all(row["node_cpu"] and int(row["node_cores"]) > 0 and float(row["load"]) >= 0 for row in rows)
