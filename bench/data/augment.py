@@ -1,4 +1,4 @@
-"""Augmentations: training images and labels varied by batch on the device, each image in a way of its own.
+"""Augmentations: random changes of training images and labels, in batches on the device, drawn for each image.
 
 All randomness is drawn from a generator on the CPU, so that a seed means the same on every device. Images are in grey
 levels, 0 to 255, before normalisation; black is 0.
@@ -22,7 +22,7 @@ ERASED_ASPECT = (0.3, 3.3)  # height by width
 def augment(
     images: Tensor, labels: Tensor, strengths: Mapping[str, float], num_classes: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Apply `strengths` in the order of AUGMENTATIONS, whatever theirs is.
+    """Apply each augmentation named in `strengths`, in the order of AUGMENTATIONS.
 
     An alpha of 0 mixes nothing. Where both mixup and cutmix are on, each image gets one of them, by a coin.
 
@@ -45,7 +45,7 @@ def check_strength(name: str, value: float) -> str | None:
 
 
 def rotation(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Turn each image by an angle of its own, uniform within +-degrees; corners become black. (B, C, H, W), kept."""
+    """Turn each image by a random angle, uniform within +-degrees; corners become black. Shape (B, C, H, W) is kept."""
     angles = _uniform(len(images), generator, degrees * torch.pi / 180).to(images.device)
     cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     turns = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (B, 2, 3)
@@ -54,7 +54,7 @@ def rotation(images: Tensor, degrees: float, generator: torch.Generator) -> Tens
 
 
 def translation(images: Tensor, pixels: float, generator: torch.Generator) -> Tensor:
-    """Move each image by whole pixels of its own, uniform within +-pixels; black comes in. (B, C, H, W), kept."""
+    """Shift each image by random whole pixels, uniform within +-pixels, filled with black. (B, C, H, W) is kept."""
     B, _, H, W = images.shape
     reach = int(pixels)
     shifts = torch.randint(0, 2 * reach + 1, (2, B), generator=generator).to(images.device)
@@ -66,13 +66,13 @@ def translation(images: Tensor, pixels: float, generator: torch.Generator) -> Te
 
 
 def flip(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Mirror each image left to right with a probability. (B, C, H, W), kept. Digits don't survive it."""
+    """Mirror each image left to right with a probability; not for digits. Shape (B, C, H, W) is kept."""
     chosen = (torch.rand(len(images), generator=generator) < probability).to(images.device)
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def random_erasing(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Fill a rectangle of each image with uniformly random pixels, with a probability. (B, C, H, W), kept.
+    """Fill a rectangle of each image with uniformly random pixels, with a probability. (B, C, H, W) is kept.
 
     Zhong et al. 2017, "Random Erasing Data Augmentation", section 3, variant RE-R. The area is uniform within
     ERASED_AREA, the aspect log-uniform within ERASED_ASPECT; a rectangle longer than the image is widened instead.
@@ -97,7 +97,7 @@ def random_erasing(images: Tensor, probability: float, generator: torch.Generato
 
 
 def mixup(images: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
-    """How much of each image stays where it is blended with another: Beta(alpha, alpha). -> (B, 1, 1, 1).
+    """Share of each image when it is blended with another, from Beta(alpha, alpha). Shape (B, 1, 1, 1).
 
     Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2; here each image has a share of its own.
     """
@@ -105,7 +105,7 @@ def mixup(images: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
 
 
 def cutmix(images: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
-    """Which pixels stay where a box of each image comes from another: 1 outside of it, 0 inside. -> (B, 1, H, W).
+    """Mask of the pixels that each image keeps: 0 inside of a box taken from another, 1 outside. (B, 1, H, W).
 
     Yun et al. 2019, "CutMix", section 3: the box has the image's shape and the area 1 - Beta(alpha, alpha); its centre
     is uniform over the image, whose edge cuts it off. Labels go by the pixels that are left.
@@ -121,7 +121,7 @@ def cutmix(images: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
 def _mixed(
     images: Tensor, labels: Tensor, alphas: Mapping[str, float], num_classes: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Each image with a partner out of its batch, which may be itself; labels in the pixels' proportion."""
+    """Mix each image with a partner from its batch, which may be itself; labels in the pixels' proportion."""
     partners = torch.randperm(len(images), generator=generator).to(images.device)
     kept, *others = (AUGMENTATIONS[name].function(images, alpha, generator) for name, alpha in alphas.items())
     for other in others:

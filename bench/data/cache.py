@@ -1,4 +1,4 @@
-"""Arrays that were read from a user's files, kept so that each trial's process has them within milliseconds.
+"""Cache of the arrays read from a user's files, so that each trial's process opens them within milliseconds.
 
 A folder for each checksum, filled under another name and renamed; digests of the arrays lie beside them, and what
 doesn't agree with them isn't used. Losing the cache costs nothing but the time to read the files again.
@@ -49,7 +49,7 @@ def load(key: str) -> dict[str, np.ndarray] | None:
 
 
 def save(key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep arrays under a key, all or nothing; a full disk costs time later, not the run now."""
+    """Store arrays under a key, all or nothing; a full disk is a warning, since the files can be read again."""
     import numpy as np
 
     try:
@@ -71,14 +71,14 @@ def save(key: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_text(key: str) -> str | None:
-    """A text under a key, None if it isn't there."""
+    """The text stored under a key; None if there is none."""
     with suppress(OSError, ValueError):
         return (root() / f"{key}.json").read_text(encoding="utf-8")
     return None
 
 
 def save_text(key: str, text: str) -> None:
-    """Keep a text, quietly not where nothing can be written."""
+    """Store a text under a key; where nothing can be written, nothing is said."""
     with suppress(OSError):
         root().mkdir(parents=True, exist_ok=True)
         write_atomically(root() / f"{key}.json", text)

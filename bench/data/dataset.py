@@ -1,4 +1,4 @@
-"""Datasets on the device: loading, normalised batches for training and evaluation."""
+"""Datasets on the device: loaded, split, and given in normalised batches for training and evaluation."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ Normalization = Literal["standard", "symmetric", "unit"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, in memory or streamed from files, and what normalises them: shape (1, C, 1, 1), in grey levels."""
+    """Training, validation and test split, in memory or streamed; mean and std (1, C, 1, 1) to normalise by."""
 
     spec: DatasetSpec | UserData
     checksum: str
@@ -44,7 +44,7 @@ class Dataset:
         return replace(self, **splits, mean=self.mean.to(device), std=self.std.to(device))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """`images`, grey levels as float, changed in place."""
+        """Normalise `images` (grey levels as float) in place."""
         return images.sub_(self.mean).div_(self.std)
 
 
@@ -90,7 +90,7 @@ def _streamed(data: UserData, split_seed: int, normalization: Normalization) -> 
 
 
 def _range(spec: DatasetSpec | UserData, normalization: Normalization) -> tuple[Tensor, Tensor] | None:
-    """Mean and deviation that put the grey levels into a fixed range; None where the pixels have to be asked."""
+    """Mean and std that put grey levels into a fixed range; None for "standard", which goes by the pixels."""
     known = {"symmetric": (127.5, 127.5), "unit": (0.0, 255.0)}
     if normalization not in known:
         return None
@@ -100,18 +100,18 @@ def _range(spec: DatasetSpec | UserData, normalization: Normalization) -> tuple[
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How a batch enters the model: type of its numbers, and which dimension lies innermost in memory."""
+    """Number type and memory layout of a batch as it enters the model."""
 
     dtype: torch.dtype = torch.float32
     memory_format: torch.memory_format = torch.contiguous_format
 
     def of(self, images: Tensor) -> Tensor:
-        """`images` in this format; themselves if they have it."""
+        """Convert `images` to this format; no copy if they have it."""
         return images.to(dtype=self.dtype, memory_format=self.memory_format)
 
 
 class TrainingBatches:
-    """Shuffled, augmented, normalised batches for ever, epoch after epoch; the smaller rest of an epoch is dropped.
+    """Endless shuffled, augmented, normalised batches, epoch after epoch; the smaller rest of an epoch is dropped.
 
     The order depends on the seed and the epoch and on nothing else: not on the device, not on what ran before, not on
     whether the images lie in memory. Labels are int64 (B,); where images are mixed, shares of the classes (B, K).
@@ -148,14 +148,14 @@ class TrainingBatches:
 
     @property
     def waited_seconds(self) -> float | None:
-        """Spent on waiting for files, by all iterators so far; None where images are in memory.
+        """Seconds spent waiting for files, by all iterators so far; None where images are in memory.
 
-        What a part of the training waited is the difference between after and before it.
+        For a part of the training take the difference between after and before it.
         """
         return self.data.train.waited_seconds
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        reading, augmenting = itertools.tee(self._steps())  # whoever reads ahead is steps before whoever augments
+        reading, augmenting = itertools.tee(self._steps())  # reading runs some steps ahead of augmenting
         read = self.data.train.read(indices for indices, _ in reading)
         return self._finished(read, (generator for _, generator in augmenting))
 
@@ -190,6 +190,6 @@ def evaluation_batches(
     batch_size: int,
     form: ImageFormat = ImageFormat(),
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The whole split in order, normalised, nothing dropped."""
+    """Normalised batches of a whole split, in its order; the last may be smaller."""
     for images, labels in split.in_order(batch_size):
         yield form.of(data.normalised(images.float())), labels

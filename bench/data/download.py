@@ -1,8 +1,8 @@
-"""Fetching a dataset once, and trusting it only by its checksums.
+"""Download a dataset once into the cache, and verify its files by checksum on every use.
 
     fetch(name) -> the cached copy, or else the first source that holds the right contents, or else one line of advice
 
-A dataset is a handful of files with known contents. A mirror, a package or somebody's folder is only a way to get
+A dataset is a handful of files with known contents. A mirror, a package or a user's folder is only a way to get
 them: whatever matches the checksums in DATASETS is the dataset, and anything else is refused with the reason.
 """
 
@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple, cast
 
 from bench.data.catalog import spec_of
-from bench.data.sources import Bounded, SourceFailed
+from bench.data.sources import BoundedStream, SourceFailed
 from bench.data.spec import DatasetSpec, Source
 from bench.errors import DataError, printable
 
@@ -59,15 +59,15 @@ def is_here(name: str, data_dir: str | Path | None = None, cache_dir: str | Path
     if data_dir is None and spec.package and find_spec(spec.package):  # found, not imported
         return True
     folder = cached_folder(name, cache_dir) if data_dir is None else _folder_within(spec, Path(data_dir).expanduser())
-    holders = _holders(spec, folder)
+    holders = _find_holders(spec, folder)
     plain = [(spec.bytes_of(file), path.stat().st_size) for file, path in holders.items() if path.name == file]
     return len(holders) == len(spec.files) and all(length in (None, found) for length, found in plain)
 
 
 def dataset_checksum(name: str, folder: Path) -> str:
-    """The 12 hex digits that a result stores, after reading every file. Raises: DataError if one isn't canonical."""
+    """The 12 hex digits that a result stores, after reading every file. Raises: DataError if one is wrong."""
     try:
-        return _take(spec_of(name), folder).checksum
+        return _verify(spec_of(name), folder).checksum
     except SourceFailed as why:
         raise DataError(f"{name}: {why}") from None
 
@@ -92,22 +92,22 @@ def fetch(name: str, data_dir: str | Path | None = None, cache_dir: str | Path |
 def _fetch_from_any(spec: DatasetSpec, cached: Path) -> Fetched:
     """The cached copy, or else that of the first source that works."""
     with suppress(SourceFailed):
-        return _take(spec, cached)  # the usual case takes no lock
-    with _only_process(spec, cached):
+        return _verify(spec, cached)  # the usual case takes no lock
+    with _locked(spec, cached):
         try:
-            return _take(spec, cached)  # another process filled it while this one waited
+            return _verify(spec, cached)  # another process filled it while this one waited
         except SourceFailed as damage:
             if cached.exists():
-                _say(f"warning: {spec.name}: {damage}; fetching it again")
+                _log(f"warning: {spec.name}: {damage}; fetching it again")
         failures: dict[str, str] = {}
         for label, source in spec.sources.items():
-            _say(f"{spec.name}: fetching from {label}")
+            _log(f"{spec.name}: fetching from {label}")
             try:
-                return _fill(spec, cached, source)
+                return _fetch_into_cache(spec, cached, source)
             except SourceFailed as why:
                 failures[label] = " ".join(str(why).split())
                 if len(failures) < len(spec.sources):
-                    _say(f"{spec.name}: {label}: {failures[label]}; trying the next source")
+                    _log(f"{spec.name}: {label}: {failures[label]}; trying the next source")
     tried = ", ".join(f"{label} ({why})" for label, why in failures.items())
     raise DataError(f"{spec.name}: no source worked: {tried}; give a folder that holds {_wanted(spec)} by --data-dir")
 
@@ -118,26 +118,26 @@ def _fetch_from_given(spec: DatasetSpec, cached: Path, data_dir: Path) -> Fetche
         raise DataError(f"{spec.name}: there is no folder {data_dir}; correct --data-dir or leave it out")
     given = _folder_within(spec, data_dir)
     try:
-        checked = _take(spec, given)
+        checked = _verify(spec, given)
         if all((given / file).is_file() for file in spec.files):
             return checked
-        with _only_process(spec, cached):
+        with _locked(spec, cached):
             try:
-                return _take(spec, cached)
+                return _verify(spec, cached)
             except SourceFailed:
-                return _fill(spec, cached, lambda spec, into: given)
+                return _fetch_into_cache(spec, cached, lambda spec, into: given)
     except SourceFailed as why:
         raise DataError(f"{spec.name}: {why}; give the folder of the original files or leave out --data-dir") from None
 
 
-def _fill(spec: DatasetSpec, cached: Path, source: Source) -> Fetched:
+def _fetch_into_cache(spec: DatasetSpec, cached: Path, source: Source) -> Fetched:
     """Fetch from one source, all or nothing: the cache gets its name by a rename, once everything in it is right."""
     with TemporaryDirectory(dir=cached.parent, prefix=f".{spec.name}.", suffix=".partial") as work:
         raw, ready = Path(work, "raw"), Path(work, "ready")
         raw.mkdir()
         ready.mkdir()
         try:
-            _take(spec, source(spec, raw), into=ready)
+            _verify(spec, source(spec, raw), into=ready)
         except SourceFailed as why:  # nobody wants to read the name of a temporary folder
             raise SourceFailed(str(why).replace(f"{raw}{os.sep}", "").replace(str(raw), "it")) from why
         if cached.exists():
@@ -147,7 +147,7 @@ def _fill(spec: DatasetSpec, cached: Path, source: Source) -> Fetched:
 
 
 @contextmanager
-def _only_process(spec: DatasetSpec, cached: Path) -> Iterator[None]:
+def _locked(spec: DatasetSpec, cached: Path) -> Iterator[None]:
     """Hold the dataset's lock, so that of many first runs one downloads and the others wait for it."""
     from filelock import FileLock, Timeout
 
@@ -156,7 +156,7 @@ def _only_process(spec: DatasetSpec, cached: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _say(f"{spec.name}: waiting for another process that is fetching it")
+        _log(f"{spec.name}: waiting for another process that is fetching it")
         lock.acquire()
     try:
         for leftover in cached.parent.glob(f".{spec.name}.*.partial"):  # of a process that was killed: we hold the lock
@@ -166,24 +166,24 @@ def _only_process(spec: DatasetSpec, cached: Path) -> Iterator[None]:
         lock.release()
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
 # ---- a folder's contents, held against the checksums ----
 
 
-def _take(spec: DatasetSpec, folder: Path, into: Path | None = None) -> Fetched:
+def _verify(spec: DatasetSpec, folder: Path, into: Path | None = None) -> Fetched:
     """Check every file of the dataset in a folder; with `into`, write them there too, unpacked and flushed to disk.
 
     Raises: SourceFailed, naming the file, what was found and what is expected.
     """
     path, missing = folder, dict.fromkeys(spec.files)
     try:
-        with closing(_streams(spec, _holders(spec, folder))) as streams:
+        with closing(_streams(spec, _find_holders(spec, folder))) as streams:
             for file, path, stream in streams:
                 with nullcontext() if into is None else (into / file).open("wb") as out:
-                    complaint = _complaint(stream, spec.bytes_of(file), spec.files[file], out)
+                    complaint = _mismatch(stream, spec.bytes_of(file), spec.files[file], out)
                 if complaint:
                     raise SourceFailed(f"{path} {'holds' if path.name == file else 'unpacks to'} {complaint}")
                 missing.pop(file, None)
@@ -194,7 +194,7 @@ def _take(spec: DatasetSpec, folder: Path, into: Path | None = None) -> Fetched:
     return Fetched(folder, spec.checksum)
 
 
-def _complaint(stream: Stream, length: int | None, expected: str, out: IO[bytes] | None) -> str | None:
+def _mismatch(stream: Stream, length: int | None, expected: str, out: IO[bytes] | None) -> str | None:
     """What is wrong with a file's contents, or None; copies them to `out`, never more than a chunk past `length`."""
     kind = {32: "md5", 40: "sha1"}[len(expected)]
     digest, count = hashlib.new(kind, usedforsecurity=False), 0
@@ -215,7 +215,7 @@ def _complaint(stream: Stream, length: int | None, expected: str, out: IO[bytes]
     return None
 
 
-def _holders(spec: DatasetSpec, folder: Path) -> dict[str, Path]:
+def _find_holders(spec: DatasetSpec, folder: Path) -> dict[str, Path]:
     """What in a folder holds each file: the file itself, the gzipped file or an archive; no entry if nothing does."""
     archives = [folder / archive for archive in spec.archives]
     paths = {file: [folder / file, folder / f"{file}.gz", *archives] for file in spec.files}
@@ -232,7 +232,7 @@ def _streams(spec: DatasetSpec, holders: Mapping[str, Path]) -> Generator[tuple[
             # Known members by name, and plain files only: nothing in it, path or link, can lead elsewhere.
             with (
                 gzip.open(path) as packed,
-                tarfile.open(fileobj=cast(Any, Bounded(packed, MOST_BYTES)), mode="r|") as archive,
+                tarfile.open(fileobj=cast(Any, BoundedStream(packed, MOST_BYTES)), mode="r|") as archive,
             ):
                 for member in archive:
                     if member.isreg() and member.name in members and (contents := archive.extractfile(member)):
@@ -243,9 +243,9 @@ def _streams(spec: DatasetSpec, holders: Mapping[str, Path]) -> Generator[tuple[
 
 
 def _folder_within(spec: DatasetSpec, data_dir: Path) -> Path:
-    """The folder among those that people mean by `data_dir` that holds a file of the dataset; itself if none does."""
+    """`data_dir` or one of its usual subfolders: the first that holds a file of the dataset; itself if none does."""
     choices = [data_dir, data_dir / spec.name, data_dir / spec.torchvision_folder / "raw"]
-    return next((folder for folder in choices if _holders(spec, folder)), data_dir)
+    return next((folder for folder in choices if _find_holders(spec, folder)), data_dir)
 
 
 def _wanted(spec: DatasetSpec) -> str:

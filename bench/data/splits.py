@@ -28,7 +28,7 @@ Load = Callable[[Path], "np.ndarray[Any, np.dtype[np.uint8]]"]  # path -> (C, H,
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W) as uint8 and labels (N,) as int64, in memory; StreamedSplit is its twin for files."""
+    """Images (N, C, H, W) as uint8 and labels (N,) as int64, in memory; StreamedSplit does the same for files."""
 
     images: Tensor
     labels: Tensor
@@ -41,17 +41,17 @@ class Split:
 
     @property
     def index_device(self) -> torch.device:
-        """Where the indices should lie that `read` takes."""
+        """Device of the indices that `read` takes."""
         return self.images.device
 
     @property
     def resident(self) -> tuple[Tensor, ...]:
-        """All that takes the device's memory."""
+        """Tensors that stay in the device's memory."""
         return self.images, self.labels
 
     @property
     def waited_seconds(self) -> float | None:
-        """None: nothing has to be waited for."""
+        """None: images in memory are never waited for."""
         return None
 
     def subset(self, indices: Tensor) -> "Split":
@@ -68,7 +68,7 @@ class Split:
             yield self.images.index_select(0, indices), self.labels.index_select(0, indices)
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All of it; the last batch may be smaller."""
+        """Batches of all images in order; the last may be smaller."""
         yield from zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
 
 
@@ -110,7 +110,7 @@ def statistics_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class StreamedSplit:
-    """Images in files and labels (N,) as int64; what Split is for images in memory.
+    """Images in files and labels (N,) as int64; the counterpart of Split for images that don't fit into memory.
 
     Workers decode; batches travel as uint8, and whatever else happens to them happens on the device. The workers of
     an iterator end with it, those for evaluation with the split, all of them with this process, however that ends.
@@ -136,7 +136,7 @@ class StreamedSplit:
         self.device = device
         self.workers = workers or min(MOST_WORKERS, usable_cores())
         self.waited_seconds = 0.0
-        self._files = _Files([*map(str, paths)], labels.cpu().numpy(), load)
+        self._files = _FileDataset([*map(str, paths)], labels.cpu().numpy(), load)
         self._idle: dict[int, data.DataLoader[Any]] = {}
 
     def __len__(self) -> int:
@@ -157,12 +157,12 @@ class StreamedSplit:
 
     @property
     def index_device(self) -> torch.device:
-        """Where the indices should lie that `read` takes."""
+        """Device of the indices that `read` takes."""
         return CPU
 
     @property
     def resident(self) -> tuple[Tensor, ...]:
-        """All that takes the device's memory from batch to batch."""
+        """Tensors that stay in the device's memory between batches."""
         return (self.labels,)
 
     def pick(self, indices: Tensor) -> Tensor:
@@ -179,15 +179,15 @@ class StreamedSplit:
         """
         source = iter(self._loader(batch_sampler=(indices.tolist() for indices in batches)))
         first = [*islice(source, 1)]
-        return (self._arrived(batch) for batch in chain(first, self._awaited(source)))
+        return (self._to_device(batch) for batch in chain(first, self._timed(source)))
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All of it; the last batch may be smaller. Raises: DataError."""
+        """Batches of all images in order; the last may be smaller. Raises: DataError."""
         # Workers are kept for the next evaluation; an iterator that is begun while another runs gets its own.
         loader = self._idle.pop(batch_size, None) or self._loader(batch_size=batch_size, persistent_workers=True)
         try:
             for batch in loader:
-                yield self._arrived(batch)
+                yield self._to_device(batch)
         finally:
             self._idle[batch_size] = loader
 
@@ -200,7 +200,7 @@ class StreamedSplit:
         counts = [level_counts(images) for images, _ in self.subset(sample).to(CPU).in_order(100)]
         return statistics_of_counts(torch.stack(counts).sum(0))
 
-    def _awaited(self, source: Iterator[Any]) -> Iterator[Any]:
+    def _timed(self, source: Iterator[Any]) -> Iterator[Any]:
         while True:
             start = time.perf_counter()
             batch = next(source, None)
@@ -209,7 +209,7 @@ class StreamedSplit:
             self.waited_seconds += time.perf_counter() - start
             yield batch
 
-    def _arrived(self, batch: "tuple[Tensor, Tensor] | str") -> tuple[Tensor, Tensor]:
+    def _to_device(self, batch: "tuple[Tensor, Tensor] | str") -> tuple[Tensor, Tensor]:
         if isinstance(batch, str):
             raise DataError(batch)
         images, labels = batch
@@ -222,9 +222,9 @@ class StreamedSplit:
         return data.DataLoader(
             self._files,
             num_workers=self.workers,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_live_with_parent,
+            worker_init_fn=_follow_parent,
             # A plain fork copies whatever locks other threads hold, and CUDA's state.
             multiprocessing_context="forkserver" if forks else "spawn",
             generator=torch.Generator(),  # its own: it draws a number, and the model's must not change for that
@@ -232,8 +232,8 @@ class StreamedSplit:
         )
 
 
-class _Files(data.Dataset[Any]):
-    """What a worker has: it gets indices and gives a batch, or the complaint about an image of it."""
+class _FileDataset(data.Dataset[Any]):
+    """The part of a split that worker processes have: indices in, a batch out, or the message of a DataError."""
 
     def __init__(self, paths: list[str], labels: "np.ndarray[Any, np.dtype[np.int64]]", load: Load) -> None:
         self.paths = paths  # as text: each worker gets a copy
@@ -254,17 +254,17 @@ class _Files(data.Dataset[Any]):
         return images, torch.from_numpy(self.labels[indices])
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _live_with_parent(worker: int) -> None:
-    """Let Ctrl-C be the parent's business, and leave no orphan: even a parent that was killed takes its workers."""
+def _follow_parent(worker: int) -> None:
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent ends, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

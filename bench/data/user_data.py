@@ -12,13 +12,13 @@ import numpy as np
 from pydantic import ValidationError
 
 from bench.data import cache
-from bench.data.readers.base import fitting, located, machine_memory, natural, one_line, shown
+from bench.data.readers.base import machine_memory, memory_errors_named, natural_key, one_line, resolve_path, shown
 from bench.data.spec import Arrays, UserData, UserDataOptions
-from bench.data.user_files import LabelledImages, Sources, find_sources, read_sources, require, resized
+from bench.data.user_files import DatasetFiles, LabelledImages, find_files, read_files, require_path, resized
 from bench.errors import DataError, printable
 
 
-class Files(NamedTuple):
+class StreamedFiles(NamedTuple):
     """Image files of a dataset that is read while training; labels (N,) int64."""
 
     train_paths: list[Path]
@@ -28,7 +28,7 @@ class Files(NamedTuple):
 
 
 class Division(NamedTuple):
-    """Class names, and rows and labels (int64) of training and of test; a test set of its own has its own rows."""
+    """Class names, and rows and labels (int64) of training and test images; a given test set has rows of its own."""
 
     class_names: tuple[str, ...]
     train_rows: np.ndarray
@@ -38,27 +38,28 @@ class Division(NamedTuple):
 
 
 def describe(options: UserDataOptions, base: Path) -> UserData:
-    """What lies at the paths of `options`, read and checked once; relative paths start at `base`.
+    """Find, read and check the images that `options` name; relative paths start at `base`.
 
-    What was found is kept under the contents' checksum, so that a second call only reads the files, not what they say.
+    The description is cached by the files' contents, so that a second call reads the files but need not decode them.
 
     Raises:
         DataError: nothing there, or nothing that can be learned from; one line, with file, row and column.
     """
     path, test, unlabelled = (
-        None if given is None else located(given, base) for given in (options.path, options.test, options.unlabelled)
+        None if given is None else resolve_path(given, base)
+        for given in (options.path, options.test, options.unlabelled)
     )
     assert path is not None
     for given in filter(None, (path, test, unlabelled)):
-        require(given, options.made_by)
+        require_path(given, options.made_by)
     settings = options.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
-    with fitting(path):
-        sources = find_sources(path, test)
-        unlabelled = unlabelled or sources.unlabelled
-        digest = sources.digest()
-        key = _short(f"{digest} {settings}")
-        if (found := _kept(key)) is None:
-            found = _examined(options, sources, digest, path)
+    with memory_errors_named(path):
+        files = find_files(path, test)
+        unlabelled = unlabelled or files.unlabelled
+        digest = files.digest()
+        key = _short_digest(f"{digest} {settings}")
+        if (found := _cached_description(key)) is None:
+            found = _describe_files(options, files, digest, path)
             cache.save_text(key, found.model_dump_json())
     places = {"path": str(path), "test_path": test and str(test), "unlabelled_path": unlabelled and str(unlabelled)}
     return found.model_copy(update={**places, "name": one_line(options.name or "") or _name_of(path)})
@@ -73,41 +74,41 @@ def read_user_data(data: UserData) -> Arrays:
     kept = cache.load(data.checksum)
     if kept is not None and set(kept) == set(Arrays._fields):
         return Arrays(**kept)
-    with fitting(Path(data.path)):
-        sources = _sources_of(data)
-        if _checksum(sources.digest(), data) != data.checksum:
-            raise _changed(data)
-        return _arrays(read_sources(sources, headers=False), data)
+    with memory_errors_named(Path(data.path)):
+        files = _files_of(data)
+        if _checksum(files.digest(), data) != data.checksum:
+            raise _changed_since(data)
+        return _read_arrays(read_files(files, headers=False), data)
 
 
-def list_files(data: UserData) -> Files:
+def list_files(data: UserData) -> StreamedFiles:
     """The image files of a dataset of kind `folder`, for reading while training.
 
     Raises:
         DataError: there are more of them, or fewer, than when the data was described.
     """
-    found = read_sources(_sources_of(data), headers=False)
-    division = _divided(found, data.test_fraction)
+    found = read_files(_files_of(data), headers=False)
+    division = _divide(found, data.test_fraction)
     train = [path for part in found.train for path in part.images]
     tested = found.test.images if found.test else train
-    files = Files(
+    files = StreamedFiles(
         [train[row] for row in division.train_rows],
         division.train_labels,
         [tested[row] for row in division.test_rows],
         division.test_labels,
     )
     if (len(files.train_paths), len(files.test_paths)) != (data.num_train, data.num_test):
-        raise _changed(data)
+        raise _changed_since(data)
     return files
 
 
-def _examined(options: UserDataOptions, sources: Sources, digest: str, path: Path) -> UserData:
-    """Read everything; where it is to be kept in memory, the arrays go into the cache."""
-    if options.stream is True and sources.kind != "folder":
+def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, path: Path) -> UserData:
+    """Read everything; the arrays go into the cache, unless the images are streamed."""
+    if options.stream is True and files.kind != "folder":
         raise DataError(f"{shown(path)}: only folders of images can be read while training; leave out `stream`")
-    found = read_sources(sources)
+    found = read_files(files)
     test_fraction = None if found.test else options.test_fraction
-    division = _divided(found, test_fraction)
+    division = _divide(found, test_fraction)
     image_size = options.image_size or found.native_side
     coloured = options.channels == "rgb" or (options.channels == "auto" and found.has_colour)
     notes = [*found.notes, *found.resizing_notes(image_size, 3 if coloured else 1)]
@@ -118,7 +119,7 @@ def _examined(options: UserDataOptions, sources: Sources, digest: str, path: Pat
         )
     draft = UserData(
         name=_name_of(path),
-        kind=sources.kind,
+        kind=files.kind,
         path=str(path),
         image_size=image_size,
         in_channels=3 if coloured else 1,
@@ -130,16 +131,16 @@ def _examined(options: UserDataOptions, sources: Sources, digest: str, path: Pat
         checksum="",
         notes=tuple(notes),
     )
-    streams = sources.kind == "folder" and (options.stream is True or (options.stream == "auto" and _too_large(draft)))
+    streams = files.kind == "folder" and (options.stream is True or (options.stream == "auto" and _too_large(draft)))
     data = draft.model_copy(update={"checksum": _checksum(digest, draft), "stream": streams})
     if not streams:
-        _arrays(found, data)
+        _read_arrays(found, data)
     return data
 
 
-def _arrays(found: LabelledImages, data: UserData) -> Arrays:
+def _read_arrays(found: LabelledImages, data: UserData) -> Arrays:
     """All images of a dataset, put into the cache on the way."""
-    division = _divided(found, data.test_fraction)
+    division = _divide(found, data.test_fraction)
     images = resized(found.train, data.image_size, data.in_channels)
     if found.test:
         train_images, test_images = images, resized([found.test], data.image_size, data.in_channels)
@@ -150,7 +151,7 @@ def _arrays(found: LabelledImages, data: UserData) -> Arrays:
     return arrays
 
 
-def _divided(found: LabelledImages, test_fraction: float | None) -> Division:
+def _divide(found: LabelledImages, test_fraction: float | None) -> Division:
     """Number the classes; without a test set, take a fixed share of each class for one.
 
     The draw is that of numpy's RandomState(0), whose stream never changes between versions.
@@ -161,7 +162,7 @@ def _divided(found: LabelledImages, test_fraction: float | None) -> Division:
     train, source = np.concatenate([part.labels for part in found.train]), found.train[0].source
     test = found.test.labels if found.test else None
     everything = train if test is None else np.concatenate([train, test])
-    names, indices = _numbered(everything)
+    names, indices = _number_classes(everything)
     labels, counts = indices[: len(train)], np.bincount(indices[: len(train)], minlength=len(names))
     if test is not None and not counts.all():
         unknown = printable(names[int(counts.argmin())], 60)
@@ -189,25 +190,25 @@ def _divided(found: LabelledImages, test_fraction: float | None) -> Division:
     return Division(names, rows, labels[rows], tested, labels[tested])
 
 
-def _numbered(labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+def _number_classes(labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     """Class names in order, numbers by size and text as people sort it, and each label's place among them."""
     if labels.dtype != object:
         classes, indices = np.unique(labels, return_inverse=True)
         return tuple(str(number) for number in classes), indices.astype(np.int64)
-    names = tuple(sorted({str(label) for label in labels}, key=natural))
+    names = tuple(sorted({str(label) for label in labels}, key=natural_key))
     places = {name: place for place, name in enumerate(names)}
     return names, np.array([places[str(label)] for label in labels], dtype=np.int64)
 
 
-def _sources_of(data: UserData) -> Sources:
+def _files_of(data: UserData) -> DatasetFiles:
     paths = [Path(given) for given in (data.path, data.test_path) if given]
     for path in paths:
-        require(path)
-    return find_sources(*paths)
+        require_path(path)
+    return find_files(*paths)
 
 
-def _kept(key: str) -> UserData | None:
-    """What was found before in files of the same contents."""
+def _cached_description(key: str) -> UserData | None:
+    """The description of files with the same contents, from an earlier call."""
     try:
         return UserData.model_validate_json(cache.load_text(key) or "")
     except ValidationError:
@@ -216,19 +217,19 @@ def _kept(key: str) -> UserData | None:
 
 def _checksum(digest: str, data: UserData) -> str:
     sizes = f"{data.image_size} {data.in_channels} {data.test_fraction} {data.num_val}"
-    return _short(f"{digest} {sizes}")
+    return _short_digest(f"{digest} {sizes}")
 
 
-def _short(text: str) -> str:
+def _short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _changed(data: UserData) -> DataError:
+def _changed_since(data: UserData) -> DataError:
     return DataError(f"{shown(Path(data.path))}: isn't what it was when the run was planned; start a new run")
 
 
 def _name_of(path: Path) -> str:
-    """What a report calls a dataset that nobody named."""
+    """Name of a dataset for which the options have none: that of its file or folder."""
     name = path.name
     for ending in (".gz", ".csv", ".npz"):
         name = name[: -len(ending)] if path.is_file() and name.lower().endswith(ending) else name

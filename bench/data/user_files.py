@@ -1,4 +1,4 @@
-"""A user's files as images: which of them make up a dataset, and what is read from them, brought to one size."""
+"""A user's files: which of them make up a dataset, and their images, read and brought to one size."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from PIL import Image
 from bench.data.readers.base import (
     LARGEST_SHARE,
     ImageSet,
-    fitting,
-    from_layout,
-    located,
+    channels_first,
     machine_memory,
+    memory_errors_named,
     one_line,
-    open_plain,
+    open_regular,
+    resolve_path,
     shown,
 )
 from bench.data.readers.csv import has_labels, is_csv, read_csv
@@ -61,7 +61,7 @@ WANTED = (
 
 
 @dataclass
-class Sources:
+class DatasetFiles:
     """The files of a dataset by what they are for.
 
     Attributes:
@@ -91,22 +91,22 @@ class Sources:
 def digest_of(file: Path) -> str:
     """SHA-256 of a file's contents. Raises: DataError."""
     try:
-        with open_plain(file) as stream:
+        with open_regular(file) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{shown(file)}: can't be read ({error.strerror})") from None
 
 
-def find_sources(path: Path, test: Path | None = None) -> Sources:
+def find_files(path: Path, test: Path | None = None) -> DatasetFiles:
     """The labelled files at `path`, and those at `test` as the test set.
 
     Raises:
         DataError: nothing there that could be a dataset, files of one role twice, two kinds at once.
     """
-    found = _sources_at(path)
+    found = _files_at(path)
     if test is None:
         return found
-    other = _sources_at(test)
+    other = _files_at(test)
     if other.kind != found.kind:
         raise DataError(
             f"{shown(test)}: is of kind {other.kind}, but {shown(path)} of kind {found.kind}; make them alike"
@@ -121,7 +121,7 @@ def find_sources(path: Path, test: Path | None = None) -> Sources:
     return found
 
 
-def require(path: Path, made_by: str | None = None) -> None:
+def require_path(path: Path, made_by: str | None = None) -> None:
     """Raises: DataError, with the command that makes it or the nearest name, unless a file or folder is at `path`."""
     try:
         mode = path.stat().st_mode
@@ -143,20 +143,20 @@ def require(path: Path, made_by: str | None = None) -> None:
 
 
 def _names_in(folder: Path) -> set[str]:
-    """Names to guess from, of which a folder may have millions. Empty where nobody may look."""
+    """Up to 1,000 names in a folder, for a hint; none if it can't be listed."""
     try:
         return {entry.name for entry in islice(folder.iterdir(), 1_000)}
     except OSError:
         return set()
 
 
-def _sources_at(path: Path) -> Sources:
+def _files_at(path: Path) -> DatasetFiles:
     if path.is_dir():
         return _in_folder(path)
     if is_csv(path):
-        return Sources("csv", {"train": [path]})
+        return DatasetFiles("csv", {"train": [path]})
     if is_npz(path):
-        return Sources("npz", {"train": [path]})
+        return DatasetFiles("npz", {"train": [path]})
     if IDX.fullmatch(path.name):
         raise DataError(f"{shown(path)}: is one of several IDX files; name their folder, {shown(path.parent)}")
     raise DataError(f"{shown(path)}: is no dataset; {WANTED}")
@@ -166,7 +166,7 @@ def is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
-def _in_folder(folder: Path) -> Sources:
+def _in_folder(folder: Path) -> DatasetFiles:
     """What a folder holds. Tables and IDX files come before folders of images, which may hold anything besides."""
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     if idx := _idx_pairs(files):
@@ -175,7 +175,7 @@ def _in_folder(folder: Path) -> Sources:
         lacking = [role for role, pair in idx.items() if len(pair) < 2]
         if lacking:
             raise DataError(f"{shown(folder)}: holds no IDX file of labels for {shown(idx[lacking[0]][0])}")
-        return Sources("idx", idx)
+        return DatasetFiles("idx", idx)
     tables = [*filter(is_csv, files)]
     if subfolders(folder):  # a CSV beside folders of images may be a list of them
         tables = [*filter(_has_pixels, tables)]
@@ -183,7 +183,7 @@ def _in_folder(folder: Path) -> Sources:
         return _tables("csv", tables, folder)
     if tables := [*filter(is_npz, files)]:
         return _tables("npz", tables, folder)
-    return Sources("folder", listings=(found := _image_folders(folder))[0], unlabelled=found[1])
+    return DatasetFiles("folder", listings=(found := _image_folders(folder))[0], unlabelled=found[1])
 
 
 def _has_pixels(table: Path) -> bool:
@@ -207,9 +207,9 @@ def _idx_pairs(files: Iterable[Path]) -> dict[Role, list[Path]]:
     return {role: [found[role, what] for what in ("images", "labels") if (role, what) in found] for role in roles}
 
 
-def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path) -> Sources:
+def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path) -> DatasetFiles:
     """CSVs or .npz files of a folder: those that say train, val or test in their names, or the only one."""
-    found = Sources(kind)
+    found = DatasetFiles(kind)
     for file in tables:
         words = re.split(r"[^a-z]+", file.name.lower())
         roles = {ROLES[word] for word in words if word in ROLES}
@@ -247,7 +247,7 @@ def _image_folders(folder: Path) -> tuple[dict[Role, Listing], Path | None]:
 
 
 class Target(Protocol):
-    """What images are to become: the size, channels and classes of a dataset."""
+    """What images are converted to: size, channels and classes of a dataset."""
 
     @property
     def image_size(self) -> int: ...
@@ -287,7 +287,7 @@ class LabelledImages:
 
     @property
     def has_colour(self) -> bool:
-        """Whether any pixel of any image has; image files are opened only if their headers leave it open."""
+        """Whether any pixel is coloured; image files are opened only if their headers leave it open."""
         if self.survey and not self.survey.may_have_colour:
             return False
         every = [part.images for part in self.sets]
@@ -310,23 +310,23 @@ class LabelledImages:
         return list(dict.fromkeys(said))
 
 
-def read_sources(sources: Sources, headers: bool = True) -> LabelledImages:
+def read_files(dataset: DatasetFiles, headers: bool = True) -> LabelledImages:
     """Everything labelled; of image files only the paths and, with `headers`, sizes and modes. Raises: DataError."""
-    listings = sources.listings
+    listings = dataset.listings
     found: dict[Role, ImageSet] = {
         role: ImageSet(listing.paths, np.array(listing.classes, dtype=object), shown(listing.root))
         for role, listing in listings.items()
     }
-    for role, files in sources.files.items():
-        found |= _read_files(sources, role, files)
+    for role, files in dataset.files.items():
+        found |= _read_role(dataset, role, files)
     others = sum(listing.others for listing in listings.values())
     notes = [f"{others:,} files that aren't images were left out."] if others else []
     notes += dict.fromkeys(note for part in found.values() for note in part.notes)
-    if sources.kind == "npz" and "test" in found and found["test"].labels is None:
+    if dataset.kind == "npz" and "test" in found and found["test"].labels is None:
         del found["test"]
         notes.append("Test images without labels were left out.")
     if not found:
-        source = next(iter(sources.files.values()))[0]
+        source = next(iter(dataset.files.values()))[0]
         raise DataError(f"{shown(source)}: holds no images to learn from, only some for test, without labels")
     for part in found.values():
         if part.labels is None:
@@ -344,21 +344,21 @@ def read_sources(sources: Sources, headers: bool = True) -> LabelledImages:
     return LabelledImages(train, found.get("test"), notes, survey(paths) if paths and headers else None)
 
 
-def _read_files(sources: Sources, role: Role, files: list[Path]) -> dict[Role, ImageSet]:
+def _read_role(dataset: DatasetFiles, role: Role, files: list[Path]) -> dict[Role, ImageSet]:
     """The images in a role's files; an .npz may have several roles, and then a role's own file comes first."""
-    if sources.kind == "csv":
+    if dataset.kind == "csv":
         return {role: read_csv(files[0])}
-    if sources.kind == "idx":
+    if dataset.kind == "idx":
         return {role: _read_idx_pair(*files)}
     found = read_npz(files[0])
     if role != "train":  # a file for the test, whose array may be called x_test or just images
         return {role: found.get(role) or next(iter(found.values()))}
-    return {name: part for name, part in found.items() if name == role or name not in sources.files}  # type: ignore[misc]
+    return {name: part for name, part in found.items() if name == role or name not in dataset.files}  # type: ignore[misc]
 
 
 def _read_idx_pair(images: Path, labels: Path | None = None) -> ImageSet:
 
-    pixels = from_layout(read_idx(images), shown(images))
+    pixels = channels_first(read_idx(images), shown(images))
     if labels is None:
         return ImageSet(pixels, None, shown(images))
     numbers = read_idx(labels)
@@ -377,9 +377,9 @@ def read_images(path: Path, like: Target) -> NamedImages:
     Raises:
         DataError: nothing there, nothing that can be read, or some labels that are no class's name.
     """
-    path = located(path)
-    require(path)
-    with fitting(path):
+    path = resolve_path(path)
+    require_path(path)
+    with memory_errors_named(path):
         part, names = _images_at(path)
         images = resized([part], like.image_size, like.in_channels)
     names = names or [str(number) for number in range(1, len(images) + 1)]

@@ -124,7 +124,7 @@ def _planned(path: Path, options: list[str], folder: Path) -> object:
 
 def idx(data: bytes, folder: Path) -> object:
     """An IDX file, plain and gzipped, as images."""
-    from bench.data.readers.base import from_layout
+    from bench.data.readers.base import channels_first
     from bench.data.readers.idx import read_idx
 
     path = folder / "train-images-idx3-ubyte"
@@ -132,7 +132,7 @@ def idx(data: bytes, folder: Path) -> object:
     packed = folder / "train-images-idx3-ubyte.gz"
     packed.write_bytes(data if data[:2] == b"\x1f\x8b" else gzip.compress(data, 1))
     for file in (packed, path):
-        from_layout(read_idx(file), str(file))
+        channels_first(read_idx(file), str(file))
     return None
 
 

@@ -175,7 +175,7 @@ def test_a_trial_reads_the_cache_and_never_a_damaged_one(tmp_path: Path, monkeyp
     path = write_csv(tmp_path / "a.csv", 100)
     data = found(path)
     with monkeypatch.context() as patch:
-        patch.setattr(user_data, "read_sources", lambda *_: pytest.fail("the files were read again"))
+        patch.setattr(user_data, "read_files", lambda *_: pytest.fail("the files were read again"))
         assert found(path) == data
         kept = read_user_data(data)
     stored = kept_arrays.root() / data.checksum / "train_images.npy"

@@ -1,4 +1,4 @@
-"""What every reader shares: the images that it gives, their labels and layout, and files opened with care."""
+"""Shared by all readers: ImageSet (what each of them returns), labels, layouts, and safe opening of files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGEST_SHARE = 0.5  # of the machine's memory that the contents of one file may
 
 
 class ImageSet(NamedTuple):
-    """What one file, pair of files or folder holds, in every format alike.
+    """Images and labels of one file, pair of files or folder: what every reader returns.
 
     Attributes:
         images: (N, C, H, W) uint8, or the image files of a folder, not yet read.
@@ -39,7 +39,7 @@ class ImageSet(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def natural(text: str) -> tuple[Any, ...]:
+def natural_key(text: str) -> tuple[Any, ...]:
     """Sort key that puts "img2" before "img10", as people and file managers do."""
     parts = re.split(r"(\d+)", text)
     numbers = (part.lstrip("0") for part in parts[1::2])  # by length, then as text: no number is too long for it
@@ -49,7 +49,7 @@ def natural(text: str) -> tuple[Any, ...]:
 
 
 def as_labels(values: Sequence[str], source: str) -> np.ndarray:
-    """Labels from text: whole numbers (int64) where all are, else the text itself (objects). Raises: DataError."""
+    """Labels from text: int64 if all are whole numbers, else text as objects. Raises: DataError if one is too long."""
     import numpy as np
 
     if longest := next((value for value in values if len(value) > LONGEST_LABEL), ""):
@@ -62,7 +62,7 @@ def as_labels(values: Sequence[str], source: str) -> np.ndarray:
     return np.array(values, dtype=object)
 
 
-def from_layout(array: np.ndarray, source: str) -> np.ndarray:
+def channels_first(array: np.ndarray, source: str) -> np.ndarray:
     """Images as (N, C, H, W), from (N, H, W), (N, H, W, C) or (N, C, H, W). Raises: DataError on any other shape."""
     shape = array.shape
     said = f"{source}: holds an array of {' x '.join(str(side) for side in shape)}"
@@ -81,19 +81,19 @@ def from_layout(array: np.ndarray, source: str) -> np.ndarray:
 
 
 def shown(path: Path) -> str:
-    """A path as messages name it: short where it lies below the working folder, and never more than a line."""
+    """A path for a message: relative if it lies below the working folder, printable, on one line."""
     with suppress(ValueError, OSError):
         path = path.relative_to(Path.cwd())
     return one_line(str(path))
 
 
 def one_line(text: str) -> str:
-    """Text from a file or of a file's name, for a message: without line breaks or what a terminal acts on."""
+    """Text from a file or a file's name, for a message: no line breaks or control characters, at most 300 long."""
     return printable(" ".join(text.encode("utf-8", "replace").decode().split()), 300)
 
 
-def located(given: str | Path, base: Path | None = None) -> Path:
-    """A path as a person writes it, `~` and all; relative ones start at `base`. Raises: DataError: `~` of nobody."""
+def resolve_path(given: str | Path, base: Path | None = None) -> Path:
+    """A path as typed, with `~` expanded; relative ones start at `base`. Raises: DataError: no such user."""
     try:
         path = Path(given).expanduser()
     except RuntimeError:
@@ -101,8 +101,8 @@ def located(given: str | Path, base: Path | None = None) -> Path:
     return path if base is None else Path(os.path.abspath(base / path))
 
 
-def open_plain(path: Path) -> io.BufferedReader:
-    """A file, for reading.
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file for reading bytes.
 
     Raises:
         DataError: not there, or a pipe, a device or a folder: reading a pipe would wait for ever.
@@ -121,9 +121,9 @@ def is_gzipped(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
-def open_file(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    """As open_plain; what a name that ends in .gz holds is unpacked on the way."""
-    stream = open_plain(path)
+def open_maybe_gzipped(path: Path) -> io.BufferedReader | gzip.GzipFile:
+    """As open_regular, unpacking on the way where the name ends in .gz."""
+    stream = open_regular(path)
     if not is_gzipped(path):
         return stream
     unpacked: Any = gzip.GzipFile(fileobj=stream)
@@ -132,7 +132,7 @@ def open_file(path: Path) -> io.BufferedReader | gzip.GzipFile:
 
 
 def machine_memory() -> int:
-    """Bytes; all of it, not what is free at the moment, so that two runs come to the same answer."""
+    """Bytes of memory of the machine, used or not, so that a resumed run decides as before."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -140,16 +140,16 @@ def machine_memory() -> int:
 
 
 @contextmanager
-def fitting(path: Path) -> Iterator[None]:
-    """Where memory does run out inside the block, it is a DataError that names the file or folder."""
+def memory_errors_named(path: Path) -> Iterator[None]:
+    """Turn a MemoryError inside the block into a DataError that names the file or folder."""
     try:
         yield
     except MemoryError:
         raise DataError(f"{shown(path)}: doesn't fit into memory") from None
 
 
-def refuse_giants(num_bytes: int, path: Path) -> None:
-    """Raises: DataError, before there is room made, where the contents of a file take too much of the memory."""
+def refuse_too_large(num_bytes: int, path: Path) -> None:
+    """Raises: DataError, before memory is allocated, if a file's contents would take more than LARGEST_SHARE of it."""
     if num_bytes > LARGEST_SHARE * machine_memory():
         raise DataError(
             f"{shown(path)}: unpacks to {num_bytes:,} bytes or more, and the machine has {machine_memory():,} of "

@@ -1,4 +1,4 @@
-"""Kaggle's CSV of images: a row an image, a column a pixel, and a label before or behind them, or none.
+"""Images in a CSV as Kaggle has them: an image a row, a pixel a column, and perhaps a column of labels.
 
 Pixels are whole numbers from 0 to 255, row by row: side x side columns are grey, side x side x 3 are RGB with the three
 channels of a pixel side by side (as in HAM10000's hmnist_28_28_RGB.csv). A header may be missing, as in pjreddie's
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.data.readers.base import ImageSet, as_labels, one_line, open_file, refuse_giants, shown
+from bench.data.readers.base import ImageSet, as_labels, one_line, open_maybe_gzipped, refuse_too_large, shown
 from bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ ENDINGS = (".csv", ".csv.gz")
 
 
 class Columns(NamedTuple):
-    """What the columns of a file are: names for messages, places of pixels and label, and the images' size."""
+    """Columns of a file: all names, indices of pixels and of the label, side and channels of the images."""
 
     names: list[str]
     pixels: list[int]
@@ -72,7 +72,7 @@ def read_csv(path: Path) -> ImageSet:
                     if (levels := _levels(rows, columns)) is None:
                         raise _first_fault(path, columns)
                     pixels.append(levels)
-                    refuse_giants(sum(array.nbytes for array in pixels), path)
+                    refuse_too_large(sum(array.nbytes for array in pixels), path)
                     if columns.label is not None:
                         labels.extend(rows[columns.label].tolist())
         except UnicodeDecodeError:
@@ -87,14 +87,14 @@ def read_csv(path: Path) -> ImageSet:
 
 
 class _Text(io.TextIOWrapper):
-    """A file's text, plain or gzipped; a line that never ends is an error before it fills the memory."""
+    """Text of a plain or gzipped file; a line above LONGEST_LINE is an error before it fills the memory."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(open_file(path), encoding="utf-8-sig", newline="")
+        super().__init__(open_maybe_gzipped(path), encoding="utf-8-sig", newline="")
         self.path, self.length = path, 0
 
     def read(self, size: int | None = -1) -> str:
-        """What pandas asks for, piece by piece."""
+        """Called by pandas, for some 100,000 characters at a time."""
         text = super().read(size)
         last = max(text.rfind("\n"), text.rfind("\r"))
         self.length = self.length + len(text) if last < 0 else len(text) - last
@@ -102,7 +102,7 @@ class _Text(io.TextIOWrapper):
         return text
 
     def readline(self, size: int = -1) -> str:  # type: ignore[override]
-        """A line for the csv module."""
+        """Called by the csv module."""
         line = super().readline(LONGEST_LINE + 1)
         self._refuse_endless(len(line))
         return line
@@ -114,7 +114,7 @@ class _Text(io.TextIOWrapper):
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Text]:
-    """A file as text; what goes wrong inside the block is a DataError that names the file."""
+    """Open a file as text; errors of reading inside the block become DataErrors that name it."""
     with _Text(path) as stream:
         try:
             yield stream

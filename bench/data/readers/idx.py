@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.data.readers.base import is_gzipped, open_file, refuse_giants
+from bench.data.readers.base import is_gzipped, open_maybe_gzipped, refuse_too_large
 from bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def read_idx(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        with open_file(path) as stream:
+        with open_maybe_gzipped(path) as stream:
             start = stream.read(4)
             if start[:3] != b"\0\0\x08" or not 1 <= (ndim := (start[3:4] or b"\0")[0]) <= 4:
                 raise DataError(f"{path} isn't an IDX file of bytes (it begins with '{start.hex(' ')}')")
@@ -38,7 +38,7 @@ def read_idx(path: Path) -> np.ndarray:
             size, claim = path.stat().st_size, math.prod(shape)
             most = GZIP_FACTOR * size if is_gzipped(path) else size
             room = min(claim or most, most)
-            refuse_giants(room, path)
+            refuse_too_large(room, path)
             array = np.empty(room, dtype=np.uint8)
             found = stream.readinto(array.data)
             more = bool(stream.read(1))

@@ -1,4 +1,4 @@
-"""One image file, of any size and mode, as a square of pixels.
+"""Image files of any size and mode as squares of pixels, and folders of them.
 
 An image keeps its first frame, upright as its EXIF tag says; transparent pixels lie over black; of 16 bits a channel
 the upper 8 are kept. Then torchvision's usual way, Resize and CenterCrop, in one go: the square in the middle, as wide
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
-from bench.data.readers.base import natural, open_plain, shown
+from bench.data.readers.base import natural_key, open_regular, shown
 from bench.errors import DataError, printable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -51,7 +51,7 @@ def load_image(path: Path, image_size: int, in_channels: int) -> np.ndarray:
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """PIL's warning of decompression bombs is an error, others are silent; set once, outside of threads."""
+    """Make PIL's warning of decompression bombs an error and silence others; not thread-safe, so set it outside."""
     with warnings.catch_warnings(action="ignore"):
         warnings.simplefilter("error", DecompressionBombWarning)
         yield
@@ -61,7 +61,7 @@ def strict() -> Iterator[None]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An image file of a known format, not yet decoded. Raises: DataError naming it, and what is wrong."""
     try:
-        with open_plain(path) as stream, Image.open(stream, formats=FORMATS) as image:
+        with open_regular(path) as stream, Image.open(stream, formats=FORMATS) as image:
             yield image
     except (DecompressionBombError, DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS
@@ -103,7 +103,7 @@ def has_colour(path: Path) -> bool:
 
 
 def square(path: Path, image_size: int, in_channels: int) -> np.ndarray:
-    """As load_image, for a caller that is `strict` already."""
+    """load_image for a caller that is inside of `strict`."""
     with _opened(path) as image:
         pixels = _decoded(image).convert("L" if in_channels == 1 else "RGB")
         side = min(pixels.size)
@@ -146,7 +146,7 @@ class Survey:
 
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
-    see_through: int = 0  # images with transparency
+    num_transparent: int = 0  # images with transparency
 
     @property
     def side(self) -> int:
@@ -174,8 +174,8 @@ class Survey:
             said.append("Grey images were repeated in three channels.")
         if any(mode.startswith("I") for mode in self.modes):
             said.append("Of 16 bits a pixel the upper 8 were kept.")
-        if self.see_through:
-            said.append(f"{self.see_through:,} images with transparency were laid over black.")
+        if self.num_transparent:
+            said.append(f"{self.num_transparent:,} images with transparency were laid over black.")
         return said
 
 
@@ -199,7 +199,7 @@ def list_classes(root: Path) -> Listing:
 
 
 def list_flat(root: Path) -> Listing:
-    """All images below a folder, whose labels nobody knows."""
+    """All images below a folder, without labels."""
     paths, others = _images_below(root)
     return Listing(root, paths, None, others)
 
@@ -207,11 +207,11 @@ def list_flat(root: Path) -> Listing:
 def subfolders(root: Path) -> list[Path]:
     """Folders in a folder, but hidden ones and macOS's, in the order of their names."""
     found = (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
-    return sorted(found, key=lambda folder: natural(folder.name))
+    return sorted(found, key=lambda folder: natural_key(folder.name))
 
 
 def class_name(folder: Path) -> str:
-    """A folder's name as text; bytes that aren't UTF-8 are replaced, since they'd fit into no report."""
+    """A folder's name as text; bytes that aren't UTF-8 are replaced, since no report could hold them."""
     return os.fsencode(folder.name).decode("utf-8", "replace")
 
 
@@ -229,7 +229,7 @@ def _images_below(folder: Path) -> tuple[list[Path], int]:
         visible = [Path(place, name) for name in files if not name.startswith(".") and name != "Thumbs.db"]
         images += [path for path in visible if is_image(path)]
         others += sum(not is_image(path) for path in visible)
-    return sorted(images, key=lambda path: natural(path.relative_to(folder).as_posix())), others
+    return sorted(images, key=lambda path: natural_key(path.relative_to(folder).as_posix())), others
 
 
 def survey(paths: Iterable[Path]) -> Survey:
@@ -238,7 +238,7 @@ def survey(paths: Iterable[Path]) -> Survey:
     for size, mode, alpha in _each(header, paths):
         found.sizes[size] += 1
         found.modes[mode] += 1
-        found.see_through += alpha
+        found.num_transparent += alpha
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.readers.base import ImageSet, as_labels, from_layout, one_line, open_plain, refuse_giants, shown
+from bench.data.readers.base import ImageSet, as_labels, channels_first, one_line, open_regular, refuse_too_large, shown
 from bench.errors import DataError, printable
 
 # role -> names that its images and its labels may have, `{}` being the role's own word
@@ -33,7 +33,7 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
     Raises:
         DataError: not an .npz, damaged, pickled objects inside, arrays without a known name, or of odd shape or range.
     """
-    arrays = _arrays(path)
+    arrays = _load_arrays(path)
     lower = {name.lower(): name for name in arrays}
     pairs = {role: (_named(lower, IMAGES, words), _named(lower, LABELS, words)) for role, words in WORDS.items()}
     if pairs["train"][0] is None:
@@ -50,7 +50,7 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
     notes = ("Numbers from 0 to 1 were multiplied by 255 and rounded to whole grey levels.",) if scale else ()
     found = {}
     for role, (images, labels) in used.items():
-        levels = from_layout(_levels(arrays[images], scale), f"{shown(path)}, array {images}")
+        levels = channels_first(_levels(arrays[images], scale), f"{shown(path)}, array {images}")
         known = None if labels is None else _labels(arrays[labels], len(levels), f"{shown(path)}, array {labels}")
         found[role] = ImageSet(levels, known, shown(path), notes)
     return found
@@ -61,14 +61,14 @@ def _named(lower: dict[str, str], forms: tuple[str, ...], words: tuple[str, ...]
     return next((lower[name] for name in names if name in lower), None)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a file by name. zipfile unpacks no more of one than it says, and numpy reads no more than that."""
     arrays, where = {}, shown(path)
     try:
-        with open_plain(path) as stream:
+        with open_regular(path) as stream:
             with zipfile.ZipFile(stream) as archive:
                 members = archive.infolist()
-            refuse_giants(sum(member.file_size for member in members), path)
+            refuse_too_large(sum(member.file_size for member in members), path)
             if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
                 raise DataError(f"{where}: is packed in a way that numpy doesn't write; save the arrays again")
             stream.seek(0)
@@ -89,7 +89,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _scale(images: dict[str, np.ndarray], path: Path) -> bool:
-    """Whether the images, all together, run from 0 to 1. Raises: DataError where that, or 0 to 255, isn't plain."""
+    """Whether the images, all together, run from 0 to 1. Raises: DataError if neither that nor 0 to 255."""
     fractions = []
     for name, array in images.items():
         where = f"{shown(path)}, array {name}"

@@ -21,7 +21,7 @@ from bench.data.catalog import spec_of
 from bench.data.download import fetch
 from bench.data.readers import base
 from bench.data.readers import csv as csv_images
-from bench.data.readers.base import located, open_plain
+from bench.data.readers.base import open_regular, resolve_path
 from bench.data.readers.csv import read_csv
 from bench.data.readers.idx import read_idx
 from bench.data.readers.npz import read_npz
@@ -57,7 +57,7 @@ def test_a_pipe_or_a_device_is_refused_and_nobody_waits_for_it(tmp_path: Path) -
     os.mkfifo(folder / "0" / "pipe.png")
     assert "pipe.png: can't be read (it is no file)" in refusal(folder)
     with pytest.raises(DataError, match="it is no file"):
-        open_plain(Path(os.devnull))
+        open_regular(Path(os.devnull))
 
 
 def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
     assert "File name too long" in refusal(tmp_path / f"{'x' * 300}.csv")
     assert "a\\x00b.csv: can't be read" in refusal(tmp_path / "a\0b.csv")
     with pytest.raises(DataError, match="~nobody-of-this-name/a: nobody of that name has a home folder here"):
-        located("~nobody-of-this-name/a")
+        resolve_path("~nobody-of-this-name/a")
 
 
 def test_links_in_a_circle_and_out_of_the_folder_end_somewhere(tmp_path: Path) -> None:
@@ -255,6 +255,6 @@ def test_a_mirror_that_sends_without_end_is_given_up(tmp_path: Path, monkeypatch
         length = None
 
     monkeypatch.setattr(sources, "MOST_BYTES", 100_000)
-    monkeypatch.setattr(sources, "_answer", lambda url: Answer(bytes(200_000)))
+    monkeypatch.setattr(sources, "_connect", lambda url: Answer(bytes(200_000)))
     with pytest.raises(sources.SourceFailed, match="gives more than 100,000 bytes"):
         sources.mirror("http://mirror/", spec_of("cifar10"), tmp_path)

@@ -55,7 +55,7 @@ def test_transparent_pixels_lie_over_black(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0, 255, 255, 255])
     palette.save(tmp_path / "b.png", transparency=1)
     assert load_image(tmp_path / "b.png", 4, 1).max() == 0
-    assert survey([tmp_path / "a.png", tmp_path / "b.png"]).see_through == 2
+    assert survey([tmp_path / "a.png", tmp_path / "b.png"]).num_transparent == 2
 
 
 def test_an_image_stands_upright_as_its_camera_says(tmp_path: Path) -> None:
