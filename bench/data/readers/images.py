@@ -37,6 +37,8 @@ DAMAGED = (
     *(MemoryError, NotImplementedError, struct.error, zlib.error),
 )
 
+Answer = TypeVar("Answer")
+
 
 def is_image(path: Path) -> bool:
     """Whether a file's name says that it is one."""
@@ -79,6 +81,11 @@ def header(path: Path) -> tuple[tuple[int, int], str, bool]:
         return image.size, image.mode, "A" in image.getbands() or "transparency" in image.info
 
 
+def _is_grey(mode: str) -> bool:
+    """Whether PIL's mode has no colours; I is of 16 bits."""
+    return mode in GREY_MODES or mode.startswith("I")
+
+
 def _decoded(image: Image.Image) -> Image.Image:
     """An image in mode L or RGB."""
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # PIL had "I" for 16 bits in a PNG once
@@ -96,7 +103,7 @@ def _decoded(image: Image.Image) -> Image.Image:
 def has_colour(path: Path) -> bool:
     """Whether any pixel's channels differ."""
     with _opened(path) as image:
-        if image.mode in GREY_MODES or image.mode.startswith("I"):
+        if _is_grey(image.mode):
             return False
         red, *others = _decoded(image).split()
         return any(ImageChops.difference(red, other).getbbox() is not None for other in others)
@@ -115,9 +122,6 @@ def square(path: Path, image_size: int, in_channels: int) -> np.ndarray:
             pixels = pixels.resize((image_size, image_size), Image.Resampling.BILINEAR, box)
         array = np.array(pixels)
     return array[None] if in_channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -157,7 +161,7 @@ class Survey:
 
     @property
     def may_have_colour(self) -> bool:
-        return any(mode not in GREY_MODES and not mode.startswith("I") for mode in self.modes)
+        return not all(map(_is_grey, self.modes))
 
     def notes(self, image_size: int, in_channels: int) -> list[str]:
         """What was done to the images, as sentences."""
@@ -167,10 +171,9 @@ class Survey:
             origin = f"{len(self.sizes)} sizes ({small} to {large})" if len(self.sizes) > 1 else small
             cut = "" if all(w == h for w, h in self.sizes) else ", of oblong ones the square in the middle"
             said.append(f"Resized with antialiasing from {origin} to {image_size} x {image_size} pixels{cut}.")
-        colours = {mode for mode in self.modes if mode not in GREY_MODES and not mode.startswith("I")}
         if in_channels == 1 and self.may_have_colour:
             said.append("Read as grey: images were stored as RGB or with a palette.")
-        if in_channels == 3 and set(self.modes) - colours:
+        if in_channels == 3 and any(map(_is_grey, self.modes)):
             said.append("Grey images were repeated in three channels.")
         if any(mode.startswith("I") for mode in self.modes):
             said.append("Of 16 bits a pixel the upper 8 were kept.")
