@@ -1,17 +1,15 @@
 """Cells of the smallest models, opened as the gate opens them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from bench.config.recipes import RECIPES
 from bench.data.dataset import evaluation_batches
+from bench.gate.cells import Cell, Work
 from bench.measure.stopwatch import Stopwatch
-from bench.training.loop import Learner
-from bench.training.trial_setup import TrialSetup, new_learner, set_up
+from bench.training.trial_setup import new_learner, set_up
 from bench.trial import Trial
 from models import MODELS
 
@@ -24,16 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
 CELLS = [(family, work) for family in SMALL for work in ("train", "infer")]
 
 
-@dataclass
-class SmallCell:
-    setup: TrialSetup
-    learner: Learner
-    work: str
-    images: int
-    step: Callable[[], Any]
-
-
-def opened(family: str, work: str, optimizer: str = "adamw", **axes: Any) -> SmallCell:
+def opened(family: str, work: str, optimizer: str = "adamw", **axes: Any) -> Cell:
     """A freshly opened cell on digits, as the gate makes them."""
     settings = MODELS[family][0](**{**SMALL[family], **axes.pop("settings", {})}).model_dump()
     recipe = RECIPES[family].model_copy(update={"epochs": 2, "batch_size": 50, "optimizer": optimizer})
@@ -51,4 +40,5 @@ def opened(family: str, work: str, optimizer: str = "adamw", **axes: Any) -> Sma
             return learner.model(images)
 
     learner.model.train(work == "train")
-    return SmallCell(setup, learner, work, 50, infer if work == "infer" else lambda: learner.step(*next(batches)))
+    step = infer if work == "infer" else lambda: learner.step(*next(batches))
+    return Cell(setup, learner, cast(Work, work), 50, step)

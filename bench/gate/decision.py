@@ -6,7 +6,7 @@ launches (Holm), both times beyond the margin; it passes only if the interval ex
 can't pass, and a chance finding has to happen twice. How often it is wrong was measured: results/reference/gate.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,9 +24,14 @@ from bench.gate.launch_stats import (
 )
 from bench.gate.work_diff import WorkChange, compare_work
 
-# Decision: what a gate says, cell by cell. Types only; bench.gate.decision fills them.
 Verdict = Literal["pass", "regression", "inconclusive", "missing", "crashed"]
 EXIT_STATUS: dict[Verdict, int] = {"pass": 0, "regression": 1, "inconclusive": 3, "missing": 4, "crashed": 5}
+WORST_FIRST: tuple[Verdict, ...] = ("regression", "crashed", "missing", "inconclusive", "pass")
+FEWEST_LAUNCHES = 6  # of which trimming leaves 4; fewer say too little to pass or to fail anything
+# A false alarm has to pass both: at most one gate in a hundred, whatever the noise. The first may be generous, since it
+# costs a wrong suspect only some launches.
+SCREEN_ALPHA = 0.20  # over all cells
+CONFIRM_ALPHA = 0.05  # over the suspects
 
 
 @dataclass(frozen=True)
@@ -74,26 +79,6 @@ class Decision:
     launches: dict[str, int] = field(default_factory=dict)
 
 
-WORST_FIRST: tuple[Verdict, ...] = ("regression", "crashed", "missing", "inconclusive", "pass")
-FEWEST_LAUNCHES = 6  # of which trimming leaves 4; fewer say too little to pass or to fail anything
-# A false alarm has to pass both: at most one gate in a hundred, whatever the noise. The first may be generous, since it
-# costs a wrong suspect only some launches.
-SCREEN_ALPHA = 0.20  # over all cells
-CONFIRM_ALPHA = 0.05  # over the suspects
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """A phase's estimate of a cell, and the p of "no slower", adjusted for the number of cells tested."""
-
-    estimate: Estimate
-    p: float
-
-    def slower(self, alpha: float, margin: float) -> bool:
-        """Shown to be slower, and by more than isn't worth failing."""
-        return self.p <= alpha and self.estimate.ratio > 1 + margin
-
-
 def flagged(record: Record) -> list[str]:
     """Cells that the screen finds slower than the margin; only fresh launches can confirm them."""
     return _suspects(_screen(record), record.header["margin"])
@@ -119,19 +104,25 @@ def decide(
         inconclusive: "fail" is exit status 3; with the others it is 0 where nothing worse was found.
         allow_missing: cells that base doesn't have aren't held against head, so long as others were compared.
     """
-    changes = tuple(_changes(record))
     compared = [cell for cell, arms in record.work.items() if {"base", "head"} <= arms.keys()]
+    changes = tuple(
+        change
+        for cell in compared
+        for change in compare_work(cell, record.work[cell]["base"], record.work[cell]["head"])
+    )
     if record.header.get("only_work"):
         cells = tuple(_judge_work(record, cell, cell in compared) for cell in record.header["cells"])
     else:
         cells = tuple(_judge_all(record))
-    verdict = _overall(cells, _only_base_lacks(record) if allow_missing else ())
+    new = _only_base_lacks(record) if allow_missing else set()
+    verdicts = [cell.verdict for cell in cells if cell.verdict != "missing" or cell.cell not in new]
+    verdict: Verdict = min(verdicts, key=WORST_FIRST.index, default="missing")
     if work == "fail" and any(change.direction == "more" for change in changes):
         verdict = "regression"
-    excused = verdict == "inconclusive" and inconclusive != "fail"
+    accepted = verdict == "inconclusive" and inconclusive != "fail"
     return Decision(
         verdict,
-        0 if excused else EXIT_STATUS[verdict],
+        0 if accepted else EXIT_STATUS[verdict],
         _headline(verdict, cells, changes, record),
         cells,
         changes,
@@ -139,6 +130,18 @@ def decide(
         tuple(_notes(cells, changes, record)),
         {phase: len(launches) for phase, launches in record.launches.items()},
     )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A phase's estimate of a cell, and the p of "no slower", adjusted for the number of cells tested."""
+
+    estimate: Estimate
+    p: float
+
+    def slower(self, alpha: float, margin: float) -> bool:
+        """Shown to be slower, and by more than isn't worth failing."""
+        return self.p <= alpha and self.estimate.ratio > 1 + margin
 
 
 def _suspects(screen: Mapping[str, _Tested], margin: float) -> list[str]:
@@ -204,8 +207,7 @@ def _judge_all(record: Record) -> Iterator[CellVerdict]:
 
 
 def _judge_work(record: Record, cell: str, compared: bool) -> CellVerdict:
-    failure = _failure(record, cell)
-    if failure:
+    if failure := _failure(record, cell):
         return CellVerdict(cell, _verdict_of(failure), reason=failure.reason)
     if not compared:
         return CellVerdict(cell, "missing", reason="its work wasn't counted in both trees")
@@ -224,17 +226,6 @@ def _only_base_lacks(record: Record) -> set[str | None]:
     """Cells that are new in head; one that head lacks is broken or gone, and that is never excused."""
     absent = [failure for failure in record.failures if failure.kind == "missing"]
     return {f.cell for f in absent if f.arm == "base"} - {f.cell for f in absent if f.arm == "head"} - {None}
-
-
-def _overall(cells: Sequence[CellVerdict], excused: Collection[str | None]) -> Verdict:
-    kept = [cell.verdict for cell in cells if cell.verdict != "missing" or cell.cell not in excused]
-    return min(kept, key=WORST_FIRST.index, default="missing")
-
-
-def _changes(record: Record) -> Iterator[WorkChange]:
-    for cell, arms in record.work.items():
-        if {"base", "head"} <= arms.keys():
-            yield from compare_work(cell, arms["base"], arms["head"])
 
 
 def _headline(verdict: Verdict, cells: Sequence[CellVerdict], changes: Sequence[WorkChange], record: Record) -> str:

@@ -71,7 +71,7 @@ class Setting:
 
 
 class Launch:
-    """A pair of fresh workers; use it in a `with`, so that none is left behind."""
+    """A pair of fresh workers; use it in a `with`, so that none is left behind. A worker that fails: WorkerError."""
 
     def __init__(self, setting: Setting, dice: random.Random) -> None:
         self.setting, self.dice = setting, dice
@@ -84,6 +84,8 @@ class Launch:
                     arm, self.setting.trees[arm], self.setting.threads, self.setting.answer_seconds, self.dice
                 )
                 self.workers[arm].send("start", protocol=PROTOCOL)
+            for worker in self.workers.values():
+                worker.answer()
         except BaseException:
             self.__exit__()
             raise
@@ -93,19 +95,13 @@ class Launch:
         for worker in self.workers.values():
             worker.close()
 
-    def started(self) -> None:
-        for worker in self.workers.values():
-            worker.answer()
-
     def open(self, cell: GateCell) -> list[Failure]:
         """Make a cell ready in both arms, at the same time; what is missing in either."""
-        where = str(self.setting.data_dir) if self.setting.data_dir else None
+        where = self.setting.data_dir
         for arm, worker in self.workers.items():
             every = self.setting.slowed.get(cell.name, 0) if arm == "head" else 0
-            worker.send(
-                "open", name=cell.name, content=cell.content, work=cell.work, threads=self.setting.threads,
-                data_dir=where, every=every,
-            )  # fmt: skip
+            about = {"name": cell.name, "content": cell.content, "work": cell.work, "every": every}
+            worker.send("open", **about, threads=self.setting.threads, data_dir=where and str(where))
         return self._answers(cell.name)[1]
 
     def count(self, cell: GateCell) -> tuple[dict[Arm, dict[str, Any]], list[Failure]]:
@@ -121,9 +117,8 @@ class Launch:
         Raises:
             WorkerError: a worker that didn't come to the end.
         """
-        for worker in self.workers.values():
-            if core is not None:
-                worker.ask("pin", core=core)
+        for worker in self.workers.values() if core is not None else ():
+            worker.ask("pin", core=core)
         steps = {cell.name: self._warm(cell) for cell in cells}
         slices = []
         for block in range(self.setting.blocks):
@@ -166,7 +161,6 @@ def run_launch(
         WorkerError: a worker that failed.
     """
     with Launch(setting, dice) as launch:
-        launch.started()
         for cell in cells:
             for failure in launch.open(cell):
                 raise WorkerError(failure)
@@ -200,17 +194,17 @@ class ArmProcess:
         Raises:
             WorkerError: it died, hangs, or says that it can't.
         """
+        worker = f"{self.arm}'s worker"
         try:
             line = self._answers.get(timeout=self.limit)
         except queue.Empty:
-            raise WorkerError(
-                Failure("timeout", self.arm, cell, f"{self.arm}'s worker gave no answer within {self.limit:g} s")
-            ) from None
+            reason = f"{worker} gave no answer within {self.limit:g} s"
+            raise WorkerError(Failure("timeout", self.arm, cell, reason)) from None
         if not line:
-            raise WorkerError(Failure("crash", self.arm, cell, f"{self.arm}'s worker {self._death()}"))
+            raise WorkerError(Failure("crash", self.arm, cell, f"{worker} {self._death()}"))
         answer: dict[str, Any] = json.loads(line)
         if "crashed" in answer:
-            raise WorkerError(Failure("crash", self.arm, cell, f"{self.arm}'s worker: {answer['crashed']}"))
+            raise WorkerError(Failure("crash", self.arm, cell, f"{worker}: {answer['crashed']}"))
         if "missing" in answer:
             raise WorkerError(Failure("missing", self.arm, cell, f"{self.arm}: {answer['missing']}"))
         return answer

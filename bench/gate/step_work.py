@@ -1,4 +1,4 @@
-"""Invariants: what one step does, counted instead of timed. Equal code gives equal counts, however busy the machine."""
+"""What one step does, counted instead of timed: equal code gives equal counts, however busy the machine is."""
 
 import copy
 import gc
@@ -6,37 +6,23 @@ import logging
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.gate.cells import Cell
 from bench.measure.flops import NEEDS_NUMBERS, flop_counter
-from bench.training.loop import Learner
 from bench.training.trial_setup import TrialSetup
 
 LOSS_STEPS = 8  # enough that a wrong update shows in the next loss; they warm the cell up too
 
 
-class Counted(Protocol):
-    """What is asked of a cell. `step` returns the loss ("train") or the logits ("infer")."""
-
-    setup: TrialSetup
-    learner: Learner
-    images: int
-
-    @property
-    def work(self) -> str: ...
-
-    @property
-    def step(self) -> Callable[[], Any]: ...
-
-
-def count_work(cell: Counted) -> dict[str, Any]:
+def count_work(cell: Cell) -> dict[str, Any]:
     """What a step of a freshly opened cell does; for JSON. Weights and batches move on by some steps.
 
     Timing belongs into another process: torch's compiler, which tells the graph breaks, leaves this one's memory
@@ -53,7 +39,8 @@ def count_work(cell: Counted) -> dict[str, Any]:
     with torch.random.fork_rng(gpus, device_type=device.type if gpus else "cuda"), _no_collection():
         torch.manual_seed(trial.seed)  # cells opened before this one have drawn numbers, not the same in every tree
         loss = _fingerprint(cell)
-        with _uncompiled(bool(trial.compile)):
+        # A compiled kernel can't be counted: what was compiled runs here as it is written.
+        with torch.compiler.set_stance("force_eager") if trial.compile else nullcontext():
             flops = _flops(cell)
             held = _held(cell)
             with StepCounter(held, _dataset(cell.setup)) as counter:
@@ -152,14 +139,14 @@ def _kind(func: Any, given: list[Tensor], made: list[Tensor]) -> str:
     return kind
 
 
-def _fingerprint(cell: Counted) -> str | None:
+def _fingerprint(cell: Cell) -> str | None:
     for _ in range(LOSS_STEPS):
         cell.step()
     leaves = [leaf for leaf in tree_leaves(cell.step()) if isinstance(leaf, Tensor)]
     return float(sum(float(leaf.detach().double().sum()) for leaf in leaves)).hex() if leaves else None
 
 
-def _flops(cell: Counted) -> int:
+def _flops(cell: Cell) -> int:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole encoder layer, with no formula
     try:
@@ -170,7 +157,7 @@ def _flops(cell: Counted) -> int:
     return counter.get_total_flops()
 
 
-def _held(cell: Counted) -> list[torch.UntypedStorage]:
+def _held(cell: Cell) -> list[torch.UntypedStorage]:
     """What lives between steps: weights, and all that a step finds (the optimiser's moments); not the dataset."""
     model = cell.learner.model
     with StepCounter(ignored=_dataset(cell.setup)) as counter:
@@ -179,7 +166,7 @@ def _held(cell: Counted) -> list[torch.UntypedStorage]:
     return [*(t.untyped_storage() for t in (*model.parameters(), *model.buffers())), *found]
 
 
-def _peak_bytes(cell: Counted, held: list[torch.UntypedStorage], counter: StepCounter) -> int:
+def _peak_bytes(cell: Cell, held: list[torch.UntypedStorage], counter: StepCounter) -> int:
     """Most bytes alive at once in a step: what lives between steps, and what the step adds.
 
     A GPU's allocator knows the second itself, kernels' workspace and its own rounding included.
@@ -199,9 +186,8 @@ def _dataset(setup: TrialSetup) -> list[torch.UntypedStorage]:
     return [tensor.untyped_storage() for split in splits for tensor in split.resident]
 
 
-def _graph_breaks(cell: Counted) -> dict[str, Any]:
+def _graph_breaks(cell: Cell) -> dict[str, Any]:
     """How often torch.compile would have to leave off and start again, from a copy of the model."""
-
     if cell.setup.trial.compile:
         return {"graph_breaks": None, "graph_breaks_reason": "compiled: there a graph break is an error"}
     images, labels = next(iter(cell.setup.batches))
@@ -222,11 +208,6 @@ def _graph_breaks(cell: Counted) -> dict[str, Any]:
     return {"graph_breaks": max(0, told.graph_break_count)}
 
 
-def _uncompiled(compiled: bool) -> AbstractContextManager[object]:
-    """A compiled kernel can't be counted; inside, what was compiled runs as it is written."""
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-
-
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """A collection in the middle of a step would free tensors at a moment that no two runs share."""
@@ -245,8 +226,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(before)

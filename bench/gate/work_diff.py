@@ -1,4 +1,4 @@
-"""Work: what a step does, compared exactly. Counts have no noise, so a difference is named on any machine."""
+"""What a step does in two trees, compared exactly: counts have no noise, so a difference is named on any machine."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -63,7 +63,8 @@ def _count(cell: str, key: str, what: str, base: dict[str, Any], head: dict[str,
         return None
     detail = f"{whole(abs(after - before))} {'more' if after > before else 'fewer'}"
     if before and key != "graph_breaks":
-        detail += f", {_times(before, after)}"
+        factor = after / before
+        detail += f", {factor:.2f} times" if abs(factor - 1) >= 0.005 else f", {100 * (factor - 1):+.1g}%"
     direction = _direction(before, after)
     if key == "batch":
         detail, direction = "images a step: a step of one arm isn't a step of the other", "other"
@@ -76,13 +77,12 @@ def _operators(cell: str, base: dict[str, int] | None, head: dict[str, int] | No
         return None
     kinds = {kind for kind in {**base, **head} if base.get(kind, 0) != head.get(kind, 0)}
     kernels = {kind for kind in kinds if not _is_view(kind)}
+    totals = [sum(count for kind, count in arm.items() if _is_view(kind) != bool(kernels)) for arm in (base, head)]
     if not kinds:
         return None
     if not kernels:
-        totals = [sum(count for kind, count in arm.items() if _is_view(kind)) for arm in (base, head)]
         detail = _phrases(kinds, base, head) + ": views, for which no kernel runs"
         return WorkChange(cell, "operators", f"{whole(totals[0])} views", f"{whole(totals[1])} views", detail, "other")
-    totals = [sum(count for kind, count in arm.items() if not _is_view(kind)) for arm in (base, head)]
     direction = _direction(*totals)
     if any(_waits(kind) and head.get(kind, 0) > base.get(kind, 0) for kind in kernels):
         direction = "more"  # one wait costs more than many operators save
@@ -97,11 +97,9 @@ def _phrases(kinds: set[str], base: dict[str, int], head: dict[str, int]) -> str
     said = [_phrase(kind, base.get(kind, 0), head.get(kind, 0)) for kind in waiting]
     rest = [kind for kind in ranked if kind not in waiting]
     wide_before, wide_after = (sum(n for kind, n in arm.items() if _is_wide(kind)) for arm in (base, head))
-    if wide_after and not wide_before:
-        said.append(f"float64 operators: {whole(wide_after)} a step, base has none")
-        rest = [kind for kind in rest if not _is_wide(kind)]
-    elif wide_before and not wide_after:
-        said.append(f"float64 operators: none, base has {whole(wide_before)} a step")
+    if bool(wide_before) != bool(wide_after):
+        now, then = (f"{whole(wide_after)} a step", "none") if wide_after else ("none", f"{whole(wide_before)} a step")
+        said.append(f"float64 operators: {now}, base has {then}")
         rest = [kind for kind in rest if not _is_wide(kind)]
     said += [_phrase(kind, base.get(kind, 0), head.get(kind, 0)) for kind in rest]
     unsaid = len(said) - NAMED_KINDS
@@ -187,11 +185,6 @@ def _real(text: str) -> float | None:
         return float.fromhex(text)
     except (ValueError, OverflowError):
         return None
-
-
-def _times(before: int, after: int) -> str:
-    factor = after / before
-    return f"{factor:.2f} times" if abs(factor - 1) >= 0.005 else f"{100 * (factor - 1):+.1g}%"
 
 
 def _direction(before: int, after: int) -> Direction:

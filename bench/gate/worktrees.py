@@ -1,4 +1,4 @@
-"""Source trees: a revision of a git repository in a folder of its own, gone again afterwards; the user's is untouched.
+"""Worktrees: a revision of a git repository in a folder of its own, gone again afterwards; the user's is untouched.
 
 A revision is checked out as a detached worktree in a fresh temporary folder. Uncommitted work is first written into
 git's object store through an index of its own, so that the user's index, checkout, branches and stash stay byte for
@@ -133,13 +133,13 @@ def _snapshot(repository: Path, home: Path) -> tuple[str, bool]:
     env = SNAPSHOT | {"GIT_INDEX_FILE": str(own)}
     _git(repository, "-c", "core.splitIndex=false", "add", "--all", env=env)
     tree = _git(repository, "write-tree", env=env)
-    try:
+    head = ""
+    with suppress(UserError):  # no commit yet
         head = _git(repository, "rev-parse", "--verify", "--quiet", "HEAD")
-    except UserError:  # no commit yet
-        return _git(repository, "commit-tree", "--no-gpg-sign", "-m", "working tree", tree, env=env), True
-    if tree == _git(repository, "rev-parse", f"{head}^{{tree}}"):
+    if head and tree == _git(repository, "rev-parse", f"{head}^{{tree}}"):
         return head, False
-    return _git(repository, "commit-tree", "--no-gpg-sign", "-p", head, "-m", "working tree", tree, env=env), True
+    parent = ["-p", head] if head else []
+    return _git(repository, "commit-tree", "--no-gpg-sign", *parent, "-m", "working tree", tree, env=env), True
 
 
 def _temporary_folder() -> tuple[Path, FileLock]:
