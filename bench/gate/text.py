@@ -106,24 +106,18 @@ def safe(text: object) -> str:
 def _parts(decision: Decision) -> list[tuple[str, Sequence[str]]]:
     told = {failure.reason for failure in decision.failures}
     reasons = [f"{cell.cell}: {cell.reason}" for cell in decision.cells if cell.reason and cell.reason not in told]
+    work = [work_line(change) for change in decision.work[:MOST_CHANGES]]
+    unsaid = len(decision.work) - MOST_CHANGES
+    noises = ", ".join(f"{cell.cell} {percent(cell.noise)}" for cell in decision.cells if cell.noise is not None)
+    scatter = f"a launch's comparison scatters by (standard deviation): {noises}" if noises else ""
     parts = [
         ("Why", reasons if measured(decision) else []),
-        ("Work of a step that differs", _work_lines(decision.work)),
+        ("Work of a step that differs", [*work, f"and {unsaid} more: see --json" if unsaid > 0 else ""]),
         ("What failed", [failure_line(failure) for failure in decision.failures]),
-        ("Noise and attempts", [*_noise_lines(decision.cells), attempts(decision)]),
+        ("Noise and attempts", [scatter, attempts(decision)]),
         ("Notes", decision.notes),
     ]
     return [(heading, [line for line in lines if line]) for heading, lines in parts if any(lines)]
-
-
-def _work_lines(changes: Sequence[WorkChange]) -> list[str]:
-    lines = [work_line(change) for change in changes[:MOST_CHANGES]]
-    return lines + ([f"and {len(changes) - MOST_CHANGES} more: see --json"] if len(changes) > MOST_CHANGES else [])
-
-
-def _noise_lines(cells: Sequence[CellVerdict]) -> list[str]:
-    known = [f"{cell.cell} {percent(cell.noise)}" for cell in cells if cell.noise is not None]
-    return [f"a launch's comparison scatters by (standard deviation): {', '.join(known)}"] if known else []
 
 
 def _table(decision: Decision) -> Table:
@@ -170,11 +164,10 @@ def _cells(cell: CellVerdict) -> list[str]:
 def _details(decision: Decision, record: Record) -> str:
     """What few will open: times of a step, p-values, the machine, the last words of what failed."""
     head = ("cell", "a step of base", "a step of head", "p, screen", "p, confirm")
-    rows = [
-        [cell.cell, *_step_times(cell), _p_value(cell.p_screen), _p_value(cell.p_confirm)]
-        for cell in decision.cells
-        if cell.estimate
-    ]
+    rows = []
+    for cell in (cell for cell in decision.cells if cell.estimate):
+        times = [seconds(time) for time in cell.seconds_per_step or (math.nan, math.nan)]
+        rows.append([cell.cell, *times, *("–" if p is None else f"{p:.2g}" for p in (cell.p_screen, cell.p_confirm))])
     blocks = [_rows(head, rows, right=(1, 2, 3, 4))] if rows else []
     blocks.append("\n".join(f"- {safe(key)}: {safe(value)}" for key, value in _conditions(decision, record)))
     blocks += [
@@ -189,8 +182,7 @@ def _conditions(decision: Decision, record: Record) -> list[tuple[str, str]]:
     header, where = record.header, record.header.get("environment") or {}
     shown = [
         ("exit status", decision.exit_status),
-        ("margin", _share(header.get("margin"))),
-        ("promise", _share(header.get("promise"))),
+        *((key, f"{100 * header[key]:g}%") for key in ("margin", "promise") if header.get(key) is not None),
         ("started at", header.get("started_at")),
         ("launches took", seconds(sum(record.wall_seconds)) if record.wall_seconds else None),
         ("threads", header.get("threads")),
@@ -214,19 +206,6 @@ def _fenced(text: str) -> str:
     return f"{fence}\n{text}\n{fence}"
 
 
-def _step_times(cell: CellVerdict) -> tuple[str, str]:
-    base, head = cell.seconds_per_step or (math.nan, math.nan)
-    return seconds(base), seconds(head)
-
-
-def _p_value(p: float | None) -> str:
-    return "–" if p is None else f"{p:.2g}"
-
-
-def _share(x: float | None) -> str | None:
-    return None if x is None else f"{100 * x:g}%"
-
-
 def meaning_of(decision: Decision, record: Record) -> str:
     """What the verdict means, and what to do."""
     slower = any(cell.verdict == "regression" for cell in decision.cells)
@@ -237,14 +216,9 @@ def meaning_of(decision: Decision, record: Record) -> str:
         return ONLY_WORK_ACCEPTED if more else ONLY_WORK
     if record.header.get("aa") and decision.verdict in ("pass", "inconclusive", "regression"):
         return FALSE_ALARM if slower else ITSELF
-    if decision.verdict == "inconclusive" and any(_suspect(cell) for cell in decision.cells):
-        return SUSPECT
-    return MEANING[decision.verdict]
-
-
-def _suspect(cell: CellVerdict) -> bool:
-    """Shown to be slower, but not by how much, or not twice."""
-    return cell.verdict == "inconclusive" and cell.estimate is not None and cell.estimate.low > 1
+    # Shown to be slower, but not by how much, or not twice.
+    suspects = [c for c in decision.cells if c.verdict == "inconclusive" and c.estimate and c.estimate.low > 1]
+    return SUSPECT if decision.verdict == "inconclusive" and suspects else MEANING[decision.verdict]
 
 
 def measured(decision: Decision) -> bool:
