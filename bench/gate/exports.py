@@ -57,9 +57,8 @@ def as_junit(decision: Decision, record: Record) -> str:
     A regression is a failure, a crash an error. Inconclusive and missing cells are failures where they decided the exit
     status, else skipped.
     """
-    tests = [_cell_test(cell, decision, record) for cell in decision.cells]
-    if not tests:
-        tests = [_test("comparison", 0.0, "failure", decision.verdict, decision.headline)]
+    nothing = _test("comparison", 0.0, "failure", decision.verdict, decision.headline)
+    tests = [_cell_test(cell, decision, record) for cell in decision.cells] or [nothing]
     tests.append(_work_test(decision, record))
     counts = {
         "tests": str(len(tests)),
@@ -177,14 +176,8 @@ def _work_test(decision: Decision, record: Record) -> Xml.Element:
     if not compared:
         return _test("work of a step", 0.0, "skipped", "no cell's work was counted in both trees", "")
     outcome = "failure" if more and decision.exit_status == EXIT_STATUS["regression"] else ""
-    lines = [plain(work_line(change)) for change in decision.work]
-    return _test(
-        "work of a step",
-        0.0,
-        outcome,
-        f"a step of head does more than one of base: {more} counts" if more else "a step of head does no more",
-        "\n".join(lines),
-    )
+    message = f"a step of head does more than one of base: {more} counts" if more else "a step of head does no more"
+    return _test("work of a step", 0.0, outcome, message, "\n".join(plain(work_line(c)) for c in decision.work))
 
 
 def _test(name: str, spent: float, outcome: str, message: str, text: str) -> Xml.Element:

@@ -164,16 +164,11 @@ def _sweep(repository: Path) -> None:
     for home in Path(tempfile.gettempdir()).resolve().glob(f"{PREFIX}*"):
         lock = FileLock(home / LOCK)
         with suppress(Timeout, OSError):  # in use, or just gone
-            if _is_mine(home):
+            found = home.lstat()  # anyone may put a folder or a link of such a name there
+            if stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid()):
                 lock.acquire(timeout=0)
                 _remove(home, lock)
     _forget(repository)
-
-
-def _is_mine(home: Path) -> bool:
-    """Whether this user made it: anyone may put a folder or a link of such a name into the temporary folder."""
-    found = home.lstat()
-    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
 
 
 def _remove(home: Path, lock: FileLock) -> None:

@@ -1,4 +1,4 @@
-"""What paired launches say: against scipy, against hand counts, and against odd launches."""
+"""What launches say: against scipy, against hand counts, and against odd launches."""
 
 import math
 
