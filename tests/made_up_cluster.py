@@ -159,7 +159,7 @@ DRIVER = """
     store = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder, {})
     todo = [t for t in map(trial, range(3)) if t.trial_id not in store.finished()]
     print(len(todo), flush=True)
-    executor = RayExecutor(Options(timeout_seconds=60, address=address))
+    executor = RayExecutor(Options(timeout_seconds=300, address=address))
     run_sweep(todo, {}, store, executor, Quiet())
     executor.close()
 """

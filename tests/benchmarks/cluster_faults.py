@@ -92,7 +92,7 @@ def sweep(folder: Path, trials: list[Trial], address: str, progress: Quiet) -> l
     from bench.execution.cluster.executor import RayExecutor, connect
 
     connect(address)  # nodes have told what they have before the first trial is sent, as in the program
-    working, store = RayExecutor(Options(timeout_seconds=120, address=address)), RunFolder.create(folder, {})
+    working, store = RayExecutor(Options(timeout_seconds=300, address=address)), RunFolder.create(folder, {})
     try:
         run_sweep(trials, {}, store, working, progress)
     finally:

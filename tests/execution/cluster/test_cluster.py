@@ -247,7 +247,7 @@ def test_a_node_is_killed_and_every_trial_is_there_once(nodes: Nodes, monkeypatc
     trials = witnessed(nodes.folder, monkeypatch)
     inventory = connect(nodes.cluster.address)
     assert inventory.device_name("auto") == "cpu"
-    executor = RayExecutor(Options(timeout_seconds=60, address=nodes.cluster.address))
+    executor = RayExecutor(Options(timeout_seconds=300, address=nodes.cluster.address))
     store = RunFolder.create(nodes.folder / "run", {})
     killer = Killer(nodes)
     try:
