@@ -22,10 +22,9 @@ from bench.analysis.summary import Tables, write_summary
 from bench.analysis.verdict import decide, overall_sentence
 from bench.analysis.warnings import side_by_side, unfinished
 from bench.report.figures import draw_gallery, draw_run
-from bench.report.page_table import page_table
 from bench.report.sections import RULES, condition_sets, failure_sheet, published_sheets
-from bench.report.tables import costs_grid, results_grid
-from bench.store.run_folder import write_atomically
+from bench.report.tables import costs_grid, page_table, results_grid
+from bench.system.files import write_atomically
 
 ROWS_OF_TEXT = 50  # rows of a table in report.md; nobody reads on, and GitHub shows no file beyond 512 KB
 SECTIONS = {  # anchor on the page -> name in its contents; those that a run has nothing for are left out

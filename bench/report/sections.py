@@ -1,4 +1,4 @@
-"""Conditions of a run: what its numbers hold for, and the rules by which they were made."""
+"""Sections of a report: rules and conditions of its numbers, figures that others published, and failed trials."""
 
 import math
 import re
@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from bench.analysis import formatting
 from bench.analysis.comparison import Cell, Sheet
 from bench.analysis.formatting import percent, points, three_digits, whole
 from bench.analysis.labels import records
@@ -15,6 +14,15 @@ from bench.analysis.summary import Tables, split_size, targets_of
 
 VERSIONS = {"python": "Python", "torch": "torch", "torchvision": "torchvision"}
 PARTS = {"train": "training", "val": "validation", "test": "test"}
+PUBLISHED = {  # a published figure -> its title, how it is shown, and the column of evaluations.csv beside it
+    "train_loss": ("training loss", three_digits, "train_loss"),
+    "val_accuracy": ("validation accuracy", percent, "val_accuracy"),
+    # The test split is read once, at the end; until then validation stands beside a published test accuracy.
+    "test_accuracy": ("test accuracy", percent, "val_accuracy"),
+}
+MOST_REASONS = 100  # for which trials failed
+MOST_NAMED = 3  # trials of one reason
+TRIAL_ID = re.compile(r"[\w.+-]+", re.ASCII)  # anything else names no file of ours
 RULES = (
     "Training time counts training only, data movement and augmentation included. Evaluation is timed apart, as are "
     "building the model, compilation, warm-up and saving.",
@@ -55,22 +63,19 @@ RULES = (
 def condition_sets(tables: Tables) -> list[tuple[str, list[tuple[str, str]]]]:
     """A title and rows (name, text) for each run that stands side by side; of a run alone, the title is ""."""
     runs = tables.run.get("runs") or [("", tables.run)]
-    return [
-        (title, [*conditions(run), *((f"Recipe {name}", text) for name, text in recipes(run))]) for title, run in runs
-    ]
+    return [(title, _conditions(run)) for title, run in runs]
 
 
-def conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
+def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     """What the numbers hold for; what the run doesn't say is left out."""
     machine, data, split = (run.get(key) or {} for key in ("environment", "dataset", "split"))
     cores = f"{machine['cores']} cores" if machine.get("cores") else ""
     size = f"{machine['memory_bytes'] / 2**30:.1f} GiB memory" if machine.get("memory_bytes") else ""
     versions = [f"{name} {machine[key]}" for key, name in VERSIONS.items() if machine.get(key)]
     commit = str(machine.get("git_commit") or "")
+    notes = [str(note) for note in data.get("notes") or []]
     shape = [data.get(key) for key in ("image_size", "in_channels", "num_classes")]
-    sizes = [
-        f"{formatting.whole(split_size(run, part))} {name}" for part, name in PARTS.items() if split_size(run, part) > 0
-    ]
+    sizes = [f"{whole(split_size(run, part))} {name}" for part, name in PARTS.items() if split_size(run, part) > 0]
     stated = {
         "Run": str(run.get("folder") or ""),
         "Hardware": _joined([machine.get("cpu"), cores, size]),
@@ -81,92 +86,67 @@ def conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
         "Suite": _joined([run.get("suite"), run.get("description")], ": "),
         "Data": _joined([data.get("title") or data.get("name"), data.get("source")]),
         "Images": "{0} × {0} pixels, channels: {1}, classes: {2}".format(*shape) if all(shape) else "",
-        "Preparation": " ".join(f"{_capital(str(note)).rstrip('.')}." for note in data.get("notes") or []),
+        "Preparation": " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes),
         "Checksum": str(data.get("checksum") or ""),
         "Split": _joined([*sizes, f"seed {split['seed']}" if "seed" in split else ""]),
         "Targets": _joined([f"{100 * target:g}%" for target in targets_of(run)]) + " on validation",
         "Seeds": _joined(run.get("seeds") or []),
         "Started": str(run.get("created_at") or ""),
     }
-    return [(name, text) for name, text in stated.items() if text and text != " on validation"]
-
-
-def recipes(run: dict[str, Any]) -> list[tuple[str, str]]:
-    named = run.get("recipes") or {}
-    return [
-        (name, _joined([f"{key} {value}" for key, value in (settings or {}).items()]))
-        for name, settings in named.items()
+    recipes = [
+        (f"Recipe {name}", _joined([f"{key} {value}" for key, value in (settings or {}).items()]))
+        for name, settings in (run.get("recipes") or {}).items()
     ]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return [*((name, text) for name, text in stated.items() if text and text != " on validation"), *recipes]
 
 
 def _joined(parts: list[Any], by: str = ", ") -> str:
     return by.join(str(part) for part in parts if part not in (None, ""))
 
 
-# Published figures: what others report for a configuration, beside what it does here.
-# a figure of others -> its title, how it is shown, and the column of evaluations.csv that stands beside it
-FIGURES = {
-    "train_loss": ("training loss", three_digits, "train_loss"),
-    "val_accuracy": ("validation accuracy", percent, "val_accuracy"),
-    # The test split is read once, at the end; until then validation stands beside a published test accuracy.
-    "test_accuracy": ("test accuracy", percent, "val_accuracy"),
-}
-
-
 def published_sheets(tables: Tables) -> list[Sheet]:
-    """For each table of others: epoch by epoch, theirs and the suite's first configuration's, on every device."""
-    sheets = []
-    for published in tables.run.get("published") or []:
-        first = tables.summary.drop_duplicates("device_name")
-        for row in records(first[first["n"] > 0]):
-            several = f" on {row['device_name']}" if len(first) > 1 else ""
-            sheets.append(_sheet(tables, published, row, several))
-    return sheets
+    """For each published table: epoch by epoch, its figures and the suite's first configuration's, on every device."""
+    first = tables.summary.drop_duplicates("device_name")
+    return [
+        _sheet(tables, published, row, f" on {row['device_name']}" if len(first) > 1 else "")
+        for published in tables.run.get("published") or []
+        for row in records(first[first["n"] > 0])
+    ]
 
 
-def _sheet(tables: Tables, published: dict[str, Any], row: dict[str, Any], several: str) -> Sheet:
+def _sheet(tables: Tables, published: dict[str, Any], row: dict[str, Any], where: str) -> Sheet:
     points_of = [point for point in published["points"] if point["epoch"] <= row["epochs"]]
-    given = [name for name in FIGURES if any(point.get(name) is not None for point in points_of)]
+    given = [name for name in PUBLISHED if any(point.get(name) is not None for point in points_of)]
     head = ["after epoch"]
-    for name in given:
-        title, _, beside = FIGURES[name]
+    for title, _, beside in (PUBLISHED[name] for name in given):
         ours = "validation accuracy" if beside == "val_accuracy" else title
         head += [f"published: {title}", f"here: {ours}"]
     table = []
     for point in points_of:
-        here = _evaluations(tables, row, point["epoch"])
-        cells = [Cell(f"{point['epoch']:g}")]
+        here, cells = _evaluations(tables, row, point["epoch"]), [Cell(f"{point['epoch']:g}")]
         for name in given:
-            _, show, beside = FIGURES[name]
-            theirs = point.get(name)
+            (_, show, beside), theirs = PUBLISHED[name], point.get(name)
             cells += [Cell("–" if theirs is None else show(theirs)), _median(here[beside], show)]
         table.append(cells)
-    return Sheet(f"{published['title']}{several}", _said(published, row), head, table)
+    return Sheet(f"{published['title']}{where}", _sentences(published, row), head, table)
 
 
-def _said(published: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Whose figures, beside which configuration; and the last of them against the test accuracy here."""
-    said = [f"Published: {published['source']}"]
-    seeds = f"n = {row['n']} seed{'' if row['n'] == 1 else 's'}"
-    here = f"Here: {row['label']}, {seeds}, median and range"
+def _sentences(published: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    """Who published the figures, which configuration stands beside them, and how far apart both end."""
+    source = f"Published: {published['source']}"
+    here = f"Here: {row['label']}, n = {row['n']} seed{'' if row['n'] == 1 else 's'}, median and range."
     last = published["points"][-1]
     theirs = last.get("test_accuracy") or last.get("val_accuracy")
-    mine, of = row["test_accuracy"], "test"
-    if theirs is None or math.isnan(mine) or last["epoch"] != row["epochs"]:
-        return [*said, f"{here}."]
-    if last.get("test_accuracy") is None:
-        mine, of = row["val_accuracy"], "validation"
-    gap = mine - theirs
-    against = f"{points(abs(gap))} {'above' if gap >= 0 else 'below'} the published {percent(theirs)}"
-    return [*said, f"{here}. After {last['epoch']:g} epochs {percent(mine)} on {of}, {against}."]
+    if theirs is None or math.isnan(row["test_accuracy"]) or last["epoch"] != row["epochs"]:
+        return [source, here]
+    split = "validation" if last.get("test_accuracy") is None else "test"
+    ours = row["val_accuracy" if split == "validation" else "test_accuracy"]
+    against = f"{points(abs(ours - theirs))} {'above' if ours >= theirs else 'below'} the published {percent(theirs)}"
+    return [source, f"{here} After {last['epoch']:g} epochs {percent(ours)} on {split}, {against}."]
 
 
 def _evaluations(tables: Tables, row: dict[str, Any], epoch: float) -> pd.DataFrame:
-    """The looks of a configuration's finished trials at the end of an epoch."""
+    """Evaluations of a configuration's finished trials at the end of an epoch."""
     trials = tables.trials
     own = trials[(trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])]
     seen = tables.evaluations[tables.evaluations["trial_id"].isin(own.loc[own["status"] == "ok", "trial_id"])]
@@ -180,39 +160,32 @@ def _median(values: pd.Series, show: Any) -> Cell:
     return Cell(show(values.median()), "" if low == high else f"{low} to {high}")
 
 
-# Failures: the trials that didn't end well, those with one reason together, and where the program stood.
-MOST = 100  # reasons that are shown
-NAMED = 3  # trials of one reason
-PLAIN = re.compile(r"[\w.+-]+", re.ASCII)  # what a trial's id is made of; anything else is no file of ours
-
-
 def failure_sheet(tables: Tables) -> Sheet | None:
     """A row a status and reason, the most frequent first; None where all trials ended well."""
     failed = tables.trials[tables.trials["status"] != "ok"]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for trial in records(failed[["trial_id", "label", "status", "error"]]):
-        groups.setdefault((str(trial["status"]), " ".join(str(trial["error"]).split())), []).append(trial)
-    if not groups:
+    if failed.empty:
         return None
-    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
-    rows = [_row(tables, status, error, own) for (status, error), own in ordered[:MOST]]
-    left_out = sum(len(own) for _, own in ordered[MOST:])
-    said = [f"The {MOST} most frequent reasons; {whole(left_out)} more trials are in trials.csv."] if left_out else []
+    reasons = [failed["status"].astype(str), failed["error"].astype(str).str.split().str.join(" ")]
+    groups = failed["trial_id"].astype(str).groupby(reasons, sort=False).agg(list)
+    groups = groups.sort_values(key=lambda names: -names.map(len), kind="stable")
+    rows = []
+    shown: dict[Any, list[str]] = groups.head(MOST_REASONS).to_dict()
+    for (status, error), names in shown.items():
+        more = f" and {whole(len(names) - MOST_NAMED)} more" if len(names) > MOST_NAMED else ""
+        count = Cell(f"{whole(len(names))} trial{'s' * (len(names) > 1)}", ", ".join(names[:MOST_NAMED]) + more)
+        reason = Cell(error or "no reason was kept")
+        rows.append([count, Cell(status or "unknown"), reason, _stack(tables, names)])
+    left_out = sum(map(len, groups.iloc[MOST_REASONS:]))
+    cut = f"The {MOST_REASONS} most frequent reasons; {whole(left_out)} more trials are in trials.csv."
     kinds = f", {whole(len(groups))} reasons" if 1 < len(groups) < len(failed) else ""
     title = f"{whole(len(failed))} of {whole(len(tables.trials))} trials{kinds}"
-    return Sheet(title, said, ["trials", "status", "reason", "where in the program"], rows)
-
-
-def _row(tables: Tables, status: str, error: str, own: list[dict[str, Any]]) -> list[Cell]:
-    names = [str(trial["trial_id"]) for trial in own]
-    more = f" and {whole(len(names) - NAMED)} more" if len(names) > NAMED else ""
-    count = Cell(f"{whole(len(own))} trial{'s' * (len(own) > 1)}", ", ".join(names[:NAMED]) + more)
-    return [count, Cell(status or "unknown"), Cell(error or "no reason was kept"), _stack(tables, names)]
+    head = ["trials", "status", "reason", "where in the program"]
+    return Sheet(title, [cut] if left_out else [], head, rows)
 
 
 def _stack(tables: Tables, names: list[str]) -> Cell:
     """A link to the stack of the first trial that left one."""
     for name in names:
-        if PLAIN.fullmatch(name) and (tables.folder / "failures" / f"{name}.txt").is_file():
+        if TRIAL_ID.fullmatch(name) and (tables.folder / "failures" / f"{name}.txt").is_file():
             return Cell(f"{name}.txt", link=f"failures/{quote(name)}.txt")
     return Cell("–")

@@ -1,6 +1,6 @@
-"""Side by side: runs of one dataset, made on several machines, devices or days, as one report.
+"""One report of several runs of one dataset, made on several machines, devices or days.
 
-The joined tables look like those of one run with several devices, so that every picture, table and verdict that goes
+The joined tables look like those of one run with several devices, so that every figure, table and verdict that goes
 by device holds for them; `device_name` tells the runs apart. Settings keep their config_id: what is equal in two runs
 is recognised as such.
 """
@@ -20,12 +20,12 @@ from bench.analysis.labels import labelled
 from bench.analysis.summary import Tables, read_tables, summarise, summary_csv, targets_of, with_times_to_targets
 from bench.errors import StoreError
 from bench.report.build import write_pages
-from bench.store.run_folder import write_atomically
+from bench.system.files import write_atomically
 
 MARKER = "side_by_side.json"  # which runs a report is of; with it, the next one may take the folder's place
-NOISE = re.compile(
+NOISE = re.compile(  # in names of devices
     r"\((R|TM|C)\)|\bProcessor\b|\bCPU\b|@ ?[\d.]+ ?GHz|\b\d+-Core\b|\b\d+ ?GB\b|\bHBM\d\w?\b", re.IGNORECASE
-)  # in names of devices
+)
 
 
 def write_side_by_side(folders: list[Path], out: Path) -> list[Verdict]:
@@ -76,11 +76,13 @@ def join(runs: Sequence[Tables]) -> Tables:
         StoreError: the runs aren't of the same images.
     """
     _refuse_other_data(runs)
-    names = _device_names(runs)
+    tails = _tails([tables.folder for tables in runs])
     records, parts, plan = [], [], []
-    for tables, own, tail in zip(runs, names, _tails([tables.folder for tables in runs]), strict=True):
-        records.append((listed(list(own.values())) or tail, tables.run | {"folder": tail}))
-        parts.append(_marked(tables, own, f"{tail}: "))
+    for tables, names, tail in zip(runs, _device_names(runs, tails), tails, strict=True):
+        records.append((listed(list(names.values())) or tail, tables.run | {"folder": tail}))
+        trials = tables.trials.drop(columns="label").assign(device_name=tables.trials["device_name"].map(names))
+        frames = (trials, tables.evaluations, tables.inference)
+        parts.append([frame.assign(trial_id=f"{tail}: " + frame["trial_id"]) for frame in frames])
         plan += [f"{tail}: {trial_id}" for trial_id in tables.run.get("plan") or tables.trials["trial_id"]]
     run = _merged(records) | {"plan": plan}
     trials, evaluations, inference = (_stacked([part[i] for part in parts]) for i in range(3))
@@ -105,14 +107,13 @@ def _refuse_other_data(runs: Sequence[Tables]) -> None:
                 )
 
 
-def _device_names(runs: Sequence[Tables]) -> list[dict[str, str]]:
+def _device_names(runs: Sequence[Tables], tails: list[str]) -> list[dict[str, str]]:
     """For each run, what its devices are called: short where that is enough, else with the date, else the folder."""
     found = [list(dict.fromkeys(tables.trials["device_name"])) for tables in runs]
     shortened = {name: " ".join(NOISE.sub(" ", name).split()) or name for names in found for name in names}
     if len(set(shortened.values())) < len(shortened):  # two devices that differ in the noise alone
         shortened = {name: name for name in shortened}
     dates = [str(tables.run.get("created_at") or "")[:10] for tables in runs]
-    tails = _tails([tables.folder for tables in runs])
     called = []
     for names, date, tail in zip(found, dates, tails, strict=True):
         own = {}
@@ -131,14 +132,6 @@ def _tails(folders: Sequence[Path]) -> list[str]:
         if len(set(tails)) == len(tails):
             return tails
     return [f"run {number}" for number in range(1, len(folders) + 1)]
-
-
-def _marked(tables: Tables, names: dict[str, str], prefix: str) -> list[pd.DataFrame]:
-    """One run's trials, evaluations and inference, with ids and devices that no other run has."""
-    trials = tables.trials.drop(columns="label").assign(device_name=tables.trials["device_name"].map(names))
-    return [
-        frame.assign(trial_id=prefix + frame["trial_id"]) for frame in (trials, tables.evaluations, tables.inference)
-    ]
 
 
 def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -169,14 +162,9 @@ def _merged(records: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 
 def _differences(runs: list[dict[str, Any]]) -> list[str]:
     """What else than the device is different, and may be behind a difference; sentences for the report's warnings."""
-    machines = [run.get("environment") or {} for run in runs]
-    facts = {
-        "versions of torch": [str(machine.get("torch") or "") for machine in machines],
-        "commits of this program": [str(machine.get("git_commit") or "")[:12] for machine in machines],
-    }
-    lines = []
-    for what, values in facts.items():
-        known = list(dict.fromkeys(value for value in values if value))
+    machines, lines = [run.get("environment") or {} for run in runs], []
+    for what, key, length in (("versions of torch", "torch", None), ("commits of this program", "git_commit", 12)):
+        known = list(dict.fromkeys(str(machine[key])[:length] for machine in machines if machine.get(key)))
         if len(known) > 1:
             lines.append(
                 f"The runs were made with different {what} ({listed(known)}); not all that differs is the device's."

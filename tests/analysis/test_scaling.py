@@ -10,9 +10,9 @@ from bench.analysis.matched_pairs import find_pairs
 from bench.analysis.scaling import efficiency, ladders, scaling_sentence, scaling_sheets, speed_up
 from bench.analysis.summary import Tables, read_tables
 from bench.analysis.verdict import decide
-from bench.report.page_table import page_table
 from bench.report.plots.cost import scaling
 from bench.report.plots.style import house_style
+from bench.report.tables import page_table
 from bench.result import COLUMNS
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
@@ -49,7 +49,7 @@ def test_labels_say_how_many_processes_and_what_became_of_the_batch(scaled: Tabl
         [("1", "1"), ("2", "2"), ("4", "4")],
     ]
     assert {"processes", "batch size"} <= {column.title for column in table.grid.columns}
-    assert table.values["world_size"][:3] == [1, 2, 2]
+    assert table.data["values"]["world_size"][:3] == [1, 2, 2]
 
 
 def test_efficiency_is_speed_over_processes_times_the_speed_of_one(scaled: Tables) -> None:

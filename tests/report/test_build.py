@@ -20,10 +20,9 @@ from bench.analysis.formatting import markdown_text
 from bench.analysis.summary import read_tables
 from bench.errors import StoreError
 from bench.report.build import ROWS_OF_TEXT, write_report
-from bench.report.page_table import page_table
 from bench.report.plots.cost import memory
 from bench.report.sections import RULES
-from bench.report.tables import costs_grid, results_grid
+from bench.report.tables import costs_grid, page_table, results_grid
 
 DRAWN = (memory,)
 Written = tuple[Path, list[Verdict]]
