@@ -119,7 +119,7 @@ def _templates() -> Environment:
 
 
 def _clean(value: object) -> object:
-    """Names can't turn round the text after them, whoever put them on the page. Markup was looked at as text."""
+    """Text without switches of direction or controls, whoever put it on the page; markup was cleaned as text."""
     return clean_text(value) if type(value) is str else value
 
 

@@ -28,10 +28,11 @@ def picture_of(look: ImageView) -> Figure:
         heading, rows, together = _filters(look.kernels, look.responses)
     columns = len(rows[0]) if rows else 1
     side, pitch = squares(columns, aside=(columns // together - 1) * 2 * GAP, widest=1.5)
+    pitch_down = side + (2 * LINE if look.attention is not None else GAP)
     with house_style([look.title, *look.class_names]):
-        sheet = ContactSheet(LINE + LARGE + (2 * LINE + len(rows) * (side + 2 * LINE) if rows else 0))
+        sheet = ContactSheet(LINE + LARGE + (2.5 * LINE + len(rows) * pitch_down if rows else 0))
         _large_images(sheet, look)
-        top = TITLE_INCHES + LARGE + 3 * LINE
+        top = TITLE_INCHES + LARGE + 3.5 * LINE
         sheet.write(MARGIN, top - LINE - 0.07, heading, ha="left", fontsize=9.5)
         for row in rows:
             for column, (above, pixels, below) in enumerate(row):
@@ -40,7 +41,7 @@ def picture_of(look: ImageView) -> Figure:
                 sheet.write(x, top - 0.06, above, ha="left", fontsize=8.5, fontweight="bold")
                 word = "head " if below and side > ROOM_FOR_WORD else ""
                 sheet.write(x, top + side + 0.15, word + below, ha="left")
-            top += side + 2 * LINE
+            top += pitch_down
         return sheet.finish(shortened(look.title, 90), shortened(look.said, 150))
 
 
@@ -121,4 +122,8 @@ def _filters(kernels: Array, responses: Array) -> tuple[str, list[list[Tile]], i
     order = np.argsort(-np.abs(responses).mean(axis=(1, 2)), kind="stable")[:MOST_COLUMNS].tolist()
     count = f"{len(order)} of {len(kernels)}, the strongest" if len(order) < len(kernels) else "the strongest first"
     heading = f"first filters ({count}) and what they make of the image; red adds, blue subtracts"
-    return heading, [[("", signed_colours(each[index]), "") for index in order] for each in (kernels, responses)], 1
+    return (
+        heading,
+        [[("", signed_colours(each[index]), "") for index in order] for each in (kernels, responses)],
+        len(order),
+    )
