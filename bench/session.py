@@ -1,135 +1,59 @@
-"""A session: from the words on the command line to a run folder, its report and an exit status."""
+"""A session, from what is typed to the answer: request -> plan -> sweep -> summary -> report -> exit status.
+
+`run_session` is all of it; the functions behind it stand in the order in which it calls them.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
-from bench.analysis.answer import Answer, keep_verdicts, kept_verdicts
+from bench.analysis.answer import Answer, Verdict, keep_verdicts, kept_verdicts
 from bench.config.plan import Plan, load_plan, side_by_side
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
 from bench.data.download import fetch
-from bench.data.spec import UserData
+from bench.data.spec import OwnData
 from bench.errors import DataError, StoreError, UserError
-from bench.execution import EXECUTORS
+from bench.execution import EXECUTORS, inventory_of
 from bench.execution.base import Options
-from bench.execution.devices import inventory_of
 from bench.execution.estimate import estimate_seconds
-from bench.execution.progress import Display, Quiet
+from bench.execution.progress import Display, Quiet, duration
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers.base import Several, Tracker, make_trackers
 from bench.store.run_folder import RunFolder, refuse_used
+from bench.store.tables import read_rows
 from bench.system.redaction import redacted
 
-if TYPE_CHECKING:
-    from bench.analysis.answer import Verdict
-
-# Conclusion: what is written when a sweep has ended, and what the person is told.
-RESULTS = Path("results")  # where runs usually are, from where the program is started
-FAILURES = ("failed", "diverged", "oom", "timeout")
-
-
-OK, SOME_FAILED, INTERRUPTED = 0, 1, 130
-
-
-def conclude(
-    store: RunFolder, plan: Plan, outcome: Outcome, record: dict[str, Any], data_dir: Path | None, console: Console
-) -> Answer:
-    """Say in the record what was left out, look at what was learned, build the report, choose the exit status.
-
-    Raises:
-        StoreError: the report can't be written; the tables are whole all the same.
-    """
-    left_out = _left_out(plan, outcome, store.finished())
-    record |= {"left_out": left_out, "interrupted": outcome.interrupted}
-    store.write_run(record)
-    verdicts = None if outcome.statuses else kept_verdicts(store.folder)
-    if verdicts is None:
-        with console.status("writing the report") if console.is_terminal else nullcontext():
-            verdicts = _look_and_report(store.folder, plan, data_dir, console)
-    _point_latest(store.folder)
-    statuses = Counter(store.statuses())
-    failed = any(statuses[status] for status in FAILURES)
-    exit_status = INTERRUPTED if outcome.interrupted else SOME_FAILED if failed else OK
-    return Answer(store.folder, verdicts, statuses, left_out, exit_status)
-
-
-def _look_and_report(folder: Path, plan: Plan, data_dir: Path | None, console: Console) -> list["Verdict"]:
-    from bench.inference.gallery import collect
-    from bench.report.build import write_report  # pandas and matplotlib load while nothing is being measured
-
-    try:
-        collect(folder, data_dir, {trial.trial_id for trial in plan.trials})
-        _predict_unlabelled(folder, plan, console)
-        verdicts = write_report(folder)
-        keep_verdicts(folder, verdicts)
-        return verdicts
-    except OSError as error:
-        raise StoreError(
-            f"{folder}: the report can't be written ({error.strerror or error}), every finished trial is kept; "
-            f"when that is mended, run_bench.py report {folder}"
-        ) from None
-
-
-def _predict_unlabelled(folder: Path, plan: Plan, console: Console) -> None:
-    """Submissions, where the data have images to predict; should that fail, what was measured is still reported."""
-    unlabelled = getattr(plan.spec, "unlabelled_path", None)
-    if unlabelled is None:
-        return
-    from bench.inference.gallery import write_submissions
-
-    try:
-        for path in write_submissions(folder, Path(unlabelled), {trial.trial_id for trial in plan.trials}):
-            console.print(f"submission: {path}", highlight=False, markup=False, soft_wrap=True)
-    except UserError as error:
-        console.print(f"warning: no submission: {error}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _left_out(plan: Plan, outcome: Outcome, finished: set[str]) -> str | None:
-    missing = [trial for trial in plan.trials if trial.trial_id not in finished]
-    if not missing:
-        return None
-    why = "interrupted" if outcome.interrupted else "the budget was spent"
-    rounds = len({t.seed for t in plan.trials} - {t.seed for t in missing})
-    return f"{why}: {len(missing)} of {len(plan.trials)} trials not run; {rounds} whole rounds of seeds are there"
-
-
-def _point_latest(folder: Path) -> None:
-    """`latest` beside the run folders leads to the newest; only for runs in their usual place."""
-    if folder.resolve().parent.parent != RESULTS.resolve():
-        return
-    link, temporary = folder.parent / "latest", folder.parent / f".latest.{folder.name}"
-    try:
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(folder.name, target_is_directory=True)
-        temporary.replace(link)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)  # Windows without the right to links: the folder's name tells its age
+RESULTS = Path("results")  # where runs usually are, seen from where the program is started
+FAILURES = ("failed", "diverged", "oom", "timeout")  # statuses of a trial
+OK, SOME_FAILED, INTERRUPTED = 0, 1, 130  # exit statuses
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for.
+    """What the user asked for.
 
     Attributes:
         suite: name or path; None with `resume`.
+        resume: folder of a run that goes on.
+        out: folder of a new run; None: results/<suite>/<time>.
         settings: KEY=VALUE overrides, in the order typed.
+        data_dir: folder that holds the dataset's files; None: the cache.
         budget_seconds: no trial starts after this time.
-        data: images of the person's own, in place of the suite's.
+        data: images of the user's own, in place of the suite's dataset.
         mlflow: address of a tracking server.
-        retry: run again what failed, when a run goes on.
+        retry: with `resume`, run again whatever isn't ok.
         jobs: trials side by side on this machine, for their accuracy alone.
         address: of a cluster, for the executor `ray`.
-        yes: to a plan of very many trials.
+        yes: go ahead with a plan of very many trials.
     """
 
     suite: str | None
@@ -149,8 +73,41 @@ class Request:
     quiet: bool = False
 
 
+def run_session(request: Request) -> Answer:
+    """Plan, run, report.
+
+    Raises:
+        UserError: a mistake of the user's; nothing has been written then.
+        StoreError: the run folder can't be written to, or the report can't; every finished trial is kept.
+    """
+    console = console_for(request)
+    plan, text, estimates = make_plan(request, console)
+    begun = read_begun(request.resume) if request.resume else None
+    data_dir = request.data_dir or (Path(begun.data_dir) if begun and begun.data_dir else None)
+    _check_data(plan, data_dir, request, begun)
+    record = make_record(plan, text, request.suite, begun, data_dir)
+    record |= {"executor": request.executor, "jobs": request.jobs}
+    trackers = make_trackers(plan.name, request.tensorboard, request.mlflow, partial(_warn, console))
+    with closing(_open_folder(request, plan, record, console)) as store:
+        outcome = _run_trials(plan, store, request, data_dir, estimates, record, console, trackers)
+        left_out = _left_out(plan, outcome, store.finished())
+        record |= {"left_out": left_out, "interrupted": outcome.interrupted}
+        store.write_run(record)
+        verdicts = None if outcome.statuses else kept_verdicts(store.folder)  # no trial ran, so it may still hold
+        if verdicts is None:
+            with console.status("writing the report") if console.is_terminal else nullcontext():
+                verdicts = _summarise_and_report(store.folder, plan, data_dir, console)
+        _point_latest(store.folder)
+        statuses = Counter(row["status"] for row in read_rows(store.folder / "trials.csv"))
+        for tracker in trackers:
+            tracker.finish(store.folder)
+    failed = any(statuses[status] for status in FAILURES)
+    exit_status = INTERRUPTED if outcome.interrupted else SOME_FAILED if failed else OK
+    return Answer(store.folder, verdicts, statuses, left_out, exit_status)
+
+
 def console_for(request: Request) -> Console:
-    """Where a person reads what happens; names of theirs are text, whatever brackets they hold."""
+    """Where the user reads what happens; names of theirs are text, whatever brackets they hold."""
     return Console(stderr=True, quiet=request.quiet, markup=False, emoji=False)
 
 
@@ -186,37 +143,27 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     return plan, text, estimate_seconds(plan.trials, RESULTS, inventory)
 
 
-def run_session(request: Request) -> Answer:
-    """Plan, run, report.
-
-    Raises:
-        UserError: a mistake of the person's; nothing has been written then.
-    """
-    console = console_for(request)
-    plan, text, estimates = make_plan(request, console)
-    begun = read_begun(request.resume) if request.resume else None
-    data_dir = request.data_dir or (Path(begun.data_dir) if begun and begun.data_dir else None)
-    own = isinstance(plan.spec, UserData)
+def _check_data(plan: Plan, data_dir: Path | None, request: Request, begun: Begun | None) -> None:
+    """The dataset is here, downloaded if need be, and a run that goes on has the one that it began with."""
+    own = isinstance(plan.spec, OwnData)
     checksum = plan.spec.checksum if own else fetch(plan.spec.name, data_dir).checksum
     if begun and begun.dataset.checksum not in (None, checksum):
         raise DataError(f"{request.resume}: was made with other contents of {plan.spec.name}; start a new run")
-    record = make_record(plan, text, request.suite, begun, data_dir)
-    record |= {"executor": request.executor, "jobs": request.jobs}
-    trackers = make_trackers(plan.name, request.tensorboard, request.mlflow, partial(_warn, console))
+
+
+def _open_folder(request: Request, plan: Plan, record: dict[str, Any], console: Console) -> RunFolder:
+    """The run that goes on, or results/<suite>/<UTC time>, with a number behind it if two start in one second."""
     if request.resume:
         store = RunFolder.open(request.resume, request.retry)
-    else:
-        store = RunFolder.create(_new_folder(request, plan.name), record)
-    for notice in store.notices:
-        _warn(console, f"{store.folder}: {notice}")
-    try:
-        outcome = _run_trials(plan, store, request, data_dir, estimates, record, console, trackers)
-        answer = conclude(store, plan, outcome, record, data_dir, console)
-        for tracker in trackers:
-            tracker.finish(store.folder)
-        return answer
-    finally:
-        store.close()
+        if store.previous_owner:
+            died = f"its last driver died ({store.previous_owner}); what it had finished is kept"
+            _warn(console, f"{store.folder}: {died}")
+        return store
+    if request.out:
+        return RunFolder.create(request.out, record)
+    stem, base = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"), RESULTS / plan.name
+    names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
+    return RunFolder.create(next(base / name for name in names if not (base / name).exists()), record)
 
 
 def _run_trials(
@@ -229,10 +176,13 @@ def _run_trials(
     console: Console,
     trackers: Sequence[Tracker],
 ) -> Outcome:
+    """Run what isn't finished yet; each result is on disk before the next trial begins."""
     finished = store.finished()
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
-    console.print(_opening(plan, store.folder, len(todo), sum(estimates.values())), highlight=False, soft_wrap=True)
+    already = f", {len(plan.trials) - len(todo)} already there" if len(todo) < len(plan.trials) else ""
+    expected = duration(sum(estimates.values()))
+    _say(console, f"{plan.name}: {len(plan.trials)} trials{already}, about {expected}, into {store.folder}")
     options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)
     executor = EXECUTORS[request.executor](options)
     progress = Several([Quiet() if request.quiet else Display(console, estimates), *trackers])
@@ -246,22 +196,62 @@ def _run_trials(
         executor.close()
 
 
-def _opening(plan: Plan, folder: Path, todo: int, seconds: float) -> str:
-    from bench.execution.progress import duration
+def _left_out(plan: Plan, outcome: Outcome, finished: set[str]) -> str | None:
+    """Which part of the plan has no results, in one sentence; None if all have."""
+    missing = [trial for trial in plan.trials if trial.trial_id not in finished]
+    if not missing:
+        return None
+    why = "interrupted" if outcome.interrupted else "the budget was spent"
+    rounds = len({t.seed for t in plan.trials} - {t.seed for t in missing})
+    return f"{why}: {len(missing)} of {len(plan.trials)} trials not run; {rounds} whole rounds of seeds are there"
 
-    have = len(plan.trials) - todo
-    done = f", {have} already there" if have else ""
-    return f"{plan.name}: {len(plan.trials)} trials{done}, about {duration(seconds)}, into {folder}"
+
+def _summarise_and_report(folder: Path, plan: Plan, data_dir: Path | None, console: Console) -> list[Verdict]:
+    """Images for the gallery, predictions of unlabelled images, and the report, from what is on disk.
+
+    Raises:
+        StoreError: the report can't be written; the tables are whole all the same.
+    """
+    from bench.inference.gallery import collect, write_submissions
+    from bench.report.build import write_report  # pandas and matplotlib load while nothing is being measured
+
+    trial_ids = {trial.trial_id for trial in plan.trials}
+    unlabelled = getattr(plan.spec, "unlabelled_path", None)
+    try:
+        collect(folder, data_dir, trial_ids)
+        if unlabelled is not None:
+            try:
+                for path in write_submissions(folder, Path(unlabelled), trial_ids):
+                    _say(console, f"submission: {path}")
+            except UserError as error:  # what was measured is still reported
+                _say(console, f"warning: no submission: {error}")
+        verdicts = write_report(folder)
+        keep_verdicts(folder, verdicts)
+        return verdicts
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: the report can't be written ({error.strerror or error}), every finished trial is kept; "
+            f"when that is mended, run_bench.py report {folder}"
+        ) from None
 
 
-def _new_folder(request: Request, name: str) -> Path:
-    """results/<suite>/<UTC time>, with a number behind it if two runs start in one second."""
-    if request.out:
-        return request.out
-    stem = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
-    base = RESULTS / name
-    return next(f for f in (base / stem, *(base / f"{stem}-{i}" for i in range(2, 1000))) if not f.exists())
+def _point_latest(folder: Path) -> None:
+    """`latest` beside the run folders leads to the newest; only for runs in their usual place."""
+    if folder.resolve().parent.parent != RESULTS.resolve():
+        return
+    link, temporary = folder.parent / "latest", folder.parent / f".latest.{folder.name}"
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(folder.name, target_is_directory=True)
+        temporary.replace(link)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # Windows without the right to links: the folder's name tells its age
 
 
 def _warn(console: Console, text: str) -> None:
-    console.print(f"warning: {redacted(text)}", highlight=False, markup=False, soft_wrap=True)
+    _say(console, f"warning: {redacted(text)}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -110,7 +110,7 @@ def run(suite: Path, out: Path, report: bool) -> Figures:
     from bench.session import Request, run_session
 
     executor = Untrained()
-    unreported = contextlib.nullcontext() if report else patch("bench.session._look_and_report", return_value=[])
+    unreported = contextlib.nullcontext() if report else patch("bench.session._summarise_and_report", return_value=[])
     with unreported, patch.dict(EXECUTORS, {"untrained": lambda options: executor}):
         run_session(Request(suite=str(suite), out=out, executor="untrained", yes=True))
     gaps = [
