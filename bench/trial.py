@@ -1,4 +1,4 @@
-"""Trial: one immutable training run, its identity and its flat row. Nothing here imports torch."""
+"""Trial: one training run to be done, immutable, with its ids and its row of trials.csv. Nothing here imports torch."""
 
 import hashlib
 import json
@@ -48,9 +48,12 @@ GlobalBatch = Literal["fixed", "scaled"]
 
 
 class Match(BaseModel):
-    """What a configuration was made equal in, to which other one (its config_id), and how much that one has of it.
+    """A configuration was sized to equal another one.
 
-    `target` is a count for params and FLOPs (of one image's forward pass), seconds for a training step.
+    Attributes:
+        by: params, or flops (of one image's forward pass).
+        to: config_id of the other one.
+        target: how many the other one has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

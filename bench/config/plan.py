@@ -1,4 +1,4 @@
-"""Suites: from a YAML file to the trials that it means, with every check that needs no training.
+"""A plan: the trials that a suite file means on this machine, with every check that needs no training.
 
 A list in a suite means "sweep this". Seeds vary slowest, so that stopping at any time leaves whole rounds of the
 grid, and slow drift of the machine hits all configurations alike.
@@ -52,7 +52,7 @@ def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -
 
     Args:
         inventory: of the devices that trials may run on.
-        yes: a person's, to more than grid.MOST_TRIALS.
+        yes: more than MOST_TRIALS trials are allowed.
 
     Raises:
         SuiteError: anything in it that can't be run, with its place.

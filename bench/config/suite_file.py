@@ -213,7 +213,7 @@ def check_size(text: SuiteText, entries: Sequence[Swept], rounds: int, yes: bool
 
     Args:
         rounds: seeds of each configuration, those for accuracy alone among them.
-        yes: a person's, to more than MOST_TRIALS.
+        yes: more than MOST_TRIALS trials are allowed.
 
     Raises:
         SuiteError: more trials than that, with what multiplies to them; it blames the longest list.

@@ -19,7 +19,6 @@ from bench.system.precision import DTYPES
 from bench.training.optim import OPTIMIZERS, SCHEDULES
 from bench.trial import Training
 
-# Complaints: what is wrong with a suite, in one line: where, what was found, what would do.
 Settings = TypeVar("Settings", bound=BaseModel)
 
 

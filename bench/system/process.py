@@ -1,4 +1,7 @@
-"""Process trees: which processes belong to a trial, and how to end them all. What /proc tells is Linux's; else less."""
+"""Processes and signals: which processes belong to a trial, how to end them all, how one died, and interrupts.
+
+What /proc tells is known on Linux alone.
+"""
 
 import contextlib
 import faulthandler
@@ -166,14 +169,8 @@ def _signal_name(exitcode: int | None) -> str | None:
 
 # Interrupts: Ctrl-C, a scheduler's SIGTERM, a closed terminal's SIGHUP; heard at once, but never within an append.
 ENDINGS = ("SIGINT", "SIGTERM", "SIGHUP")
-
-
 _held = 0  # blocks that nothing may interrupt, one within the other
-
-
 _listening = False
-
-
 _asked = False
 
 
