@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from typing import Any
 
 import pandas as pd
@@ -133,9 +134,8 @@ def node_warnings(tables: Tables, device_name: str) -> list[str]:
 def _other_hardware(trials: pd.DataFrame, device_name: str) -> list[str]:
     known = trials[(trials["node"] != "") & ((trials["node_cpu"] != "") | trials["node_cores"].notna())]
     kinds: dict[str, list[str]] = {}
-    for node, cpu, cores in dict.fromkeys(
-        zip(known["node"], known["node_cpu"], known["node_cores"].fillna(0), strict=True)
-    ):
+    machines = known[["node", "node_cpu", "node_cores"]].fillna({"node_cores": 0}).drop_duplicates()
+    for node, cpu, cores in machines.itertuples(index=False):
         words = ", ".join(part for part in (cpu, f"{cores:g} cores" if cores else "") if part)
         kinds.setdefault(words, []).append(node)
     if len(kinds) < 2:
@@ -152,13 +152,11 @@ def _other_speed(timed: pd.DataFrame, device_name: str) -> list[str]:
     by_config = known.groupby("config_id")
     known = known[by_config["node"].transform("nunique") > 1]
     usual = known.groupby("config_id")["images_per_second"].transform("median")
-    of_node = {
-        str(node): values.tolist() for node, values in (known["images_per_second"] / usual).groupby(known["node"])
-    }
+    relative = (known["images_per_second"] / usual).groupby(known["node"])
+    of_node = {str(node): values.tolist() for node, values in relative}
     if len(of_node) < 2:
         return []
-    ordered = sorted(of_node, key=lambda node: pd.Series(of_node[node]).median())
-    slow, fast = ordered[0], ordered[-1]
+    slow, *_, fast = sorted(of_node, key=lambda node: statistics.median(of_node[node]))
     found = ratio_interval(of_node[fast], of_node[slow])
     swing = float(known["throughput_spread"].median())
     beyond = found.median > 1 + (0.0 if math.isnan(swing) else swing)

@@ -1,4 +1,4 @@
-"""Labels: what a configuration is called in tables, pictures and sentences. Short, and different for each."""
+"""Labels: a short name for each configuration, different from all others, for tables, plots and sentences."""
 
 import json
 from typing import Any
@@ -41,22 +41,11 @@ def labelled(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _device_names(trials: pd.DataFrame) -> pd.Series:
-    names = trials["device_name"].map({name: shortened(name, LONGEST_DEVICE) for name in trials["device_name"]})
-    missing = names == ""
-    if not missing.any():
-        return names
-    known = trials.assign(device_name=names)[~missing]
-    of_node = known.groupby(["node", "device"])["device_name"].first()
-    of_device = known.groupby("device")["device_name"].first()
-    own = pd.Series(
-        [
-            of_node.get((node, device)) or of_device.get(device) or device
-            for node, device in zip(trials.loc[missing, "node"], trials.loc[missing, "device"], strict=True)
-        ],
-        index=trials.index[missing],
-        dtype=object,
-    )
-    return names.where(~missing, own)
+    short = {name: shortened(name, LONGEST_DEVICE) or None for name in trials["device_name"].unique()}
+    names = trials["device_name"].map(short).astype(object)
+    for keys in (["node", "device"], ["device"]):  # "first" passes over the missing ones
+        names = names.fillna(names.groupby([trials[key] for key in keys]).transform("first"))
+    return names.fillna(trials["device"])
 
 
 def without_device(row: dict[str, Any]) -> str:

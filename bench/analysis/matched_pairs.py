@@ -1,4 +1,4 @@
-"""Pairs: a configuration and the one of another family that was made equal to it, in what is left to differ."""
+"""Matched pairs: a configuration, and one of another family that was given as many parameters or FLOPs."""
 
 import math
 from dataclasses import dataclass, replace
@@ -69,8 +69,7 @@ def find_pairs(tables: Tables, device_name: str = "") -> list[Pair]:
 def pair_sentences(pairs: list[Pair]) -> list[str]:
     """For each kind of match one sentence on who wins in how many pairs, and by how much."""
     lines = []
-    for by in dict.fromkeys(pair.by for pair in pairs):
-        own = [pair for pair in pairs if pair.by == by]
+    for by, own in _by_kind(pairs).items():
         parts = [tally(own, metric) for metric in SAID]
         lines.append(f"At equal {EQUAL.get(by, by)}: {'; '.join(part for part in parts if part)}.")
     return lines
@@ -78,10 +77,8 @@ def pair_sentences(pairs: list[Pair]) -> list[str]:
 
 def pair_sheets(tables: Tables) -> list[Sheet]:
     """For each kind of match a table with a row a pair."""
-    pairs, sheets = find_pairs(tables), []
-    headline = tables.run.get("target_accuracy") or 0.0
-    for by in dict.fromkeys(pair.by for pair in pairs):
-        own = [pair for pair in pairs if pair.by == by]
+    sheets, headline = [], tables.run.get("target_accuracy") or 0.0
+    for by, own in _by_kind(find_pairs(tables)).items():
         head = ["pair", "who is better in what", "mismatch", "test accuracy", "difference"]
         head += ["speed ratio", "inference ratio", "memory ratio"]
         head += [f"ratio of times to {100 * headline:g}%"] if _headline(tables, own[0].base, own[0].made, False) else []
@@ -93,7 +90,14 @@ def pair_sheets(tables: Tables) -> list[Sheet]:
 
 def mismatches(pairs: list[Pair]) -> list[str]:
     """A sentence for each kind of match that some pair misses by more than is allowed."""
-    return [line for by in dict.fromkeys(p.by for p in pairs) for line in _too_far([p for p in pairs if p.by == by])]
+    return [line for own in _by_kind(pairs).values() for line in _too_far(own)]
+
+
+def _by_kind(pairs: list[Pair]) -> dict[str, list[Pair]]:
+    kinds: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        kinds.setdefault(pair.by, []).append(pair)
+    return kinds
 
 
 def _row(tables: Tables, pair: Pair) -> list[Cell]:

@@ -132,11 +132,7 @@ def by_configuration(own: list[Ladder]) -> list[list[Ladder]]:
     groups: dict[str, list[Ladder]] = {}
     for ladder in own:
         groups.setdefault(ladder.base["config_id"], []).append(ladder)
-    return sorted(groups.values(), key=lambda each: _rank(each[0].base))
-
-
-def _rank(row: Row) -> tuple[bool, float]:
-    return not row["best_of_family"], -row["val_accuracy"]
+    return sorted(groups.values(), key=lambda own: (not own[0].base["best_of_family"], -own[0].base["val_accuracy"]))
 
 
 def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
@@ -157,9 +153,8 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     said = [f"{left} more are among all configurations."] if left > 0 else []
     name = f"{len(others)} more configuration{'s' * (len(others) > 1)}{where}"
     rest = Sheet(name, said, head, more, figures=True) if more else None
-    return Sheet(
-        f"More processes{where}", _said(tables, own, timed) if own else [], head, rows, figures=True, rest=rest
-    )
+    told = _said(tables, own, timed) if own else []
+    return Sheet(f"More processes{where}", told, head, rows, figures=True, rest=rest)
 
 
 def _lines(tables: Tables, group: list[Ladder], timed: bool, goal: str) -> list[list[Cell]]:
@@ -256,12 +251,9 @@ def data_sentences(tables: Tables, device_name: str) -> list[str]:
         if len(here) > 1:
             found = compare_rows(tables, here[0], here[1], "test_accuracy")
             first, second = (family_title(row["model"]) for row in here[:2])
-            lead = (
-                f"the {first} is {found.text} above the {second}"
-                if apart(here[0], here[1], found)
-                else "no difference is shown"
-            )
-            said.append(f"with {whole(size)} {lead}")
+            lead = f"the {first} is {found.text} above the {second}"
+            shown = apart(here[0], here[1], found)
+            said.append(f"with {whole(size)} {lead if shown else 'no difference is shown'}")
     return [f"Fewer training images: {listed(said)}."] if said else []
 
 

@@ -1,12 +1,11 @@
 """Predictions of a saved model: for images that a user gives, or for the test set of its own dataset."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -96,24 +95,22 @@ def as_csv(images: Images, found: Tensor, class_names: Sequence[str]) -> str:
     Names come from files that somebody else may have made, and a spreadsheet takes a cell that begins with = + - @ for
     a formula; such a cell gets an apostrophe in front. Numbers, -1 too, stay numbers.
     """
-    classes = [guarded(name) for name in class_names]
-    confidences, predictions = (part.tolist() for part in found.max(dim=1))
-    header = ["name", "label", "prediction", "confidence", *(f"p_{name}" for name in class_names)]
-    columns = [
-        [guarded(name) for name in images.names],
-        [classes[label] for label in images.split.labels.tolist()] if images.labelled else None,
-        [classes[index] for index in predictions],
-        [f"{confidence:.4f}" for confidence in confidences],
-        *([f"{share:.6f}" for share in column] for column in found.T.tolist()),
-    ]
-    kept = [(name, column) for name, column in zip(header, columns, strict=True) if column is not None]
-    return _table([name for name, _ in kept], zip(*(column for _, column in kept), strict=True))
+    classes = np.array([guarded(name) for name in class_names], dtype=object)
+    confidences, predictions = found.max(dim=1)
+    table = pd.DataFrame({"name": [guarded(name) for name in images.names]}, dtype=object)
+    if images.labelled:
+        table["label"] = classes[images.split.labels.numpy()]
+    table["prediction"] = classes[predictions.numpy()]
+    table["confidence"] = [f"{confidence:.4f}" for confidence in confidences.tolist()]
+    shares = pd.DataFrame(found.numpy(), columns=[f"p_{name}" for name in class_names]).map("{:.6f}".format)
+    return pd.concat([table, shares], axis=1).to_csv(index=False, lineterminator="\n")
 
 
 def as_kaggle(found: Tensor, class_names: Sequence[str]) -> str:
     """A submission: `ImageId,Label`, numbered from 1 in the order of the images. Labels are as in the training data."""
-    predictions = found.argmax(dim=1).tolist()
-    return _table(["ImageId", "Label"], ((number, class_names[index]) for number, index in enumerate(predictions, 1)))
+    labels = np.array(class_names, dtype=object)[found.argmax(dim=1).numpy()]
+    numbers = range(1, len(labels) + 1)
+    return pd.DataFrame({"ImageId": numbers, "Label": labels}).to_csv(index=False, lineterminator="\n")
 
 
 def write_predictions(path: Path, text: str) -> None:
@@ -122,14 +119,6 @@ def write_predictions(path: Path, text: str) -> None:
         write_atomically(path, text)
     except OSError as error:
         raise UserError(f"{path}: can't be written ({error.strerror}); name another file") from None
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def view_image(saved: Saved, images: Images, index: int) -> ImageView:

@@ -198,14 +198,14 @@ def _read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
 
 
 def _refuse_endless(path: Path, settings: dict[str, Any], num_tensors: int) -> None:
-    """A depth is gone through block by block, and every block has a tensor at least."""
+    """Refuse a depth of more blocks than there are tensors: building so many would never end."""
     for key, value in settings.items():
-        if any(word in key for word in ("depth", "layers", "blocks", "repeats")):
-            for number in _numbers(value):
-                if number > max(num_tensors, 1):
-                    raise StoreError(
-                        f"{path}: doesn't fit its weights: {_line(key, 40)} {number}, of {num_tensors} tensors"
-                    )
+        counts_blocks = any(word in key for word in ("depth", "layers", "blocks", "repeats"))
+        for number in _numbers(value) if counts_blocks else ():
+            if number > max(num_tensors, 1):
+                raise StoreError(
+                    f"{path}: doesn't fit its weights: {_line(key, 40)} {number}, of {num_tensors} tensors"
+                )
 
 
 def _numbers(value: Any) -> Iterator[float]:
