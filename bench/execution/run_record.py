@@ -1,4 +1,4 @@
-"""Provenance: what a run writes of itself, so that a reader, a report or a resume knows what it holds for."""
+"""run.json: what a run writes of itself (suite, machine, versions, command), and what a resume reads of it."""
 
 import json
 import os
@@ -19,10 +19,11 @@ from bench.store.tables import read_run
 from bench.system.environment import cpu_name, git_state, usable_cores
 from bench.system.redaction import redacted, redacted_command, redacted_in
 
+PACKAGES = ("torch", "torchvision", "numpy", "pandas")
 
-# Resumption: what a run that goes on has to say of itself, checked before anybody believes it.
+
 class Contents(BaseModel):
-    """Of the dataset that a run was begun with."""
+    """The dataset that a run was begun with: digest of its files."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -62,9 +63,6 @@ def read_begun(folder: Path) -> Begun:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise StoreError(f"{folder / 'run.json'}: {place}: {first['msg'].lower()}; it was changed since") from None
-
-
-PACKAGES = ("torch", "torchvision", "numpy", "pandas")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -114,6 +112,7 @@ def make_record(
     refuse_secrets(plan)
     spec = plan.spec
     recipes = {trial.recipe: RECIPES[trial.recipe].model_dump() for trial in plan.trials}
+    before = [*map(redacted, begun.command), ";"] if begun else []
     return {
         "suite": plan.name,
         "source": _source(suite, begun),
@@ -121,7 +120,7 @@ def make_record(
         "description": redacted(plan.suite.description),
         "content": redacted_in(plan.content),
         "created_at": (begun and begun.created_at) or datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [*_commands_before(begun), "run_bench.py", *redacted_command(sys.argv[1:])],
+        "command": [*before, "run_bench.py", *redacted_command(sys.argv[1:])],
         "data_dir": redacted(str(data_dir.resolve())) if data_dir else None,
         "dataset": {
             "name": spec.name,
@@ -165,10 +164,6 @@ def refuse_secrets(plan: Plan) -> None:
                 f"{plan.name}: setting '{hidden[0]}' of {model} holds what looks like a secret, and settings are "
                 "written into every table; let the model's code read it from a variable of the environment"
             )
-
-
-def _commands_before(begun: Begun | None) -> list[str]:
-    return [*map(redacted, begun.command), ";"] if begun else []
 
 
 def _source(suite: str | None, begun: Begun | None) -> str | None:

@@ -200,14 +200,11 @@ def render(entries: Iterable[Entry], name: str) -> bytes:
 
 def views(folder: Path, entries: Entries) -> dict[str, bytes]:
     """The CSV tables that a journal gives: name -> contents; retried.csv only where there is a use for it."""
-    found = {name: header(name) + render(entries.trials.values(), name) for name in TABLES}
+    headers = {name: ",".join(columns).encode() + b"\n" for name, columns in TABLES.items()}
+    found = {name: headers[name] + render(entries.trials.values(), name) for name in TABLES}
     if entries.retried or (folder / RETRIED).exists():
-        found[RETRIED] = header(TRIALS) + render(entries.retried, TRIALS)
+        found[RETRIED] = headers[TRIALS] + render(entries.retried, TRIALS)
     return found
-
-
-def header(name: str) -> bytes:
-    return ",".join(TABLES[name]).encode() + b"\n"
 
 
 def is_name(text: str) -> bool:

@@ -5,13 +5,11 @@ The tables have to be what the journal gives.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from bench.result import TEXT_COLUMNS
@@ -33,8 +31,7 @@ from bench.system.files import SUMS, check_sums
 
 KEYS = {"suite": str, "plan": list, "dataset": dict, "environment": dict, "created_at": str}
 SHARES = ("val_accuracy", "val_accuracy_best", "test_accuracy", "test_accuracy_best", "target_accuracy")
-INFINITE = ("inf", "-inf")  # text in JSON, which has no such numbers
-_PROCESS, _PARTIAL = re.compile(r"\.\d+$"), re.compile(r"\.partial$")  # ends of temporary names
+NO_NUMBERS = (None, "inf", "-inf")  # not measured; what JSON has no numbers for
 NOTES_SHOWN = 3  # names in a note; as many as there are would be a page
 
 
@@ -140,10 +137,9 @@ def _of_values(entry: Entry, checksum: Any) -> Iterator[str]:
 def _wrong(key: str, values: list[Any]) -> str:
     """What is wrong with numbers of a column."""
     numbers = [value for value in values if type(value) in (int, float)]
-    if len(numbers) < len(values):
-        texts = [value for value in values if type(value) not in (int, float, NoneType) and value not in INFINITE]
-        if texts:
-            return f"{str(texts[0])[:40]!r}, no number"
+    others = [] if len(numbers) == len(values) else set(values).difference(numbers, NO_NUMBERS)
+    for other in others:
+        return f"{str(other)[:40]!r}, no number"
     least, most = min(numbers, default=0), max(numbers, default=0)
     if key in SHARES and not 0 <= least <= most <= 1:
         return f"{least if least < 0 else most}, not within 0 and 1"
@@ -177,10 +173,8 @@ def _of_earlier_failure(folder: Path, entry: Entry) -> Iterator[str]:
 
 def _leftovers(folder: Path) -> Iterator[str]:
     """What writers left that were killed; it is never read."""
-    names = []
-    for place, is_left in ((folder, _PROCESS.search), (folder / "trials", _PARTIAL.search)):
-        with suppress(OSError), os.scandir(place) as entries:
-            names += [entry.name for entry in entries if entry.name.startswith(".") and is_left(entry.name)]
+    names = [path.name for path in folder.glob(".*") if re.search(r"\.\d+$", path.name)]
+    names += [path.name for path in (folder / "trials").glob(".*.partial")]
     yield from _note("leftover temporary files", sorted(names))
 
 
