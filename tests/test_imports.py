@@ -7,68 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-
-# package or module -> those of ours that it may import; errors are open to all. docs/architecture.md draws this.
-MAY_IMPORT = {
-    "run_bench": {"session", "cli", "config", "execution", "system"},
-    "session": {"cli", "execution", "report", "config", "inference", "analysis", "data", "store", "result", "system"},
-    "cli": {
-        "execution",
-        "report",
-        "gate",
-        "config",
-        "inference",
-        "trial",
-        "models",
-        "analysis",
-        "data",
-        "store",
-        "system",
-    },
-    "execution": {"config", "training", "trial", "data", "store", "result", "models", "system"},
-    "report": {"analysis", "inference", "measure", "store", "system"},
-    "gate": {"config", "training", "analysis", "measure", "data", "store", "system"},
-    "config": {"training", "trial", "data", "models", "measure", "system"},
-    "inference": {"training", "trial", "data", "models", "analysis", "store", "result", "system"},
-    "training": {"trial", "data", "measure", "models", "result", "system"},
-    "trial": {"data"},
-    "analysis": {"store", "result", "measure", "system"},
-    "data": {"system"},
-    "measure": {"system"},
-    "store": {"system", "result"},
-    "system": set(),
-    "result": set(),
-    "models": set(),
-    "errors": set(),
-}
-
-
-def sources() -> list[Path]:
-    return [ROOT / "run_bench.py", *(ROOT / "bench").rglob("*.py"), *(ROOT / "models").glob("*.py")]
-
-
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def place_of(module: str) -> str:
-    """The package, or the module beside the packages, that a module is part of."""
-    first, _, rest = module.partition(".")
-    return rest.split(".")[0] if first == "bench" and rest else first
-
-
-def imports_of(path: Path) -> set[str]:
-    """Our modules that a file imports, wherever in it the import stands."""
-    known, found = {module_of(each) for each in sources()}, set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (inner & known) or {node.module}
-    return found & known
+from architecture import MAY_IMPORT, ROOT, imports_of, module_of, place_of, sources
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_of)
