@@ -16,8 +16,8 @@ SMALLEST_MAP = 4  # pixels: a stage that would leave a smaller feature map than 
 class CNNConfig(BaseModel):
     """Settings of a CNN; `image_size`, `in_channels` and `num_classes` come from the dataset.
 
-    `depth` makes it deeper, `width` makes it wider, and nothing else needs to change with either. `growth` is the fine
-    dial: with whole widths alone, no two families have equal parameters to within 2%.
+    `depth` makes it deeper, `width` makes it wider, and nothing else needs to change with either. `growth` is the finer
+    setting: with whole widths alone, no two families have equal parameters to within 2%.
 
     Raises:
         ValueError: an even `kernel_size`, which has no middle.

@@ -197,7 +197,7 @@ class ViT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         if self.pos_embed.is_meta:
-            return  # a sketch has no numbers, and torch would load 900 modules, for 2 s, before it draws none
+            return  # a meta tensor has no numbers, and torch would load 900 modules, for 2 s, before it draws none
         if isinstance(self.pos_embed, nn.Parameter):
             nn.init.normal_(self.pos_embed, std=self.config.embed_dim**-0.5 if xavier else 1.0)
         if self.cls_token is not None:

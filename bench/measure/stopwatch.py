@@ -1,4 +1,4 @@
-"""Instruments: a stopwatch that knows what it is timing, and a warm-up that ends when the machine has settled."""
+"""Stopwatch: a clock that waits for the device at the edges of what it times, and a warm-up until times settle."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""The workbench: what one trial trains and is measured on, made from its settings."""
+"""Set-up of one trial: device, data, loss and learner, made from its settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

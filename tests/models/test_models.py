@@ -196,17 +196,17 @@ def test_an_unknown_family_is_a_key_error() -> None:
         build_model("mlp", {}, image_size=8, in_channels=1, num_classes=3)
 
 
-def test_a_sketch_has_the_parameters_of_the_model_and_takes_no_memory() -> None:
+def test_a_meta_model_has_the_parameters_of_the_model_and_takes_no_memory() -> None:
     for name, (own, _) in SMALL.items():
-        sketch = build_meta_model(name, own, image_size=8, in_channels=1, num_classes=3)
-        assert checks.num_params(sketch) == checks.num_params(Case(name).build())
-        assert all(parameter.is_meta for parameter in sketch.parameters())
+        model = build_meta_model(name, own, image_size=8, in_channels=1, num_classes=3)
+        assert checks.num_params(model) == checks.num_params(Case(name).build())
+        assert all(parameter.is_meta for parameter in model.parameters())
 
 
-def test_dials_are_settings_and_leave_depth_alone() -> None:
-    for name, dials in SIZE_SETTINGS.items():
-        assert {*dials} <= MODELS[name][0].model_fields.keys()
-        assert "depth" not in dials
+def test_settings_that_change_the_size_leave_depth_alone() -> None:
+    for name, keys in SIZE_SETTINGS.items():
+        assert {*keys} <= MODELS[name][0].model_fields.keys()
+        assert "depth" not in keys
 
 
 SETTINGS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
