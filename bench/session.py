@@ -19,17 +19,17 @@ from bench.analysis.answer import Answer, Verdict, keep_verdicts, kept_verdicts
 from bench.config.plan import Plan, load_plan, side_by_side
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
 from bench.data.download import fetch
-from bench.data.spec import OwnData
+from bench.data.spec import UserData
 from bench.errors import DataError, StoreError, UserError
-from bench.execution import EXECUTORS, inventory_of
+from bench.execution import EXECUTORS
 from bench.execution.base import Options
+from bench.execution.devices import inventory_of
 from bench.execution.estimate import estimate_seconds
 from bench.execution.progress import Display, Quiet, duration
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers.base import Several, Tracker, make_trackers
 from bench.store.run_folder import RunFolder, refuse_used
-from bench.store.tables import read_rows
 from bench.system.redaction import redacted
 
 RESULTS = Path("results")  # where runs usually are, seen from where the program is started
@@ -98,7 +98,7 @@ def run_session(request: Request) -> Answer:
             with console.status("writing the report") if console.is_terminal else nullcontext():
                 verdicts = _summarise_and_report(store.folder, plan, data_dir, console)
         _point_latest(store.folder)
-        statuses = Counter(row["status"] for row in read_rows(store.folder / "trials.csv"))
+        statuses = Counter(store.statuses())
         for tracker in trackers:
             tracker.finish(store.folder)
     failed = any(statuses[status] for status in FAILURES)
@@ -145,7 +145,7 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
 
 def _check_data(plan: Plan, data_dir: Path | None, request: Request, begun: Begun | None) -> None:
     """The dataset is here, downloaded if need be, and a run that goes on has the one that it began with."""
-    own = isinstance(plan.spec, OwnData)
+    own = isinstance(plan.spec, UserData)
     checksum = plan.spec.checksum if own else fetch(plan.spec.name, data_dir).checksum
     if begun and begun.dataset.checksum not in (None, checksum):
         raise DataError(f"{request.resume}: was made with other contents of {plan.spec.name}; start a new run")
@@ -155,9 +155,8 @@ def _open_folder(request: Request, plan: Plan, record: dict[str, Any], console: 
     """The run that goes on, or results/<suite>/<UTC time>, with a number behind it if two start in one second."""
     if request.resume:
         store = RunFolder.open(request.resume, request.retry)
-        if store.previous_owner:
-            died = f"its last driver died ({store.previous_owner}); what it had finished is kept"
-            _warn(console, f"{store.folder}: {died}")
+        for notice in store.notices:
+            _warn(console, f"{store.folder}: {notice}")
         return store
     if request.out:
         return RunFolder.create(request.out, record)

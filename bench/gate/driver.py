@@ -11,7 +11,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -48,9 +48,9 @@ def run_gate(request: GateRequest, say: Say, now: Callable[[], float] = time.mon
         if request.journal.exists():
             raise UserError(f"{request.journal}: exists already; name another --journal, or go on with --resume")
         request.journal.parent.mkdir(parents=True, exist_ok=True)
-        with closing(Journal(request.journal)) as journal:
-            journal.append("gate", journal_header(request, cells, trees))
-            return _Gate(request, cells, trees, journal, say, now).run()
+        journal = Journal(request.journal)
+        journal.append("gate", journal_header(request, cells, trees))
+        return _Gate(request, cells, trees, journal, say, now).run()
 
 
 def resume_gate(path: Path, say: Say, now: Callable[[], float] = time.monotonic) -> Record:
@@ -69,8 +69,8 @@ def resume_gate(path: Path, say: Say, now: Callable[[], float] = time.monotonic)
     cells = gate_cells(request)
     if [cell.name for cell in cells] != record.header["cells"]:
         raise UserError(f"{path}: suite '{request.suite}' no longer means the same cells; start a new gate")
-    with only_one(), _trees(request, say, record) as trees, closing(Journal(path)) as journal:
-        return _Gate(request, cells, trees, journal, say, now).run()
+    with only_one(), _trees(request, say, record) as trees:
+        return _Gate(request, cells, trees, Journal(path), say, now).run()
 
 
 @contextmanager

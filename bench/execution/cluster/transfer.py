@@ -19,7 +19,7 @@ from bench.data.catalog import spec_of
 from bench.data.download import cached_folder, dataset_checksum, fetch
 from bench.data.spec import Arrays, UserData
 from bench.data.user_data import read_user_data
-from bench.data.user_files import find_sources
+from bench.data.user_files import find_files
 from bench.errors import DataError, StoreError
 from bench.trial import Trial
 
@@ -133,6 +133,6 @@ def _is_in_cache(trial: Trial) -> bool:
 @cache  # many files: once a process
 def _digest_at(path: str, test_path: str | None) -> str | None:
     try:
-        return find_sources(Path(path), Path(test_path) if test_path else None).digest()
+        return find_files(Path(path), Path(test_path) if test_path else None).digest()
     except (DataError, OSError):
         return None
