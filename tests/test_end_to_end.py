@@ -46,8 +46,7 @@ PLAIN = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from bench.report import figures
-for drawn in (figures.PLOTS, figures.CHARTS, figures.PIXELS):
-    drawn.clear()
+figures.RUN_PLOTS = figures.GALLERY_PLOTS = ()
 import run_bench
 sys.exit(run_bench.main())
 """
@@ -87,8 +86,8 @@ def typed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """The program in this process and without pictures: words -> exit status, standard error."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
-    for module, name in ((figures, "PLOTS"), (figures, "CHARTS"), (figures, "PIXELS")):
-        monkeypatch.setattr(module, name, {})
+    for name in ("RUN_PLOTS", "GALLERY_PLOTS"):
+        monkeypatch.setattr(figures, name, ())
 
     def run(*words: str | Path) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["run_bench.py", *map(str, words), "--executor", "in-process"])
@@ -170,7 +169,7 @@ def small(folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("bench.inference.gallery.collect", lambda *_: False)
-        patch.setattr(figures, "PLOTS", {})
+        patch.setattr(figures, "RUN_PLOTS", ())
         few = ["instrument_seconds=0", "epochs=1"]
         run_session(Request("tiny.yaml", out=folder / "small", settings=few, executor="in-process", quiet=True))
     return folder / "small"

@@ -167,7 +167,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bench import session
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "conclude", lambda *arguments: None)
+        patch.setattr(session, "_summarise_and_report", lambda *arguments: [])
         wishes = ["seeds=1", "models.vit.patch_size=4", "models.cnn.depth=1", "instrument_seconds=0.05", "epochs=1"]
         folder = tmp_path_factory.mktemp("notebook") / "run"
         session.run_session(session.Request("smoke", out=folder, settings=wishes, executor="in-process", quiet=True))

@@ -108,7 +108,8 @@ def test_a_target_that_nobody_reached_has_no_row(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_is_compared_as_far_as_it_got(tmp_path: Path) -> None:
-    found = changes(tmp_path, configs=SMALL[:1], seeds=[0, 1], changes={"plan": [str(i) for i in range(6)]})
+    plan = [f"vit-p7-d2-fp32-cpu-s{seed}" for seed in range(6)]
+    found = changes(tmp_path, configs=SMALL[:1], seeds=[0, 1], changes={"plan": plan})
     assert found.conditions == [f"{tmp_path / 'b'} isn't finished"]
     assert found.only_a == ["CNN d2 fp32"]
     assert change(found, "ViT p7 d2 fp32", "test accuracy").n_b == 2

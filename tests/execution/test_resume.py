@@ -47,8 +47,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
-    for module, name in ((figures, "PLOTS"), (figures, "CHARTS"), (figures, "PIXELS")):
-        monkeypatch.setattr(module, name, {})
+    for name in ("RUN_PLOTS", "GALLERY_PLOTS"):
+        monkeypatch.setattr(figures, name, ())
     (tmp_path / "moody_nets.py").write_text(dedent(NETS))
     (tmp_path / "s.yaml").write_text(dedent(SUITE))
 

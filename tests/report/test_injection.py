@@ -22,7 +22,6 @@ from report_page import (
 
 from bench.analysis.formatting import clean_text
 from bench.analysis.summary import read_tables
-from bench.report.sections import failure_sheet
 from bench.store.tables import unguarded
 
 NASTY = '<script>alert("1")</script> | a `b` *c*, "d"\n# ∂ατα'
@@ -106,13 +105,3 @@ def test_any_name_comes_through_page_text_and_csv(
     assert not [cell for row in rows for cell in row.values() if FORMULA.match(cell)], "a cell is a formula"
     assert_tables_are_even(text)
     assert_text_is_inert(text)
-
-
-def test_a_trial_whose_name_leaves_the_folder_has_no_link(tmp_path: Path) -> None:
-    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
-    bad = {"vit": {"status": "failed", "error": "boom", "trial_id": "../../secret"}}
-    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0], overrides=bad)
-    (folder / "failures").mkdir(exist_ok=True)
-    sheet = failure_sheet(read_tables(folder))
-    assert sheet
-    assert [cell.link for cell in sheet.rows[0]] == [""] * 4

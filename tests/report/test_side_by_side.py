@@ -87,8 +87,11 @@ def test_a_name_is_not_shortened_into_anothers(tmp_path: Path) -> None:
     assert devices(joined(*folders)) == names
 
 
+SHORT = ("vit-p7-d2-fp32-cpu-s5", "cnn-d2-fp32-cpu-s5")
+
+
 def test_what_the_runs_share_and_what_is_open_is_in_the_record(tmp_path: Path, desk: Path) -> None:
-    changes = {"targets": [0.5, 0.97], "plan": ["a", "b"], "left_out": "budget of 1s spent", "suite": "other"}
+    changes = {"targets": [0.5, 0.97], "plan": [*SHORT, "a", "b"], "left_out": "budget of 1s spent", "suite": "other"}
     changes |= {"environment": ENVIRONMENT | {"torch": "2.15.0", "git_dirty": True}}
     tables = joined(desk, run(tmp_path / "short", cpu=EPYC, seeds=[5], changes=changes))
     record = tables.run

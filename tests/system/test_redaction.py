@@ -249,8 +249,7 @@ ENTRY = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from bench.report import figures
-for drawn in (figures.PLOTS, figures.CHARTS, figures.PIXELS):
-    drawn.clear()
+figures.RUN_PLOTS = figures.GALLERY_PLOTS = ()
 import run_bench
 sys.exit(run_bench.main())
 """

@@ -128,9 +128,8 @@ def test_the_row_is_of_all_processes_and_says_how_many(both: tuple[Result, Path,
     assert all(block["images"] == 50 * block["steps"] for block in two.blocks)
     assert sum(block["steps"] for block in two.blocks) == 50
     assert [message["step"] for message in told] == [8, 17, 25, 33, 42, 50]
-    assert (two.train_seconds or 0) + (two.eval_seconds or 0) + (two.setup_seconds or 0) == pytest.approx(
-        two.wall_seconds, rel=0.05
-    )
+    accounted = (two.train_seconds or 0) + (two.eval_seconds or 0) + (two.setup_seconds or 0)
+    assert accounted == pytest.approx(two.wall_seconds, rel=0.05, abs=0.15)  # both wait for each other at every edge
     assert two.flops_per_second == pytest.approx((two.images_per_second or 0) * (two.num_train_flops or 0))
     assert two.latency_p50_seconds is two.inference_images_per_second is two.flops_share is two.forward_seconds is None
     assert two.trial_id == trial(2).trial_id
@@ -221,8 +220,8 @@ def test_a_process_that_dies_fails_its_trial_and_not_the_sweep(
     (tmp_path / "scaling.yaml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bench.execution.local.start_fork_server", lambda: None)
-    for module, name in ((figures, "PLOTS"), (figures, "CHARTS"), (figures, "PIXELS")):
-        monkeypatch.setattr(module, name, {})
+    for name in ("RUN_PLOTS", "GALLERY_PLOTS"):
+        monkeypatch.setattr(figures, name, ())
     monkeypatch.setattr(sys, "argv", ["run_bench.py", "--suite", "scaling.yaml", "--executor", "in-process"])
     before = signal.getsignal(signal.SIGTERM)
     try:
