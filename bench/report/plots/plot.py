@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from bench.analysis.labels import records
 from bench.analysis.summary import Tables
 from bench.inference.gallery_file import Gallery
+from bench.report.plots.style import house_style
 
 Data = TypeVar("Data")  # what is drawn: a run's Tables, or its Gallery of trained models
 Text = str | Callable[[Data], str]
@@ -34,6 +35,11 @@ class Plot(Generic[Data]):
     caption: Callable[[Data], str]
     alt: Callable[[Data], str]
     as_svg: bool = True
+
+    def __call__(self, data: Data) -> Figure | None:
+        """The figure alone, for a notebook."""
+        with house_style():
+            return self.draw(data)
 
 
 def run_plot(
