@@ -230,6 +230,7 @@ def test_an_interrupted_run_keeps_what_is_done_reports_it_and_goes_on(folder: Pa
         (out / "report.md").unlink()
 
 
+@pytest.mark.slow
 def test_kill_of_the_whole_group_at_a_random_moment_loses_and_repeats_nothing(folder: Path, typed: Typed) -> None:
     out, delay = folder / "killed", random.Random(0).uniform(0.0, 0.5)
     process = subprocess.Popen(

@@ -110,15 +110,15 @@ def foreign_bytes(work: Path, dice: random.Random, count: int) -> list[Line]:
     for _ in range(3):
         _flip_in(run.folder / "journal.jsonl", dice)
         run.kept = b""  # that trial's row is another's from now on
-        _go_on(run)
+        _go_on(run, "--json")  # not quietly
         assert "1 line damaged or foreign" in run.log()
     lines.append(("a bit of the journal", "in any of its lines: set aside, said, run again", 3, "that trial's line"))
     return lines
 
 
-def _go_on(run: Run) -> None:
+def _go_on(run: Run, *words: str) -> None:
     (run.folder / "report.html").unlink()
-    assert run.go_on("--quiet") == 0, run.log()[-2000:]
+    assert run.go_on(*words or ("--quiet",)) == 0, run.log()[-2000:]
     assert set(run.check_whole()) == {"ok"}
 
 

@@ -62,6 +62,7 @@ def counted(trial: Trial, by: str) -> int:
 
 
 @pytest.mark.parametrize("by", ["params", "flops"])
+@pytest.mark.slow
 def test_every_pair_of_the_main_suite_is_equal_within_tolerance(by: str) -> None:
     text = read_suite(find_suite("mnist"), [f"match={by}"])
     found = pairs(load_plan(text))

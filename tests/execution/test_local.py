@@ -62,6 +62,7 @@ def test_a_trial_leaves_nothing_behind_for_the_next(executor: Subprocess) -> Non
     assert losses(run(executor, trial())) == first
 
 
+@pytest.mark.slow
 def test_a_process_after_the_first_starts_in_a_fraction_of_a_second(executor: Subprocess) -> None:
     run(executor, trial())
     start = time.perf_counter()
@@ -82,7 +83,7 @@ class FatalTrial(Trial):
         return super().row()
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_crash_is_a_row_that_names_the_signal(executor: Subprocess, number: signal.Signals) -> None:
     result = run(executor, FatalTrial(**trial().model_dump(), driver=os.getpid(), number=number))
     assert result.status in ({"failed"} if number == signal.SIGSEGV else {"failed", "oom"})

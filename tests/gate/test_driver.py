@@ -103,7 +103,7 @@ def test_a_base_without_the_protocol_is_not_comparable_and_never_lent_the_instal
     assert "no bench/gate/cells.py" in decision.headline
 
 
-@pytest.mark.parametrize("moved", ["base", "head"])
+@pytest.mark.parametrize("moved", [pytest.param("base", marks=pytest.mark.slow), "head"])
 def test_trees_that_keep_their_cells_in_other_places_are_compared(tmp_path: Path, moved: str) -> None:
     trees = {arm: make_tree(tmp_path / arm, moved=arm == moved) for arm in ("base", "head")}
     decision = decide(run_gate(ask(tmp_path, trees["base"], trees["head"], cells=("vit",)), SILENT))

@@ -30,6 +30,7 @@ def faults() -> ModuleType:
 @pytest.mark.parametrize(
     ("name", "row"), [("clone in attention", "count of operators | 1,"), ("renamed", "nothing | 0,")]
 )
+@pytest.mark.slow
 def test_the_gate_names_a_fault_and_passes_a_harmless_commit(tmp_path: Path, name: str, row: str) -> None:
     table = tmp_path / "faults.md"
     words = [str(SCRIPT), "--only-invariants", "--only", name, "--cell", "vit infer", "--write", str(table)]

@@ -82,7 +82,7 @@ def cnns(draw: st.DrawFn, in_channels: int) -> CNN:
     return CNN(config, draw(st.integers(4, 65)), in_channels, draw(st.integers(2, 100)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.sampled_from([1, 3]).flatmap(lambda channels: st.tuples(vits(channels) | cnns(channels), st.just(channels))))
 def test_closed_form_is_the_counted_amount_on_the_cpu_and_on_the_meta_device(drawn: tuple[ViT | CNN, int]) -> None:
     network, channels = drawn

@@ -278,6 +278,7 @@ def test_a_model_with_dots_in_its_name_can_be_set(plan_of: PlanOf) -> None:
         plan_of({"model": "package.net:make"}, "models.package.hidden=2")
 
 
+@pytest.mark.slow
 def test_libraries_are_not_loaded_before_they_are_named() -> None:
     code = "import sys, models; sys.exit('timm' in sys.modules or 'torchvision' in sys.modules)"
     root = Path(__file__).parents[2]

@@ -172,6 +172,7 @@ def test_energy_of_an_evaluation_is_that_of_the_training_before_it() -> None:
     assert [e.train_joules for e in found] == [12.0, 30.0]
 
 
+@pytest.mark.slow
 def test_throughput_equals_that_of_a_stopwatch_outside() -> None:
     """Within 1%: blocks leave no time between them out that isn't an evaluation's."""
     nothing, gaps = Score(0.5, 0.75, torch.zeros(1), torch.zeros(1)), []

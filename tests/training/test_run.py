@@ -47,7 +47,14 @@ def losses(result: Result) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("family", SMALL)
-@pytest.mark.parametrize("dtype", [name for name in DTYPES if CPU().lacks(name) is None])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(name, marks=() if name in ("fp32", "amp-bf16") else pytest.mark.slow)
+        for name in DTYPES
+        if CPU().lacks(name) is None
+    ],
+)
 def test_a_trial_fills_its_row(family: str, dtype: str) -> None:
     result = run_trial(trial(family, dtype=dtype, axes={"instrument_seconds": 0.1}))
     assert result.status == "ok", result.error
@@ -175,6 +182,7 @@ def test_same_trial_twice_gives_bit_identical_losses() -> None:
         assert losses(run_trial(trial(family, epochs=1))) == losses(run_trial(trial(family, epochs=1)))
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_losses() -> None:
     assert losses(run_trial(trial(seed=0))) != losses(run_trial(trial(seed=1)))
 
