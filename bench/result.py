@@ -17,7 +17,7 @@ def column(unit: str = "", better: str = "", about: str = "") -> Any:
 
 @dataclass
 class Result:
-    """One trial: a row of trials.csv, and the rows that it adds to evaluations.csv and throughput.csv.
+    """One trial: a row of trials.csv, and the rows it adds to evaluations.csv, throughput.csv and inference.csv.
 
     None means "not measured" and becomes an empty cell; it is never 0.
     """
@@ -105,7 +105,7 @@ class Result:
     optimizer_bytes: int | None = column("B", better="lower", about="part of the peak: the optimiser's state")
     activation_bytes: int | None = column("B", better="lower", about="the rest of the peak: activations and workspace")
     skipped_steps: int | None = column("steps", about="left out by the gradient scaler")
-    train_loss: float | None = column(about="mean over the steps since the evaluation before the last")
+    train_loss: float | None = column(about="mean over the steps between the last two evaluations")
     val_accuracy: float | None = column(better="higher", about="final weights")
     val_accuracy_best: float | None = column(better="higher", about="highest over all evaluations")
     test_accuracy: float | None = column(better="higher", about="final weights; read once")

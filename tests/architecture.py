@@ -21,7 +21,7 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "session": (
         "a request becomes a plan, a sweep, a report and an exit status",
-        {"cli", "execution", "report", "config", "inference", "analysis", "data", "store", "result", "system"},
+        {"execution", "report", "config", "inference", "analysis", "data", "store", "system"},
     ),
     "cli": (
         "the other commands: gate, compare, report, predict, list ...",
@@ -36,7 +36,7 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "report": (
         "from tables to report.html and report.md: plots, sections",
-        {"analysis", "inference", "measure", "store", "system"},
+        {"analysis", "inference", "measure", "system"},
     ),
     "gate": (
         "has a change made training slower? two source trees in turns",
@@ -48,7 +48,7 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "inference": (
         "trained models asked again: predictions, gallery, errors",
-        {"training", "trial", "data", "models", "analysis", "store", "result", "system"},
+        {"training", "trial", "data", "models", "analysis", "store", "system"},
     ),
     "training": (
         "one trial from seed to result: set-up, loop, optimisers, profiling",

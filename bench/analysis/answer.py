@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.result import TABLES
-from bench.store.run_folder import write_atomically
 from bench.system.environment import git_state
+from bench.system.files import write_atomically
 
 ANSWER = "answer.json"
 
@@ -51,7 +51,7 @@ def keep_verdicts(folder: Path, verdicts: list[Verdict]) -> None:
 
 
 def kept_verdicts(folder: Path) -> list[Verdict] | None:
-    """What the report says that is there, or None where it isn't one of these very tables, by this very program."""
+    """The verdicts in answer.json; None if the run's tables or the program have changed since."""
     try:
         kept = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
         if kept["made_from"] != _made_from(folder) or not (folder / "report.html").is_file():

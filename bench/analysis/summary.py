@@ -30,8 +30,8 @@ from bench.measure.stats import (
     pareto_front,
 )
 from bench.result import STATUSES, TEXT_COLUMNS
-from bench.store.run_folder import write_atomically
 from bench.store.tables import guarded, read_frames, read_run
+from bench.system.files import write_atomically
 
 IDENTITY = (
     *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "attention", "source"),
@@ -199,7 +199,7 @@ def like_for_like(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_fewest_processes(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows with as many processes as those that are compared: more of them would buy speed with hardware."""
+    """Rows with no more processes than those that are compared: more of them would buy speed with hardware."""
     compared = like_for_like(summary).groupby("device_name")["world_size"].max()
     return summary[summary["world_size"] <= summary["device_name"].map(compared)]
 

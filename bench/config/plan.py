@@ -120,7 +120,7 @@ def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy
 
 
 def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Entries that add something to those before them; one that doesn't is there for its own match."""
+    """Without entries whose configurations all stood in earlier ones; such an entry is listed only for its `match`."""
     seen: set[str] = set()
     for entry in entries:
         ids = {trial.config_id for trial in entry.trials}

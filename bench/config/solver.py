@@ -22,7 +22,7 @@ Size = Callable[[int, float], float]  # (width, growth) -> parameters or FLOPs
 
 
 def solve(size: Size, target: float, tolerance: float) -> tuple[tuple[int, float, float], bool]:
-    """The width and growth at which `size`, which falls with neither, is `target` within a share of `tolerance`.
+    """The width and growth at which `size`, which never shrinks as they rise, is `target` to a share of `tolerance`.
 
     Of those that fit, the growth nearest to the usual one. Widths below the one that fits at the usual growth need a
     larger growth, the more so the further below, so the first that fits on either side is that side's best.

@@ -141,7 +141,7 @@ def checked(
     places: Mapping[str, Place],
     device_name: DeviceName,
 ) -> tuple[Axes, Training]:
-    """Names that must stand in a table, devices that must be here, a batch that the data must fill."""
+    """The axes and training settings of one combination, checked: names known, device here, batch fits."""
     axes = validated(Axes, part_of(Axes, combination), text, place, places)
     training = validated(Training, recipe.model_dump() | part_of(Training, combination), text, place, places)
 

@@ -38,7 +38,7 @@ class Executor(Protocol):
     """Runs a trial with the machine to itself; or several side by side, which nobody may time.
 
     Attributes:
-        exclusive: `run_together` gives each trial a device of its own, so that timed ones, too, may run at once.
+        exclusive: `run_together` gives each trial a machine or cards of its own, so that timed trials may run at once.
     """
 
     exclusive: bool

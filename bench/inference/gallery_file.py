@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.run_folder import write_atomically
+from bench.system.files import write_atomically
 
 VERSION = 1
 CASES = ("both_right", "only_first", "only_second", "both_wrong_alike", "both_wrong_apart")  # of agreement

@@ -49,7 +49,7 @@ from bench.system.files import (
     sync_file,
     sync_folder,
     unwritable,
-    write_atomically,  # known here to all that write into a run
+    write_atomically,
 )
 from bench.system.redaction import redacted
 

@@ -1,4 +1,4 @@
-"""Devices: all that differs between machines, and nothing else.
+"""Devices: clocks, memory, random numbers and numeric modes of a CPU, CUDA, MPS or XPU, behind one interface.
 
 A device is an object of a class in DEVICES, named like torch's ("cpu", "cuda", "cuda:1", "mps", "xpu").
 """

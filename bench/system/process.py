@@ -211,7 +211,7 @@ def held() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raises: KeyboardInterrupt: it was asked for, and nobody has taken it: within `held`, or where it was dropped."""
+    """Raise KeyboardInterrupt if a signal came within `held`, or if its exception was swallowed somewhere."""
     if _asked and not _held:
         taken()
         raise KeyboardInterrupt

@@ -121,7 +121,7 @@ class Together(Replicas):
 
 
 class _LossOf(nn.Module):
-    """A loss as a module, for whoever wants one whose forward pass ends in what is differentiated."""
+    """Model and loss as one module, since torch's DistributedDataParallel needs the loss inside its forward pass."""
 
     def __init__(self, loss: Loss, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Fills the columns of a Result from what was measured. The arithmetic is here, the measuring elsewhere."""
+"""Fills the columns of a Result: rates, shares and peaks worked out from what the loop and the profiling measured."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -122,7 +122,7 @@ def record_seconds(result: Result, watch: Stopwatch, wall_seconds: float) -> Non
 
 
 def _forget_times(result: Result) -> None:
-    """Empty all that a trial can't tell that didn't have the machine to itself: seconds, speeds, energy, memory."""
+    """Clear what can't be trusted of a trial that shared the machine: seconds, speeds, energy, memory."""
     record(result, {name: None for name, about in COLUMNS.items() if about["unit"] in TIMED_UNITS})
     result.throughput_spread = result.flops_share = None
     result.evaluations = [row | {"train_seconds": None, "train_joules": None} for row in result.evaluations]

@@ -26,7 +26,7 @@ FEWEST_CALLS = 10
 MOST_CALLS = 2_000
 CALLS_FOR_P99 = 100  # of fewer calls the 99th percentile is just the slowest
 TYPICAL_STEPS = 200  # more say nothing new about a median
-INFERENCE_BATCHES = (8, 512)  # images, besides one and the trial's own
+INFERENCE_BATCHES = (8, 512)  # images, besides the trial's own batch; one image is the latency's
 
 Predict = Callable[[Tensor], Tensor]
 Clock = Callable[[], float]
@@ -35,7 +35,7 @@ Clock = Callable[[], float]
 def profile(setup: TrialSetup, learner: Learner, result: Result) -> None:
     """All passes, each with its share of `instrument_seconds`; what they do to the weights no longer matters.
 
-    Of several processes that trained together there is none: what they would measure is one of them.
+    Left out where several processes train one model: it would measure only one of them.
     """
     trial, device, now, seconds = setup.trial, setup.device, setup.watch.now, setup.trial.instrument_seconds
     example = setup.form.of(torch.zeros(2, *setup.data.image_shape, device=device.torch_device))

@@ -85,7 +85,7 @@ def new_learner(setup: TrialSetup) -> Learner:
 
 
 def evaluator(setup: TrialSetup, learner: Learner, split: str) -> Callable[[], Score]:
-    """What gives the model's score on "val" or "test"; of several processes the first looks."""
+    """What gives the model's score on "val" or "test"; with several processes, rank 0 evaluates."""
     data = setup.data
     images = {"val": data.val, "test": data.test}[split]
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from bench.result import COLUMNS, STATUSES, TABLES, TEXT_COLUMNS, Result
 from bench.store.journal import append_line
 from bench.store.run_folder import RunFolder
-from bench.store.tables import JOURNAL, PARTS, RECORD, RETRIED, SCHEMA_VERSION, TRIALS, unguarded
+from bench.store.tables import JOURNAL, PARTS, PREVIOUS, RECORD, RETRIED, SCHEMA_VERSION, TRIALS, unguarded
 
 BOOLEANS = {field.name for field in fields(Result) if field.metadata and "bool" in str(field.type)}
 
@@ -54,6 +54,7 @@ def convert(folder: Path) -> int:
         for name in (JOURNAL, *TABLES, RETRIED, RECORD):  # the record last: it says which version this is
             if (new / name).exists():
                 (new / name).replace(folder / name)
+        (folder / PREVIOUS).unlink(missing_ok=True)  # of the old version, too
     return len(rows)
 
 

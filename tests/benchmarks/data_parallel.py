@@ -25,9 +25,9 @@ from bench.config.recipes import RECIPES
 from bench.execution.local import Subprocess
 from bench.measure.stats import median_interval
 from bench.result import Result
-from bench.store.run_folder import write_atomically
 from bench.system.device import open_device
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 from bench.training.data_parallel import Replicas
 from bench.training.launcher import run_together
 from bench.training.loop import Score

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.gate.worktrees import WORKING_TREE, checked_out
-from bench.store.run_folder import write_atomically
 from bench.system.environment import cpu_name, usable_cores
+from bench.system.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 GATE_SECONDS = 1800  # a gate that takes longer hangs

@@ -16,7 +16,7 @@ from rival_rules import RIVALS
 
 from bench.gate.decision import Decision, decide
 from bench.report.plots import style
-from bench.store.run_folder import write_atomically
+from bench.system.files import write_atomically
 
 
 def report(recordings: Sequence[Recording], options: argparse.Namespace) -> None:

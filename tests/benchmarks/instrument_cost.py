@@ -23,9 +23,9 @@ from bench.config.recipes import RECIPES
 from bench.data.dataset import TrainingBatches, load_dataset
 from bench.measure.stats import log_median_interval
 from bench.measure.stopwatch import BLOCK_SECONDS, Stopwatch
-from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name, open_device
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 from bench.system.precision import DTYPES, set_exact_arithmetic
 from bench.training.loop import Learner, Score, train
 from bench.training.optim import build_optimizer, learning_rate

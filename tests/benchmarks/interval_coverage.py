@@ -20,9 +20,9 @@ from bench.config.suite_file import find_suite, read_suite
 from bench.execution.local import Subprocess
 from bench.measure.stats import block_interval
 from bench.result import Result
-from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 
 SMALL = ["models.vit.patch_size=7", "models.vit.depth=2", "dtype=fp32", "epochs=2", "seeds=1", "instrument_seconds=0"]
 

@@ -20,9 +20,9 @@ from bench.config.recipes import RECIPES
 from bench.execution.local import Subprocess
 from bench.measure.stats import log_median_interval, median_interval
 from bench.result import Result
-from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 from bench.system.precision import DTYPES
 from bench.trial import Trial
 from models import MODELS

@@ -20,9 +20,9 @@ import torch
 from bench.config.plan import load_plan
 from bench.config.suite_file import find_suite, read_suite
 from bench.execution.local import Subprocess
-from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 

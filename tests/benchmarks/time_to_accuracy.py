@@ -38,9 +38,9 @@ from bench.config.recipes import RECIPES
 from bench.data.dataset import Dataset, load_dataset
 from bench.data.splits import Split, StreamedSplit
 from bench.measure.stats import median_time_to_target
-from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 from bench.system.precision import set_exact_arithmetic
 from bench.training.run import run_trial
 from bench.trial import Trial

@@ -35,9 +35,9 @@ from bench.data.dataset import Dataset, TrainingBatches, load_dataset
 from bench.data.download import cached_folder
 from bench.measure.stats import log_median_interval
 from bench.measure.stopwatch import Stopwatch
-from bench.store.run_folder import write_atomically
 from bench.system.device import CPU, cpu_name
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 from bench.system.precision import DTYPES, set_exact_arithmetic
 from bench.training.compilation import compiled
 from bench.training.loop import Learner, Score, cross_entropy, train

@@ -36,9 +36,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.measure.stats import log_median_interval
-from bench.store.run_folder import write_atomically
 from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
+from bench.system.files import write_atomically
 from bench.system.precision import set_exact_arithmetic
 from bench.training.optim import FusedAdam
 

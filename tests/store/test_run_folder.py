@@ -24,10 +24,11 @@ from bench.errors import StoreError
 from bench.result import COLUMNS, TABLES, Result
 from bench.store import run_folder
 from bench.store.journal import as_line
-from bench.store.run_folder import RunFolder, RunLock, write_atomically
+from bench.store.run_folder import RunFolder, RunLock
 from bench.store.tables import as_cell, as_plain, as_text, read_rows, read_run, read_table, unguarded
 from bench.store.verify import verify_run
 from bench.system import files
+from bench.system.files import write_atomically
 from bench.system.process import listening
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
