@@ -56,6 +56,7 @@ def test_a_process_of_its_own_gives_the_same_losses_as_this_one(executor: Subpro
     assert (tmp_path / "trial" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_nothing_behind_for_the_next(executor: Subprocess) -> None:
     first = losses(run(executor, trial()))
     run(executor, trial(learning_rate=1e-4))

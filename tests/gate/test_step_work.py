@@ -170,6 +170,7 @@ def test_our_models_have_no_graph_breaks(family: str, work: str) -> None:
 
 
 @pytest.mark.parametrize("work", ["train", "infer"])
+@pytest.mark.slow
 def test_graph_breaks_are_counted(monkeypatch: pytest.MonkeyPatch, work: str) -> None:
     original = MLP.forward
 

@@ -155,6 +155,7 @@ def test_small_cnn_is_what_a_hand_counts() -> None:
         ("convnext_tiny", 224, "ConvNeXt_Tiny_Weights"),
     ],
 )
+@pytest.mark.slow
 def test_published_figures_of_torchvision_are_met(name: str, size: int, weights: str) -> None:
     with torch.device("meta"):
         network = torchvision.models.get_model(name)
@@ -169,6 +170,7 @@ def test_well_known_figures_are_met_to_a_tenth_of_a_percent(name: str, published
     assert forward_flops(network, (3, 224, 224)) / 2e9 == pytest.approx(published, rel=0.001)
 
 
+@pytest.mark.slow
 def test_our_vit_b_16_is_counted_as_torchvisions_less_what_its_last_block_leaves_out() -> None:
     config = ViTConfig(patch_size=16, embed_dim=768, depth=12, num_heads=12, pool="class")
     with torch.device("meta"):

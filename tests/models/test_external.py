@@ -132,6 +132,7 @@ def test_what_cannot_be_built_without_numbers_is_built_with_them(plan_of: PlanOf
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_a_users_model_is_trained_in_a_process_of_its_own(plan_of: PlanOf) -> None:
     [trial] = plan_of({"model": "my_net:make", "hidden": 4}).trials
     executor = Subprocess()

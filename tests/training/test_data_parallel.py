@@ -137,6 +137,7 @@ def test_the_row_is_of_all_processes_and_says_how_many(both: tuple[Result, Path,
     assert len({trial(size).trial_id for size in (1, 2, 4)}) == 3
 
 
+@pytest.mark.slow
 def test_a_scaled_batch_is_that_of_each_process(alone: tuple[Result, Path]) -> None:
     two = run_trial(trial(2, batch_size=25, global_batch="scaled"))
     assert (two.batch_size, two.global_batch) == (50, "scaled")

@@ -104,18 +104,21 @@ def test_where_a_steps_time_goes_and_inference_are_measured_after_training_witho
     )
 
 
+@pytest.mark.slow
 def test_a_share_of_the_data_trains_as_many_steps() -> None:
     result = run_trial(trial(axes={"train_fraction": 0.08}))
     assert result.num_train_images == 100
     assert result.evaluations[-1]["step"] == 50
 
 
+@pytest.mark.slow
 def test_a_layout_with_channels_innermost_learns_the_same() -> None:
     plain, turned = run_trial(trial("cnn")), run_trial(trial("cnn", axes={"channels_last": True}))
     for (loss, val_loss), (other, other_val) in zip(losses(plain), losses(turned), strict=True):
         assert (loss, val_loss) == (pytest.approx(other, rel=1e-2), pytest.approx(other_val, rel=1e-2))
 
 
+@pytest.mark.slow
 def test_a_matched_trial_says_what_is_left_of_the_difference() -> None:
     for by, own in (("params", "num_params"), ("flops", "num_flops")):
         result = run_trial(trial("cnn", axes={"match": Match(by=by, to="x", target=1000.0)}))
@@ -187,6 +190,7 @@ def test_another_seed_gives_other_losses() -> None:
     assert losses(run_trial(trial(seed=0))) != losses(run_trial(trial(seed=1)))
 
 
+@pytest.mark.slow
 def test_losses_depend_neither_on_what_ran_before_nor_on_the_length_of_the_warm_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
