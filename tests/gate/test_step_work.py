@@ -21,6 +21,7 @@ from models.vit import MLP
 
 ELSEWHERE = """
 import json, sys
+sys.path[:0] = [".", "tests"]
 from bench.gate import step_work as invariants
 from bench.gate.step_work import count_work
 from small_cells import CELLS, opened
@@ -43,8 +44,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.slow
 def test_another_process_counts_the_same() -> None:
-    folder = Path(__file__).parents[1]
-    answer = subprocess.run([sys.executable, "-c", ELSEWHERE], cwd=folder, capture_output=True, check=True, text=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], cwd=Path(__file__).parents[2], capture_output=True, check=True, text=True
+    )
     assert json.loads(answer.stdout) == [count_work(opened(*cell)) for cell in CELLS]
 
 

@@ -142,7 +142,7 @@ def measure_known_activation() -> dict[str, int | None]:
 def test_activations_of_a_known_size_are_found_in_the_peak() -> None:
     code = "import json, test_memory; print(json.dumps(test_memory.measure_known_activation()))"
     run = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests', '.']; {code}"],
+        [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests/measure', 'tests', '.']; {code}"],
         cwd=ROOT,
         check=True,
         capture_output=True,
