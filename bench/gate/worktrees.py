@@ -1,8 +1,8 @@
-"""Worktrees: a revision of a git repository in a folder of its own, gone again afterwards; the user's is untouched.
+"""Source trees: a revision of a git repository in a folder of its own, gone again afterwards; the user's is untouched.
 
-A revision is checked out as a detached worktree in a fresh temporary folder. Uncommitted work is first written into
-git's object store through an index of its own, so that the user's index, checkout, branches and stash stay byte for
-byte as they are; the objects that this leaves behind belong to nothing, and git clears them away in time.
+A revision's files are written into a fresh temporary folder. This, and whatever uncommitted work is to be in it, goes
+through an index that lies there, too, so that the user's index, checkout, branches, worktrees and stash stay byte for
+byte as they are; the objects that uncommitted work leaves behind belong to nothing, and git clears them away in time.
 """
 
 import os
@@ -89,19 +89,27 @@ def checked_out(repository: Path, revision: str, name: str) -> Iterator[Tree]:
         UserError: no such revision, not a git repository, no git, or no space.
     """
     repository = find_repository(repository)
-    _sweep(repository)
-    home, lock = _temporary_folder()
-    folder = home / name
+    _sweep()
+    try:
+        home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")).resolve()
+        lock = FileLock(home / LOCK)
+        lock.acquire(timeout=0)
+    except OSError as error:
+        raise _no_room(error) from None
+    env = SNAPSHOT | {"GIT_INDEX_FILE": str(home / "index")}
     try:
         if revision == WORKING_TREE:
-            commit, dirty = _snapshot(repository, home)
+            commit, dirty = _snapshot(repository, env)
         else:
             commit, dirty = _find(repository, revision), False
-        _git(repository, "worktree", "add", "--detach", "--quiet", str(folder), commit)
-        yield Tree(name, folder, commit, dirty)
+            _git(repository, "read-tree", commit, env=env)
+        # Of a checkout that leaves out some folders (sparse) it writes these, too.
+        into = ("--all", "--ignore-skip-worktree-bits", f"--prefix={home / name}{os.sep}")
+        _git(repository, "checkout-index", *into, env=env)
+        (home / name).mkdir(exist_ok=True)  # of a revision without files
+        yield Tree(name, home / name, commit, dirty)
     finally:
         _remove(home, lock)
-        _forget(repository)
 
 
 def _find(repository: Path, revision: str) -> str:
@@ -122,15 +130,14 @@ def _find(repository: Path, revision: str) -> str:
     raise UserError(f"{unknown}; {hint if len(hint) < 200 else '`git branch --all` and `git tag` show all there are'}")
 
 
-def _snapshot(repository: Path, home: Path) -> tuple[str, bool]:
-    """The working tree as a commit that no branch knows, and whether it differs from HEAD."""
-    index, own = repository / _git(repository, "rev-parse", "--git-path", "index"), home / "index"
+def _snapshot(repository: Path, env: dict[str, str]) -> tuple[str, bool]:
+    """The working tree as a commit that no branch knows, whose files are in env's index; whether it differs from HEAD."""
+    index = repository / _git(repository, "rev-parse", "--git-path", "index")
     if index.exists():  # with its times, by which git knows what it need not read again, and its sparse entries
         try:
-            shutil.copy2(index, own)
+            shutil.copy2(index, env["GIT_INDEX_FILE"])
         except OSError as error:
             raise _no_room(error) from None
-    env = SNAPSHOT | {"GIT_INDEX_FILE": str(own)}
     _git(repository, "-c", "core.splitIndex=false", "add", "--all", env=env)
     tree = _git(repository, "write-tree", env=env)
     head = ""
@@ -142,25 +149,14 @@ def _snapshot(repository: Path, home: Path) -> tuple[str, bool]:
     return _git(repository, "commit-tree", "--no-gpg-sign", *parent, "-m", "working tree", tree, env=env), True
 
 
-def _temporary_folder() -> tuple[Path, FileLock]:
-    """A new one, and its lock, held."""
-    try:
-        home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")).resolve()
-        lock = FileLock(home / LOCK)
-        lock.acquire(timeout=0)
-    except OSError as error:
-        raise _no_room(error) from None
-    return home, lock
-
-
 def _no_room(error: OSError) -> UserError:
     return UserError(
         f"{tempfile.gettempdir()}: {error.strerror}; free some space there, or set TMPDIR to a larger folder"
     )
 
 
-def _sweep(repository: Path) -> None:
-    """Clear away the folders that nobody holds, and what `repository` remembers of such."""
+def _sweep() -> None:
+    """Clear away the folders that nobody holds."""
     for home in Path(tempfile.gettempdir()).resolve().glob(f"{PREFIX}*"):
         lock = FileLock(home / LOCK)
         with suppress(Timeout, OSError):  # in use, or just gone
@@ -168,25 +164,11 @@ def _sweep(repository: Path) -> None:
             if stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid()):
                 lock.acquire(timeout=0)
                 _remove(home, lock)
-    _forget(repository)
 
 
 def _remove(home: Path, lock: FileLock) -> None:
-    """Delete a temporary folder and take its worktree off the repository's list."""
-    for marker in home.glob("*/.git"):
-        with suppress(UserError):  # the repository itself is gone
-            _git(marker.parent, "worktree", "remove", "--force", "--force", str(marker.parent))
     lock.release()
     shutil.rmtree(home, ignore_errors=True)
-
-
-def _forget(repository: Path) -> None:
-    """Take our worktrees off the list whose folders are gone; `git worktree prune` would take off the user's, too."""
-    for line in _git(repository, "worktree", "list", "--porcelain").splitlines():
-        folder = Path(line.removeprefix("worktree "))
-        if line.startswith("worktree ") and folder.parent.name.startswith(PREFIX) and not folder.exists():
-            with suppress(UserError):  # another gate was quicker
-                _git(repository, "worktree", "remove", "--force", "--force", str(folder))
 
 
 def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:

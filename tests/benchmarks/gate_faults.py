@@ -10,6 +10,7 @@ is 1 if a fault was not caught, or not by the part that it is there for, or if a
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -262,7 +263,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         with checked_out(ROOT, WORKING_TREE, "source") as source:
-            git(Path(name), "clone", "--quiet", str(source.folder), str(clone))
+            shutil.copytree(source.folder, clone, symlinks=True)
+        for words in (["init", "--quiet"], ["add", "--all", "--force"], ["commit", "--quiet", "--message", "base"]):
+            git(clone, *words)
         base = git(clone, "rev-parse", "HEAD")
         made = [(commit, make(clone, base, commit)) for commit in chosen]  # all, before the first gate takes its time
         for commit, head in made:

@@ -109,7 +109,6 @@ def test_two_revisions_lie_beside_each_other_and_are_gone_afterwards(repository:
         assert (base.name, base.commit, base.dirty) == ("base", git(repository, "rev-parse", "v1"), False)
         assert base.folder.name == "base"
         assert is_dirty(repository)
-        assert not is_dirty(head.folder)
         (head.folder / "__pycache__").mkdir()  # what a run leaves behind goes, too
         (head.folder / "__pycache__" / "code.pyc").touch()
     assert not base.folder.parent.exists()
@@ -131,6 +130,19 @@ def test_the_working_tree_holds_uncommitted_and_new_files_but_no_ignored_ones(
     with checked_out(repository, WORKING_TREE, "head") as other:
         assert other.commit != head.commit
     (repository / "fresh.py").write_text("untracked\n")
+
+
+def test_a_sparse_checkout_is_whole_in_the_copy(repository: Path) -> None:
+    (repository / "part").mkdir()
+    (repository / "part" / "more.py").write_text("more\n")
+    git(repository, "add", "part")
+    git(repository, "commit", "--quiet", "-m", "third")
+    git(repository, "stash", "--quiet", "--include-untracked")
+    git(repository, "sparse-checkout", "set", "elsewhere")
+    assert not (repository / "part").exists()
+    for revision in ("HEAD", WORKING_TREE):
+        with checked_out(repository, revision, "head") as head:
+            assert (head.folder / "part" / "more.py").read_text() == "more\n"
 
 
 def test_a_clean_working_tree_is_its_commit(repository: Path) -> None:
@@ -186,34 +198,8 @@ def test_what_a_killed_process_left_is_gone_at_the_next_start_and_what_is_in_use
         with checked_out(repository, "HEAD", "head"):
             assert not Path(left).parent.exists()
             assert Path(used, "code.py").exists()
-            assert left not in git(repository, "worktree", "list")
-            assert used in git(repository, "worktree", "list")
     finally:
         end(running, signal.SIGINT)
-
-
-def test_a_lost_folder_is_taken_off_the_list_but_a_worktree_of_the_user_is_not(
-    repository: Path, tmp_path: Path, temporary: Path
-) -> None:
-    lost, theirs = temporary / f"{trees.PREFIX}1-x" / "base", tmp_path / "on-a-stick"
-    for folder in (lost, theirs):
-        git(repository, "worktree", "add", "--quiet", "--detach", str(folder))
-        for path in [*folder.iterdir()]:
-            path.unlink()
-        folder.rmdir()
-    lost.parent.rmdir()
-    with checked_out(repository, "HEAD", "head"):
-        listed = git(repository, "worktree", "list")
-    assert str(lost) not in listed
-    assert str(theirs) in listed
-
-
-def test_a_leftover_of_a_repository_that_is_gone_goes_too(repository: Path, temporary: Path) -> None:
-    left = temporary / f"{trees.PREFIX}1-x" / "base"
-    left.mkdir(parents=True)
-    (left / ".git").write_text("gitdir: /nowhere/.git/worktrees/base\n")
-    with checked_out(repository, "HEAD", "head"):
-        assert not left.parent.exists()
 
 
 def test_a_link_in_the_temporary_folder_leads_nowhere(repository: Path, temporary: Path, tmp_path: Path) -> None:
