@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 from bench.gate.journal import Phase, Slice
 
@@ -44,7 +45,7 @@ def trimmed(values: Array) -> Estimate:
     An odd launch (one of eight was off by 22%) moves neither. Tukey and McLaughlin 1963; the error is Yuen's (1974).
     """
     location, error, degrees = _trimmed(values)
-    half = float(_stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
+    half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
     return Estimate(math.exp(location - half), math.exp(location), math.exp(location + half), len(values))
 
 
@@ -53,8 +54,6 @@ def p_slower(values: Array) -> float:
     location, error, degrees = _trimmed(values)
     if error == 0:
         return 0.0 if location > 0 else 1.0
-    from scipy.special import stdtr
-
     return float(stdtr(degrees, -location / error))
 
 
@@ -84,7 +83,7 @@ def detectable(values: Array, margin: float, alpha: float) -> float:
     of them it does so in 39 of 40 screens, and in as many confirmations.
     """
     _, error, degrees = _trimmed(values)
-    limit = max(math.log1p(margin), float(_stdtrit(degrees, 1 - alpha)) * error)
+    limit = max(math.log1p(margin), float(stdtrit(degrees, 1 - alpha)) * error)
     return math.expm1(limit + 2 * error)
 
 
@@ -121,9 +120,10 @@ def _block_ratios(slices: Iterable[Slice]) -> dict[tuple[str, int], list[float]]
         block[piece.arm].append(math.log(piece.step_seconds))
     found = {}
     for key, blocks in logs.items():
-        whole = [arms for arms in blocks.values() if arms["base"] and len(arms["base"]) == len(arms["head"])]
+        pairs = [(arms["base"], arms["head"]) for arms in blocks.values()]
+        whole = [(base, head) for base, head in pairs if base and len(base) == len(head)]
         if whole:
-            found[key] = [sum(a["head"]) / len(a["head"]) - sum(a["base"]) / len(a["base"]) for a in whole]
+            found[key] = [sum(head) / len(head) - sum(base) / len(base) for base, head in whole]
     return found
 
 
@@ -135,9 +135,3 @@ def _trimmed(values: Array) -> tuple[float, float, int]:
     winsorised = np.clip(ordered, kept[0], kept[-1])
     error = float(winsorised.std(ddof=1)) * math.sqrt((n - 1) / (len(kept) * (len(kept) - 1)))
     return float(kept.mean()), error, len(kept) - 1
-
-
-def _stdtrit(degrees: int, p: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, p))
