@@ -6,9 +6,9 @@ launches (Holm), both times beyond the margin; it passes only if the interval ex
 can't pass, and a chance finding has to happen twice. How often it is wrong was measured: results/reference/gate.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from bench.gate.journal import Failure, Phase, Record
 from bench.gate.launch_stats import (
@@ -65,8 +65,7 @@ class CellVerdict:
 class Decision:
     """The gate's answer. `verdict` is the worst of its cells' in the order regression, crashed, missing, inconclusive.
 
-    Attributes:
-        launches: phase -> how many were finished.
+    `launches` says how many of each phase were finished.
     """
 
     verdict: Verdict
@@ -75,19 +74,19 @@ class Decision:
     cells: tuple[CellVerdict, ...]
     work: tuple[WorkChange, ...] = ()
     failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     launches: dict[str, int] = field(default_factory=dict)
 
 
 def flagged(record: Record) -> list[str]:
     """Cells that the screen finds slower than the margin; only fresh launches can confirm them."""
-    return _suspects(_screen(record), record.header["margin"])
+    return _screen(record)[1]
 
 
 def unsettled(record: Record) -> list[str]:
     """Cells that aren't flagged but whose interval still holds the promised slowdown: more launches may settle them."""
-    screen, limit = _screen(record), 1 + record.header["promise"]
-    suspects = _suspects(screen, record.header["margin"])
+    screen, suspects = _screen(record)
+    limit = 1 + record.header["promise"]
     return [cell for cell, found in screen.items() if cell not in suspects and found.estimate.high >= limit]
 
 
@@ -104,11 +103,9 @@ def decide(
         inconclusive: "fail" is exit status 3; with the others it is 0 where nothing worse was found.
         allow_missing: cells that base doesn't have aren't held against head, so long as others were compared.
     """
-    compared = [cell for cell, arms in record.work.items() if {"base", "head"} <= arms.keys()]
+    compared = {cell: arms for cell, arms in record.work.items() if {"base", "head"} <= arms.keys()}
     changes = tuple(
-        change
-        for cell in compared
-        for change in compare_work(cell, record.work[cell]["base"], record.work[cell]["head"])
+        change for cell, arms in compared.items() for change in compare_work(cell, arms["base"], arms["head"])
     )
     if record.header.get("only_work"):
         cells = tuple(_judge_work(record, cell, cell in compared) for cell in record.header["cells"])
@@ -120,16 +117,10 @@ def decide(
     if work == "fail" and any(change.direction == "more" for change in changes):
         verdict = "regression"
     accepted = verdict == "inconclusive" and inconclusive != "fail"
-    return Decision(
-        verdict,
-        0 if accepted else EXIT_STATUS[verdict],
-        _headline(verdict, cells, changes, record),
-        cells,
-        changes,
-        tuple(record.failures),
-        tuple(_notes(cells, changes, record)),
-        {phase: len(launches) for phase, launches in record.launches.items()},
-    )
+    exit_status = 0 if accepted else EXIT_STATUS[verdict]
+    headline, notes = _headline(verdict, cells, changes, record), tuple(_notes(cells, changes, record))
+    launches = {phase: len(numbers) for phase, numbers in record.launches.items()}
+    return Decision(verdict, exit_status, headline, cells, changes, tuple(record.failures), notes, launches)
 
 
 @dataclass(frozen=True)
@@ -144,12 +135,10 @@ class _Tested:
         return self.p <= alpha and self.estimate.ratio > 1 + margin
 
 
-def _suspects(screen: Mapping[str, _Tested], margin: float) -> list[str]:
-    return [cell for cell, found in screen.items() if found.slower(SCREEN_ALPHA, margin)]
-
-
-def _screen(record: Record) -> dict[str, _Tested]:
-    return _tested(record, "screen", bonferroni, record.header["cells"])
+def _screen(record: Record) -> tuple[dict[str, _Tested], list[str]]:
+    """Of all cells, and those of them that are suspects."""
+    screen = _tested(record, "screen", bonferroni, record.header["cells"])
+    return screen, [cell for cell, found in screen.items() if found.slower(SCREEN_ALPHA, record.header["margin"])]
 
 
 def _tested(
@@ -164,22 +153,19 @@ def _tested(
 
 def _judge_all(record: Record) -> Iterator[CellVerdict]:
     margin, promise, cells = record.header["margin"], record.header["promise"], record.header["cells"]
-    screen = _screen(record)
-    suspects = _suspects(screen, margin)
+    screen, suspects = _screen(record)
     confirm = _tested(record, "confirm", holm, suspects)
     pooled = launch_values(record.slices, ["screen", "confirm"])
     times = step_seconds(record.slices)
     for cell in cells:
-        failure = _failure(record, cell)
+        failed = _failed(record, cell)
         if cell not in screen:
             few = f"{len(pooled.get(cell, ()))} launches; at least {FEWEST_LAUNCHES} are needed: a larger --budget"
-            absent: Verdict = _verdict_of(failure) if failure else "inconclusive"
-            yield CellVerdict(cell, absent, reason=failure.reason if failure else few)
+            yield failed or CellVerdict(cell, "inconclusive", reason=few)
             continue
         values = pooled[cell]
         found, again = trimmed(values), confirm.get(cell)
-        verdict: Verdict = "pass"
-        reason = ""
+        verdict, reason = cast(Verdict, "pass"), ""
         if cell in suspects:
             size = f"flagged at {100 * (screen[cell].estimate.ratio - 1):.1f}%"
             if again is None:
@@ -190,8 +176,8 @@ def _judge_all(record: Record) -> Iterator[CellVerdict]:
                 reason = f"{size}, not confirmed on fresh launches"
         if verdict == "pass" and found.high >= 1 + promise:
             verdict, reason = "inconclusive", reason or f"a slowdown of {100 * promise:g}% can't be excluded"
-        if failure and verdict != "regression":
-            verdict, reason = _verdict_of(failure), failure.reason
+        if failed and verdict != "regression":
+            verdict, reason = failed.verdict, failed.reason
         yield CellVerdict(
             cell,
             verdict,
@@ -207,19 +193,19 @@ def _judge_all(record: Record) -> Iterator[CellVerdict]:
 
 
 def _judge_work(record: Record, cell: str, compared: bool) -> CellVerdict:
-    if failure := _failure(record, cell):
-        return CellVerdict(cell, _verdict_of(failure), reason=failure.reason)
+    if failed := _failed(record, cell):
+        return failed
     if not compared:
         return CellVerdict(cell, "missing", reason="its work wasn't counted in both trees")
     return CellVerdict(cell, "pass", reason="only its work was compared")
 
 
-def _failure(record: Record, cell: str) -> Failure | None:
-    return next((failure for failure in record.failures if failure.cell in (None, cell)), None)
-
-
-def _verdict_of(failure: Failure) -> Verdict:
-    return "missing" if failure.kind == "missing" else "crashed"
+def _failed(record: Record, cell: str) -> CellVerdict | None:
+    """What the first failure of the cell, or of a whole arm, comes to."""
+    for failure in record.failures:
+        if failure.cell in (None, cell):
+            return CellVerdict(cell, "missing" if failure.kind == "missing" else "crashed", reason=failure.reason)
+    return None
 
 
 def _only_base_lacks(record: Record) -> set[str | None]:
