@@ -42,10 +42,6 @@ class Cell:
     step: Callable[[], Any]
     synchronize: Callable[[], None] = field(default=lambda: None)
 
-    @property
-    def label(self) -> str:
-        return f"{self.setup.trial.label} {self.work}"
-
 
 def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: Path | None = None) -> Cell:
     """The cell for a suite's content that means a single configuration, with this tree's models, loop and defaults.

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from bench.data.download import fetch
 from bench.errors import UserError
 from bench.gate.decision import FEWEST_LAUNCHES, flagged, unsettled
-from bench.gate.journal import Arm, Journal, Phase, Record, Slice, read_journal
+from bench.gate.journal import Arm, Journal, Phase, Record, read_journal
 from bench.gate.launch import GateCell, Launch, Setting, WorkerError, run_launch
 from bench.gate.launch_stats import forecast
 from bench.gate.request import GateRequest, gate_cells, journal_header
@@ -112,9 +112,8 @@ class _Gate:
         self.start = self.now()
         self.end = self.start + budget
         self.cores = cores() if request.threads == 1 else []  # taken in turn, since each has neighbours of its own
-        self.setting = Setting(
-            {arm: tree.folder for arm, tree in self.trees.items()}, request.threads, request.data_dir
-        )
+        folders = {arm: tree.folder for arm, tree in self.trees.items()}
+        self.setting = Setting(folders, request.threads, request.data_dir)
 
     @property
     def record(self) -> Record:
@@ -147,11 +146,10 @@ class _Gate:
             for cell in todo:
                 self.say(f"counting the work of {cell.name}")
                 failures = launch.open(cell)
-                counts, more = ({}, []) if failures else launch.count(cell)
-                for failure in (*failures, *more):
+                for failure in failures:
                     self.journal.failure(failure)
-                for arm, count in counts.items():
-                    self.journal.append("work", {"cell": cell.name, "arm": arm, "counts": count})
+                for arm, counts in launch.count(cell).items() if not failures else ():
+                    self.journal.append("work", {"cell": cell.name, "arm": arm, "counts": counts})
 
     def _screen(self) -> None:
         """All cells, for a share of the time, and so that a confirmation of all of them would fit into the rest."""
@@ -191,16 +189,11 @@ class _Gate:
             self.journal.launch(number, phase, core, slices, took)
             done += 1
             self.say(f"{phase}: launch {done}, {self.now() - self.start:.0f} s of {self.end - self.start:.0f} s")
-            if number == 0:
-                more = min(MOST_LAUNCHES - 1, int(max(0.0, until(took) - self.now()) / took))
-                self._say_what_it_can_tell(slices, 1 + more)
-
-    def _say_what_it_can_tell(self, slices: Sequence[Slice], launches: int) -> None:
-        """After the first launch; nothing depends on it."""
-        noise, slowdown = forecast(slices, launches, self.request.margin)
-        count = f"{launches} launch{'es' * (launches != 1)}"
-        told = f"with {count} a slowdown of about {100 * slowdown:.0f}% can be told"
-        self.say(f"this machine's noise: {100 * noise:.1f}% a block; {told}")
+            if number == 0:  # nothing depends on what is said here
+                launches = 1 + min(MOST_LAUNCHES - 1, int(max(0.0, until(took) - self.now()) / took))
+                noise, slowdown = forecast(slices, launches, self.request.margin)
+                told = f"with {launches} launch{'es' * (launches != 1)} a slowdown of about {100 * slowdown:.0f}%"
+                self.say(f"this machine's noise: {100 * noise:.1f}% a block; {told} can be told")
 
 
 @contextmanager
@@ -221,7 +214,13 @@ def only_one() -> Iterator[None]:
             raise UserError(f"{folder}: belongs to another user; set TMPDIR to another folder")
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(_who_runs(note)) from None
+        who = way = ""
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it has only just begun, or couldn't write its note
+            first = json.loads(note.read_text())
+            who = f" since {first['started']} (process {first['pid']})"
+            way = f", or stop it with `kill -INT {first['pid']}`"
+        two = "two at once would disturb each other's measurement"
+        raise UserError(f"another gate is running{who}; {two}: wait for its end{way}") from None
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; free some space, or set TMPDIR to another folder") from None
     try:
@@ -231,14 +230,3 @@ def only_one() -> Iterator[None]:
     finally:
         note.unlink(missing_ok=True)
         lock.release()
-
-
-def _who_runs(note: Path) -> str:
-    who = way = ""
-    with suppress(OSError, ValueError, KeyError, TypeError):  # it has only just begun, or couldn't write its note
-        first = json.loads(note.read_text())
-        who, way = (
-            f" since {first['started']} (process {first['pid']})",
-            f", or stop it with `kill -INT {first['pid']}`",
-        )
-    return f"another gate is running{who}; two at once would disturb each other's measurement: wait for its end{way}"

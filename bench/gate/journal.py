@@ -116,28 +116,23 @@ def read_journal(path: Path) -> Record:
                     f"{path}:{number}: not a gate's journal of format {FORMAT}; name one that `gate` wrote"
                 )
             record = Record(line)
-            continue
         try:
-            _take(record, str(kind), line)
+            if kind == "work":
+                record.work.setdefault(line["cell"], {})[line["arm"]] = line["counts"]
+            elif kind == "launch":
+                launch, phase = line["launch"], line["phase"]
+                record.slices += [Slice(launch=launch, phase=phase, **row) for row in line["slices"]]
+                record.launches[phase].append(launch)
+                record.wall_seconds.append(line["wall_seconds"])
+            elif kind == "failure":
+                record.failures.append(Failure(**line["failure"]))
+            elif kind == "end":
+                record.ended, record.seconds = True, line.get("seconds")
         except (KeyError, TypeError) as error:
             raise StoreError(f"{path}:{number}: not a line of a gate's journal ({error}); remove it") from None
     if record is None:
         raise StoreError(f"{path}: is empty; name a journal that `gate` wrote")
     return record
-
-
-def _take(record: Record, kind: str, line: dict[str, Any]) -> None:
-    if kind == "work":
-        record.work.setdefault(line["cell"], {})[line["arm"]] = line["counts"]
-    elif kind == "launch":
-        launch, phase = line["launch"], line["phase"]
-        record.slices += [Slice(launch=launch, phase=phase, **row) for row in line["slices"]]
-        record.launches[phase].append(launch)
-        record.wall_seconds.append(line["wall_seconds"])
-    elif kind == "failure":
-        record.failures.append(Failure(**line["failure"]))
-    elif kind == "end":
-        record.ended, record.seconds = True, line.get("seconds")
 
 
 def _contents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from bench.gate.journal import Arm, Failure, Phase, Slice
 
@@ -80,9 +80,7 @@ class Launch:
     def __enter__(self) -> "Launch":
         try:
             for arm in self.dice.sample(ARMS, 2):
-                self.workers[arm] = ArmProcess(
-                    arm, self.setting.trees[arm], self.setting.threads, self.setting.answer_seconds, self.dice
-                )
+                self.workers[arm] = ArmProcess(arm, self.setting, self.dice)
                 self.workers[arm].send("start", protocol=PROTOCOL)
             for worker in self.workers.values():
                 worker.answer()
@@ -102,21 +100,24 @@ class Launch:
             every = self.setting.slowed.get(cell.name, 0) if arm == "head" else 0
             about = {"name": cell.name, "content": cell.content, "work": cell.work, "every": every}
             worker.send("open", **about, threads=self.setting.threads, data_dir=where and str(where))
-        return self._answers(cell.name)[1]
+        failures = []
+        for worker in self.workers.values():
+            try:
+                worker.answer(cell.name)
+            except WorkerError as error:
+                if error.failure.kind != "missing":  # that leaves the workers fit for other cells
+                    raise
+                failures.append(error.failure)
+        return failures
 
-    def count(self, cell: GateCell) -> tuple[dict[Arm, dict[str, Any]], list[Failure]]:
+    def count(self, cell: GateCell) -> dict[Arm, dict[str, Any]]:
         """What a step does, by arm."""
         for worker in self.workers.values():
             worker.send("count", name=cell.name)
-        answers, failures = self._answers(cell.name)
-        return {arm: answer["counts"] for arm, answer in answers.items()}, failures
+        return {arm: worker.answer(cell.name)["counts"] for arm, worker in self.workers.items()}
 
     def measure(self, number: int, phase: Phase, cells: Sequence[GateCell], core: int | None) -> list[Slice]:
-        """All slices of a launch whose cells are open.
-
-        Raises:
-            WorkerError: a worker that didn't come to the end.
-        """
+        """All slices of a launch whose cells are open."""
         for worker in self.workers.values() if core is not None else ():
             worker.ask("pin", core=core)
         steps = {cell.name: self._warm(cell) for cell in cells}
@@ -138,28 +139,11 @@ class Launch:
         seconds = min(worker.ask("warm", cell.name, name=cell.name)["step_seconds"] for worker in self.workers.values())
         return max(1, math.ceil(1.05 * self.setting.slice_seconds / seconds)), math.ceil(DISCARDED_SECONDS / seconds)
 
-    def _answers(self, cell: str) -> tuple[dict[Arm, dict[str, Any]], list[Failure]]:
-        """Both arms' answers, and the failures of a kind that leaves the workers fit for other cells."""
-        answers: dict[Arm, dict[str, Any]] = {}
-        failures = []
-        for arm, worker in self.workers.items():
-            try:
-                answers[arm] = worker.answer(cell)
-            except WorkerError as error:
-                if error.failure.kind != "missing":
-                    raise
-                failures.append(error.failure)
-        return answers, failures
-
 
 def run_launch(
     number: int, phase: Phase, cells: Sequence[GateCell], core: int | None, setting: Setting, dice: random.Random
 ) -> list[Slice]:
-    """One launch from start to end.
-
-    Raises:
-        WorkerError: a worker that failed.
-    """
+    """One launch from start to end. Raises: WorkerError: a worker that failed."""
     with Launch(setting, dice) as launch:
         for cell in cells:
             for failure in launch.open(cell):
@@ -170,30 +154,34 @@ def run_launch(
 class ArmProcess:
     """A process of one arm, and the lines that pass between."""
 
-    def __init__(self, arm: Arm, tree: Path, threads: int, answer_seconds: float, dice: random.Random) -> None:
-        self.arm, self.limit = arm, answer_seconds
+    def __init__(self, arm: Arm, setting: Setting, dice: random.Random) -> None:
+        self.arm, self.limit, tree = arm, setting.answer_seconds, setting.trees[arm]
         self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER), str(tree)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._last_words, text=True, encoding="utf-8",
-            cwd=tree, env=_environment(threads, dice), start_new_session=True,
+            cwd=tree, env=_environment(setting.threads, dice), start_new_session=True,
         )  # fmt: skip
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        assert self._process.stdin
         assert self._process.stdout
-        threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
+        self._orders, self._told = self._process.stdin, self._process.stdout
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Pass on lines until the worker's end, which is an empty one."""
+        with suppress(ValueError):  # closed by `close`
+            for line in self._told:
+                self._answers.put(line)
+        self._answers.put("")
 
     def send(self, do: str, **order: Any) -> None:
-        assert self._process.stdin
         with suppress(OSError):  # it has died; the answer will say so
-            self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
-            self._process.stdin.flush()
+            self._orders.write(json.dumps({"do": do, **order}) + "\n")
+            self._orders.flush()
 
     def answer(self, cell: str | None = None) -> dict[str, Any]:
-        """What it has to say.
-
-        Raises:
-            WorkerError: it died, hangs, or says that it can't.
-        """
+        """What it has to say. Raises: WorkerError: it died, hangs, or says that it can't."""
         worker = f"{self.arm}'s worker"
         try:
             line = self._answers.get(timeout=self.limit)
@@ -217,11 +205,9 @@ class ArmProcess:
         """End it now; it has nothing to lose."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._orders, self._told, self._last_words):
             with suppress(OSError):  # an order that a dead worker never took
-                if stream:
-                    stream.close()
-        self._last_words.close()
+                stream.close()
 
     def _death(self) -> str:
         status = self._process.wait()
@@ -243,11 +229,3 @@ def _environment(threads: int, dice: random.Random) -> dict[str, str]:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "VIT_CNN_BENCH_PADDING": "x" * dice.randrange(MOST_PADDING),
     }
-
-
-def _pass_on(stream: IO[str], answers: "queue.SimpleQueue[str]") -> None:
-    """Read lines until the worker's end, which is an empty one."""
-    with suppress(ValueError):  # closed by `close`
-        for line in stream:
-            answers.put(line)
-    answers.put("")

@@ -13,7 +13,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,10 +37,16 @@ class Worker:
 
     def start(self, protocol: int) -> dict[str, Any]:
         """Load the tree's code."""
-        own = (self.tree / "bench").is_dir()  # a user's repository may have none: then it is the installed one
-        if own:
-            _forget_installed()
-        root = self.tree.resolve() if own else _installed()
+        if (self.tree / "bench").is_dir():
+            # An installed program's own finder would lend the tree the modules that it lacks.
+            sys.meta_path[:] = [
+                finder for finder in sys.meta_path if not getattr(finder, "__module__", "").startswith("__editable__")
+            ]
+            root = self.tree.resolve()
+        else:  # a user's repository: then it is the program's, as it is installed
+            spec = importlib.util.find_spec("bench")
+            assert spec
+            root = Path(spec.origin or "").resolve().parents[1]
         place = next((place for place in PLACES if (root / _file(place[0])).is_file()), None)
         if place is None:
             return {"missing": f"its source has no {_file(PLACES[0][0])}, which the gate measures by"}
@@ -53,7 +58,7 @@ class Worker:
         if protocol != code.PROTOCOL:
             return {"missing": f"its {_file(name)} speaks protocol {code.PROTOCOL}, the gate {protocol}"}
         self.code = code
-        return {"started": str(root)}
+        return {}
 
     def open(
         self, name: str, content: dict[str, Any], work: Any, threads: int, data_dir: str | None, every: int = 0
@@ -67,7 +72,7 @@ class Worker:
         except UserError as error:
             return {"missing": " ".join(str(error).split())}
         self.cells[name], self.every[name], self.done[name] = cell, every, 0
-        return {"opened": name, "images": cell.images, "label": getattr(cell, "label", name)}
+        return {}
 
     def count(self, name: str) -> dict[str, Any]:
         """What a step of the cell does; its weights and its batches move on."""
@@ -81,7 +86,7 @@ class Worker:
         """Stay on one core, the same as the other arm's, where the system can do that."""
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {core})
-        return {"pinned": core}
+        return {}
 
     def warm(self, name: str) -> dict[str, Any]:
         """Steps until two neighbouring blocks agree; says how many fill a slice."""
@@ -109,37 +114,27 @@ class Worker:
     def collect(self) -> dict[str, Any]:
         """Between blocks, off the clock."""
         gc.collect()
-        return {"collected": True}
+        return {}
 
     def _seconds(self, name: str, steps: int) -> float:
         cell, every, step = self.cells[name], self.every[name], self.cells[name].step
         cell.synchronize()
         start = time.perf_counter()
-        if every:
-            self._steps_with_repeats(name, steps, every, step)
+        if not every:
+            for _ in range(steps):
+                step()
         else:
             for _ in range(steps):
                 step()
+                self.done[name] += 1
+                if self.done[name] % every == 0:
+                    step()
         cell.synchronize()
         return time.perf_counter() - start
-
-    def _steps_with_repeats(self, name: str, steps: int, every: int, step: Callable[[], Any]) -> None:
-        for _ in range(steps):
-            step()
-            self.done[name] += 1
-            if self.done[name] % every == 0:
-                step()
 
 
 def _file(module: str) -> str:
     return module.replace(".", "/") + ".py"
-
-
-def _installed() -> Path:
-    """The folder that the program is imported from, for a tree that brings no `bench` of its own."""
-    spec = importlib.util.find_spec("bench")
-    assert spec
-    return Path(spec.origin or "").resolve().parents[1]
 
 
 def _waited() -> float | None:
@@ -153,13 +148,6 @@ def _waited() -> float | None:
             return int(file.read().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return None
-
-
-def _forget_installed() -> None:
-    """Without an installed program's own finder, which would lend a tree the modules that it lacks."""
-    sys.meta_path[:] = [
-        finder for finder in sys.meta_path if not getattr(finder, "__module__", "").startswith("__editable__")
-    ]
 
 
 def main() -> None:

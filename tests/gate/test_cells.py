@@ -22,7 +22,7 @@ def test_a_training_step_learns() -> None:
     losses = [float(cell.step()) for _ in range(60)]
     assert any(not torch.equal(p, old) for p, old in zip(cell.learner.model.parameters(), before, strict=True))
     assert sum(losses[-5:]) < sum(losses[:5])
-    assert (cell.images, cell.label) == (32, "vit p4 d1 e32 fp32 train")
+    assert cell.images == 32
 
 
 def test_inference_changes_nothing_and_keeps_no_graph() -> None:
