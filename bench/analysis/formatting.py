@@ -6,7 +6,7 @@ Names and errors of a run may be anybody's: clean_text and its like take out the
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -94,6 +94,13 @@ def markdown_text(text: object) -> str:
     words = re.sub(r"@(?=\S)", "@<!-- -->", words)
     words = re.sub(r"(?i)www(?=\.)|(?=:\\?/\\?/)", r"\g<0>\\", words)
     return re.sub(r"^(\d*)(?=[.)](?:\s|$)|[-+=](?:[-+=\s]|$))", _escaped, words)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """A table in Markdown; `right` are the columns that stand to the right."""
+    rule = ["--:" if index in right else ":--" for index in range(len(head))]
+    lines = [head, rule, *([markdown_text(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escaped(found: re.Match[str]) -> str:

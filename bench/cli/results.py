@@ -133,14 +133,12 @@ def show_changes(found: "Changes", console: "Console", judgement: "Judgement | N
 
 def as_markdown(found: "Changes", judgement: "Judgement | None" = None) -> str:
     """The same as a Markdown page."""
-    from bench.analysis.formatting import markdown_text
+    from bench.analysis.formatting import markdown_table, markdown_text
 
     blocks = ["# Two runs compared"]
     for title, part in _parts(found, judgement):
         if isinstance(part, Grid):
-            rule = ["--:" if index in part.right else ":--" for index in range(len(part.head))]
-            rows = [part.head, rule, *([markdown_text(cell) for cell in row] for row in part.rows)]
-            blocks.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+            blocks.append(markdown_table(*part))
         else:
             blocks.append(f"## {title}\n\n" + "\n".join(f"- {markdown_text(line)}" for line in part))
     return "\n\n".join(blocks) + "\n"

@@ -4,6 +4,7 @@ What is not measured is null, and NaN, which JSON doesn't have, appears nowhere.
 nothing of launches: the verdict is the gate's.
 """
 
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def as_json(decision: Decision, record: Record) -> dict[str, Any]:
         **made,
         "header": header,
     }
-    return finite(answer)
+    return _finite(answer)
 
 
 def as_junit(decision: Decision, record: Record) -> str:
@@ -60,15 +61,11 @@ def as_junit(decision: Decision, record: Record) -> str:
     nothing = _test("comparison", 0.0, "failure", decision.verdict, decision.headline)
     tests = [_cell_test(cell, decision, record) for cell in decision.cells] or [nothing]
     tests.append(_work_test(decision, record))
-    counts = {
-        "tests": str(len(tests)),
-        "failures": str(sum(test.find("failure") is not None for test in tests)),
-        "errors": str(sum(test.find("error") is not None for test in tests)),
-        "time": f"{sum(float(test.attrib['time']) for test in tests):.3f}",
-    }
+    found = {tag: str(sum(test.find(tag) is not None for test in tests)) for tag in ("failure", "error", "skipped")}
+    spent = f"{sum(float(test.attrib['time']) for test in tests):.3f}"
+    counts = {"tests": str(len(tests)), "failures": found["failure"], "errors": found["error"], "time": spent}
     suites = Xml.Element("testsuites", {"name": "throughput gate", **counts})
-    suite = Xml.SubElement(suites, "testsuite", {"name": "throughput", **counts})
-    suite.set("skipped", str(sum(test.find("skipped") is not None for test in tests)))
+    suite = Xml.SubElement(suites, "testsuite", {"name": "throughput", **counts, "skipped": found["skipped"]})
     if started := record.header.get("started_at"):
         suite.set("timestamp", str(started)[:19])  # the schema's has no zone
     suite.extend(tests)
@@ -84,7 +81,7 @@ def as_pytest_benchmark(decision: Decision, record: Record) -> Entry:
     header, where = record.header, record.header.get("environment") or {}
     head = header.get("head") or {}
     verdicts = {cell.cell: cell for cell in decision.cells}
-    return finite(
+    return _finite(
         {
             "machine_info": {
                 "node": "",  # a host's name is nobody's business
@@ -102,7 +99,10 @@ def as_pytest_benchmark(decision: Decision, record: Record) -> Entry:
                 "branch": head.get("name") or "(unknown)",
             },
             "benchmarks": [
-                _benchmark(cell, arm, found, verdicts.get(cell)) for (cell, arm), found in _slices(record).items()
+                _benchmark(slices, verdicts.get(cell))
+                for cell in _names(record)
+                for arm in ARMS
+                if (slices := [each for each in record.slices if (each.cell, each.arm) == (cell, arm)])
             ],
             "datetime": header.get("started_at"),
             "version": PYTEST_BENCHMARK,
@@ -134,7 +134,7 @@ def as_github_benchmark(decision: Decision, record: Record) -> list[Entry]:
 
 
 def _cell(cell: CellVerdict) -> dict[str, Any]:
-    estimate, times = cell.estimate, cell.seconds_per_step
+    estimate, (base, head) = cell.estimate, cell.seconds_per_step or (None, None)
     return {
         "cell": cell.cell,
         "verdict": cell.verdict,
@@ -148,8 +148,8 @@ def _cell(cell: CellVerdict) -> dict[str, Any]:
         "p_screen": cell.p_screen,
         "p_confirm": cell.p_confirm,
         "reason": cell.reason,
-        "base_seconds_per_step": times[0] if times else None,
-        "head_seconds_per_step": times[1] if times else None,
+        "base_seconds_per_step": base,
+        "head_seconds_per_step": head,
     }
 
 
@@ -171,9 +171,8 @@ def _change(cell: CellVerdict) -> str:
 
 
 def _work_test(decision: Decision, record: Record) -> Xml.Element:
-    compared = any({"base", "head"} <= arms.keys() for arms in record.work.values())
     more = sum(change.direction == "more" for change in decision.work)
-    if not compared:
+    if not any({"base", "head"} <= arms.keys() for arms in record.work.values()):
         return _test("work of a step", 0.0, "skipped", "no cell's work was counted in both trees", "")
     outcome = "failure" if more and decision.exit_status == EXIT_STATUS["regression"] else ""
     message = f"a step of head does more than one of base: {more} counts" if more else "a step of head does no more"
@@ -192,16 +191,18 @@ def _test(name: str, spent: float, outcome: str, message: str, text: str) -> Xml
     return test
 
 
-def _benchmark(cell: str, arm: str, found: Sequence[tuple[int, float]], verdict: CellVerdict | None) -> Entry:
+def _benchmark(slices: Sequence[Slice], verdict: CellVerdict | None) -> Entry:
+    """Of the slices of one cell and arm."""
+    cell, arm = plain(slices[0].cell), slices[0].arm
     return {
-        "group": plain(cell),
-        "name": f"{plain(cell)}[{arm}]",
-        "fullname": f"throughput::{plain(cell)}[{arm}]",
+        "group": cell,
+        "name": f"{cell}[{arm}]",
+        "fullname": f"throughput::{cell}[{arm}]",
         "params": {"arm": arm},
         "param": arm,
         "extra_info": {"verdict": verdict.verdict} if verdict else {},
         "options": {"disable_gc": True, "warmup": True},
-        "stats": _stats([seconds / steps for steps, seconds in found], [steps for steps, _ in found]),
+        "stats": _stats([each.seconds / each.steps for each in slices], [each.steps for each in slices]),
     }
 
 
@@ -235,14 +236,6 @@ def _stats(data: list[float], steps: list[int]) -> Entry:
     }
 
 
-def _slices(record: Record) -> dict[tuple[str, str], list[tuple[int, float]]]:
-    """(cell, arm) -> steps and seconds of every slice, in order; only where there is one."""
-    found: dict[tuple[str, str], list[tuple[int, float]]] = {(cell, arm): [] for cell in _names(record) for arm in ARMS}
-    for piece in record.slices:
-        found[piece.cell, piece.arm].append((piece.steps, piece.seconds))
-    return {key: pieces for key, pieces in found.items() if pieces}
-
-
 def _names(record: Record) -> list[str]:
     return list(dict.fromkeys([*record.header.get("cells", ()), *(piece.cell for piece in record.slices)]))
 
@@ -250,10 +243,10 @@ def _names(record: Record) -> list[str]:
 def _rates_by_launch(record: Record, cell: str) -> list[float]:
     """Images, or without a known batch steps, a second of head in each launch."""
     size = _batch(record, cell) or 1
-    launches: dict[tuple[str, int], list[Slice]] = {}
+    launches: dict[int, list[Slice]] = {}
     for piece in record.slices:
         if (piece.cell, piece.arm) == (cell, "head"):
-            launches.setdefault((piece.phase, piece.launch), []).append(piece)
+            launches.setdefault(piece.launch, []).append(piece)
     return [size * sum(p.steps for p in pieces) / sum(p.seconds for p in pieces) for pieces in launches.values()]
 
 
@@ -263,13 +256,6 @@ def _batch(record: Record, cell: str) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def finite(value: Any) -> Any:
-    """What JSON can hold: infinite and undefined numbers are null, other objects their text."""
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    value = value.item() if hasattr(value, "item") else value  # a number of numpy's
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
+def _finite(content: Entry) -> Entry:
+    """The same with null for infinite and undefined numbers."""
+    return json.loads(json.dumps(content), parse_constant=lambda name: None)

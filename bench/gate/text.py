@@ -6,17 +6,16 @@ neither end a table nor call a person.
 
 import math
 import re
-import shlex
 import unicodedata
 from collections.abc import Sequence
 from textwrap import fill, indent
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.analysis.formatting import listed, markdown_text, seconds
+from bench.analysis.formatting import listed, markdown_table, markdown_text, seconds
 from bench.gate.decision import CellVerdict, Decision, Estimate, Verdict
 from bench.gate.journal import Failure, Record
 from bench.gate.work_diff import WorkChange
@@ -74,7 +73,7 @@ def show_decision(decision: Decision, record: Record, console: Console) -> None:
             console.print(escape(indent(fill(plain(line), console.width - 4), "  ")), soft_wrap=True)
         console.print()
     console.print(escape(meaning_of(decision, record).replace("`", "")))
-    if command := command_of(record):
+    if command := record.header.get("command"):
         console.print("Again:", escape(plain(command)), soft_wrap=True)  # one line, to be copied
 
 
@@ -82,14 +81,15 @@ def as_markdown(decision: Decision, record: Record) -> str:
     """The same for a step summary or a comment. Begins with MARKER; the verdict comes first."""
     blocks = [MARKER, "## Throughput gate", f"**{safe(verdict_line(decision))}**", safe(sides(record))]
     if decision.cells:
-        blocks.append(_rows(*_columns(decision)))
+        head, rows, right = _columns(decision)
+        blocks.append(markdown_table(head, [list(map(plain, row)) for row in rows], right))
     if measured(decision):
         blocks.append(f"<sub>{LEGEND}</sub>")
     blocks += [
         f"**{heading}**\n\n" + "\n".join(f"- {safe(line)}" for line in lines) for heading, lines in _parts(decision)
     ]
     blocks.append(f"**What it means**\n\n{meaning_of(decision, record)}")
-    if command := command_of(record):
+    if command := record.header.get("command"):
         blocks.append(f"**To reproduce**\n\n{_fenced(command)}")
     text, details = "\n\n".join(blocks), _details(decision, record)
     if len(text) + len(details) <= LONGEST_COMMENT:
@@ -99,22 +99,25 @@ def as_markdown(decision: Decision, record: Record) -> str:
 
 
 def safe(text: object) -> str:
-    """Text that Markdown shows as it is; a name behind an @, as every decorator is, must not call a person."""
-    return markdown_text(plain(text)).replace("@", "@<!-- -->")
+    """Text that Markdown shows as it is."""
+    return markdown_text(plain(text))
 
 
 def _parts(decision: Decision) -> list[tuple[str, Sequence[str]]]:
-    told = {failure.reason for failure in decision.failures}
-    reasons = [f"{cell.cell}: {cell.reason}" for cell in decision.cells if cell.reason and cell.reason not in told]
+    told = {"", *(failure.reason for failure in decision.failures)}
+    reasons = [f"{cell.cell}: {cell.reason}" for cell in decision.cells if cell.reason not in told]
     work = [work_line(change) for change in decision.work[:MOST_CHANGES]]
     unsaid = len(decision.work) - MOST_CHANGES
     noises = ", ".join(f"{cell.cell} {percent(cell.noise)}" for cell in decision.cells if cell.noise is not None)
     scatter = f"a launch's comparison scatters by (standard deviation): {noises}" if noises else ""
-    parts = [
+    screen, confirm = decision.launches.get("screen", 0), decision.launches.get("confirm", 0)
+    again = f"{confirm} fresh ones of those flagged or left open" if confirm else "no fresh ones after that"
+    attempts = f"launches: {screen} of all cells, {again}" if screen or confirm else "launches: none finished"
+    parts: list[tuple[str, Sequence[str]]] = [
         ("Why", reasons if measured(decision) else []),
         ("Work of a step that differs", [*work, f"and {unsaid} more: see --json" if unsaid > 0 else ""]),
         ("What failed", [failure_line(failure) for failure in decision.failures]),
-        ("Noise and attempts", [scatter, attempts(decision)]),
+        ("Noise and attempts", [scatter, attempts]),
         ("Notes", decision.notes),
     ]
     return [(heading, [line for line in lines if line]) for heading, lines in parts if any(lines)]
@@ -125,16 +128,9 @@ def _table(decision: Decision) -> Table:
     head, rows, right = _columns(decision)
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for index, name in enumerate(head):
-        title = name.replace("have ", "have\n")
-        width = max(map(len, [*title.split("\n"), *(row[index] for row in rows)]))
-        wraps = name in ("cell", "change", "why")
-        table.add_column(
-            title,
-            justify="right" if index in right else "left",
-            vertical="top",
-            overflow="fold",
-            width=None if wraps else width,
-        )
+        side: Literal["right", "left"] = "right" if index in right else "left"
+        keeps = name not in ("cell", "change", "why")
+        table.add_column(name.replace("have ", "have\n"), justify=side, overflow="fold", no_wrap=keeps)
     at = head.index("verdict")
     for cell, row in zip(decision.cells, rows, strict=True):
         texts = [escape(plain(text)) for text in row]
@@ -167,8 +163,9 @@ def _details(decision: Decision, record: Record) -> str:
     rows = []
     for cell in (cell for cell in decision.cells if cell.estimate):
         times = [seconds(time) for time in cell.seconds_per_step or (math.nan, math.nan)]
-        rows.append([cell.cell, *times, *("–" if p is None else f"{p:.2g}" for p in (cell.p_screen, cell.p_confirm))])
-    blocks = [_rows(head, rows, right=(1, 2, 3, 4))] if rows else []
+        ps = ["–" if p is None else f"{p:.2g}" for p in (cell.p_screen, cell.p_confirm)]
+        rows.append([plain(cell.cell), *times, *ps])
+    blocks = [markdown_table(head, rows, right=(1, 2, 3, 4))] if rows else []
     blocks.append("\n".join(f"- {safe(key)}: {safe(value)}" for key, value in _conditions(decision, record)))
     blocks += [
         f"{failure.arm}, {safe(failure.cell or 'every cell')}:\n\n{_fenced(clipped(failure.reason, LONGEST_REASON))}"
@@ -193,16 +190,9 @@ def _conditions(decision: Decision, record: Record) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in shown if value is not None and value != ""]
 
 
-def _rows(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    rule = ["--:" if index in right else ":--" for index in range(len(head))]
-    lines = [head, rule, *([safe(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _fenced(text: str) -> str:
     """Text in a code block whose fence is longer than any in the text."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
     return f"{fence}\n{text}\n{fence}"
 
 
@@ -228,10 +218,8 @@ def measured(decision: Decision) -> bool:
 
 def verdict_line(decision: Decision) -> str:
     """The headline, and that it is only a warning where an inconclusive gate may pass."""
-    warning = decision.exit_status == 0 and decision.verdict != "pass"
-    return plain(decision.headline) + (
-        f" A warning only: exit status 0, verdict {decision.verdict}." if warning else ""
-    )
+    warning = f" A warning only: exit status 0, verdict {decision.verdict}."
+    return plain(decision.headline) + warning * (decision.exit_status == 0 and decision.verdict != "pass")
 
 
 def change_in_words(estimate: Estimate | None) -> str:
@@ -246,9 +234,7 @@ def change_in_words(estimate: Estimate | None) -> str:
 
 def interval_in_percent(estimate: Estimate | None) -> str:
     """ "-0.8% to +2.1%"; an end that isn't known is "?"."""
-    if estimate is None:
-        return "–"
-    return f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+    return f"{_signed(estimate.low)} to {_signed(estimate.high)}" if estimate else "–"
 
 
 def caught_in_percent(detectable: float | None) -> str:
@@ -273,26 +259,11 @@ def failure_line(failure: Failure) -> str:
     return f"{', '.join(where)}: {clipped(failure.reason, 300)}"
 
 
-def attempts(decision: Decision) -> str:
-    """ "launches: 8 of all cells, 6 fresh ones of those flagged or left open"."""
-    screen, confirm = decision.launches.get("screen", 0), decision.launches.get("confirm", 0)
-    if not screen and not confirm:
-        return "launches: none finished"
-    again = f"{confirm} fresh ones of those flagged or left open" if confirm else "no fresh ones after that"
-    return f"launches: {screen} of all cells, {again}"
-
-
 def sides(record: Record) -> str:
     """ "Head fast-attention (89abcdef0123) against base origin/main (0123456789ab)."."""
     if record.header.get("aa"):
         return f"{_revision(record, 'head')} against itself."
     return f"Head {_revision(record, 'head')} against base {_revision(record, 'base')}."
-
-
-def command_of(record: Record) -> str:
-    """The command that ran this gate, as a shell takes it; "" where the journal doesn't know."""
-    command = record.header.get("command") or ""
-    return command if isinstance(command, str) else shlex.join(str(part) for part in command)
 
 
 def clipped(text: str, most: int) -> str:
