@@ -16,7 +16,7 @@ from bench.config.inventory import HERE, Inventory
 from bench.config.matching import Entry, pair_up
 from bench.config.recipes import DEFAULT_RECIPE, RECIPES
 from bench.config.solver import count_params
-from bench.config.suite_file import NOT_SWEPT, Place, SuiteText, Swept, check_size, combinations, swept_by
+from bench.config.suite_file import NOT_SWEPT, Origin, Place, SuiteText, Swept, check_size, combinations, swept_by
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.config.validation import DeviceName, blamed, check_keys, check_name, checked, find_data, validated
 from bench.data.spec import DatasetSpec, UserData
@@ -60,7 +60,7 @@ def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -
     """
     _check_top_keys(text)
     own = {key: value for key, value in text.content.items() if key in SuiteFile.model_fields}
-    suite = validated(SuiteFile, own, text, (), {})
+    suite = validated(SuiteFile, own, Origin(text))
     shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
     swept = [swept_by(index, entry, shared) for index, entry in enumerate(suite.models)]
     rounds = [*_rounds(suite)]
@@ -115,7 +115,7 @@ def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy
         raise SuiteError(f"{text.where(place)}: match: a {suite.models[index]['model']} is sized to match others")
     kinds = asked if isinstance(asked, list) else [asked]
     for kind in kinds:
-        check_name(kind, get_args(MatchedBy), "match", text, place)
+        check_name(kind, get_args(MatchedBy), "match", text.where(place))
     return kinds
 
 
@@ -130,12 +130,7 @@ def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _expand_entry(
-    text: SuiteText,
-    suite: SuiteFile,
-    spec: DatasetSpec | UserData,
-    index: int,
-    swept: Swept,
-    device_name: DeviceName,
+    text: SuiteText, suite: SuiteFile, spec: DatasetSpec | UserData, index: int, swept: Swept, device_name: DeviceName
 ) -> Entry:
     """The trials of one entry of `models`, seed 0: the product of all its lists and the suite's."""
     place: Place = ("models", index)
@@ -143,16 +138,16 @@ def _expand_entry(
     if "model" not in entry:
         raise SuiteError(f"{text.where(place)}: 'model' is missing; known: {', '.join([*MODELS, *FORMS])}")
     name = entry["model"]
-    config_class, source = _model(name, text, (*place, "model"))
+    config_class, source = _model(name, text.where((*place, "model")))
     own_keys = [key for key in entry if key not in (*KNOWN_KEYS, *NOT_SWEPT)] if source else config_class.model_fields
     check_keys(text, place, [*NOT_SWEPT, *own_keys, *KNOWN_KEYS])
     recipe = _recipe(text, suite, place)
-    places = {key: where for key, (_, where) in swept.items()}
+    origin = Origin(text, place, {key: where for key, (_, where) in swept.items()})
     trials = []
     for combination in combinations(text, swept):
         own = {key: value for key, value in combination.items() if key in own_keys}
-        settings = validated(config_class, own, text, place, places)
-        axes, training = checked(combination, RECIPES[recipe], spec, text, place, places, device_name)
+        settings = validated(config_class, own, origin)
+        axes, training = checked(combination, RECIPES[recipe], spec, origin, device_name)
         trial = Trial(
             suite=text.name,
             dataset=spec.name,
@@ -161,14 +156,7 @@ def _expand_entry(
             settings=settings.model_dump(),
             recipe=recipe,
             training=training,
-            dtype=axes.dtype,
-            device=device_name(axes.device),
-            num_threads=axes.num_threads,
-            compile=axes.compile,
-            channels_last=axes.channels_last,
-            train_fraction=axes.train_fraction,
-            world_size=axes.world_size,
-            global_batch=axes.global_batch,
+            **axes.model_dump(),
             source=source,
             split_seed=suite.split_seed,
             targets=tuple(sorted(suite.targets)),
@@ -179,20 +167,20 @@ def _expand_entry(
         except ValueError as error:
             resize = isinstance(spec, UserData) and "image_size" in str(error)
             advice = "; --set dataset.image_size=N resizes the images" if resize else ""
-            raise SuiteError(f"{blamed(str(error), text, place, places)}: {error} ({spec.title}){advice}") from None
+            raise SuiteError(f"{blamed(str(error), origin)}: {error} ({spec.title}){advice}") from None
         trials.append(trial)
     sweeps = {key for key, (value, _) in swept.items() if isinstance(value, list) and len(value) > 1}
     return Entry(trials, sweeps, set(swept))
 
 
-def _model(name: object, text: SuiteText, place: Place) -> tuple[type[BaseModel], str | None]:
+def _model(name: object, where: str) -> tuple[type[BaseModel], str | None]:
     """The settings class of a model, and the source of one that isn't ours."""
     if not isinstance(name, str) or ":" not in name:
-        check_name(name, [*MODELS, *FORMS], "model", text, place)
+        check_name(name, [*MODELS, *FORMS], "model", where)
     try:
         return find_model(str(name))[0], source_of(str(name))
     except ValueError as error:
-        raise SuiteError(f"{text.where(place)}: {error}") from None
+        raise SuiteError(f"{where}: {error}") from None
 
 
 def _check_top_keys(text: SuiteText) -> None:
@@ -213,7 +201,7 @@ def _check_shared(
     alone = {"global_batch": "scaled"}  # a batch of one, which any data can fill and any number of processes
     for key, value in shared.items():
         for combination in combinations(text, {key: (value, (key,))}):
-            checked(alone | combination, Training(batch_size=1), spec, text, (), {}, device_name)
+            checked(alone | combination, Training(batch_size=1), spec, Origin(text), device_name)
 
 
 def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:
@@ -225,5 +213,5 @@ def _recipe(text: SuiteText, suite: SuiteFile, place: Place) -> str:
         recipe, place = entry["recipe"], (*place, "recipe")
     else:
         return entry["model"] if entry["model"] in RECIPES else DEFAULT_RECIPE
-    check_name(recipe, RECIPES, "recipe", text, place)
+    check_name(recipe, RECIPES, "recipe", text.where(place))
     return recipe

@@ -14,7 +14,6 @@ from bench.errors import SuiteError, nearest, printable
 
 SUITES_FOLDER = Path(__file__).parents[1] / "suites"
 
-LONGEST_OPTION = 100_000  # characters of one --set
 MOST_PARTS = 8  # of a dotted key
 
 
@@ -26,26 +25,20 @@ class SuiteText:
         source: the file, as messages name it.
         name: the suite's name, from the file's.
         content: keys and values as written.
-        lines: line number (from 1) of each place.
-        overrides: places that `--set` has changed -> the option as typed.
+        origins: place -> whom messages blame for it: the file and the line, or the `--set` as typed.
         options: the KEY=VALUEs applied so far.
     """
 
     source: str
     name: str
     content: dict[str, Any]
-    lines: dict[Place, int]
-    overrides: dict[Place, str] = field(default_factory=dict)
+    origins: dict[Place, str]
     options: list[str] = field(default_factory=list)
 
     def where(self, place: Place) -> str:
         """Whom to blame for what stands at `place`: the option that set it, or the file and the line."""
-        for length in range(len(place), 0, -1):
-            if place[:length] in self.overrides:
-                return self.overrides[place[:length]]
-            if place[:length] in self.lines:
-                return f"{self.source}:{self.lines[place[:length]]}"
-        return self.source
+        known = (place[:length] for length in range(len(place), 0, -1) if place[:length] in self.origins)
+        return next((self.origins[each] for each in known), self.source)
 
     def at(self, place: Place) -> Any:
         """What stands at `place`."""
@@ -61,12 +54,9 @@ class SuiteText:
             typed: what messages blame, where a person wrote something else.
 
         Raises:
-            SuiteError: no `=`, no such model, a value that isn't YAML, or one beyond the limits of
-                bench.config.yaml_loader.
+            SuiteError: no `=`, no such model, or a value that isn't YAML.
         """
-        typed = typed or f"--set {printable(' '.join(option[:LONGEST_OPTION].split()), 200)}"
-        if len(option) > LONGEST_OPTION:
-            raise SuiteError(f"{typed}: an option of {len(option):,} characters; at most {LONGEST_OPTION:,} are read")
+        typed = typed or f"--set {printable(' '.join(option.split()), 200)}"
         self.options.append(option)
         key, equals, text = option.partition("=")
         keys = self._keys(key.strip())
@@ -82,14 +72,15 @@ class SuiteText:
 
     def _keys(self, key: str) -> list[str]:
         """The parts of a dotted key; the name of a model may have dots of its own."""
-        entries = self.content.get("models")
-        names = (
-            [entry.get("model") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-        )
-        for name in sorted((name for name in names if isinstance(name, str)), key=len, reverse=True):
-            if key.startswith(f"models.{name}."):
+        for name in sorted((entry.get("model", "") for entry in self._entries()), key=lambda name: -len(str(name))):
+            if isinstance(name, str) and key.startswith(f"models.{name}."):
                 return ["models", name, *key.removeprefix(f"models.{name}.").split(".")]
         return key.split(".")
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """Those of `models`, each at its position; an empty one for what is no entry."""
+        entries = self.content.get("models")
+        return [entry if isinstance(entry, dict) else {} for entry in (entries if isinstance(entries, list) else [])]
 
     def _places(self, keys: list[str], typed: str) -> list[Place]:
         """The places that a dotted key means.
@@ -97,19 +88,15 @@ class SuiteText:
         Several for `models.vit.…` if several entries are called so. What is typed for all models wins over what an
         entry says of itself, so a shared key stands in those entries, too, that have it.
         """
-        entries = self.content.get("models")
-        entries = entries if isinstance(entries, list) else []
+        entries = self._entries()
         if keys[0] != "models":
-            own: list[Place] = [
-                ("models", i, *keys) for i, entry in enumerate(entries) if isinstance(entry, dict) and keys[0] in entry
-            ]
-            return [tuple(keys), *own]
+            return [tuple(keys), *(("models", i, *keys) for i, entry in enumerate(entries) if keys[0] in entry)]
         if len(keys) == 1:
             return [("models",)]
         if len(keys) == 2:
             raise SuiteError(f"{typed}: expected models.{keys[1]}.KEY, such as models.{keys[1]}.depth=[2,4]")
-        names = [str(entry.get("model")) if isinstance(entry, dict) else "" for entry in entries]
-        found = [i for i, name in enumerate(names) if name == keys[1] or str(i) == keys[1]]
+        names = [str(entry.get("model", "")) for entry in entries]
+        found = [i for i, name in enumerate(names) if keys[1] in (name, str(i))]
         if not found:
             near = nearest(keys[1], filter(None, names))
             raise SuiteError(f"{typed}: the suite has no model '{keys[1]}'; {near}; models.0.KEY means the first entry")
@@ -130,10 +117,23 @@ class SuiteText:
 
     def _blame(self, place: Place, typed: str) -> None:
         """From now on `typed` answers for all that stands at `place` and below."""
-        for known in (self.lines, self.overrides):
-            for old in [old for old in known if old[: len(place)] == place]:
-                del known[old]
-        self.overrides[place] = typed
+        for old in [old for old in self.origins if old[: len(place)] == place]:
+            del self.origins[old]
+        self.origins[place] = typed
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where settings were written: in the mapping at `place`, and those named in `places` elsewhere."""
+
+    text: SuiteText
+    place: Place = ()
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def where(self, *keys: str | int) -> str:
+        """Whom to blame for a setting, or a part of it; without a key for all of them."""
+        head = self.places.get(str(keys[0]), (*self.place, keys[0])) if keys else self.place
+        return self.text.where((*head, *keys[1:]))
 
 
 def suite_names() -> list[str]:
@@ -170,7 +170,8 @@ def read_suite(path: Path, overrides: Sequence[str] = ()) -> SuiteText:
     content, lines = parsed(read_text(path, source), source)
     if not isinstance(content, dict):
         raise SuiteError(f"{source}: expected a mapping with 'dataset' and 'models', found {shown(content)}")
-    suite = SuiteText(source, printable(path.stem, 100), content, lines)
+    origins = {place: f"{source}:{line}" for place, line in lines.items()}
+    suite = SuiteText(source, printable(path.stem, 100), content, origins)
     for option in overrides:
         suite.set(option)
     return suite

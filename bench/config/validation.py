@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bench.config.suite_file import Place, SuiteText, shown
+from bench.config.suite_file import Origin, Place, SuiteText, shown
 from bench.config.suite_keys import Axes
 from bench.data.augment import AUGMENTATIONS, check_strength
 from bench.data.catalog import DATASETS
@@ -46,50 +46,37 @@ def check_keys(text: SuiteText, place: Place, known: Iterable[str]) -> None:
             raise SuiteError(f"{text.where((*place, key))}: unknown key {shown(key)}; {nearest(key, names)}")
 
 
-def check_name(name: object, known: Iterable[str], what: str, text: SuiteText, place: Place) -> None:
+def check_name(name: object, known: Iterable[str], what: str, where: str) -> None:
     """A name has to stand in its table. Raises: SuiteError."""
     names = set(known)
     if not isinstance(name, str) or name not in names:
-        raise SuiteError(f"{text.where(place)}: unknown {what} {shown(name)}; {nearest(name, names)}")
+        raise SuiteError(f"{where}: unknown {what} {shown(name)}; {nearest(name, names)}")
 
 
-def validated(
-    model: type[Settings], values: Mapping[str, Any], text: SuiteText, place: Place, places: Mapping[str, Place]
-) -> Settings:
-    """`values` as a `model`.
-
-    Args:
-        place: of the mapping that the values are from.
-        places: of single values, where they stand elsewhere.
-
-    Raises:
-        SuiteError: the first complaint of pydantic's.
-    """
+def validated(model: type[Settings], values: Mapping[str, Any], origin: Origin) -> Settings:
+    """`values` as a `model`. Raises: SuiteError: the first complaint of pydantic's."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise SuiteError(_one_line(error, values, text, place, places)) from None
+        raise SuiteError(_one_line(error, values, origin)) from None
 
 
-def blamed(message: str, text: SuiteText, place: Place, places: Mapping[str, Place]) -> str:
+def blamed(message: str, origin: Origin) -> str:
     """Where the first setting stands that a model's own message names and a person has written."""
     words = message.replace("'", " ").split()
-    return text.where(next((places[word] for word in words if word in places), place))
+    return origin.where(*[word for word in words if word in origin.places][:1])
 
 
-def _one_line(
-    error: ValidationError, values: Mapping[str, Any], text: SuiteText, place: Place, places: Mapping[str, Place]
-) -> str:
+def _one_line(error: ValidationError, values: Mapping[str, Any], origin: Origin) -> str:
     first = _closest(error.errors(include_url=False))
     context = first.get("ctx", {})
     if first["type"] == "missing":
-        return f"{text.where(place)}: '{first['loc'][-1]}' is missing"
+        return f"{origin.where()}: '{first['loc'][-1]}' is missing"
     if first["type"] == "value_error":
         message = str(context["error"])
-        return f"{blamed(message, text, place, places)}: {message}"
+        return f"{blamed(message, origin)}: {message}"
     keys = _keys(first["loc"], values)
-    head = str(keys[0])
-    where = text.where((*places.get(head, (*place, head)), *keys[1:]))
+    where = origin.where(*keys)
     expected = EXPECTED[first["type"]].format(**context) if first["type"] in EXPECTED else first["msg"]
     return f"{where}: {'.'.join(str(key) for key in keys)}: found {shown(first['input'])}, expected {expected}"
 
@@ -116,7 +103,7 @@ DeviceName = Callable[[str], str]  # Inventory.device_name
 def find_data(asked: str | UserDataOptions, text: SuiteText) -> DatasetSpec | UserData:
     """A known dataset by its name, or what lies at a path; relative ones start where the program was started."""
     if isinstance(asked, str) and not _is_path(asked):
-        check_name(asked, DATASETS, "dataset", text, ("dataset",))
+        check_name(asked, DATASETS, "dataset", text.where(("dataset",)))
         return DATASETS[asked]
     try:
         return describe(UserDataOptions(path=asked) if isinstance(asked, str) else asked, Path.cwd())
@@ -136,59 +123,48 @@ def checked(
     combination: Mapping[str, Any],
     recipe: Training,
     spec: DatasetSpec | UserData,
-    text: SuiteText,
-    place: Place,
-    places: Mapping[str, Place],
+    origin: Origin,
     device_name: DeviceName,
 ) -> tuple[Axes, Training]:
-    """The axes and training settings of one combination, checked: names known, device here, batch fits."""
-    axes = validated(Axes, part_of(Axes, combination), text, place, places)
-    training = validated(Training, recipe.model_dump() | part_of(Training, combination), text, place, places)
+    """The axes and training settings of one combination, checked: names known, device here, batch fits and is shared.
 
-    def where(key: str) -> Place:
-        return places.get(key, (*place, key))
-
-    check_name(axes.dtype, DTYPES, "dtype", text, where("dtype"))
-    check_name(training.optimizer, OPTIMIZERS, "optimizer", text, where("optimizer"))
-    check_name(training.schedule, SCHEDULES, "schedule", text, where("schedule"))
+    The device has the one name that the machine knows it by.
+    """
+    axes = validated(Axes, _part_of(Axes, combination), origin)
+    training = validated(Training, recipe.model_dump() | _part_of(Training, combination), origin)
+    check_name(axes.dtype, DTYPES, "dtype", origin.where("dtype"))
+    check_name(training.optimizer, OPTIMIZERS, "optimizer", origin.where("optimizer"))
+    check_name(training.schedule, SCHEDULES, "schedule", origin.where("schedule"))
     for name, strength in training.augment.items():
-        check_name(name, AUGMENTATIONS, "augmentation", text, (*where("augment"), name))
+        check_name(name, AUGMENTATIONS, "augmentation", origin.where("augment", name))
         if complaint := check_strength(name, strength):
-            raise SuiteError(f"{text.where((*where('augment'), name))}: augment: {complaint}")
+            raise SuiteError(f"{origin.where('augment', name)}: augment: {complaint}")
     try:
-        device_name(axes.device)
+        axes = axes.model_copy(update={"device": device_name(axes.device)})
     except DeviceError as error:
-        raise DeviceError(f"{text.where(where('device'))}: {error}") from None
+        raise DeviceError(f"{origin.where('device')}: {error}") from None
     num_images = spec.num_train - spec.num_val
-    _check_batch(axes, training, num_images, spec.title, text, where)
+    batch_size = training.batch_size * (axes.world_size if axes.global_batch == "scaled" else 1)
     count = round(axes.train_fraction * num_images)
+    if batch_size > num_images:
+        of_all = f" x {axes.world_size} processes" if batch_size != training.batch_size else ""
+        raise SuiteError(
+            f"{origin.where('batch_size')}: batch_size {training.batch_size}{of_all} is larger than the "
+            f"{num_images} training images ({spec.title})"
+        )
+    if batch_size % axes.world_size:
+        raise SuiteError(
+            f"{origin.where('world_size')}: world_size {axes.world_size} can't share a batch_size of {batch_size} "
+            "evenly; choose a multiple, or global_batch: scaled"
+        )
     if count < spec.num_classes:
         raise SuiteError(
-            f"{text.where(where('train_fraction'))}: train_fraction {axes.train_fraction:g} leaves {count} training "
+            f"{origin.where('train_fraction')}: train_fraction {axes.train_fraction:g} leaves {count} training "
             f"images for {spec.num_classes} classes ({spec.title}); at least {spec.num_classes / num_images:.2g}"
         )
     return axes, training
 
 
-def _check_batch(
-    axes: Axes, training: Training, num_images: int, title: str, text: SuiteText, where: Callable[[str], Place]
-) -> None:
-    """The data fill a batch, and the processes share it evenly."""
-    scaled = axes.global_batch == "scaled"
-    batch_size = training.batch_size * (axes.world_size if scaled else 1)
-    if batch_size > num_images:
-        of_all = f" x {axes.world_size} processes" if batch_size != training.batch_size else ""
-        raise SuiteError(
-            f"{text.where(where('batch_size'))}: batch_size {training.batch_size}{of_all} is larger than the "
-            f"{num_images} training images ({title})"
-        )
-    if batch_size % axes.world_size:
-        raise SuiteError(
-            f"{text.where(where('world_size'))}: world_size {axes.world_size} can't share a batch_size of {batch_size} "
-            "evenly; choose a multiple, or global_batch: scaled"
-        )
-
-
-def part_of(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+def _part_of(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that one class of settings knows."""
     return {key: value for key, value in values.items() if key in model.model_fields}
