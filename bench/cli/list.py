@@ -1,6 +1,7 @@
 """What there is to choose from, and what a plan would do: the tables of `list` and `--dry-run`."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,18 +36,19 @@ def show(what: str | None, data_dir: Path | None = None) -> None:
 
 def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
     """A line a configuration, seeds counted; what can't run here with the reason."""
-    groups = _by_config(plan)
+    groups: dict[str, list[Trial]] = {}
+    for trial in plan.trials:
+        groups.setdefault(trial.config_id, []).append(trial)
     paired = any(trial.match for trial in plan.trials)
     matched_to = ["matched to"] if paired else []
     table = _table("configuration", "device", "parameters", *matched_to, "epochs", "seeds", "a trial takes about")
     names = _names([rows[0] for rows in groups.values()])
-    for name, rows in list(zip(names, groups.values(), strict=True))[:MOST_LINES]:
-        trial = rows[0]
+    for name, (trial, *others) in islice(zip(names, groups.values(), strict=True), MOST_LINES):
         note = plan.skipped.get(trial.trial_id)
         cost = f"skipped: {note}" if note else duration(estimates[trial.trial_id])
         params = f"{plan.num_params[trial.config_id]:,}"
         pair = [f"{groups[trial.match.to][0].label} ({trial.match.by})" if trial.match else ""] if paired else []
-        table.add_row(name, trial.device, params, *pair, str(trial.training.epochs), str(len(rows)), cost)
+        table.add_row(name, trial.device, params, *pair, str(trial.training.epochs), str(1 + len(others)), cost)
     console = Console(markup=False, emoji=False)
     console.print(table)
     if len(groups) > MOST_LINES:
@@ -80,13 +82,6 @@ def plan_as_json(plan: "Plan", estimates: dict[str, float]) -> dict[str, Any]:
 
 def _total(plan: "Plan", estimates: dict[str, float]) -> float:
     return sum(seconds for trial_id, seconds in estimates.items() if trial_id not in plan.skipped)
-
-
-def _by_config(plan: "Plan") -> dict[str, list[Any]]:
-    groups: dict[str, list[Any]] = {}
-    for trial in plan.trials:
-        groups.setdefault(trial.config_id, []).append(trial)
-    return groups
 
 
 def _names(trials: Sequence["Trial"]) -> list[str]:

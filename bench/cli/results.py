@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from bench.cli.options import folder, write
+from bench.cli.options import file, folder, write
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def report(run_dirs: Sequence[Path], out: Path | None) -> None:
     help="With --fail-on: put up with another cpu, device, threads, torch, data, or new configurations.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The comparison as JSON on standard output.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it here too.")
+@click.option("--markdown", type=file(), metavar="FILE", help="Write it here too.")
 @click.pass_context
 def compare(
     context: click.Context,
@@ -98,8 +98,8 @@ def compare(
     if markdown:
         write(markdown, as_markdown(changes, judgement))
     if as_json:
-        limits_found = {"limits": judgement.as_json()} if judgement else {}
-        click.echo(json.dumps(changes.as_json() | limits_found, indent=2, allow_nan=False))
+        found = changes.as_json() | ({"limits": judgement.as_json()} if judgement else {})
+        click.echo(json.dumps(found, indent=2, allow_nan=False))
     else:
         show_changes(changes, Console(), judgement)
     context.exit(judgement.exit_status if judgement else 0)

@@ -134,17 +134,15 @@ def _matched(trial: Trial, reference: Trial, by: MatchedBy, where: str) -> Trial
     count, unit = COUNTS[by]
     target = count(reference)
     (width, growth, found), fits = solve(lambda *sizes: count(_sized(trial, *sizes)), target, TOLERANCE[by])
+    sized = _sized(trial, width, growth)
     if not fits:
-        dials = ", ".join(
-            f"{key} {size:g}" for key, size in zip(SIZE_SETTINGS[trial.model], (width, growth), strict=True)
-        )
+        dials = ", ".join(f"{key} {sized.settings[key]:g}" for key in SIZE_SETTINGS[trial.model])
         raise SuiteError(
             f"{where}: match: no {trial.model} like '{trial.label}' equals '{reference.label}' in {by} within "
             f"{TOLERANCE[by]:.0%}; the nearest has {found:,} {unit} ({dials}) against {target:,}, "
             f"{found / target - 1:+.1%}; another depth of either may fit"
         )
-    match = Match(by=by, to=reference.config_id, target=target)
-    return _sized(trial, width, growth).model_copy(update={"match": match})
+    return sized.model_copy(update={"match": Match(by=by, to=reference.config_id, target=target)})
 
 
 def _sized(trial: Trial, width: int, growth: float) -> Trial:

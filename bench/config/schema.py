@@ -34,8 +34,7 @@ def suite_schema() -> Schema:
     """The schema (draft 2020-12) of a suite file."""
     shared = {key: _swept(rule) for key, rule in (_rules(Axes) | _rules(Training)).items()}
     own = _rules(SuiteFile) | {"models": _entries()}
-    families = {f"{name}_entry": _family(name, [*shared]) for name in MODELS}
-    families |= {"foreign_entry": _foreign([*shared])}
+    families = {f"{name}_entry": _entry(name, shared) for name in (*MODELS, "foreign")}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Suite of vit-cnn-bench",
@@ -58,15 +57,14 @@ def _entries() -> Schema:
             "description": f"family, or other people's: {', '.join(FORMS)}",
         }
     }
+    rules = {name: {"const": name} for name in MODELS} | {"foreign": {"pattern": FOREIGN_NAME}}
     choices = [
         {
-            "if": {"properties": {"model": {"const": name}}, "required": ["model"]},
+            "if": {"properties": {"model": rule}, "required": ["model"]},
             "then": {"$ref": f"#/$defs/{name}_entry"},
         }
-        for name in MODELS
+        for name, rule in rules.items()
     ]
-    foreign = {"properties": {"model": {"pattern": FOREIGN_NAME}}, "required": ["model"]}
-    choices.append({"if": foreign, "then": {"$ref": "#/$defs/foreign_entry"}})
     entry = {"type": "object", "properties": named, "required": ["model"], "allOf": choices}
     return {
         "type": "array",
@@ -76,31 +74,31 @@ def _entries() -> Schema:
     }
 
 
-def _family(name: str, shared: list[str]) -> Schema:
-    """An entry of one family: its own settings, a recipe, and whatever a suite may say of all models."""
-    own = {key: _swept(rule) for key, rule in _rules(MODELS[name][0]).items()}
-    usual = name if name in RECIPES else DEFAULT_RECIPE
-    recipe = {"enum": [*RECIPES, None], "default": usual, "description": "training settings to start from"}
-    named = {"model": {"const": name}, "recipe": recipe} | ({} if name in SIZE_SETTINGS else {"match": _match()})
-    return _mapping(named | own | _references(shared), required=["model"])
+def _entry(family: str, shared: Schema) -> Schema:
+    """An entry of one family: its own settings, a recipe, and whatever a suite may say of all models.
+
+    Of other people's models ("foreign") any further key is a keyword argument, which their function alone knows.
+    """
+    ours = family in MODELS
+    recipe = {
+        "enum": [*RECIPES, None],
+        "default": family if family in RECIPES else DEFAULT_RECIPE,
+        "description": "training settings to start from",
+    }
+    keys = {"model": {"const": family} if ours else {"type": "string", "pattern": FOREIGN_NAME}, "recipe": recipe}
+    if family not in SIZE_SETTINGS:
+        about = "for each shape of this entry, one of cnn's that equals it"
+        keys["match"] = _rules(SuiteFile)["match"] | {"description": about}
+    if ours:
+        keys |= {key: _swept(rule) for key, rule in _rules(MODELS[family][0]).items()}
+    return _mapping(keys | _references(shared), required=["model"], closed=ours)
 
 
-def _foreign(shared: list[str]) -> Schema:
-    """An entry of other people's model: any further key is a keyword argument, which its function alone knows."""
-    recipe = {"enum": [*RECIPES, None], "default": DEFAULT_RECIPE, "description": "training settings to start from"}
-    named = {"model": {"type": "string", "pattern": FOREIGN_NAME}, "recipe": recipe, "match": _match()}
-    return _mapping(named | _references(shared), required=["model"]) | {"additionalProperties": True}
+def _mapping(properties: Schema, required: list[str], closed: bool = True) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": not closed}
 
 
-def _match() -> Schema:
-    return _rules(SuiteFile)["match"] | {"description": "for each shape of this entry, one of cnn's that equals it"}
-
-
-def _mapping(properties: Schema, required: list[str]) -> Schema:
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _references(keys: Schema | list[str]) -> Schema:
+def _references(keys: Schema) -> Schema:
     return {key: {"$ref": f"#/$defs/{key}"} for key in keys}
 
 
