@@ -59,19 +59,11 @@ def _entries() -> Schema:
     }
     rules = {name: {"const": name} for name in MODELS} | {"foreign": {"pattern": FOREIGN_NAME}}
     choices = [
-        {
-            "if": {"properties": {"model": rule}, "required": ["model"]},
-            "then": {"$ref": f"#/$defs/{name}_entry"},
-        }
+        {"if": {"properties": {"model": rule}, "required": ["model"]}, "then": {"$ref": f"#/$defs/{name}_entry"}}
         for name, rule in rules.items()
     ]
     entry = {"type": "object", "properties": named, "required": ["model"], "allOf": choices}
-    return {
-        "type": "array",
-        "items": entry,
-        "minItems": 1,
-        "description": SuiteFile.model_fields["models"].description,
-    }
+    return {"type": "array", "items": entry, "minItems": 1, "description": SuiteFile.model_fields["models"].description}
 
 
 def _entry(family: str, shared: Schema) -> Schema:

@@ -15,14 +15,7 @@ from xml.etree import ElementTree as Xml
 from bench.gate.decision import EXIT_STATUS, CellVerdict, Decision
 from bench.gate.journal import Record, Slice
 from bench.gate.launch import ARMS
-from bench.gate.text import (
-    caught_in_percent,
-    change_in_words,
-    failure_line,
-    interval_in_percent,
-    plain,
-    work_line,
-)
+from bench.gate.text import caught_in_percent, change_in_words, failure_line, interval_in_percent, plain, work_line
 
 FORMAT = 1  # of `as_json`
 PYTEST_BENCHMARK = "5.0.0"  # whose shape `as_pytest_benchmark` has
