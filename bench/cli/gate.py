@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import Share, Time, file, folder, write
+from bench.cli.options import Share, Time, file, folder, refuse_no_folder, write
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 JOURNALS = Path("results", "gate")
 INTERRUPTED = 130
+EXPORTS = ("json_file", "markdown", "junit", "pytest_benchmark", "github_benchmark")  # options that name a file
 
 
 @click.command()
@@ -68,10 +69,9 @@ def gate(context: click.Context, **options: Any) -> None:
     Exit status: 0 pass, 1 regression, 2 wrong usage, 3 inconclusive, 4 nothing comparable or cells missing, 5 a worker
     crashed or hangs, 130 interrupted. How to read the table: docs/gate.md.
     """
-    for name in ("json_file", "markdown", "junit", "pytest_benchmark", "github_benchmark"):
-        path = options[name]
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path}: there is no folder {path.parent}; make it, or name another file")
+    for name in EXPORTS:
+        if options[name]:
+            refuse_no_folder(options[name])
     record = _measured(options)
     from bench.gate.decision import decide
 
@@ -121,10 +121,8 @@ def _kept(measure: Callable[[], "Record"], journal: Path) -> "Record":
     try:
         return measure()
     except KeyboardInterrupt:
-        if journal.is_file():
-            click.echo(f"interrupted; what was measured is kept: run_bench.py gate --resume {journal}", err=True)
-        else:
-            click.echo("interrupted", err=True)
+        kept = f"; what was measured is kept: run_bench.py gate --resume {journal}" if journal.is_file() else ""
+        click.echo(f"interrupted{kept}", err=True)
         sys.exit(INTERRUPTED)
 
 
@@ -135,20 +133,12 @@ def _show(decision: "Decision", record: "Record", options: dict[str, Any]) -> No
     from bench.gate.text import as_markdown, show_decision
 
     show_decision(decision, record, Console())
-    forms: dict[str, Callable[[], str]] = {
-        "json_file": lambda: _dumped(as_json(decision, record)),
-        "markdown": lambda: as_markdown(decision, record),
-        "junit": lambda: as_junit(decision, record),
-        "pytest_benchmark": lambda: _dumped(as_pytest_benchmark(decision, record)),
-        "github_benchmark": lambda: _dumped(as_github_benchmark(decision, record)),
-    }
-    for name, form in forms.items():
+    forms: Sequence[Callable[..., Any]] = (as_json, as_markdown, as_junit, as_pytest_benchmark, as_github_benchmark)
+    for name, form in zip(EXPORTS, forms, strict=True):
         if options[name]:
-            write(options[name], form())
-
-
-def _dumped(content: Any) -> str:
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+            content = form(decision, record)
+            text = content if isinstance(content, str) else json.dumps(content, indent=2, allow_nan=False) + "\n"
+            write(options[name], text)
 
 
 def _say(text: str) -> None:

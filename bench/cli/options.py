@@ -45,6 +45,12 @@ def file() -> click.Path:
     return click.Path(path_type=Path, dir_okay=False)
 
 
+def refuse_no_folder(path: Path) -> None:
+    """Raises: UserError: a file whose folder isn't there; asked before any work."""
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or name another file")
+
+
 def write(path: Path, text: str) -> None:
     """Raises: UserError where it can't be written."""
     try:

@@ -37,14 +37,15 @@ def report(run_dirs: Sequence[Path], out: Path | None) -> None:
         from bench.analysis.answer import keep_verdicts
         from bench.report.build import write_report
 
-        verdicts = write_report(run_dirs[0])
-        keep_verdicts(run_dirs[0], verdicts)
-        say(run_dirs[0], verdicts, quiet=False)
+        out = run_dirs[0]
+        verdicts = write_report(out)
+        keep_verdicts(out, verdicts)
     else:
         from bench.report.side_by_side import write_side_by_side
 
         out = out or Path("results", "side-by-side", datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
-        say(out, write_side_by_side(list(run_dirs), out), quiet=False)
+        verdicts = write_side_by_side(list(run_dirs), out)
+    say(out, verdicts, quiet=False)
 
 
 @click.command()
@@ -156,14 +157,13 @@ def _parts(found: "Changes", judgement: "Judgement | None") -> "list[tuple[str, 
     """Titles with lines or tables, without those that are empty."""
     from bench.analysis.run_limits import amount, interval_text
 
-    conditions = found.conditions or ["nothing that the runs tell of"]
     changes = [
         [each.label, each.title, each.a_text, each.b_text, each.amount_text, each.interval_text, each.verdict]
         for each in found.changes
     ]
     parts: list[tuple[str, Sequence[str] | Grid]] = [
         ("Runs", [f"before: {found.a}", f"after: {found.b}"]),
-        ("What differs around them", conditions),
+        ("What differs around them", found.conditions or ["nothing that the runs tell of"]),
         ("In short", found.summary),
         ("", Grid(HEAD, changes, range(2, 6)) if changes else ()),
         ("Only before", found.only_a),
@@ -171,9 +171,7 @@ def _parts(found: "Changes", judgement: "Judgement | None") -> "list[tuple[str, 
         ("Note", found.notes),
     ]
     if judgement:
-        judged = [
-            [each.label, each.limit, amount(each), interval_text(each), each.verdict] for each in judgement.judged
-        ]
+        judged = [[one.label, one.limit, amount(one), interval_text(one), one.verdict] for one in judgement.judged]
         parts += [
             ("Limits", [judgement.headline]),
             ("", Grid(LIMITS_HEAD, judged, (2, 3)) if judged else ()),
@@ -186,16 +184,16 @@ def _table(grid: Grid) -> "Table":
     """A configuration's name stands in the first of its rows only."""
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for index, name in enumerate(grid.head):
         table.add_column(name, justify="right" if index in grid.right else "left", overflow="fold")
     previous = ""
     for label, *texts, verdict in grid.rows:
-        colour = COLOURS.get(verdict.split(" ")[0])
         if previous and label != previous:
             table.add_row()
-        said = f"[{colour}]{escape(verdict)}[/{colour}]" if colour else escape(verdict)
+        said = Text(verdict, style=COLOURS.get(verdict.split(" ")[0], ""))
         table.add_row("" if label == previous else escape(label), *map(escape, texts), said)
         previous = label
     return table

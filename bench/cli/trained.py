@@ -1,12 +1,11 @@
 """The commands `predict` and `show`: a trained model and images that somebody brings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import file, folder
-from bench.errors import UserError
+from bench.cli.options import file, folder, refuse_no_folder
 
 if TYPE_CHECKING:
     from bench.inference.predict import Images
@@ -39,14 +38,7 @@ DATA_DIR = click.option("--data-dir", type=folder(), metavar="DIR", help="Folder
 @DATA_DIR
 @TRUST
 def predict(
-    trial_dir: Path,
-    given: Path | None,
-    out: Path,
-    form: str,
-    device: str,
-    batch_size: int,
-    data_dir: Path | None,
-    trust: bool,
+    trial_dir: Path, given: Path | None, out: Path, form: str, device: str, batch_size: int, **where: Any
 ) -> None:
     """Predict images with a trained model, with the weights that validation chose.
 
@@ -55,8 +47,8 @@ def predict(
 
     Images are resized to the model's size. Where their labels are known, the accuracy is printed.
     """
-    _refuse_no_folder(out)
-    saved, images = _opened(trial_dir, given, data_dir, trust)
+    refuse_no_folder(out)
+    saved, images = _opened(trial_dir, given, **where)
     from bench.inference.predict import as_csv, as_kaggle, hits, probabilities, write_predictions
     from bench.system.device import best_device
 
@@ -87,7 +79,7 @@ def show(trial_dir: Path, index: int, given: Path | None, out: Path, data_dir: P
 
     Images are counted from 0, as in the trial's predictions.csv.
     """
-    _refuse_no_folder(out)
+    refuse_no_folder(out)
     saved, images = _opened(trial_dir, given, data_dir, trust)
     from bench.inference.predict import view_image
     from bench.report.plots.one_image import picture_of, save_picture
@@ -110,9 +102,3 @@ def _opened(trial_dir: Path, given: Path | None, data_dir: Path | None, trust: b
 def _printable(text: str) -> str:
     """Without signs that command a terminal: names of classes and files may be somebody else's."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-def _refuse_no_folder(out: Path) -> None:
-    """Before any work."""
-    if not out.parent.is_dir():
-        raise UserError(f"{out}: there is no folder {out.parent}; make it, or name another file")

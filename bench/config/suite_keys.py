@@ -43,42 +43,30 @@ class SuiteFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     description: Annotated[str, Field(description="one line, for `list`")] = ""
-    dataset: Annotated[
-        str | UserDataOptions,
-        Field(
-            description="name of a dataset (see `list datasets`), path of images of your own, or what to make of them"
-        ),
-    ]
-    models: Annotated[list[dict[str, Any]], Field(min_length=1, description="one entry a family or shape")]
+    dataset: str | UserDataOptions = Field(
+        description="name of a dataset (see `list datasets`), path of images of your own, or what to make of them"
+    )
+    models: list[dict[str, Any]] = Field(min_length=1, description="one entry a family or shape")
     recipe: Annotated[str | None, Field(description="forces one recipe on all models")] = None
-    match: Annotated[
-        MatchedBy | Annotated[list[MatchedBy], Field(min_length=1)] | None,
-        Field(description="size models that can be sized (cnn) to equal each of the others in this; a list: in each"),
-    ] = None
-    seeds: Annotated[
-        Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Seed], Field(min_length=1)],
-        Field(description="how many (counted from 0), or which"),
-    ] = 1
-    accuracy_seeds: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=MOST_SEEDS,
-            description="more seeds for their accuracy alone; on a CPU side by side, one thread each, never timed",
-        ),
-    ] = 0
+    match: MatchedBy | Annotated[list[MatchedBy], Field(min_length=1)] | None = Field(
+        None, description="size models that can be sized (cnn) to equal each of the others in this; a list: in each"
+    )
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Seed], Field(min_length=1)] = Field(
+        1, description="how many (counted from 0), or which"
+    )
+    accuracy_seeds: int = Field(
+        0, ge=0, le=MOST_SEEDS,
+        description="more seeds for their accuracy alone; on a CPU side by side, one thread each, never timed",
+    )  # fmt: skip
     split_seed: Annotated[Seed, Field(description="of the training/validation split")] = 0
     targets: Annotated[list[Fraction], Field(description="validation accuracies to time; the middle is headline")] = []
-    instrument_seconds: Annotated[
-        float,
-        Field(
-            ge=0, le=600, description="after training: inference, latency, where a step's time goes; 0 leaves them out"
-        ),
-    ] = 2.5
-    published: Annotated[
-        list[Published], Field(description="figures of others, to stand in the report beside the first configuration")
-    ] = []
-    trial_timeout_seconds: Annotated[float, Field(gt=0, description="a trial that takes longer is ended")] = 3600.0
+    instrument_seconds: float = Field(
+        2.5, ge=0, le=600, description="after training: inference, latency, where a step's time goes; 0 leaves them out"
+    )
+    published: list[Published] = Field(
+        [], description="figures of others, to stand in the report beside the first configuration"
+    )
+    trial_timeout_seconds: float = Field(3600.0, gt=0, description="a trial that takes longer is ended")
 
 
 class Axes(BaseModel):
@@ -86,20 +74,17 @@ class Axes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    dtype: Annotated[str, Field(description="numeric mode: " + ", ".join(DTYPES))] = "fp32"
-    device: Annotated[str, Field(description="auto, " + ", ".join(sorted(DEVICES)))] = "auto"
-    num_threads: Annotated[int | None, Field(ge=1, description="CPU threads; null leaves torch's choice")] = None
-    compile: Annotated[Compile, Field(description="mode of torch.compile, or false")] = False
-    channels_last: Annotated[bool, Field(description="channels innermost in memory, which suits many convolutions")] = (
-        False
+    dtype: str = Field("fp32", description="numeric mode: " + ", ".join(DTYPES))
+    device: str = Field("auto", description="auto, " + ", ".join(sorted(DEVICES)))
+    num_threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's choice")
+    compile: Compile = Field(False, description="mode of torch.compile, or false")
+    channels_last: bool = Field(False, description="channels innermost in memory, which suits many convolutions")
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images; an epoch keeps its number of steps"
     )
-    train_fraction: Annotated[
-        float, Field(gt=0, le=1, description="share of the training images; an epoch keeps its number of steps")
-    ] = 1.0
-    world_size: Annotated[
-        int, Field(ge=1, le=1024, description="processes that train one model together (data parallel), a device each")
-    ] = 1
-    global_batch: Annotated[
-        GlobalBatch,
-        Field(description="with several processes: batch_size is shared out (fixed), or that of each (scaled)"),
-    ] = "fixed"
+    world_size: int = Field(
+        1, ge=1, le=1024, description="processes that train one model together (data parallel), a device each"
+    )
+    global_batch: GlobalBatch = Field(
+        "fixed", description="with several processes: batch_size is shared out (fixed), or that of each (scaled)"
+    )

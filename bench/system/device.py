@@ -181,31 +181,22 @@ def open_device(name: str) -> CPU:
     kind, _, which = name.partition(":")
     if kind not in DEVICES:
         raise DeviceError(f"device '{name}': no such device; {nearest(name, [*DEVICES, 'auto'])}")
-    count = DEVICES[kind].count()
+    devices, here = [DEVICES[kind](index) for index in range(DEVICES[kind].count())], ", ".join(available_devices())
     if not (which or "0").isdecimal():
-        return _named(name, which, [DEVICES[kind](index) for index in range(count)])
-    if int(which or 0) >= count:
-        here = ", ".join(available_devices())
-        raise DeviceError(f"device '{name}': this machine has {count} of kind {kind}; here: {here}")
-    return DEVICES[kind](int(which or 0))
-
-
-def _named(asked: str, text: str, devices: list[CPU]) -> CPU:
-    """The first whose name contains the text, in either case."""
-    for device in devices:
-        if text.casefold() in device.name.casefold():
-            return device
-    names = ", ".join(dict.fromkeys(device.name for device in devices)) or ", ".join(available_devices())
-    raise DeviceError(f"device '{asked}': this machine has none whose name contains '{text}'; here: {names}")
+        for device in devices:
+            if which.casefold() in device.name.casefold():
+                return device
+        names = ", ".join(dict.fromkeys(device.name for device in devices)) or here
+        raise DeviceError(f"device '{name}': this machine has none whose name contains '{which}'; here: {names}")
+    if int(which or 0) >= len(devices):
+        raise DeviceError(f"device '{name}': this machine has {len(devices)} of kind {kind}; here: {here}")
+    return devices[int(which or 0)]
 
 
 def available_devices() -> list[str]:
     """Names of the devices that are here, the fastest kind first; several GPUs by index."""
-    names = []
-    for kind, device_class in DEVICES.items():
-        count = device_class.count()
-        names += [kind] if count == 1 else [f"{kind}:{index}" for index in range(count)]
-    return names
+    counts = {kind: device_class.count() for kind, device_class in DEVICES.items()}
+    return [kind if n == 1 else f"{kind}:{index}" for kind, n in counts.items() for index in range(n)]
 
 
 def best_device() -> str:

@@ -57,50 +57,35 @@ POWERCAP = Path("/sys/class/powercap")
 Meter = Callable[[], float | None]  # joules so far; None: the meter no longer answers
 
 
-class Zone:
-    """One of Linux's powercap zones: a counter of microjoules that starts again from zero when its range is used up.
-
-    Two readings must lie less than a whole range apart (about 262 kJ: three quarters of an hour at 100 W), or a turn of
-    the counter goes unseen.
-
-    Raises:
-        OSError: no such zone, or only root may read it (Linux's default).
-        ValueError: a file that holds no number.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._counter = folder / "energy_uj"
-        self._range = int((folder / "max_energy_range_uj").read_text())
-        self._last = int(self._counter.read_bytes())
-        self._microjoules = 0
-
-    def joules(self) -> float:
-        """Since the zone was opened."""
-        now = int(self._counter.read_bytes())
-        self._microjoules += (now - self._last) % self._range
-        self._last = now
-        return self._microjoules / 1e6
-
-
 def rapl_meter(root: Path = POWERCAP) -> Meter | None:
     """The sum over the processor's packages (Intel's and AMD's alike), or None where it can't be read.
 
     Zones within a package (intel-rapl:0:1) are parts of it, and the one called psys is the whole machine, which has the
-    packages in it: neither is added.
+    packages in it: neither is added. By Linux's default only root may read them.
+
+    A zone counts microjoules, and starts again from zero when its range is used up. Two readings must lie less than a
+    whole range apart (about 262 kJ: three quarters of an hour at 100 W), or a turn of the counter goes unseen.
     """
-    try:
-        folders = [folder for folder in sorted(root.glob("intel-rapl:*")) if folder.name.count(":") == 1]
-        zones = [Zone(folder) for folder in folders if (folder / "name").read_text().startswith("package")]
-    except (OSError, ValueError):
-        return None
+    total, last = 0, dict[Path, int]()
 
     def joules() -> float | None:
+        nonlocal total
         try:
-            return sum(zone.joules() for zone in zones)
+            for counter, span in ranges.items():
+                now = int(counter.read_bytes())
+                total += (now - last.get(counter, now)) % span
+                last[counter] = now
         except (OSError, ValueError):
             return None
+        return total / 1e6
 
-    return joules if zones else None
+    try:
+        folders = [folder for folder in root.glob("intel-rapl:*") if folder.name.count(":") == 1]
+        packages = [folder for folder in folders if (folder / "name").read_text().startswith("package")]
+        ranges = {folder / "energy_uj": int((folder / "max_energy_range_uj").read_text()) for folder in packages}
+    except (OSError, ValueError):
+        return None
+    return joules if ranges and joules() is not None else None
 
 
 def nvml_meter(uuid: str) -> Meter | None:
@@ -113,12 +98,6 @@ def nvml_meter(uuid: str) -> Meter | None:
         import pynvml
     except ImportError:
         return None
-    try:
-        pynvml.nvmlInit()
-        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(card)
-    except pynvml.NVMLError:
-        return None
 
     def joules() -> float | None:
         try:
@@ -126,4 +105,9 @@ def nvml_meter(uuid: str) -> Meter | None:
         except pynvml.NVMLError:
             return None
 
-    return joules
+    try:
+        pynvml.nvmlInit()
+        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except pynvml.NVMLError:
+        return None
+    return None if joules() is None else joules

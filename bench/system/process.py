@@ -46,33 +46,30 @@ def family(leader: int) -> list[int]:
 
 def catches(pid: int, number: signal.Signals) -> bool:
     """Whether a process has a handler for a signal, so that it survives it. Without /proc: no."""
-    try:
-        lines = (PROC / str(pid) / "status").read_text().splitlines()
-        mask = next(line for line in lines if line.startswith("SigCgt:"))
-    except (OSError, StopIteration):
-        return False
-    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+    found = _line(PROC / str(pid) / "status", "SigCgt:")
+    return bool(found and int(found[1], 16) >> (number - 1) & 1)
 
 
 def end_family(leader: int, members: list[int]) -> None:
     """SIGKILL to the process group of a session's leader and to `members`, where they still live."""
     if not hasattr(os, "killpg"):
         return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-    for pid in members:
+    for end, number in ((os.killpg, leader), *((os.kill, pid) for pid in members)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+            end(number, signal.SIGKILL)
 
 
 def memory_kills() -> int | None:
     """How many processes the kernel has ended since it started because memory ran out; None: it doesn't tell."""
-    try:
-        lines = (PROC / "vmstat").read_text().splitlines()
-    except OSError:
-        return None
-    counts = [line.split()[1] for line in lines if line.startswith("oom_kill ")]
-    return int(counts[0]) if counts else None
+    found = _line(PROC / "vmstat", "oom_kill ")
+    return int(found[1]) if found else None
+
+
+def _line(path: Path, start: str) -> list[str]:
+    """The words of the line that begins so; none where there is no such line or file."""
+    with contextlib.suppress(OSError):
+        return next((line.split() for line in path.read_text().splitlines() if line.startswith(start)), [])
+    return []
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:
@@ -144,7 +141,10 @@ def cause_of_death(exitcode: int | None, kills_before: int | None, kills_now: in
         exitcode: as multiprocessing has it: negative for a signal; 255 also if the fork server couldn't tell.
         kills_before, kills_now: how many processes the kernel had ended for want of memory.
     """
-    name = _signal_name(exitcode)
+    name = ""
+    if exitcode is not None and exitcode < 0:
+        known = -exitcode in set(signal.Signals)  # a real-time one has no name
+        name = signal.Signals(-exitcode).name if known else f"signal {-exitcode}"
     if name == "SIGKILL":
         if kills_before is None or kills_now is None:
             return "oom", "killed by SIGKILL, which is what the system does when memory runs out"
@@ -156,15 +156,6 @@ def cause_of_death(exitcode: int | None, kills_before: int | None, kills_now: in
     if exitcode in (None, 255):
         return "failed", "ended before it had a result, with status 255 or with nobody left to tell how"
     return "failed", f"exited with status {exitcode} before it had a result"
-
-
-def _signal_name(exitcode: int | None) -> str | None:
-    if exitcode is None or exitcode >= 0:
-        return None
-    try:
-        return signal.Signals(-exitcode).name
-    except ValueError:
-        return f"signal {-exitcode}"  # a real-time one
 
 
 # Interrupts: Ctrl-C, a scheduler's SIGTERM, a closed terminal's SIGHUP; heard at once, but never within an append.
