@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,9 @@ def find_suite(name: str) -> Path:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
-        try:
-            if path.is_file():
-                return path
-        except OSError:
-            pass  # a name that no file can have
-        raise SuiteError(f"suite file {name}: there is no such file")
+        if not isfile(path):  # unlike Path's, no error for a name that no file can have
+            raise SuiteError(f"suite file {name}: there is no such file")
+        return path
     if name not in suite_names():
         raise SuiteError(f"unknown suite '{name}'; {nearest(name, suite_names())}")
     return SUITES_FOLDER / f"{name}.yaml"
@@ -187,7 +185,6 @@ def shown(value: object) -> str:
 NOT_SWEPT = ("model", "recipe", "match")  # of an entry
 MOST_TRIALS = 1_000  # of a plan without a person's yes, since a slip of the keyboard multiplies, too
 MOST_TRIALS_EVER = 100_000  # with it: some 10 KB each while they are planned
-
 
 Swept = Mapping[str, tuple[Any, Place]]  # key -> a value, or a list of values, and where it stands
 

@@ -1,7 +1,7 @@
 """Checks of one combination of a suite's settings: against the tables, this machine and the dataset."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from os.path import exists
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,6 @@ from bench.training.optim import OPTIMIZERS, SCHEDULES
 from bench.trial import Training
 
 Settings = TypeVar("Settings", bound=BaseModel)
-
 
 # pydantic's kind of error -> what would do
 EXPECTED = {
@@ -102,21 +101,14 @@ DeviceName = Callable[[str], str]  # Inventory.device_name
 
 def find_data(asked: str | UserDataOptions, text: SuiteText) -> DatasetSpec | UserData:
     """A known dataset by its name, or what lies at a path; relative ones start where the program was started."""
-    if isinstance(asked, str) and not _is_path(asked):
+    is_path = isinstance(asked, str) and (any(sign in asked for sign in "/\\.") or exists(asked))
+    if isinstance(asked, str) and (asked in DATASETS or not is_path):
         check_name(asked, DATASETS, "dataset", text.where(("dataset",)))
         return DATASETS[asked]
     try:
         return describe(UserDataOptions(path=asked) if isinstance(asked, str) else asked, Path.cwd())
     except DataError as error:
         raise DataError(f"{text.where(('dataset',))}: {error}") from None
-
-
-def _is_path(name: str) -> bool:
-    if name in DATASETS:
-        return False
-    with suppress(OSError):  # a name that no file can have
-        return "/" in name or "\\" in name or "." in name or Path(name).exists()
-    return False
 
 
 def checked(

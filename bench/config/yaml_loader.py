@@ -77,10 +77,8 @@ def read_text(path: Path, source: str) -> str:
         if len(data) > MOST_BYTES:
             raise SuiteError(f"{source}: can't be read: larger than {MOST_BYTES:,} bytes")
         return data.decode("utf-8")
-    except OSError as error:
-        raise SuiteError(f"{source}: can't be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise SuiteError(f"{source}: can't be read: {error}") from None
+    except (OSError, ValueError) as error:
+        raise SuiteError(f"{source}: can't be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def parsed(text: str, source: str, advice: str | None = None) -> tuple[Any, dict[Place, int]]:

@@ -112,10 +112,11 @@ def as_github_benchmark(decision: Decision, record: Record) -> list[Entry]:
     verdicts = {cell.cell: cell for cell in decision.cells}
     entries = []
     for cell in _names(record):
-        rates = _rates_by_launch(record, cell)
+        images = record.work.get(cell, {}).get("head", {}).get("batch")  # a step, where that was counted
+        rates = _rates_by_launch(record, cell, images or 1)
         if not rates:
             continue
-        unit = "images/s" if _batch(record, cell) else "steps/s"
+        unit = "images/s" if images else "steps/s"
         entry: Entry = {"name": plain(cell), "unit": unit, "value": float(f"{statistics.median(rates):.6g}")}
         if len(rates) > 1:
             entry["range"] = f"± {float(f'{statistics.stdev(rates):.6g}')}"
@@ -233,20 +234,13 @@ def _names(record: Record) -> list[str]:
     return list(dict.fromkeys([*record.header.get("cells", ()), *(piece.cell for piece in record.slices)]))
 
 
-def _rates_by_launch(record: Record, cell: str) -> list[float]:
-    """Images, or without a known batch steps, a second of head in each launch."""
-    size = _batch(record, cell) or 1
+def _rates_by_launch(record: Record, cell: str, size: int) -> list[float]:
+    """Head's steps of so many images a second, in each launch."""
     launches: dict[int, list[Slice]] = {}
     for piece in record.slices:
         if (piece.cell, piece.arm) == (cell, "head"):
             launches.setdefault(piece.launch, []).append(piece)
     return [size * sum(p.steps for p in pieces) / sum(p.seconds for p in pieces) for pieces in launches.values()]
-
-
-def _batch(record: Record, cell: str) -> int | None:
-    """Images in a step of head, where its work was counted."""
-    found = record.work.get(cell, {}).get("head", {}).get("batch")
-    return found if isinstance(found, int) and found > 0 else None
 
 
 def _finite(content: Entry) -> Entry:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from bench.config.suite_file import SuiteText, find_suite, read_suite
 from bench.errors import SuiteError, UserError
 from bench.gate.journal import FORMAT, Arm
-from bench.gate.launch import ARMS, GateCell
+from bench.gate.launch import GateCell
 from bench.gate.worktrees import Tree
 from bench.system.environment import cpu_name, usable_cores
 from bench.system.redaction import redacted, redacted_in
@@ -115,17 +115,13 @@ def configurations(text: SuiteText) -> list[tuple[str, dict[str, Any]]]:
 
 def journal_header(request: GateRequest, cells: Sequence[GateCell], trees: Mapping[Arm, Tree]) -> dict[str, Any]:
     """The journal's first line: what was asked, of which sources, on which machine."""
-    asked = {"base": request.base or "HEAD", "head": request.head}
-    folders = {"base": request.base_dir, "head": request.head_dir}
+    names = {"base": request.base_dir or request.base or "HEAD", "head": request.head_dir or request.head}
     return {
         "format": FORMAT,
         "cells": [cell.name for cell in cells],
         "margin": request.margin,
         "promise": request.promise,
-        **{
-            arm: {"name": str(folders[arm] or asked[arm]), "commit": trees[arm].commit, "dirty": trees[arm].dirty}
-            for arm in ARMS
-        },
+        **{arm: {"name": str(names[arm]), "commit": tree.commit, "dirty": tree.dirty} for arm, tree in trees.items()},
         "only_work": request.only_work,
         "aa": request.aa,
         "threads": request.threads,

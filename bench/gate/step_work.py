@@ -47,7 +47,8 @@ def count_work(cell: Cell) -> dict[str, Any]:
                 cell.step()
         peak_bytes = _peak_bytes(cell, held, counter)
         breaks = _graph_breaks(cell)
-    counts = {
+    note = {"note": "operators and FLOPs, on a CPU memory too, are those before compilation"}
+    return {
         "work": cell.work,
         "parameters": sum(p.numel() for p in model.parameters()),
         "batch": cell.images,
@@ -56,10 +57,8 @@ def count_work(cell: Cell) -> dict[str, Any]:
         "peak_bytes": peak_bytes,
         "loss": loss,
         **breaks,
+        **(note if trial.compile else {}),
     }
-    if trial.compile:
-        counts["note"] = "operators and FLOPs, on a CPU memory too, are those before compilation"
-    return counts
 
 
 class StepCounter(TorchDispatchMode):
@@ -198,11 +197,10 @@ def _graph_breaks(cell: Cell) -> dict[str, Any]:
         if input_codes.seen:  # `explain` forgets all that was compiled: it would be compiled again while timed
             return {"graph_breaks": None, "graph_breaks_reason": "this process has compiled something already"}
         twin = copy.deepcopy(cell.learner.model)
-        with _quiet(), cell.learner.context, torch.set_grad_enabled(cell.work == "train"):
-            if cell.work == "train":
-                told = explain(cell.learner.loss)(twin, images[:2], labels[:2], cell.learner.label_smoothing)
-            else:
-                told = explain(twin)(images[:2])
+        train, learner = cell.work == "train", cell.learner
+        called = (twin, images[:2], labels[:2], learner.label_smoothing) if train else (images[:2],)
+        with _quiet(), learner.context, torch.set_grad_enabled(train):
+            told = explain(learner.loss if train else twin)(*called)
     except (*NEEDS_NUMBERS, ImportError, NotImplementedError) as error:
         return {"graph_breaks": None, "graph_breaks_reason": f"torch.compile can't tell: {type(error).__name__}"}
     return {"graph_breaks": max(0, told.graph_break_count)}

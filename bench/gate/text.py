@@ -199,11 +199,10 @@ def _fenced(text: str) -> str:
 def meaning_of(decision: Decision, record: Record) -> str:
     """What the verdict means, and what to do."""
     slower = any(cell.verdict == "regression" for cell in decision.cells)
-    more = any(change.direction == "more" for change in decision.work)
     if decision.verdict == "regression" and not slower:
         return MORE_WORK
     if decision.verdict == "pass" and not measured(decision):
-        return ONLY_WORK_ACCEPTED if more else ONLY_WORK
+        return ONLY_WORK_ACCEPTED if any(change.direction == "more" for change in decision.work) else ONLY_WORK
     if record.header.get("aa") and decision.verdict in ("pass", "inconclusive", "regression"):
         return FALSE_ALARM if slower else ITSELF
     # Shown to be slower, but not by how much, or not twice.
@@ -293,5 +292,4 @@ def _revision(record: Record, arm: str) -> str:
     """ "feature/x (0123456)", or as much of it as is known."""
     found: dict[str, Any] = record.header.get(arm) or {}
     name, commit = plain(found.get("name") or "unnamed"), plain(found.get("commit") or "")[:12]
-    known = not commit or commit.startswith(name) or name.startswith(commit)
-    return name if known else f"{name} ({commit})"
+    return name if commit.startswith(name) or name.startswith(commit) else f"{name} ({commit})"

@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from os.path import exists, expanduser
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -249,30 +250,18 @@ def _secrets(name: str, value: str) -> set[str]:
         user, _, place = value.partition("://")[2].rpartition("@")
         name_of_user, colon, password = user.partition(":")
         pairs = [pair.partition("=") for pair in place.partition("?")[2].partition("#")[0].split("&")]
-        pieces = [
-            password if colon else name_of_user,
-            *(each for key, _, each in pairs if is_secret_name(unquote(key))),
-        ]
-        found |= _forms_in_address(pieces)
-    elif is_secret_name(name) and not _names_a_file(value):
+        secrets = (each for key, _, each in pairs if is_secret_name(unquote(key)))
+        found |= _forms_in_address([password if colon else name_of_user, *secrets])
+    elif is_secret_name(name) and not (value.startswith(("/", "~", "./")) and exists(expanduser(value))):
+        # GOOGLE_APPLICATION_CREDENTIALS names a key file: where a secret lies isn't one.
         found |= {value, value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) >= ANYWHERE)}
         found |= {part for part in value.split(":", 1)[1:] if not part.startswith("/")}  # user:password
     return {secret for secret in found if len(secret) >= SHORTEST and secret.lower() not in _HARMLESS}
 
 
-def _names_a_file(value: str) -> bool:
-    """GOOGLE_APPLICATION_CREDENTIALS names a key file: where a secret lies isn't one."""
-    try:
-        return value.startswith(("/", "~", "./")) and os.path.exists(os.path.expanduser(value))
-    except (OSError, ValueError):
-        return False
-
-
 def _forms_in_address(pieces: Iterable[str]) -> set[str]:
     """As written, decoded and encoded."""
-    return {
-        form for piece in pieces if piece for form in (piece, unquote(piece), quote(piece, safe="", errors="replace"))
-    }
+    return {form for each in pieces if each for form in (each, unquote(each), quote(each, safe="", errors="replace"))}
 
 
 def _forms(secret: str) -> set[str]:
