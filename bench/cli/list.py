@@ -22,11 +22,7 @@ MOST_LINES = 50  # of a plan that a person looks at
 
 
 def show(what: str | None, data_dir: Path | None = None) -> None:
-    """Print one of LISTS, or all of them.
-
-    Raises:
-        UserError: there is no list of that name.
-    """
+    """Print one of LISTS, or all of them. Raises: UserError: there is no list of that name."""
     if what is not None and what not in LISTS:
         raise UserError(f"list: unknown kind '{what}'; {nearest(what, LISTS)}")
     console = Console(markup=False, emoji=False)

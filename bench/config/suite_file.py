@@ -145,8 +145,7 @@ def suite_names() -> list[str]:
 def find_suite(name: str) -> Path:
     """The file of a suite given by name or by path.
 
-    Raises:
-        SuiteError: neither.
+    Raises: SuiteError: neither.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
@@ -161,8 +160,7 @@ def find_suite(name: str) -> Path:
 def read_suite(path: Path, overrides: Sequence[str] = ()) -> SuiteText:
     """A suite file, with `--set` overrides applied.
 
-    Raises:
-        SuiteError: not readable, not YAML (with the line), or not a mapping.
+    Raises: SuiteError: not readable, not YAML (with the line), or not a mapping.
     """
     source = path.name if path.parent == SUITES_FOLDER else str(path)
     content, lines = parsed(read_text(path, source), source)
@@ -213,8 +211,7 @@ def check_size(text: SuiteText, entries: Sequence[Swept], rounds: int, yes: bool
         rounds: seeds of each configuration, those for accuracy alone among them.
         yes: more than MOST_TRIALS trials are allowed.
 
-    Raises:
-        SuiteError: more trials than that, with what multiplies to them; it blames the longest list.
+    Raises: SuiteError: more trials than that, with what multiplies to them; it blames the longest list.
     """
     counts = [rounds * math.prod(len(_values(value)) for value, _ in swept.values()) for swept in entries]
     count, largest = sum(counts), max(counts)

@@ -88,8 +88,7 @@ def parsed(text: str, source: str, advice: str | None = None) -> tuple[Any, dict
         source: whom messages blame.
         advice: of a text of one line, what is said in place of YAML's own complaint.
 
-    Raises:
-        SuiteError: not YAML, an alias, or a key that is no word or stands twice in one mapping.
+    Raises: SuiteError: not YAML, an alias, or a key that is no word or stands twice in one mapping.
     """
     try:
         loader = _Loader(text)

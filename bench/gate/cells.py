@@ -46,8 +46,7 @@ class Cell:
 def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: Path | None = None) -> Cell:
     """The cell for a suite's content that means a single configuration, with this tree's models, loop and defaults.
 
-    Raises:
-        UserError: this tree doesn't know the configuration, or this machine can't run it.
+    Raises: UserError: this tree doesn't know the configuration, or this machine can't run it.
     """
     models = [{**entry, "num_threads": num_threads} for entry in content["models"]]
     plan = load_plan(SuiteText("cell", "gate", {**content, "models": models}, {}))

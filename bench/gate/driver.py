@@ -40,8 +40,7 @@ Say = Callable[[str], None]
 def run_gate(request: GateRequest, say: Say, now: Callable[[], float] = time.monotonic) -> Record:
     """Measure and write the journal; bench.gate.decision says what it means.
 
-    Raises:
-        UserError: wrong usage; nothing has been written then.
+    Raises: UserError: wrong usage; nothing has been written then.
     """
     cells = gate_cells(request)
     with only_one(), _trees(request, say) as trees:
@@ -56,8 +55,7 @@ def run_gate(request: GateRequest, say: Say, now: Callable[[], float] = time.mon
 def resume_gate(path: Path, say: Say, now: Callable[[], float] = time.monotonic) -> Record:
     """Go on where a gate was stopped, with the same two sources.
 
-    Raises:
-        UserError: not a gate's journal, or its sources are no longer to be had.
+    Raises: UserError: not a gate's journal, or its sources are no longer to be had.
     """
     record = read_journal(path)
     if record.ended:
@@ -202,8 +200,7 @@ def only_one() -> Iterator[None]:
 
     The system lets go of the lock when the process dies.
 
-    Raises:
-        UserError: another process of this user holds it.
+    Raises: UserError: another process of this user holds it.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     folder = Path(tempfile.gettempdir()) / f"vit-cnn-bench-{user}"

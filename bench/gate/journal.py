@@ -104,8 +104,7 @@ class Journal:
 def read_journal(path: Path) -> Record:
     """All of a journal that was written whole.
 
-    Raises:
-        StoreError: no such file, or not a journal of this version.
+    Raises: StoreError: no such file, or not a journal of this version.
     """
     record: Record | None = None
     for number, line in _contents(path):

@@ -63,8 +63,7 @@ class GateRequest(BaseModel):
 def gate_cells(request: GateRequest) -> list[GateCell]:
     """Training and inference of each configuration of the suite.
 
-    Raises:
-        UserError: no such suite, or none of its cells is called so.
+    Raises: UserError: no such suite, or none of its cells is called so.
     """
     text = read_suite(find_suite(request.suite), request.settings)
     works: tuple[Literal["train"], Literal["infer"]] = ("train", "infer")
@@ -82,8 +81,7 @@ def configurations(text: SuiteText) -> list[tuple[str, dict[str, Any]]]:
     They are as written and not as resolved: what a suite leaves out stays left out, so that each of two revisions of
     the program fills in its own defaults.
 
-    Raises:
-        SuiteError: a suite without models or dataset, one that matches pairs, or an empty sweep.
+    Raises: SuiteError: a suite without models or dataset, one that matches pairs, or an empty sweep.
     """
     if text.content.get("match") is not None:
         raise SuiteError(f"{text.where(('match',))}: 'match' means nothing to a single step; leave it out")

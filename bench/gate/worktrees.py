@@ -48,8 +48,7 @@ class Tree:
 def find_repository(path: Path | None = None) -> Path:
     """Top folder of the git checkout that holds `path`, or the current folder.
 
-    Raises:
-        UserError: there is none, or git isn't installed.
+    Raises: UserError: there is none, or git isn't installed.
     """
     path = path or Path.cwd()
     if not path.is_dir():
@@ -65,8 +64,7 @@ def is_dirty(repository: Path) -> bool:
 def given(folder: Path, name: str) -> Tree:
     """A folder of source code as it lies; its commit if it is the top of a git checkout.
 
-    Raises:
-        UserError: no such folder.
+    Raises: UserError: no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"{name}: {folder}: no such folder; name one that holds a source tree")
@@ -85,8 +83,7 @@ def checked_out(repository: Path, revision: str, name: str) -> Iterator[Tree]:
 
     What gates that were killed left behind is cleared away first.
 
-    Raises:
-        UserError: no such revision, not a git repository, no git, or no space.
+    Raises: UserError: no such revision, not a git repository, no git, or no space.
     """
     repository = find_repository(repository)
     _sweep()
@@ -174,8 +171,7 @@ def _remove(home: Path, lock: FileLock) -> None:
 def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
     """What git prints; it runs no hook, asks nothing, and doesn't even note in the index what it has read.
 
-    Raises:
-        UserError: it failed, or isn't installed.
+    Raises: UserError: it failed, or isn't installed.
     """
     calm = ("core.hooksPath=" + os.devnull, "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false")
     settings = [word for setting in calm for word in ("-c", setting)]

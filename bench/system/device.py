@@ -175,8 +175,7 @@ class MPS(CPU):
 def open_device(name: str) -> CPU:
     """The device called `name`: "cpu", "cuda", "cuda:1", "mps", "xpu"; "cuda:A100" is the first one that is called so.
 
-    Raises:
-        DeviceError: no such kind of device, or this machine has none.
+    Raises: DeviceError: no such kind of device, or this machine has none.
     """
     kind, _, which = name.partition(":")
     if kind not in DEVICES:
