@@ -111,9 +111,8 @@ def _request(options: dict[str, Any]) -> Any:
         raise UserError(f"--margin {options['margin']:g} should be below --promise {options['promise']:g}")
     journal = options["journal"] or JOURNALS / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.jsonl"
     base = options["head"] if options["aa"] else options["base"]
-    taken = ("head", "base_dir", "head_dir", "suite", "settings", "cells", "budget_seconds", "margin", "promise",
-             "threads", "data_dir", "only_work", "aa")  # fmt: skip
-    return GateRequest(journal=journal, base=base, **{key: options[key] for key in taken})
+    asked = {key: options[key] for key in GateRequest.model_fields} | {"journal": journal, "base": base}
+    return GateRequest.model_validate(asked)
 
 
 def _kept(measure: Callable[[], "Record"], journal: Path) -> "Record":

@@ -78,8 +78,8 @@ def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -
         if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
             sized = [other for other in entries if other.trials[0].model in SIZE_SETTINGS]
             grid += pair_up([entry, *sized], wanted, where, len(rounds), yes, every_one=False)
-    devices = {device: position for position, device in enumerate(dict.fromkeys(trial.device for trial in grid))}
-    grid.sort(key=lambda trial: devices[trial.device])
+    devices = [*dict.fromkeys(trial.device for trial in grid)]
+    grid.sort(key=lambda trial: devices.index(trial.device))
     trials = {trial.trial_id: trial for round_ in rounds for trial in (_with_seed(one, *round_) for one in grid)}
     num_params = {trial.config_id: count_params(trial) for trial in grid}
     lacking = {trial.config_id: inventory.lacks(trial) for trial in grid}

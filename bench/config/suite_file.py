@@ -91,7 +91,8 @@ class SuiteText:
         """
         entries = self._entries()
         if keys[0] != "models":
-            return [tuple(keys), *(("models", i, *keys) for i, entry in enumerate(entries) if keys[0] in entry)]
+            own: list[Place] = [("models", i, *keys) for i, entry in enumerate(entries) if keys[0] in entry]
+            return [tuple(keys), *own]
         if len(keys) == 1:
             return [("models",)]
         if len(keys) == 2:

@@ -16,10 +16,14 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
-class Point(BaseModel):
-    """What somebody else reports after so many epochs; losses are means a training step."""
+class Keys(BaseModel):
+    """A mapping in a suite: these keys, no others, and of these types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Point(Keys):
+    """What somebody else reports after so many epochs; losses are means a training step."""
 
     epoch: Annotated[float, Field(gt=0)]
     train_loss: float | None = None
@@ -27,20 +31,16 @@ class Point(BaseModel):
     test_accuracy: Fraction | None = None
 
 
-class Published(BaseModel):
+class Published(Keys):
     """Somebody else's figures for what the suite's first configuration replays."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     title: str
     source: Annotated[str, Field(description="where it stands, and what was done there")]
     points: Annotated[list[Point], Field(min_length=1)]
 
 
-class SuiteFile(BaseModel):
+class SuiteFile(Keys):
     """The keys of a suite that aren't swept; the swept ones are settings of models and of training, and Axes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     description: Annotated[str, Field(description="one line, for `list`")] = ""
     dataset: str | UserDataOptions = Field(
@@ -69,10 +69,8 @@ class SuiteFile(BaseModel):
     trial_timeout_seconds: float = Field(3600.0, gt=0, description="a trial that takes longer is ended")
 
 
-class Axes(BaseModel):
+class Axes(Keys):
     """What determines a trial besides model, training and seed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     dtype: str = Field("fp32", description="numeric mode: " + ", ".join(DTYPES))
     device: str = Field("auto", description="auto, " + ", ".join(sorted(DEVICES)))

@@ -15,6 +15,7 @@ import torch
 from bench.errors import DeviceError, nearest
 from bench.system.environment import Meter, cpu_name, nvml_meter, rapl_meter
 from bench.system.precision import DTYPES
+from bench.system.process import PROC, line_of
 
 
 class CPU:
@@ -205,12 +206,8 @@ def best_device() -> str:
 
 def _resident_bytes(field: str) -> int:
     """VmRSS or VmHWM of this process; elsewhere than on Linux the high-water mark, the best there is."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
+    if found := line_of(PROC / "self" / "status", field):
+        return int(found[1]) * 1024
     try:
         import resource
     except ImportError:

@@ -46,7 +46,7 @@ def family(leader: int) -> list[int]:
 
 def catches(pid: int, number: signal.Signals) -> bool:
     """Whether a process has a handler for a signal, so that it survives it. Without /proc: no."""
-    found = _line(PROC / str(pid) / "status", "SigCgt:")
+    found = line_of(PROC / str(pid) / "status", "SigCgt:")
     return bool(found and int(found[1], 16) >> (number - 1) & 1)
 
 
@@ -61,12 +61,12 @@ def end_family(leader: int, members: list[int]) -> None:
 
 def memory_kills() -> int | None:
     """How many processes the kernel has ended since it started because memory ran out; None: it doesn't tell."""
-    found = _line(PROC / "vmstat", "oom_kill ")
+    found = line_of(PROC / "vmstat", "oom_kill ")
     return int(found[1]) if found else None
 
 
-def _line(path: Path, start: str) -> list[str]:
-    """The words of the line that begins so; none where there is no such line or file."""
+def line_of(path: Path, start: str) -> list[str]:
+    """The words of a file's line that begins so; none where there is no such line or file."""
     with contextlib.suppress(OSError):
         return next((line.split() for line in path.read_text().splitlines() if line.startswith(start)), [])
     return []
