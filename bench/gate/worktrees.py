@@ -69,11 +69,9 @@ def given(folder: Path, name: str) -> Tree:
     if not folder.is_dir():
         raise UserError(f"{name}: {folder}: no such folder; name one that holds a source tree")
     folder = folder.resolve()
-    try:
+    with suppress(UserError):  # no git, no checkout, or no commit yet: a folder like any other
         if find_repository(folder).resolve() == folder:  # not the commit of a repository that it merely lies in
             return Tree(name, folder, _git(folder, "rev-parse", "--verify", "HEAD"), is_dirty(folder))
-    except UserError:  # no git, no checkout, or no commit yet: a folder like any other
-        pass
     return Tree(name, folder, None, False)
 
 
@@ -147,9 +145,8 @@ def _snapshot(repository: Path, env: dict[str, str]) -> tuple[str, bool]:
 
 
 def _no_room(error: OSError) -> UserError:
-    return UserError(
-        f"{tempfile.gettempdir()}: {error.strerror}; free some space there, or set TMPDIR to a larger folder"
-    )
+    where = tempfile.gettempdir()
+    return UserError(f"{where}: {error.strerror}; free some space there, or set TMPDIR to a larger folder")
 
 
 def _sweep() -> None:
@@ -180,13 +177,9 @@ def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> st
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(folder), *settings, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            env=mine | quiet | (env or {}),
-            check=False,
-        )
+            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="surrogateescape",
+            env=mine | quiet | (env or {}), check=False,
+        )  # fmt: skip
     except FileNotFoundError:
         raise UserError(f"git isn't installed; install it, {INSTEAD}") from None
     if done.returncode:
