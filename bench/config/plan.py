@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from bench.config.inventory import HERE, Inventory
 from bench.config.matching import Entry, pair_up
 from bench.config.recipes import DEFAULT_RECIPE, RECIPES
-from bench.config.solver import count_params
+from bench.config.solver import count_flops, count_params
 from bench.config.suite_file import NOT_SWEPT, Origin, Place, SuiteText, Swept, check_size, combinations, swept_by
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.config.validation import DeviceName, blamed, check_keys, check_name, checked, find_data, validated
@@ -163,7 +163,7 @@ def _expand_entry(
             instrument_seconds=suite.instrument_seconds,
         )
         try:
-            count_params(trial)  # builds it; the model alone knows what fits
+            count_flops(trial)  # builds and runs a sketch of it; the model alone knows what fits
         except ValueError as error:
             resize = isinstance(spec, UserData) and "image_size" in str(error)
             advice = "; --set dataset.image_size=N resizes the images" if resize else ""

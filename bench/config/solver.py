@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
+from torch import nn
+
 from bench.data.catalog import DATASETS
 from bench.measure.flops import forward_flops
 from bench.trial import MatchedBy, Trial
@@ -68,26 +70,40 @@ def _until_one_fits(
 
 def count_params(trial: Trial) -> int:
     """Parameters of a trial's model. Raises: ValueError, as models.build_meta_model."""
-    return _counts_of(trial)[0]
+    return _params(*_shape(trial))
 
 
 def count_flops(trial: Trial) -> int:
-    """FLOPs of one image's forward pass; a multiply-add is two."""
-    return _counts_of(trial)[1]
+    """FLOPs of one image's forward pass; a multiply-add is two. Raises: as count_params."""
+    return _flops(*_shape(trial))
 
 
-def _counts_of(trial: Trial) -> tuple[int, int]:
+Shape = tuple[int, int, int, str, str]  # hashable: all that decides on a model's size
+
+
+def _shape(trial: Trial) -> Shape:
     spec = trial.data or DATASETS[trial.dataset]
-    return _counts(spec.image_size, spec.in_channels, spec.num_classes, trial.model, json.dumps(trial.settings))
+    return spec.image_size, spec.in_channels, spec.num_classes, trial.model, json.dumps(trial.settings)
+
+
+def _sketch(image_size: int, in_channels: int, num_classes: int, model_name: str, settings: str) -> nn.Module:
+    return build_meta_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
+
+
+# The numbers are kept and not the model: that costs 300 KB, and a plan may have thousands of shapes. Apart from each
+# other: the search for a size tries dozens of widths, and a forward pass takes several times what building takes.
 
 
 @cache
-def _counts(image_size: int, in_channels: int, num_classes: int, model_name: str, settings: str) -> tuple[int, int]:
-    """Both numbers at once: a model kept to be asked again costs 300 KB, and a plan may have thousands of shapes."""
-    model = build_meta_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
+def _params(*shape: *Shape) -> int:
+    return sum(parameter.numel() for parameter in _sketch(*shape).parameters())
+
+
+@cache
+def _flops(*shape: *Shape) -> int:
+    model, (image_size, in_channels, *_) = _sketch(*shape), shape
     closed_form = getattr(model, "num_flops", None)
-    flops = closed_form() if closed_form else forward_flops(model, (in_channels, image_size, image_size))
-    return sum(parameter.numel() for parameter in model.parameters()), flops
+    return closed_form() if closed_form else forward_flops(model, (in_channels, image_size, image_size))
 
 
 # what is counted -> how, and what it is called
