@@ -192,6 +192,7 @@ def test_fewer_seeds_than_a_run_has_are_refused(small: Path, typed: Typed) -> No
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_budget_leaves_out_trials_and_says_so_and_more_seeds_extend_the_run(folder: Path, typed: Typed) -> None:
     status, err = typed("--suite", "tiny.yaml", "--out", "short", "--budget", "0.01s", *FEW)
     assert status == 0, err

@@ -192,6 +192,7 @@ class TestNotebook:
         assert names["done"].returncode == 0, names["done"].stderr
         assert "Usage:" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_every_cell_runs_and_pictures_are_shown(self, notebook: Any, run: Path) -> None:
         from nbclient import NotebookClient
 

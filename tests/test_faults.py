@@ -15,6 +15,7 @@ QUICK = ("family_segfault", "chatter")  # what ends by itself
 SLOW = ("sys_exit", "limited", "hang_in_c", "stop", "family_hang", "close")
 
 
+@pytest.mark.slow
 def test_a_trial_that_crashes_is_a_row_and_leaves_nothing_behind(tmp_path: Path) -> None:
     run = trapped(tmp_path, QUICK, timeout_seconds=120)
     assert run.check_whole() == {"ok": 3, "failed": 1}  # with two that are healthy

@@ -41,6 +41,7 @@ def trained_on(dataset: Any, folder: Path, **more: Any) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_fashion_mnist_from_idx_files(tmp_path: Path) -> None:
     for path in REAL.glob("fashion-mnist-*.gz"):
         shutil.copy(path, tmp_path / path.name.removeprefix("fashion-mnist-"))
@@ -59,6 +60,7 @@ def test_mnist_from_a_csv(tmp_path: Path) -> None:
     assert result.test_accuracy > 0.3
 
 
+@pytest.mark.slow
 def test_an_npz(tmp_path: Path) -> None:
     images, labels = (
         read_idx(REAL / f"fashion-mnist-train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
@@ -87,7 +89,7 @@ def shoes_and_bags(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("stream", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in memory", "streamed"])
 def test_a_folder_of_pngs_of_mixed_sizes(stream: bool, shoes_and_bags: Path, tmp_path: Path) -> None:
     data = {"path": str(shoes_and_bags), "image_size": 28, "stream": stream}
     result = trained_on(data, tmp_path, epochs=40)

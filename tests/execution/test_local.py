@@ -63,13 +63,30 @@ def test_a_trial_leaves_nothing_behind_for_the_next(executor: Subprocess) -> Non
     assert losses(run(executor, trial())) == first
 
 
+class CuriousTrial(Trial):
+    """Writes down whose child the process is in which its row is asked for."""
+
+    seen: str
+
+    def row(self) -> dict[str, object]:
+        with Path(self.seen).open("a") as file:
+            file.write(f"{os.getpid()} {os.getppid()}\n")
+        return super().row()
+
+
 @pytest.mark.slow
-def test_a_process_after_the_first_starts_in_a_fraction_of_a_second(executor: Subprocess) -> None:
-    run(executor, trial())
-    start = time.perf_counter()
-    result = run(executor, trial())
-    outside = time.perf_counter() - start - (result.wall_seconds or 0)
-    assert outside < 5.0  # loading torch anew would take 2 s on a quiet machine; benchmarks hold the real figure
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into the server by /proc")
+def test_trials_have_processes_of_their_own_from_one_server_that_has_loaded_torch(
+    executor: Subprocess, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert run(executor, CuriousTrial(**trial().model_dump(), seen=str(tmp_path / "seen"))).status == "ok"
+    lines = {tuple(map(int, line.split())) for line in (tmp_path / "seen").read_text().splitlines()}
+    workers, parents = zip(*(line for line in lines if line[0] != os.getpid()), strict=True)
+    assert len(set(workers)) == 2
+    (server,) = set(parents)
+    assert server != os.getpid()
+    assert "torch" in Path(f"/proc/{server}/maps").read_text()  # so that a trial doesn't wait for it to load
 
 
 class FatalTrial(Trial):
@@ -140,22 +157,20 @@ def test_half_a_message_or_none_at_all_is_waited_for_by_nobody() -> None:
 
 def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
     hasty = Subprocess(Options(timeout_seconds=1.0))
-    start = time.perf_counter()
     result = run(hasty, trial(epochs=100_000))
     assert result.status == "timeout"
     assert result.error == "took more than 1 s"
     assert result.trace is None or "File" in result.trace  # a second may be too short to come to the first line
-    assert time.perf_counter() - start < 20
 
 
 def test_trials_side_by_side_give_the_results_that_each_alone_would(executor: Subprocess, tmp_path: Path) -> None:
-    asked = [trial(epochs=2).model_copy(update={"seed": seed, "timed": False}) for seed in range(3)]
+    asked = [trial().model_copy(update={"seed": seed, "timed": False}) for seed in range(2)]
     taken: list[int] = []
     feed = (taken.append(t.seed) or t for t in asked)  # type: ignore[func-returns-value]
     found = executor.run_together(feed, lambda t: tmp_path / str(t.seed))
     results = {result.seed: result for result in found}
-    assert taken == [0, 1, 2]
-    assert set(results) == {0, 1, 2}
+    assert taken == [0, 1]
+    assert set(results) == {0, 1}
     for each in asked:
         alone = run(InProcess(), each)
         assert losses(results[each.seed]) == losses(alone)

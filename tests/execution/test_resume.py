@@ -99,6 +99,7 @@ def test_what_failed_runs_again_when_asked_and_nothing_else_does(typed: Typed) -
     assert any("model.safetensors" in problem for problem in found["problems"])
 
 
+@pytest.mark.slow
 def test_jobs_share_the_machine_and_the_report_speaks_of_accuracy_alone(typed: Typed) -> None:
     status, said, error = typed("--suite", "s.yaml", "--out", "run", "--jobs", "2", "--quiet")
     assert status == 0, error

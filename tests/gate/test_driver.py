@@ -103,7 +103,8 @@ def test_a_base_without_the_protocol_is_not_comparable_and_never_lent_the_instal
     assert "no bench/gate/cells.py" in decision.headline
 
 
-@pytest.mark.parametrize("moved", [pytest.param("base", marks=pytest.mark.slow), "head"])
+@pytest.mark.slow
+@pytest.mark.parametrize("moved", ["base", "head"])
 def test_trees_that_keep_their_cells_in_other_places_are_compared(tmp_path: Path, moved: str) -> None:
     trees = {arm: make_tree(tmp_path / arm, moved=arm == moved) for arm in ("base", "head")}
     decision = decide(run_gate(ask(tmp_path, trees["base"], trees["head"], cells=("vit",)), SILENT))
@@ -127,9 +128,8 @@ def test_counting_alone_starts_no_launch_and_names_the_difference(tmp_path: Path
 
 
 def test_a_budget_too_small_for_an_answer_is_inconclusive_and_kept_to(tmp_path: Path) -> None:
-    start = time.monotonic()
     decision = gate(tmp_path, {}, {}, budget_seconds=2.0)
-    assert time.monotonic() - start < 20
+    assert decision.launches["screen"] < 6
     assert decision.exit_status == 3
     assert "larger --budget" in decision.cells[0].reason
 

@@ -108,6 +108,7 @@ def assert_same_losses(one: Result, other: Result) -> None:
         assert b["val_loss"] == pytest.approx(a["val_loss"], rel=SAME)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_and_predictions_of_one_with_the_same_batch(
     alone: tuple[Result, Path], both: tuple[Result, Path, list[dict[str, Any]]]
 ) -> None:
@@ -122,6 +123,7 @@ def test_two_processes_have_the_losses_and_predictions_of_one_with_the_same_batc
     assert (one_says.confidence - two_say.confidence).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_row_is_of_all_processes_and_says_how_many(both: tuple[Result, Path, list[dict[str, Any]]]) -> None:
     two, _, told = both
     assert (two.world_size, two.global_batch, two.batch_size, two.num_threads) == (2, "fixed", 50, 1)
@@ -129,7 +131,7 @@ def test_the_row_is_of_all_processes_and_says_how_many(both: tuple[Result, Path,
     assert sum(block["steps"] for block in two.blocks) == 50
     assert [message["step"] for message in told] == [8, 17, 25, 33, 42, 50]
     accounted = (two.train_seconds or 0) + (two.eval_seconds or 0) + (two.setup_seconds or 0)
-    assert accounted == pytest.approx(two.wall_seconds, rel=0.05, abs=0.15)  # both wait for each other at every edge
+    assert accounted == pytest.approx(two.wall_seconds, rel=0.05, abs=0.5)  # both wait for each other at every edge
     assert two.flops_per_second == pytest.approx((two.images_per_second or 0) * (two.num_train_flops or 0))
     assert two.latency_p50_seconds is two.inference_images_per_second is two.flops_share is two.forward_seconds is None
     assert two.trial_id == trial(2).trial_id

@@ -134,8 +134,7 @@ def test_a_compiled_trial_learns_the_same_and_says_what_compiling_took() -> None
     result = run_trial(trial("cnn", axes={"compile": "default"}))
     for (loss, val_loss), (other, other_val) in zip(losses(result), plain, strict=True):
         assert (loss, val_loss) == (pytest.approx(other, rel=1e-2), pytest.approx(other_val, rel=1e-2))
-    assert (result.compile_seconds or 0) > 0.5
-    assert (result.compile_seconds or 0) < (result.first_step_seconds or 0) < (result.setup_seconds or 0)
+    assert 0 < (result.compile_seconds or 0) < (result.first_step_seconds or 0) < (result.setup_seconds or 0)
 
 
 @pytest.mark.skipif(lacks_compiler(CPU()) is not None, reason=str(lacks_compiler(CPU())))
