@@ -68,17 +68,26 @@ def _until_one_fits(
             return
 
 
+Shape = tuple[
+    int, int, int, str, str
+]  # all that decides on a model's size: image size, channels, classes, model, settings
+_params: dict[Shape, int] = {}  # kept, and not the models: one costs 300 KB, and a plan may have thousands of shapes
+
+
 def count_params(trial: Trial) -> int:
     """Parameters of a trial's model. Raises: ValueError, as models.build_meta_model."""
-    return _params(*_shape(trial))
+    shape = _shape(trial)
+    if shape not in _params:
+        _sketch(*shape)
+    return _params[shape]
 
 
 def count_flops(trial: Trial) -> int:
-    """FLOPs of one image's forward pass; a multiply-add is two. Raises: as count_params."""
+    """FLOPs of one image's forward pass; a multiply-add is two. Raises: as count_params.
+
+    Takes several times what counting parameters takes, which is all that most searches for a size need.
+    """
     return _flops(*_shape(trial))
-
-
-Shape = tuple[int, int, int, str, str]  # hashable: all that decides on a model's size
 
 
 def _shape(trial: Trial) -> Shape:
@@ -86,17 +95,11 @@ def _shape(trial: Trial) -> Shape:
     return spec.image_size, spec.in_channels, spec.num_classes, trial.model, json.dumps(trial.settings)
 
 
-def _sketch(image_size: int, in_channels: int, num_classes: int, model_name: str, settings: str) -> nn.Module:
-    return build_meta_model(model_name, json.loads(settings), image_size, in_channels, num_classes)
-
-
-# The numbers are kept and not the model: that costs 300 KB, and a plan may have thousands of shapes. Apart from each
-# other: the search for a size tries dozens of widths, and a forward pass takes several times what building takes.
-
-
-@cache
-def _params(*shape: *Shape) -> int:
-    return sum(parameter.numel() for parameter in _sketch(*shape).parameters())
+def _sketch(*shape: *Shape) -> nn.Module:
+    image_size, in_channels, num_classes, name, settings = shape
+    model = build_meta_model(name, json.loads(settings), image_size, in_channels, num_classes)
+    _params[shape] = sum(parameter.numel() for parameter in model.parameters())
+    return model
 
 
 @cache
