@@ -178,15 +178,17 @@ def test_a_trial_reads_the_cache_and_never_a_damaged_one(tmp_path: Path, monkeyp
         patch.setattr(user_data, "read_files", lambda *_: pytest.fail("the files were read again"))
         assert found(path) == data
         kept = read_user_data(data)
-    stored = kept_arrays.root() / data.checksum / "train_images.npy"
-    damaged = bytearray(stored.read_bytes())
-    damaged[-5] ^= 1
-    stored.write_bytes(damaged)
-    assert kept_arrays.load(data.checksum) is None
-    assert np.array_equal(read_user_data(data).train_images, kept.train_images)
-    assert kept_arrays.load(data.checksum) is not None
-    (kept_arrays.root() / data.checksum / kept_arrays.DIGESTS).write_text("{}")
-    assert np.array_equal(read_user_data(data).train_images, kept.train_images)
+    stored = kept_arrays.root() / data.checksum / kept_arrays.ARRAYS
+    whole = stored.read_bytes()
+    for place in (0, len(whole) // 2, -5):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        stored.write_bytes(damaged)
+        assert kept_arrays.load(data.checksum) is None
+        assert np.array_equal(read_user_data(data).train_images, kept.train_images)
+        assert kept_arrays.load(data.checksum) is not None
+    np.savez(stored, train_images=kept.train_images)
+    assert np.array_equal(read_user_data(data).test_images, kept.test_images)
     assert not [*kept_arrays.root().glob(".*")]
 
 
