@@ -6,35 +6,15 @@ import hashlib
 import math
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
 from bench.data import cache
-from bench.data.readers.base import machine_memory, memory_errors_named, natural_key, one_line, resolve_path, shown
+from bench.data.readers.base import machine_memory, natural_key, one_line, reading, resolve_path, shown
 from bench.data.spec import Arrays, UserData, UserDataOptions
 from bench.data.user_files import DatasetFiles, LabelledImages, find_files, read_files, require_path, resized
 from bench.errors import DataError, printable
-
-
-class StreamedFiles(NamedTuple):
-    """Image files of a dataset that is read while training; labels (N,) int64."""
-
-    train_paths: list[Path]
-    train_labels: np.ndarray
-    test_paths: list[Path]
-    test_labels: np.ndarray
-
-
-class Division(NamedTuple):
-    """Class names, and rows and labels (int64) of training and test images; a given test set has rows of its own."""
-
-    class_names: tuple[str, ...]
-    train_rows: np.ndarray
-    train_labels: np.ndarray
-    test_rows: np.ndarray
-    test_labels: np.ndarray
 
 
 def describe(options: UserDataOptions, base: Path) -> UserData:
@@ -53,7 +33,7 @@ def describe(options: UserDataOptions, base: Path) -> UserData:
     for given in filter(None, (path, test, unlabelled)):
         require_path(given, options.made_by)
     settings = options.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
-    with memory_errors_named(path):
+    with reading(path):
         files = find_files(path, test)
         unlabelled = unlabelled or files.unlabelled
         digest = files.digest()
@@ -74,32 +54,26 @@ def read_user_data(data: UserData) -> Arrays:
     kept = cache.load(data.checksum)
     if kept is not None and set(kept) == set(Arrays._fields):
         return Arrays(**kept)
-    with memory_errors_named(Path(data.path)):
+    with reading(Path(data.path)):
         files = _files_of(data)
         if _checksum(files.digest(), data) != data.checksum:
             raise _changed_since(data)
         return _read_arrays(read_files(files, headers=False), data)
 
 
-def list_files(data: UserData) -> StreamedFiles:
-    """The image files of a dataset of kind `folder`, for reading while training.
+def list_files(data: UserData) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:
+    """Training files, their labels (N,) int64, test files and theirs, of kind `folder`, to be read while training.
 
     Raises:
         DataError: there are more of them, or fewer, than when the data was described.
     """
     found = read_files(_files_of(data), headers=False)
-    division = _divide(found, data.test_fraction)
-    train = [path for part in found.train for path in part.images]
-    tested = found.test.images if found.test else train
-    files = StreamedFiles(
-        [train[row] for row in division.train_rows],
-        division.train_labels,
-        [tested[row] for row in division.test_rows],
-        division.test_labels,
-    )
-    if (len(files.train_paths), len(files.test_paths)) != (data.num_train, data.num_test):
+    _, labels, is_test = _divide(found, data.test_fraction)
+    if ((~is_test).sum(), is_test.sum()) != (data.num_train, data.num_test):
         raise _changed_since(data)
-    return files
+    paths = [path for part in found.sets for path in part.images]
+    train, test = ([path for path, chosen in zip(paths, part, strict=True) if chosen] for part in (~is_test, is_test))
+    return train, labels[~is_test], test, labels[is_test]
 
 
 def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, path: Path) -> UserData:
@@ -108,7 +82,9 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
         raise DataError(f"{shown(path)}: only folders of images can be read while training; leave out `stream`")
     found = read_files(files)
     test_fraction = None if found.test else options.test_fraction
-    division = _divide(found, test_fraction)
+    class_names, _, is_test = _divide(found, test_fraction)
+    num_test = int(is_test.sum())
+    num_train = len(is_test) - num_test
     image_size = options.image_size or found.native_side
     coloured = options.channels == "rgb" or (options.channels == "auto" and found.has_colour)
     notes = [*found.notes, *found.resizing_notes(image_size, 3 if coloured else 1)]
@@ -123,10 +99,10 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
         path=str(path),
         image_size=image_size,
         in_channels=3 if coloured else 1,
-        class_names=division.class_names,
-        num_train=len(division.train_rows),
-        num_val=max(1, math.floor(options.val_fraction * len(division.train_rows) + 0.5)),
-        num_test=len(division.test_rows),
+        class_names=class_names,
+        num_train=num_train,
+        num_val=max(1, math.floor(options.val_fraction * num_train + 0.5)),
+        num_test=num_test,
         test_fraction=test_fraction,
         checksum="",
         notes=tuple(notes),
@@ -140,54 +116,46 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
 
 def _read_arrays(found: LabelledImages, data: UserData) -> Arrays:
     """All images of a dataset, put into the cache on the way."""
-    division = _divide(found, data.test_fraction)
-    images = resized(found.train, data.image_size, data.in_channels)
-    if found.test:
-        train_images, test_images = images, resized([found.test], data.image_size, data.in_channels)
-    else:
-        train_images, test_images = images[division.train_rows], images[division.test_rows]
-    arrays = Arrays(train_images, division.train_labels, test_images, division.test_labels)
+    _, labels, is_test = _divide(found, data.test_fraction)
+    images = resized(found.sets, data.image_size, data.in_channels)
+    arrays = Arrays(images[~is_test], labels[~is_test], images[is_test], labels[is_test])
     cache.save(data.checksum, arrays._asdict())
     return arrays
 
 
-def _divide(found: LabelledImages, test_fraction: float | None) -> Division:
+def _divide(found: LabelledImages, test_fraction: float | None) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Number the classes; without a test set, take a fixed share of each class for one.
 
     The draw is that of numpy's RandomState(0), whose stream never changes between versions.
 
+    Returns: the classes' names; of all images, in the order of `found.sets`, labels (int64), and which are for test.
+
     Raises:
         DataError: one class only, a class with too few images for its shares, a class that only the test set has.
     """
-    train, source = np.concatenate([part.labels for part in found.train]), found.train[0].source
-    test = found.test.labels if found.test else None
-    everything = train if test is None else np.concatenate([train, test])
-    names, indices = _number_classes(everything)
-    labels, counts = indices[: len(train)], np.bincount(indices[: len(train)], minlength=len(names))
-    if test is not None and not counts.all():
-        unknown = printable(names[int(counts.argmin())], 60)
+    num_known, source = sum(len(part.images) for part in found.train), found.train[0].source
+    names, labels = _number_classes(np.concatenate([part.labels for part in found.sets if part.labels is not None]))
+    counts = np.bincount(labels[:num_known], minlength=len(names))
+    rare = int(counts.argmin())
+    rarest = printable(names[rare], 60)
+    if not counts[rare]:
         where = found.test.source if found.test else ""
-        raise DataError(f"{where}: holds class '{unknown}', of which {source} has no image to learn from")
+        raise DataError(f"{where}: holds class '{rarest}', of which {source} has no image to learn from")
     if len(names) < 2:
-        only = printable(names[0], 60)
-        raise DataError(f"{source}: all {len(train):,} images are of one class, '{only}'; two at least are needed")
-    parts = ["training", "validation", *(["test"] if test is None else [])]
-    if counts.min() < len(parts):
-        rare = int(counts.argmin())
+        raise DataError(f"{source}: all {num_known:,} images are of one class, '{rarest}'; two at least are needed")
+    parts = ["training", "validation", *([] if found.test else ["test"])]
+    if counts[rare] < len(parts):
         raise DataError(
-            f"{source}: class '{printable(names[rare], 60)}' has too few images ({counts[rare]}): "
+            f"{source}: class '{rarest}' has too few images ({counts[rare]}): "
             f"{', '.join(parts[:-1])} and {parts[-1]} need one each at least"
         )
-    if test is not None:
-        return Division(names, np.arange(len(train)), labels, np.arange(len(test)), indices[len(train) :])
-    chosen = np.zeros(len(train), dtype=bool)
-    draw = np.random.RandomState(0)
-    for label, count in enumerate(counts):
-        members = np.flatnonzero(labels == label)
-        share = min(max(1, round((test_fraction or 0) * count)), count - 2)
-        chosen[draw.permutation(members)[:share]] = True
-    rows, tested = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    return Division(names, rows, labels[rows], tested, labels[tested])
+    is_test = np.arange(len(labels)) >= num_known
+    if not found.test:
+        draw = np.random.RandomState(0)
+        for label, count in enumerate(counts):
+            share = min(max(1, round((test_fraction or 0) * count)), count - 2)
+            is_test[draw.permutation(np.flatnonzero(labels == label))[:share]] = True
+    return names, labels, is_test
 
 
 def _number_classes(labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
@@ -20,9 +20,9 @@ from bench.data.readers.base import (
     ImageSet,
     channels_first,
     machine_memory,
-    memory_errors_named,
     one_line,
     open_regular,
+    reading,
     resolve_path,
     shown,
 )
@@ -30,13 +30,14 @@ from bench.data.readers.csv import has_labels, is_csv, read_csv
 from bench.data.readers.idx import read_idx
 from bench.data.readers.images import (
     ENDINGS,
-    Listing,
     Survey,
     any_colour,
+    class_of,
+    images_below,
+    images_by_class,
     is_image,
-    list_classes,
-    list_flat,
     load_images,
+    name_below,
     subfolders,
     survey,
 )
@@ -65,14 +66,17 @@ class DatasetFiles:
     """The files of a dataset by what they are for.
 
     Attributes:
-        files: role -> its CSV, its .npz, or its two IDX files (images, labels). An .npz may hold several roles.
-        listings: role -> its images, where they are files in folders.
+        files: role -> its CSV, its .npz, its two IDX files (images, labels), or all of its images. An .npz may hold
+            several roles.
+        roots: role -> the folder that holds a folder for each class, where images are files.
+        others: files in these folders that are no images, by their names' endings, and were left out.
         unlabelled: a file or folder that lies beside the others without labels, such as Kaggle's test.csv.
     """
 
     kind: Kind
     files: dict[Role, list[Path]] = field(default_factory=dict)
-    listings: dict[Role, Listing] = field(default_factory=dict)
+    roots: dict[Role, Path] = field(default_factory=dict)
+    others: int = 0
     unlabelled: Path | None = None
 
     def digest(self) -> str:
@@ -80,21 +84,19 @@ class DatasetFiles:
         whole = hashlib.sha256(self.kind.encode())
         for role, files in sorted(self.files.items()):
             for file in files:
-                whole.update(f"\0{role}\0{digest_of(file)}".encode())
-        for role, listing in sorted(self.listings.items()):
-            for file, name in zip(listing.paths, listing.names, strict=True):
-                whole.update(f"\0{role}\0".encode() + name.encode("utf-8", "surrogateescape"))
-                whole.update(f"\0{digest_of(file)}".encode())
+                if self.roots:
+                    name = name_below(self.roots[role], file)
+                    whole.update(f"\0{role}\0".encode() + name.encode("utf-8", "surrogateescape"))
+                    whole.update(f"\0{digest_of(file)}".encode())
+                else:
+                    whole.update(f"\0{role}\0{digest_of(file)}".encode())
         return whole.hexdigest()
 
 
 def digest_of(file: Path) -> str:
     """SHA-256 of a file's contents. Raises: DataError."""
-    try:
-        with open_regular(file) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{shown(file)}: can't be read ({error.strerror})") from None
+    with reading(file), open_regular(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def find_files(path: Path, test: Path | None = None) -> DatasetFiles:
@@ -111,13 +113,11 @@ def find_files(path: Path, test: Path | None = None) -> DatasetFiles:
         raise DataError(
             f"{shown(test)}: is of kind {other.kind}, but {shown(path)} of kind {found.kind}; make them alike"
         )
-    role: Role = "test" if "test" in {**other.files, **other.listings} else "train"
-    if other.kind == "folder":
-        found.listings["test"] = other.listings[role]
-    elif role in other.files:
-        found.files["test"] = other.files[role]
-    else:
-        raise DataError(f"{shown(test)}: holds no labelled images")
+    role: Role = "test" if "test" in other.files else "train"
+    found.files["test"] = other.files[role]
+    if other.roots:
+        found.roots["test"] = other.roots[role]
+        found.others += other.others
     return found
 
 
@@ -137,17 +137,11 @@ def require_path(path: Path, made_by: str | None = None) -> None:
         raise DataError(f"{shown(path)} isn't there; `{one_line(made_by)}` makes it, or --data names your own")
     folder = next(parent for parent in path.parents if parent.is_dir())
     missing = path.relative_to(folder).parts[0]
-    near = get_close_matches(missing, _names_in(folder) - {missing}, n=1, cutoff=0.5)
+    with reading(folder):
+        names = {entry.name for entry in islice(folder.iterdir(), 1_000)} - {missing}
+    near = get_close_matches(missing, names, n=1, cutoff=0.5)
     hint = f"; did you mean {shown(folder / near[0])}?" if near else f"; {shown(folder)} holds nothing of such a name"
     raise DataError(f"{shown(path)} isn't there{hint}")
-
-
-def _names_in(folder: Path) -> set[str]:
-    """Up to 1,000 names in a folder, for a hint; none if it can't be listed."""
-    try:
-        return {entry.name for entry in islice(folder.iterdir(), 1_000)}
-    except OSError:
-        return set()
 
 
 def _files_at(path: Path) -> DatasetFiles:
@@ -183,7 +177,7 @@ def _in_folder(folder: Path) -> DatasetFiles:
         return _tables("csv", tables, folder)
     if tables := [*filter(is_npz, files)]:
         return _tables("npz", tables, folder)
-    return DatasetFiles("folder", listings=(found := _image_folders(folder))[0], unlabelled=found[1])
+    return _image_folders(folder)
 
 
 def _has_pixels(table: Path) -> bool:
@@ -231,38 +225,26 @@ def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path) -> Da
     return found
 
 
-def _image_folders(folder: Path) -> tuple[dict[Role, Listing], Path | None]:
-    """Role -> images, with `train` (and `val`, `test`) folders or without; and a folder of images without classes."""
+def _image_folders(folder: Path) -> DatasetFiles:
+    """Images in `train` (and `val`, `test`) folders or without, those of `test` perhaps without classes."""
     inside = subfolders(folder)
-    roles = {ROLES[entry.name.lower()]: entry for entry in inside if entry.name.lower() in ROLES}
-    if "train" in roles and subfolders(roles["train"]):
-        unlabelled = roles["test"] if "test" in roles and not subfolders(roles["test"]) else None
-        split = {role: list_classes(entry) for role, entry in roles.items() if entry != unlabelled}
-        return split, unlabelled if unlabelled and list_flat(unlabelled).paths else None
-    if inside and any(list_flat(entry).paths for entry in inside):
-        return {"train": list_classes(folder)}, None
-    if any(is_image(entry) for entry in folder.iterdir()):
+    found = DatasetFiles("folder")
+    roots = {ROLES[entry.name.lower()]: entry for entry in inside if entry.name.lower() in ROLES}
+    if "train" in roots and subfolders(roots["train"]):
+        found.roots = roots
+        if "test" in roots and not subfolders(roots["test"]):
+            flat = roots.pop("test")
+            found.unlabelled = flat if images_below(flat)[0] else None
+    elif inside and any(images_below(entry)[0] for entry in inside):
+        found.roots = {"train": folder}
+    elif any(is_image(entry) for entry in folder.iterdir()):
         raise DataError(f"{shown(folder)}: holds images, but no folder for each class, and so no labels; {WANTED}")
-    raise DataError(f"{shown(folder)}: holds no dataset and no image ({', '.join(ENDINGS[:6])} ...); {WANTED}")
-
-
-class Target(Protocol):
-    """What images are converted to: size, channels and classes of a dataset."""
-
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def class_names(self) -> Sequence[str]: ...
-
-
-class NamedImages(NamedTuple):
-    """Images (N, C, H, W) uint8; their names, numbers from 1 where they have none; labels (N,) int64 if known."""
-
-    images: np.ndarray
-    names: list[str]
-    labels: np.ndarray | None
+    else:
+        raise DataError(f"{shown(folder)}: holds no dataset and no image ({', '.join(ENDINGS[:6])} ...); {WANTED}")
+    for role, root in found.roots.items():
+        found.files[role], others = images_by_class(root)
+        found.others += others
+    return found
 
 
 @dataclass
@@ -312,40 +294,35 @@ class LabelledImages:
 
 def read_files(dataset: DatasetFiles, headers: bool = True) -> LabelledImages:
     """Everything labelled; of image files only the paths and, with `headers`, sizes and modes. Raises: DataError."""
-    listings = dataset.listings
-    found: dict[Role, ImageSet] = {
-        role: ImageSet(listing.paths, np.array(listing.classes, dtype=object), shown(listing.root))
-        for role, listing in listings.items()
-    }
+    found: dict[Role, ImageSet] = {}
     for role, files in dataset.files.items():
         found |= _read_role(dataset, role, files)
-    others = sum(listing.others for listing in listings.values())
-    notes = [f"{others:,} files that aren't images were left out."] if others else []
+    notes = [f"{dataset.others:,} files that aren't images were left out."] if dataset.others else []
     notes += dict.fromkeys(note for part in found.values() for note in part.notes)
     if dataset.kind == "npz" and "test" in found and found["test"].labels is None:
         del found["test"]
         notes.append("Test images without labels were left out.")
-    if not found:
-        source = next(iter(dataset.files.values()))[0]
-        raise DataError(f"{shown(source)}: holds no images to learn from, only some for test, without labels")
+    if "train" not in found:
+        only = next(iter(found), "test, without labels")
+        raise DataError(f"{shown(dataset.files['train'][0])}: holds no images to learn from, only some for {only}")
     for part in found.values():
         if part.labels is None:
             raise DataError(f"{part.source}: has no labels; a column or array called 'label' or 'labels' is expected")
-    if "train" not in found:
-        role, part = next(iter(found.items()))
-        raise DataError(f"{part.source}: holds no images to learn from, only some for {role}")
     if "val" in found:
         notes.append(
             f"{len(found['val'].images):,} images that were given for validation were joined to those for training; "
             "of all of them, each class's share is set aside for validation."
         )
     train = [found[role] for role in ("train", "val") if role in found]
-    paths = [path for listing in listings.values() for path in listing.paths]
-    return LabelledImages(train, found.get("test"), notes, survey(paths) if paths and headers else None)
+    paths = [path for files in dataset.files.values() for path in files] if dataset.roots and headers else []
+    return LabelledImages(train, found.get("test"), notes, survey(paths) if paths else None)
 
 
 def _read_role(dataset: DatasetFiles, role: Role, files: list[Path]) -> dict[Role, ImageSet]:
     """The images in a role's files; an .npz may have several roles, and then a role's own file comes first."""
+    if root := dataset.roots.get(role):
+        classes = np.array([class_of(root, file) for file in files], dtype=object)
+        return {role: ImageSet(files, classes, shown(root))}
     if dataset.kind == "csv":
         return {role: read_csv(files[0])}
     if dataset.kind == "idx":
@@ -357,7 +334,6 @@ def _read_role(dataset: DatasetFiles, role: Role, files: list[Path]) -> dict[Rol
 
 
 def _read_idx_pair(images: Path, labels: Path | None = None) -> ImageSet:
-
     pixels = channels_first(read_idx(images), shown(images))
     if labels is None:
         return ImageSet(pixels, None, shown(images))
@@ -368,22 +344,36 @@ def _read_idx_pair(images: Path, labels: Path | None = None) -> ImageSet:
     return ImageSet(pixels, numbers.astype(np.int64), shown(images))
 
 
-def read_images(path: Path, like: Target) -> NamedImages:
+def read_images(
+    path: Path, image_size: int, in_channels: int, class_names: Sequence[str]
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
     """Images to predict, with or without labels: a CSV, .npz, IDX file, image, or a folder of images or IDX files.
 
     An .npz or a folder of IDX files that has a test set gives that. A folder's subfolders are labels where they have
     the names of classes.
+
+    Returns: images (N, in_channels, image_size, image_size) uint8; their names, numbers from 1 where they have none;
+        labels (N,) int64 if all are known, None if none is.
 
     Raises:
         DataError: nothing there, nothing that can be read, or some labels that are no class's name.
     """
     path = resolve_path(path)
     require_path(path)
-    with memory_errors_named(path):
+    with reading(path):
         part, names = _images_at(path)
-        images = resized([part], like.image_size, like.in_channels)
+        images = resized([part], image_size, in_channels)
     names = names or [str(number) for number in range(1, len(images) + 1)]
-    return NamedImages(images, names, _as_class_indices(part, like.class_names))
+    if part.labels is None:
+        return images, names, None
+    places = {name: place for place, name in enumerate(class_names)}
+    labels = np.array([places.get(str(label), -1) for label in part.labels], dtype=np.int64)
+    if labels.max() < 0:
+        return images, names, None
+    if labels.min() < 0:
+        row = int(labels.argmin())
+        raise DataError(f"{part.source}: image {row + 1} has the label '{part.labels[row]}', which is no class's name")
+    return images, names, labels
 
 
 def _images_at(path: Path) -> tuple[ImageSet, list[str]]:
@@ -396,49 +386,31 @@ def _images_at(path: Path) -> tuple[ImageSet, list[str]]:
     if path.is_dir():
         if pairs := _idx_pairs(entry for entry in path.iterdir() if entry.is_file()):
             return _read_idx_pair(*(pairs.get("test") or next(iter(pairs.values())))), []
-        listing = list_flat(path)
-        if not listing.paths:
+        images, _ = images_below(path)
+        if not images:
             raise DataError(f"{shown(path)}: holds neither images nor IDX files")
-        folders = [name.split("/")[:-1] for name in listing.names]
-        labels = np.array([above[0] for above in folders], dtype=object) if all(folders) else None
-        return ImageSet(listing.paths, labels, shown(path)), listing.names
+        in_classes = all(image.parent != path for image in images)
+        labels = np.array([class_of(path, image) for image in images], dtype=object) if in_classes else None
+        return ImageSet(images, labels, shown(path)), [name_below(path, image) for image in images]
     if is_image(path):
         return ImageSet([path], None, shown(path)), [path.name]
     beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1"))
     return _read_idx_pair(path, beside if beside != path and beside.is_file() else None), []
 
 
-def _as_class_indices(part: ImageSet, class_names: Sequence[str]) -> np.ndarray | None:
-    """Labels as indices of classes; None where none of them is one. Raises: DataError where only some are."""
-    if part.labels is None:
-        return None
-    places = {name: place for place, name in enumerate(class_names)}
-    found = [places.get(str(label), -1) for label in part.labels]
-    if max(found) < 0:
-        return None
-    if min(found) < 0:
-        row = found.index(-1)
-        raise DataError(f"{part.source}: image {row + 1} has the label '{part.labels[row]}', which is no class's name")
-    return np.array(found, dtype=np.int64)
-
-
 def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int) -> np.ndarray:
     """All images of some sets: (N, in_channels, image_size, image_size), uint8. Raises: DataError on damaged files."""
-    for images, _, source, _ in parts:  # long thin images become large squares
-        files = isinstance(images, list)
-        side = image_size if files else max(image_size, *images.shape[2:])  # type: ignore[union-attr]
-        channels = in_channels if files else max(in_channels, images.shape[1])  # type: ignore[union-attr]
-        if (num_bytes := len(images) * channels * side**2) > LARGEST_SHARE * machine_memory():
+    arrays = []
+    for images, _, source, _ in parts:
+        channels, *sides = (in_channels,) if isinstance(images, list) else images.shape[1:]
+        side = max([image_size, *sides])  # long thin images become large squares
+        if (num_bytes := len(images) * max(in_channels, channels) * side**2) > LARGEST_SHARE * machine_memory():
             raise DataError(
                 f"{source}: {len(images):,} images as squares of {side:,} pixels take {num_bytes:,} bytes, too many "
                 f"for this machine's memory of {machine_memory():,}"
             )
-    arrays = [
-        load_images(part.images, image_size, in_channels)
-        if isinstance(part.images, list)
-        else fit(part.images, image_size, in_channels)
-        for part in parts
-    ]
+        resize = load_images if isinstance(images, list) else fit
+        arrays.append(resize(images, image_size, in_channels))  # type: ignore[operator]
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 

@@ -50,7 +50,8 @@ def find_images(saved: Saved, given: Path | None, data_dir: Path | None = None) 
         normalization = trial.training.normalization
         test = load_dataset(trial.dataset, data_dir, trial.split_seed, trial.data, normalization).test
         return Images(test, [str(index) for index in range(len(test))])
-    pixels, names, labels = read_images(given, saved.inputs)
+    expected = saved.inputs
+    pixels, names, labels = read_images(given, expected.image_size, expected.in_channels, expected.class_names)
     if not len(pixels):
         raise DataError(f"{given}: holds no images")
     known = torch.zeros(len(pixels)) if labels is None else torch.as_tensor(labels)

@@ -26,6 +26,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
+def given(path: Path, like: UserData) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    return read_images(path, like.image_size, like.in_channels, like.class_names)
+
+
 def found(path: Path, **options: object) -> UserData:
     return describe(UserDataOptions.model_validate({"path": path.name, **options}), path.parent)
 
@@ -62,7 +66,7 @@ def test_kaggles_folder_gives_training_and_unlabelled_images(tmp_path: Path) -> 
     (tmp_path / "sample_submission.csv").write_text("ImageId,Label\n1,0\n")
     data = describe(UserDataOptions(path="."), tmp_path)
     assert (data.name, data.unlabelled_path) == (tmp_path.name, str(tmp_path / "test.csv"))
-    images, names, labels = read_images(tmp_path / "test.csv", data)
+    images, names, labels = given(tmp_path / "test.csv", data)
     assert np.array_equal(images[:, 0], digits()[0][100:120])
     assert (names, labels) == ([str(number) for number in range(1, 21)], None)
     assert found(tmp_path / "train.csv").unlabelled_path is None
@@ -106,7 +110,7 @@ def test_a_flat_test_folder_is_unlabelled(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("file,label\nimg1.png,3\n")  # a list, not images
     data = describe(UserDataOptions(path=".", image_size=8), tmp_path)
     assert data.unlabelled_path is not None
-    images, names, _ = read_images(Path(data.unlabelled_path), data)
+    images, names, _ = given(Path(data.unlabelled_path), data)
     assert names == ["img1.png", "img9.png", "img10.png"]
     assert images[:, 0, 0, 0].tolist() == [1, 9, 10]
 
@@ -219,10 +223,11 @@ def test_streamed_files_are_those_that_would_have_been_read(tmp_path: Path, monk
     streamed = found(folder, stream=True)
     assert (streamed.stream, kept.stream) == (True, False)
     assert streamed.checksum == kept.checksum
-    files, arrays = list_files(streamed), read_user_data(kept)
-    assert np.array_equal(files.train_labels, arrays.train_labels)
-    assert np.array_equal(np.stack([load_image(path, 8, 1) for path in files.train_paths]), arrays.train_images)
-    assert np.array_equal(np.stack([load_image(path, 8, 1) for path in files.test_paths]), arrays.test_images)
+    (train, train_labels, test, test_labels), arrays = list_files(streamed), read_user_data(kept)
+    assert np.array_equal(train_labels, arrays.train_labels)
+    assert np.array_equal(test_labels, arrays.test_labels)
+    assert np.array_equal(np.stack([load_image(path, 8, 1) for path in train]), arrays.train_images)
+    assert np.array_equal(np.stack([load_image(path, 8, 1) for path in test]), arrays.test_images)
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 4 * 60 * 8 * 8}[name])
     assert found(folder, image_size=9).stream
     assert not found(folder, image_size=8).stream
@@ -254,18 +259,18 @@ def test_images_to_predict_are_read_from_any_format(form: str, tmp_path: Path) -
         names, known = [f"img{number}.png" for number in range(10)], None
         if form == "image":
             path, names, images = path / "img7.png", ["img7.png"], images[7:]
-    given = read_images(path, like)
-    assert given.names == names
-    assert np.array_equal(given.images[:, 0], images[: len(names)])
-    assert (None if given.labels is None else given.labels.tolist()) == known
+    pixels, named, labelled = given(path, like)
+    assert named == names
+    assert np.array_equal(pixels[:, 0], images[: len(names)])
+    assert (None if labelled is None else labelled.tolist()) == known
 
 
 def test_labels_that_the_model_does_not_know_are_left_out_or_refused(tmp_path: Path) -> None:
     like = found(write_csv(tmp_path / "like.csv", 100))
     strange = [f"batch {number}" for number in range(10)]
-    assert read_images(write_csv(tmp_path / "a.csv", 10, names=strange), like).labels is None
+    assert given(write_csv(tmp_path / "a.csv", 10, names=strange), like)[2] is None
     with pytest.raises(DataError, match=r"image 6 has the label 'five', which is no class's name"):
-        read_images(write_csv(tmp_path / "a.csv", 10, names=[*"01234", "five", *"6789"]), like)
+        given(write_csv(tmp_path / "a.csv", 10, names=[*"01234", "five", *"6789"]), like)
 
 
 def plain_csv(path: Path, rows: list[str]) -> Path:
@@ -302,7 +307,7 @@ def test_a_path_that_is_not_there_names_the_nearest_or_what_makes_it(tmp_path: P
     with pytest.raises(DataError, match=r"isn't there; `python make.py` makes it, or --data names your own"):
         found(tmp_path / "trian.csv", made_by="python make.py")
     with pytest.raises(DataError, match=r"isn't there; .* holds nothing of such a name"):
-        read_images(tmp_path / "no" / "where", found(write_csv(tmp_path / "like.csv", 100)))
+        given(tmp_path / "no" / "where", found(write_csv(tmp_path / "like.csv", 100)))
 
 
 def test_folders_that_hold_no_dataset_say_what_would_do(tmp_path: Path) -> None:

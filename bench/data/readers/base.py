@@ -7,6 +7,7 @@ import io
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
@@ -140,12 +141,14 @@ def machine_memory() -> int:
 
 
 @contextmanager
-def memory_errors_named(path: Path) -> Iterator[None]:
-    """Turn a MemoryError inside the block into a DataError that names the file or folder."""
+def reading(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file or folder inside the block into DataErrors that name it."""
     try:
         yield
     except MemoryError:
         raise DataError(f"{shown(path)}: doesn't fit into memory") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{shown(path)}: can't be read ({error})") from error
 
 
 def refuse_too_large(num_bytes: int, path: Path) -> None:

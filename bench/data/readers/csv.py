@@ -12,7 +12,6 @@ import io
 import math
 import re
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.data.readers.base import ImageSet, as_labels, one_line, open_maybe_gzipped, refuse_too_large, shown
+from bench.data.readers.base import ImageSet, as_labels, one_line, open_maybe_gzipped, reading, refuse_too_large, shown
 from bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,12 +59,11 @@ def read_csv(path: Path) -> ImageSet:
 
     Raises: DataError naming file, row and column of the first cell that isn't what it should be.
     """
-    with _opened(path) as stream:
-        columns = _columns(path, stream)
     pixels, labels = [], []
     with _opened(path) as stream:
-        if columns.header:
-            next(csv.reader(stream))
+        columns = _columns(path, stream)
+        if not columns.header:
+            stream.seek(0)
         try:
             with warnings.catch_warnings(action="error"):  # pandas warns of a long line, and cuts it
                 for rows in _chunks(stream, columns):
@@ -115,15 +113,13 @@ class _Text(io.TextIOWrapper):
 @contextmanager
 def _opened(path: Path) -> Iterator[_Text]:
     """Open a file as text; errors of reading inside the block become DataErrors that name it."""
-    with _Text(path) as stream:
+    with reading(path), _Text(path) as stream:
         try:
             yield stream
         except UnicodeDecodeError as error:
             raise DataError(f"{shown(path)}: isn't text in UTF-8 (byte {error.object[error.start]:#04x})") from None
-        except (OSError, EOFError, zlib.error, csv.Error) as error:
+        except csv.Error as error:
             raise DataError(f"{shown(path)}: can't be read ({error})") from error
-        except MemoryError:
-            raise DataError(f"{shown(path)}: doesn't fit into memory") from None
 
 
 def _columns(path: Path, stream: _Text) -> Columns:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.data.readers.base import is_gzipped, open_maybe_gzipped, refuse_too_large
+from bench.data.readers.base import is_gzipped, open_maybe_gzipped, reading, refuse_too_large
 from bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,27 +24,22 @@ def read_idx(path: Path) -> np.ndarray:
     """
     import numpy as np
 
-    try:
-        with open_maybe_gzipped(path) as stream:
-            start = stream.read(4)
-            if start[:3] != b"\0\0\x08" or not 1 <= (ndim := (start[3:4] or b"\0")[0]) <= 4:
-                raise DataError(f"{path} isn't an IDX file of bytes (it begins with '{start.hex(' ')}')")
-            sizes = stream.read(4 * ndim)
-            if len(sizes) < 4 * ndim:
-                length = len(start) + len(sizes)
-                raise DataError(f"{path} ends within its header ({length} of {4 + 4 * ndim} bytes; cut short?)")
-            shape = struct.unpack(f">{ndim}I", sizes)
-            size, claim = path.stat().st_size, math.prod(shape)
-            most = GZIP_FACTOR * size if is_gzipped(path) else size
-            room = min(claim or most, most)
-            refuse_too_large(room, path)
-            array = np.empty(room, dtype=np.uint8)
-            found = stream.readinto(array.data)
-            more = bool(stream.read(1))
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} can't be read ({error})") from error
-    except MemoryError:
-        raise DataError(f"{path} can't be read (it doesn't fit into memory)") from None
+    with reading(path), open_maybe_gzipped(path) as stream:
+        start = stream.read(4)
+        if start[:3] != b"\0\0\x08" or not 1 <= (ndim := (start[3:4] or b"\0")[0]) <= 4:
+            raise DataError(f"{path} isn't an IDX file of bytes (it begins with '{start.hex(' ')}')")
+        sizes = stream.read(4 * ndim)
+        if len(sizes) < 4 * ndim:
+            length = len(start) + len(sizes)
+            raise DataError(f"{path} ends within its header ({length} of {4 + 4 * ndim} bytes; cut short?)")
+        shape = struct.unpack(f">{ndim}I", sizes)
+        size, claim = path.stat().st_size, math.prod(shape)
+        most = GZIP_FACTOR * size if is_gzipped(path) else size
+        room = min(claim or most, most)
+        refuse_too_large(room, path)
+        array = np.empty(room, dtype=np.uint8)
+        found = stream.readinto(array.data)
+        more = bool(stream.read(1))
     if more or found != claim or claim == 0:
         sides, follow = " x ".join(f"{side:,}" for side in shape), f"{found + more:,}{' or more' if more else ''}"
         raise DataError(f"{path} says that it holds {sides} bytes, but {follow} follow (cut short?)")

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
 from typing import TypeVar
@@ -125,32 +125,12 @@ def square(path: Path, image_size: int, in_channels: int) -> np.ndarray:
 
 
 @dataclass
-class Listing:
-    """The image files below a folder, in the order of their names.
-
-    Attributes:
-        classes: name of the folder that each stands in; None for a folder without class folders.
-        others: files that are no images, by their names' endings, and were left out.
-    """
-
-    root: Path
-    paths: list[Path]
-    classes: list[str] | None
-    others: int = 0
-
-    @property
-    def names(self) -> list[str]:
-        """The files' paths below the folder, with slashes everywhere."""
-        return [path.relative_to(self.root).as_posix() for path in self.paths]
-
-
-@dataclass
 class Survey:
     """What the headers of many images say: sizes (width, height) and modes with their counts."""
 
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
-    num_transparent: int = 0  # images with transparency
+    sizes: Counter[tuple[int, int]]
+    modes: Counter[str]
+    num_transparent: int  # images with transparency
 
     @property
     def side(self) -> int:
@@ -186,40 +166,25 @@ def _area(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] * size[1], size[0]
 
 
-def list_classes(root: Path) -> Listing:
-    """The images of a folder with a folder for each class. Raises: DataError where one holds none."""
-    paths, classes, others = [], [], 0
+def images_by_class(root: Path) -> tuple[list[Path], int]:
+    """As images_below, of a folder with a folder for each class. Raises: DataError where one holds no image."""
+    images, others = [], 0
     for folder in subfolders(root):
-        found, left = _images_below(folder)
+        found, left = images_below(folder)
         if not found:
             raise DataError(
                 f"{shown(folder)}: holds no image ({', '.join(ENDINGS[:6])} ...); fill or remove the folder"
             )
-        paths += found
-        classes += [class_name(folder)] * len(found)
+        images += found
         others += left
-    return Listing(root, paths, classes, others)
+    return images, others
 
 
-def list_flat(root: Path) -> Listing:
-    """All images below a folder, without labels."""
-    paths, others = _images_below(root)
-    return Listing(root, paths, None, others)
+def images_below(folder: Path) -> tuple[list[Path], int]:
+    """Image files at any depth, in the order of their names, and how many other files there were.
 
-
-def subfolders(root: Path) -> list[Path]:
-    """Folders in a folder, but hidden ones and macOS's, in the order of their names."""
-    found = (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
-    return sorted(found, key=lambda folder: natural_key(folder.name))
-
-
-def class_name(folder: Path) -> str:
-    """A folder's name as text; bytes that aren't UTF-8 are replaced, since no report could hold them."""
-    return os.fsencode(folder.name).decode("utf-8", "replace")
-
-
-def _images_below(folder: Path) -> tuple[list[Path], int]:
-    """Image files at any depth, links followed but never in a circle, and how many other files there were."""
+    Links are followed, but never in a circle.
+    """
     images: list[Path] = []
     others, seen = 0, set()
     for place, inside, files in os.walk(folder, followlinks=True):
@@ -230,19 +195,32 @@ def _images_below(folder: Path) -> tuple[list[Path], int]:
         seen.add(real)
         inside[:] = [name for name in inside if not name.startswith(".")]
         visible = [Path(place, name) for name in files if not name.startswith(".") and name != "Thumbs.db"]
-        images += [path for path in visible if is_image(path)]
-        others += sum(not is_image(path) for path in visible)
-    return sorted(images, key=lambda path: natural_key(path.relative_to(folder).as_posix())), others
+        found = [path for path in visible if is_image(path)]
+        images += found
+        others += len(visible) - len(found)
+    return sorted(images, key=lambda path: natural_key(name_below(folder, path))), others
+
+
+def name_below(root: Path, path: Path) -> str:
+    """A file's path below a folder, with slashes everywhere."""
+    return path.relative_to(root).as_posix()
+
+
+def class_of(root: Path, path: Path) -> str:
+    """The folder in `root` that a file stands in; bytes that aren't UTF-8 are replaced: no report could hold them."""
+    return os.fsencode(path.relative_to(root).parts[0]).decode("utf-8", "replace")
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Folders in a folder, but hidden ones and macOS's, in the order of their names."""
+    found = (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
+    return sorted(found, key=lambda folder: natural_key(folder.name))
 
 
 def survey(paths: Iterable[Path]) -> Survey:
     """Sizes and modes of files, from their headers. Raises: DataError naming the first that isn't an image."""
-    found = Survey()
-    for size, mode, alpha in _each(header, paths):
-        found.sizes[size] += 1
-        found.modes[mode] += 1
-        found.num_transparent += alpha
-    return found
+    sizes, modes, transparent = zip(*_each(header, paths), strict=True)
+    return Survey(Counter(sizes), Counter(modes), sum(transparent))
 
 
 def any_colour(paths: Sequence[Path]) -> bool:

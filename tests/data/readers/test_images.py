@@ -11,7 +11,17 @@ import pytest
 from made_up_data import digits, write_png_folder
 from PIL import Image
 
-from bench.data.readers.images import any_colour, has_colour, list_classes, list_flat, load_image, load_images, survey
+from bench.data.readers.images import (
+    any_colour,
+    class_of,
+    has_colour,
+    images_below,
+    images_by_class,
+    load_image,
+    load_images,
+    name_below,
+    survey,
+)
 from bench.errors import DataError
 
 
@@ -133,11 +143,11 @@ def test_classes_are_folders_in_the_order_of_people(tmp_path: Path) -> None:
     deep = tmp_path / "class 1" / "deep" / "er"
     deep.mkdir(parents=True)
     Image.new("L", (4, 4)).save(deep / "a.PNG")
-    listing = list_classes(tmp_path)
-    assert listing.classes is not None
-    assert list(dict.fromkeys(listing.classes)) == [f"class {number}" for number in range(1, 11)]
-    assert listing.names[0] == "class 1/deep/er/a.PNG"
-    assert len(listing.paths) == 31
+    images, others = images_by_class(tmp_path)
+    classes = [class_of(tmp_path, image) for image in images]
+    assert list(dict.fromkeys(classes)) == [f"class {number}" for number in range(1, 11)]
+    assert name_below(tmp_path, images[0]) == "class 1/deep/er/a.PNG"
+    assert (len(images), others) == (31, 0)
 
 
 def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
@@ -146,7 +156,7 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
     os.symlink(tmp_path / "elsewhere" / "3" / "img3.png", tmp_path / "d" / "linked" / "a.png")
     os.symlink(tmp_path / "elsewhere" / "4", tmp_path / "d" / "four")
     os.symlink(tmp_path / "d", tmp_path / "d" / "linked" / "circle")
-    listing = list_flat(tmp_path / "d")
-    assert sorted(path.name for path in listing.paths) == ["a.png", "img4.png"]
-    assert load_images(listing.paths, 8, 1).shape == (2, 1, 8, 8)
-    assert not any_colour(listing.paths)
+    images, _ = images_below(tmp_path / "d")
+    assert sorted(path.name for path in images) == ["a.png", "img4.png"]
+    assert load_images(images, 8, 1).shape == (2, 1, 8, 8)
+    assert not any_colour(images)
