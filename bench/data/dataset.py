@@ -16,10 +16,11 @@ from bench.data.catalog import DATASETS, read_arrays
 from bench.data.download import fetch
 from bench.data.readers.images import load_image
 from bench.data.spec import DatasetSpec, UserData
-from bench.data.splits import Split, StreamedSplit, pixel_statistics, stratified_split
+from bench.data.splits import Split, StreamedSplit, stratified_split
 from bench.data.user_data import list_files, read_user_data
 
 Normalization = Literal["standard", "symmetric", "unit"]
+FIXED_RANGES = {"symmetric": (127.5, 127.5), "unit": (0.0, 255.0)}  # mean and std, in grey levels
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ class Dataset:
     """Training, validation and test split, in memory or streamed; mean and std (1, C, 1, 1) to normalise by."""
 
     spec: DatasetSpec | UserData
-    checksum: str
     train: Split | StreamedSplit
     val: Split | StreamedSplit
     test: Split | StreamedSplit
@@ -64,38 +64,24 @@ def load_dataset(
     Raises:
         DataError: files that are missing or not what they should be.
     """
+    spec: DatasetSpec | UserData = user_data or DATASETS[name]
+    known: Split | StreamedSplit
+    test: Split | StreamedSplit
     if user_data and user_data.stream:
-        return _streamed(user_data, split_seed, normalization)
-    spec: DatasetSpec | UserData
-    if user_data:
-        spec, checksum, arrays = user_data, user_data.checksum, read_user_data(user_data)
+        load = partial(load_image, image_size=spec.image_size, in_channels=spec.in_channels)
+        train_paths, train_labels, test_paths, test_labels = list_files(user_data)
+        known = StreamedSplit(train_paths, torch.as_tensor(train_labels), load)
+        test = StreamedSplit(test_paths, torch.as_tensor(test_labels), load)
     else:
-        spec, fetched = DATASETS[name], fetch(name, data_dir)
-        checksum, arrays = fetched.checksum, read_arrays(name, fetched.folder)
-    known = Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels).long())
-    test = Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels).long())
+        arrays = read_user_data(user_data) if user_data else read_arrays(name, fetch(name, data_dir).folder)
+        known = Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels).long())
+        test = Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels).long())
     train, val = (known.subset(part) for part in stratified_split(known.labels, spec.num_val, split_seed))
-    mean, std = _range(spec, normalization) or pixel_statistics(train.images)
-    return Dataset(spec, checksum, train, val, test, mean, std)
-
-
-def _streamed(data: UserData, split_seed: int, normalization: Normalization) -> Dataset:
-    load = partial(load_image, image_size=data.image_size, in_channels=data.in_channels)
-    paths, labels, test_paths, test_labels = list_files(data)
-    known = StreamedSplit(paths, torch.as_tensor(labels).long(), load)
-    train, val = (known.subset(part) for part in stratified_split(known.labels, data.num_val, split_seed))
-    test = StreamedSplit(test_paths, torch.as_tensor(test_labels).long(), load)
-    mean, std = _range(data, normalization) or train.statistics()
-    return Dataset(data, data.checksum, train, val, test, mean, std)
-
-
-def _range(spec: DatasetSpec | UserData, normalization: Normalization) -> tuple[Tensor, Tensor] | None:
-    """Mean and std that put grey levels into a fixed range; None for "standard", which goes by the pixels."""
-    known = {"symmetric": (127.5, 127.5), "unit": (0.0, 255.0)}
-    if normalization not in known:
-        return None
-    mean, std = (torch.full((1, spec.in_channels, 1, 1), level) for level in known[normalization])
-    return mean, std
+    if normalization == "standard":
+        mean, std = train.statistics()
+    else:
+        mean, std = (torch.full((1, spec.in_channels, 1, 1), level) for level in FIXED_RANGES[normalization])
+    return Dataset(spec, train, val, test, mean, std)
 
 
 @dataclass(frozen=True)

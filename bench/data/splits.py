@@ -32,6 +32,7 @@ class Split:
 
     images: Tensor
     labels: Tensor
+    waited_seconds = None  # nobody waits for images in memory
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,11 +50,6 @@ class Split:
         """Tensors that stay in the device's memory."""
         return self.images, self.labels
 
-    @property
-    def waited_seconds(self) -> float | None:
-        """None: images in memory are never waited for."""
-        return None
-
     def subset(self, indices: Tensor) -> "Split":
         """The images with these indices, in their order."""
         return Split(self.images[indices], self.labels[indices])
@@ -70,6 +66,10 @@ class Split:
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of all images in order; the last may be smaller."""
         yield from zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation by channel, (1, C, 1, 1) each, in grey levels."""
+        return pixel_statistics([self.images])
 
 
 def stratified_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -91,18 +91,14 @@ def stratified_split(labels: Tensor, num_val: int, seed: int) -> tuple[Tensor, T
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
 
 
-def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation by channel, (1, C, 1, 1) each, in grey levels. Images (N, C, H, W), uint8."""
-    return statistics_of_counts(level_counts(images))
+def pixel_statistics(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation by channel, (1, C, 1, 1) each, in grey levels. Images (N, C, H, W), uint8, in parts.
 
-
-def level_counts(images: Tensor) -> Tensor:
-    """How often each of the 256 levels occurs. (N, C, H, W), uint8 -> (C, 256)."""
-    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
-
-
-def statistics_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """`pixel_statistics` of images with these counts (C, 256): exact and quick."""
+    Exact and quick: they follow from how often each of the 256 levels occurs.
+    """
+    counts = torch.stack(
+        [torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.unbind(1)]) for images in parts]
+    ).sum(0)  # (C, 256)
     levels = torch.arange(256, dtype=torch.float64)
     mean = (counts * levels).sum(1) / counts.sum(1)
     std = ((counts * (levels - mean[:, None]) ** 2).sum(1) / counts.sum(1)).sqrt()
@@ -123,6 +119,8 @@ class StreamedSplit:
     Attributes:
         waited_seconds: for batches of `read`, whoever read them; the first of each iterator arrives uncounted.
     """
+
+    index_device = CPU
 
     def __init__(
         self,
@@ -154,11 +152,6 @@ class StreamedSplit:
     def paths(self) -> list[str]:
         """The files, in the order of the labels."""
         return self._files.paths
-
-    @property
-    def index_device(self) -> torch.device:
-        """Device of the indices that `read` takes."""
-        return CPU
 
     @property
     def resident(self) -> tuple[Tensor, ...]:
@@ -197,8 +190,7 @@ class StreamedSplit:
         They come from all images or from 2,000, always the same ones of the same split. Raises: DataError.
         """
         sample = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:SAMPLE].sort().values
-        counts = [level_counts(images) for images, _ in self.subset(sample).to(CPU).in_order(100)]
-        return statistics_of_counts(torch.stack(counts).sum(0))
+        return pixel_statistics(images for images, _ in self.subset(sample).to(CPU).in_order(100))
 
     def _timed(self, source: Iterator[Any]) -> Iterator[Any]:
         while True:
@@ -222,7 +214,7 @@ class StreamedSplit:
         return data.DataLoader(
             self._files,
             num_workers=self.workers,
-            collate_fn=_identity,
+            collate_fn=data.default_convert,  # which leaves a batch that is one as it is
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_follow_parent,
             # A plain fork copies whatever locks other threads hold, and CUDA's state.
@@ -252,10 +244,6 @@ class _FileDataset(data.Dataset[Any]):
         except DataError as error:
             return str(error)  # raised here it would come out with the worker's traceback in its text
         return images, torch.from_numpy(self.labels[indices])
-
-
-def _identity(batch: Any) -> Any:
-    return batch
 
 
 def _follow_parent(worker: int) -> None:

@@ -34,7 +34,7 @@ def record_setup(result: Result, setup: TrialSetup, model: nn.Module, warm: Warm
     """What the trial ran on, and its untimed first steps."""
     result.num_params = sum(p.numel() for p in model.parameters())
     result.num_threads = torch.get_num_threads()
-    result.dataset_checksum = setup.data.checksum
+    result.dataset_checksum = setup.data.spec.checksum
     result.num_train_images = len(setup.batches.chosen)
     result.device_name = setup.device.name
     result.eval_dtype = result.dtype  # what is trained in a mode is used in it

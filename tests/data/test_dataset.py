@@ -45,13 +45,13 @@ def test_split_depends_on_its_seed_alone() -> None:
 
 def test_statistics_are_those_of_all_pixels() -> None:
     images = torch.randint(0, 256, (50, 3, 8, 8), dtype=torch.uint8)
-    mean, std = pixel_statistics(images)
+    mean, std = pixel_statistics([images])
     assert torch.allclose(mean.flatten(), images.double().mean((0, 2, 3)).float())
     assert torch.allclose(std.flatten(), images.double().std((0, 2, 3), correction=0).float())
 
 
 def test_an_all_black_dataset_does_not_divide_by_zero() -> None:
-    _, std = pixel_statistics(torch.zeros(5, 1, 4, 4, dtype=torch.uint8))
+    _, std = pixel_statistics([torch.zeros(5, 1, 4, 4, dtype=torch.uint8)])
     assert float(std) == 1.0
 
 

@@ -108,7 +108,7 @@ def test_statistics_are_exact_for_few_images_and_those_of_a_fixed_sample_for_man
 ) -> None:
     assert isinstance(streamed.val, StreamedSplit)
     pixels = in_memory.val.pick(torch.arange(COUNT))
-    exact = pixel_statistics(pixels)
+    exact = pixel_statistics([pixels])
     assert all(torch.equal(a, b) for a, b in zip(streamed.val.statistics(), exact, strict=True))
     monkeypatch.setattr(splits, "SAMPLE", 10)
     sampled, again = streamed.val.statistics(), streamed.val.statistics()
