@@ -4,19 +4,19 @@ The folder may come from somebody else: nothing that is read here can run code, 
 with the weights' before a model of such a size is allocated.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bench.data.dataset import load_dataset
-from bench.errors import StoreError
+from bench.errors import StoreError, printable
 from bench.system.precision import DTYPES, Precision
 from bench.training.checkpoint import BEST, INPUTS, TRIAL, Inputs
 from bench.trial import Trial
@@ -26,7 +26,6 @@ from models.external import LIBRARIES
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 NOT_OPENED = "could run code, and is not opened"
 MOST_JSON = 16 * 2**20  # bytes of a file; a class's name has some ten
-MOST_HEADER = 16 * 2**20  # bytes; a tensor's entry has a hundred
 MOST_IMAGE_SIZE, MOST_CHANNELS, MOST_CLASSES = 8192, 64, 100_000
 
 Content = TypeVar("Content", bound=BaseModel)
@@ -77,24 +76,27 @@ def load_trial(trial_dir: Path, data_dir: Path | None = None, trust: bool | Cont
     _refuse_other_folders(trial_dir)
     trial = _read(trial_dir / TRIAL, Trial)
     if trial.dtype not in DTYPES:
-        raise StoreError(f"{trial_dir / TRIAL}: no numeric mode is called '{_line(trial.dtype, 40)}'")
+        raise StoreError(f"{trial_dir / TRIAL}: no numeric mode is called '{printable(trial.dtype, 40)}'")
     if _is_code(trial.model) and not (trust if isinstance(trust, bool) else trial.trial_id in trust):
         raise StoreError(
-            f"{trial_dir / TRIAL}: names code, {_line(trial.model, 80)}, that would be imported and run; "
+            f"{trial_dir / TRIAL}: names code, {printable(trial.model, 80)}, that would be imported and run; "
             "if it is yours or you have read it, add --trust"
         )
     inputs = _read_inputs(trial_dir, trial, data_dir)
     weights = trial_dir / BEST
-    shapes = _shapes_of(weights)
-    _refuse_endless(trial_dir / TRIAL, trial.settings, len(shapes))
+    state = _read_weights(weights)
+    _refuse_endless(trial_dir / TRIAL, trial.settings, len(state))
     if not _is_code(trial.model):  # without memory; somebody's own code may look at numbers, and is trusted anyway
         with torch.device("meta"):
-            _refuse_misfit(weights, _build(trial_dir, trial, inputs), shapes)
+            _refuse_misfit(weights, _build(trial_dir, trial, inputs), state)
     model = _build(trial_dir, trial, inputs)
-    _refuse_misfit(weights, model, shapes)
-    model.load_state_dict(_read_weights(weights, model))
+    _refuse_misfit(weights, model, state)
+    model.load_state_dict(state)
     mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (inputs.mean, inputs.std))
-    return Saved(trial_dir, trial, inputs, model.eval(), mean, std, _notes(trial))
+    source = source_of(trial.model)
+    then_and_now = f"was trained as {trial.source} and is {source} now; its predictions may differ"
+    notes = () if source == trial.source else (f"{trial.model} {then_and_now}",)
+    return Saved(trial_dir, trial, inputs, model.eval(), mean, std, notes)
 
 
 def _is_code(model: str) -> bool:
@@ -131,7 +133,7 @@ def _read(path: Path, content: type[Content]) -> Content:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         what = f"{place}: {first['msg']}" if place else first["msg"]
-        raise StoreError(f"{path}: damaged, or of another version ({_line(what)})") from None
+        raise StoreError(f"{path}: damaged, or of another version ({printable(what, 200)})") from None
 
 
 def _read_inputs(folder: Path, trial: Trial, data_dir: Path | None) -> Inputs:
@@ -155,65 +157,34 @@ def _read_inputs(folder: Path, trial: Trial, data_dir: Path | None) -> Inputs:
     )
 
 
-def _shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a safetensors file, which can hold nothing else; a pickle could run what its maker liked."""
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which can hold nothing else; a pickle could run what its maker liked."""
     if not path.is_file():
         pickles = sorted(file.name for file in path.parent.iterdir() if file.suffix in PICKLES)
         if pickles:
-            raise StoreError(f"{path}: missing; {_line(pickles[0])} is a pickle, which {NOT_OPENED}")
+            raise StoreError(f"{path}: missing; {printable(pickles[0], 200)} is a pickle, which {NOT_OPENED}")
         raise StoreError(f"{path}: missing; the trial failed, or its weights weren't copied")
     try:
         with open(path, "rb") as file:
             start = file.read(9)
+        if start[8:] != b"{" and start.startswith((b"\x80", b"PK")):  # a safetensors file's ninth byte opens its header
+            raise StoreError(f"{path}: is a pickle, which {NOT_OPENED}; expected a safetensors file")
+        return load_file(path)  # a header that is too large, offsets that lie or overlap are refused here
     except OSError as error:
-        raise StoreError(f"{path}: can't be read ({error.strerror})") from None
-    if start[8:] != b"{" and start.startswith((b"\x80", b"PK")):  # a safetensors file's ninth byte opens its header
-        raise StoreError(f"{path}: is a pickle, which {NOT_OPENED}; expected a safetensors file")
-    header = int.from_bytes(start[:8], "little")
-    if len(start) > 8 and header > MOST_HEADER:
-        raise StoreError(f"{path}: is not a whole safetensors file (its header would have {header:,} bytes)")
-    try:
-        with safe_open(path, framework="pt") as opened:  # offsets that lie or overlap are refused here
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path}: is not a whole safetensors file ({_line(str(error))})") from None
-
-
-def _read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Tensors of the model's shapes; of its kinds of numbers, too, and finite."""
-    try:
-        state: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path}: is not a whole safetensors file ({_line(str(error))})") from None
-    expected = model.state_dict()
-    for name, tensor in state.items():
-        if tensor.dtype != expected[name].dtype:
-            kinds = f"{tensor.dtype}, expected {expected[name].dtype}".replace("torch.", "")
-            raise StoreError(f"{path}: doesn't fit the model of {TRIAL}: {name} is of {kinds}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise StoreError(
-                f"{path}: {name} holds what isn't a finite number; the training diverged, or it is damaged"
-            )
-    return state
+        raise StoreError(f"{path}: can't be read ({error.strerror or error})") from None
+    except SafetensorError as error:
+        raise StoreError(f"{path}: is not a whole safetensors file ({printable(str(error), 200)})") from None
 
 
 def _refuse_endless(path: Path, settings: dict[str, Any], num_tensors: int) -> None:
     """Refuse a depth of more blocks than there are tensors: building so many would never end."""
     for key, value in settings.items():
-        counts_blocks = any(word in key for word in ("depth", "layers", "blocks", "repeats"))
-        for number in _numbers(value) if counts_blocks else ():
-            if number > max(num_tensors, 1):
-                raise StoreError(
-                    f"{path}: doesn't fit its weights: {_line(key, 40)} {number}, of {num_tensors} tensors"
-                )
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, int | float):
-        yield value
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _numbers(each)
+        if any(word in key for word in ("depth", "layers", "blocks", "repeats")):
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and number > max(num_tensors, 1):
+                    raise StoreError(
+                        f"{path}: doesn't fit its weights: {printable(key, 40)} {number}, of {num_tensors} tensors"
+                    )
 
 
 def _build(folder: Path, trial: Trial, inputs: Inputs) -> nn.Module:
@@ -221,33 +192,28 @@ def _build(folder: Path, trial: Trial, inputs: Inputs) -> nn.Module:
     try:
         model = build_model(trial.model, trial.settings, *sizes)
     except KeyError:
-        raise StoreError(f"{folder / TRIAL}: no model is called '{_line(trial.model, 80)}'") from None
+        raise StoreError(f"{folder / TRIAL}: no model is called '{printable(trial.model, 80)}'") from None
     except (ValueError, RuntimeError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        raise StoreError(f"{folder / TRIAL}: the model can't be built ({_line(str(error))})") from None
+        raise StoreError(f"{folder / TRIAL}: the model can't be built ({printable(str(error), 200)})") from None
     return model.to(dtype=DTYPES[trial.dtype].weights)
 
 
-def _refuse_misfit(path: Path, model: nn.Module, found: dict[str, tuple[int, ...]]) -> None:
-    """One line for what load_state_dict would tell in many."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+def _refuse_misfit(path: Path, model: nn.Module, found: dict[str, Tensor]) -> None:
+    """One line for what load_state_dict would tell in many, or wouldn't: other kinds of numbers, and none."""
+    expected = model.state_dict()
+    shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (found, expected)]
+    names = [name for name in {**expected, **found} if shapes[0].get(name) != shapes[1].get(name)]
     if names:
-        name = names[0]
-        here, there = (str(shapes.get(name, "nothing")) for shapes in (found, expected))
+        here, there = (str(each.get(names[0], "nothing")) for each in shapes)
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
         raise StoreError(
-            f"{path}: doesn't fit the model of {TRIAL}: {_line(name, 80)} is {here}, expected {there}{more}"
+            f"{path}: doesn't fit the model of {TRIAL}: {printable(names[0], 80)} is {here}, expected {there}{more}"
         )
-
-
-def _notes(trial: Trial) -> tuple[str, ...]:
-    source = source_of(trial.model)
-    if source == trial.source:
-        return ()
-    return (f"{trial.model} was trained as {trial.source} and is {source} now; its predictions may differ",)
-
-
-def _line(text: str, longest: int = 200) -> str:
-    """One line of printable text: files of others may hold signs that command a terminal."""
-    text = "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+    for name, tensor in found.items():
+        if tensor.dtype != expected[name].dtype:
+            kinds = f"{tensor.dtype}, expected {expected[name].dtype}".replace("torch.", "")
+            raise StoreError(f"{path}: doesn't fit the model of {TRIAL}: {name} is of {kinds}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise StoreError(
+                f"{path}: {name} holds what isn't a finite number; the training diverged, or it is damaged"
+            )

@@ -250,8 +250,8 @@ class TestATrialOfSomebodyElse:
             (TRIAL, {"settings": {"embed_dim": 2**40, "num_heads": 2}}, "trial"),
             (TRIAL, {"settings": {"embed_dim": 10**30}}, "can't be built"),
             (TRIAL, {"model": "timm:convnext_atto", "settings": {"depths": [1, 10**8, 1, 1]}}, "depths 100000000, of"),
-            (TRIAL, {"dtype": "\x1b[2J" * 99}, "no numeric mode is called '?[2J"),
-            (TRIAL, {"\x1b[2J\n": 1}, "?[2J"),
+            (TRIAL, {"dtype": "\x1b[2J" * 99}, "no numeric mode is called '\\x1b[2J"),
+            (TRIAL, {"\x1b[2J\n": 1}, r"\x1b[2J"),
         ],
     )
     def test_sizes_that_lie_are_one_line(self, copy: Path, name: str, changes: dict[str, Any], said: str) -> None:
