@@ -11,8 +11,10 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +27,7 @@ from torch.nn.parameter import is_lazy
 FORMS = ("timm:NAME", "torchvision:NAME", "package.module:factory")  # what a name may look like
 OF_THE_DATASET = ("image_size", "in_channels", "num_classes")  # what a factory is told by these names
 INSTALL = {"timm": '"timm>=1.0.9"', "torchvision": '"torchvision>=0.24"'}
+WEIGHTS = ("weights", "pretrained", "checkpoint_path", "pretrained_cfg", "weights_backbone")  # none are loaded here
 
 _WORD = r"[A-Za-z_]\w*"
 _FACTORY = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*")
@@ -59,8 +62,11 @@ def source_of(name: str) -> str:
     if library in LIBRARIES:
         return f"{library} {_import_library(library).__version__.partition('+')[0]}"
     module, factory = _find_factory(name)
+    files = [module.__file__]
+    with suppress(TypeError):  # an object that can be called has no file
+        files.append(inspect.getsourcefile(inspect.unwrap(factory)))
     digest = hashlib.sha256()
-    for file in dict.fromkeys((module.__file__, _file_of(factory))):
+    for file in dict.fromkeys(files):
         if file and Path(file).is_file():
             digest.update(Path(file).read_bytes())
     return f"sha256:{digest.hexdigest()[:12]}"
@@ -77,16 +83,17 @@ def build_to_count(
     Raises:
         ValueError: it can't be built, can't take such images, or doesn't give logits (B, num_classes).
     """
-    for device in ("meta", "cpu"):
-        try:
-            with torch.random.fork_rng(devices=[]), torch.device(device):
-                model = build()
-                _check_logits(name, model, image_shape, num_classes)
+
+    def built_on(device: str) -> nn.Module:
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            model = build()
+            _check_logits(name, model, image_shape, num_classes)
             return model
-        except ValueError:  # a factory may look at a number, which a meta tensor doesn't hold
-            if device == "cpu":
-                raise
-    raise AssertionError("unreachable")
+
+    try:
+        return built_on("meta")
+    except ValueError:  # a factory may look at a number, which a meta tensor doesn't hold
+        return built_on("cpu")
 
 
 class RepeatedChannels(nn.Module):
@@ -112,12 +119,9 @@ def _timm(own_name: str) -> Factory:
         raise ValueError(f"timm {timm.__version__} has no model '{own_name}'; {near or 'see timm.list_models()'}")
 
     def build(settings: BaseModel, image_size: int, in_channels: int, num_classes: int) -> nn.Module:
-        given = settings.model_dump()
-        _refuse(name, given, ("num_classes", "in_chans", "img_size"), "is the dataset's")
-        _refuse(name, given, ("pretrained", "checkpoint_path", "pretrained_cfg"), "is not for here: models start anew")
-        known = {"num_classes": num_classes, "in_chans": in_channels}
+        told = {"num_classes": num_classes, "in_chans": in_channels}
         sizes = [{"img_size": image_size}, {}]
-        model = _build(name, lambda **told: timm.create_model(own_name, **told), sizes, known, given)
+        model = _build(name, partial(timm.create_model, own_name), settings, told, sizes, WEIGHTS)
         embedding = getattr(model, "patch_embed", None)
         patch = getattr(embedding, "patch_size", None)
         if patch and image_size % patch[0] and not getattr(embedding, "dynamic_img_pad", False):
@@ -140,14 +144,12 @@ def _torchvision(own_name: str) -> Factory:
         )
 
     def build(settings: BaseModel, image_size: int, in_channels: int, num_classes: int) -> nn.Module:
-        given = settings.model_dump()
-        _refuse(name, given, ("num_classes", "image_size", "input_size"), "is the dataset's")
-        _refuse(name, given, ("weights", "pretrained", "weights_backbone"), "is not for here: models start anew")
         if in_channels not in (1, 3):
             raise ValueError(f"{name} takes images of 3 channels, or of 1 repeated; these have {in_channels}")
+        told = {"num_classes": num_classes}
         sizes: list[dict[str, Any]] = [{"image_size": image_size}, {"input_size": (image_size, image_size)}, {}]
-        known = {"weights": None, "num_classes": num_classes}
-        model = _build(name, lambda **told: zoo.get_model(own_name, **told), sizes, known, given)
+        make = partial(zoo.get_model, own_name, weights=None)
+        model = _build(name, make, settings, told, sizes, WEIGHTS)
         return RepeatedChannels(model) if in_channels == 1 else model
 
     return build
@@ -162,15 +164,13 @@ def _from_module(name: str) -> Factory:
     _, factory = _find_factory(name)
 
     def build(settings: BaseModel, image_size: int, in_channels: int, num_classes: int) -> nn.Module:
-        given = settings.model_dump()
-        _refuse(name, given, OF_THE_DATASET, "is the dataset's")
         told = dict(zip(OF_THE_DATASET, (image_size, in_channels, num_classes), strict=True))
         taken = _parameters(factory)
         if taken is not None:
             if "num_classes" not in taken:
                 raise ValueError(f"{name} takes no 'num_classes'; it has to, or the logits don't fit the dataset")
             told = {key: value for key, value in told.items() if key in taken}
-        return _build(name, factory, [{}], told, given, taken or ())
+        return _build(name, factory, settings, told, taken=taken or ())
 
     return build
 
@@ -178,24 +178,32 @@ def _from_module(name: str) -> Factory:
 def _build(
     name: str,
     factory: Factory,
-    sizes: list[dict[str, Any]],
+    settings: BaseModel,
     told: dict[str, Any],
-    given: dict[str, Any],
+    sizes: Sequence[dict[str, Any]] = ({},),
+    weights: Sequence[str] = (),
     taken: Iterable[str] = (),
 ) -> nn.Module:
     """What `factory` makes of the first of `sizes` whose names it takes, and of all other keyword arguments.
 
     Args:
+        settings: keyword arguments that a person wrote.
         told: keyword arguments that follow from the dataset.
-        given: keyword arguments that a person wrote.
+        weights: names that ask for trained weights.
         taken: names that the factory takes, for a hint.
 
     Raises:
         ValueError: it raises, or makes something that can't be trained.
     """
+    given = settings.model_dump()
+    for key in given:
+        if key in weights:
+            raise ValueError(f"{key} of {name} is not for here: models start anew; leave it out")
+        if key in told or any(key in size for size in sizes):
+            raise ValueError(f"{key} of {name} is the dataset's; leave it out")
     for size in sizes:
         try:
-            model = factory(**size, **(told | given))
+            model = factory(**size, **told, **given)
         except Exception as error:  # noqa: BLE001 - whatever a person's function does with what a person wrote
             unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
             if unexpected and unexpected[1] in size:
@@ -227,12 +235,6 @@ def _check_logits(name: str, model: nn.Module, image_shape: tuple[int, int, int]
         if found != f"a tensor of shape (2, {num_classes})":
             when = "training" if training else "evaluation"
             raise ValueError(f"{name} gives {found} for 2 images in {when}; expected logits (2, {num_classes})")
-
-
-def _refuse(name: str, given: Mapping[str, Any], keys: Iterable[str], why: str) -> None:
-    for key in keys:
-        if key in given:
-            raise ValueError(f"{key} of {name} {why}; leave it out")
 
 
 def _import_library(name: str) -> Any:
@@ -278,13 +280,6 @@ def _parameters(factory: Factory) -> list[str] | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return [parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY]
-
-
-def _file_of(factory: Factory) -> str | None:
-    try:
-        return inspect.getsourcefile(inspect.unwrap(factory))
-    except TypeError:
-        return None  # an object that can be called
 
 
 def _nearest(found: str, known: Iterable[str]) -> str:
