@@ -3,18 +3,20 @@
 Shape letters: I test images, M models, K classes.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bench.errors import DataError
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
+
+COLUMNS = {"label": np.int64, "prediction_best": np.int64, "confidence_best": np.float64}  # of predictions.csv
 
 
 @dataclass(frozen=True)
@@ -37,25 +39,23 @@ def read_outcomes(paths: list[Path], num_classes: int) -> Outcomes:
     Raises:
         DataError: a file that isn't there, isn't one of ours, or is about other images than the first.
     """
-    read = [_read(path, num_classes) for path in paths]
-    labels = read[0][0]
-    for path, (others, _, _) in zip(paths, read, strict=True):
-        if not np.array_equal(labels, others):
+    tables = [_read(path, num_classes) for path in paths]
+    labels, predictions, confidences = ([table[column].to_numpy() for table in tables] for column in COLUMNS)
+    for path, others in zip(paths, labels, strict=True):
+        if not np.array_equal(labels[0], others):
             raise DataError(f"{path}: is about other images than {paths[0]}")
-    return Outcomes(labels, np.stack([part[1] for part in read]), np.stack([part[2] for part in read]))
+    return Outcomes(labels[0], np.stack(predictions), np.stack(confidences))
 
 
-def _read(path: Path, num_classes: int) -> tuple[Ints, Ints, Floats]:
+def _read(path: Path, num_classes: int) -> pd.DataFrame:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        labels, predictions = (np.array([int(row[key]) for row in rows]) for key in ("label", "prediction_best"))
-        confidences = np.array([float(row["confidence_best"]) for row in rows])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        table = pd.read_csv(path, usecols=list(COLUMNS), dtype=COLUMNS)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read as predictions ({error})") from None
-    if not len(rows) or min(labels.min(), predictions.min()) < 0 or max(labels.max(), predictions.max()) >= num_classes:
+    classes = table[["label", "prediction_best"]]
+    if table.empty or not ((classes >= 0) & (classes < num_classes)).to_numpy().all():
         raise DataError(f"{path}: expected rows with classes from 0 to {num_classes - 1}")
-    return labels, predictions, confidences
+    return table
 
 
 def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:

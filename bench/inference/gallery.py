@@ -6,15 +6,19 @@ accuracy. Where there are more than two families, the best one with attention an
 
 from collections.abc import Container
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables, read_tables
 from bench.data.catalog import DATASETS
+from bench.data.dataset import load_dataset
 from bench.errors import DataError, UserError
 from bench.inference.error_analysis import (
     Outcomes,
@@ -29,9 +33,7 @@ from bench.inference.gallery_file import Array, Gallery, Insides, Shown, read_ga
 from bench.inference.predict import as_kaggle, find_images, probabilities, write_predictions
 from bench.inference.saved_model import load_trial
 from bench.trial import Trial
-
-if TYPE_CHECKING:
-    from bench.data.dataset import Dataset
+from models import introspection
 
 SAMPLES, MISTAKES, LOOKED = 20, 10, 10  # images: drawn at random, of each kind of mistake, looked into
 LARGEST = 64  # pixels a side; larger images are made smaller, so that a gallery stays some hundred kB
@@ -41,7 +43,7 @@ FILTERS, POSITIONS = 32, 7  # most filters of a model; most positions a side
 def collect(folder: Path, data_dir: Path | None = None, trust: bool | Container[str] = False) -> bool:
     """Write the gallery of a run's folder; False, and an older one is left alone, where nothing can be shown.
 
-    Confusions and accuracies need only predictions. Where the data, weights or torch aren't there, the gallery has
+    Confusions and accuracies need only predictions. Where the data or weights aren't there, the gallery has
     these and what else it can; such a one never takes the place of an older one.
 
     Args:
@@ -61,7 +63,7 @@ def collect(folder: Path, data_dir: Path | None = None, trust: bool | Container[
     except (DataError, OSError, KeyError, ValidationError):
         return False
     gallery = _from_predictions(tables, chosen, spec, outcomes)
-    with suppress(UserError, OSError, ImportError):  # the predictions alone say enough for some pictures
+    with suppress(UserError, OSError):  # the predictions alone say enough for some pictures
         gallery = _with_images(gallery, folder, trials[0], data_dir, trust)
     if not gallery.whole and read_gallery(folder) is not None:
         return False
@@ -106,7 +108,7 @@ def read_trial(folder: Path, model: Shown) -> Trial:
 def _from_predictions(tables: Tables, chosen: list[Shown], spec: Any, outcomes: Outcomes) -> Gallery:
     """All but images and insides."""
     accuracies = outcomes.right.mean(axis=1)
-    models = [Shown(**(vars(m) | {"accuracy": float(a)})) for m, a in zip(chosen, accuracies, strict=True)]
+    models = [replace(model, accuracy=float(a)) for model, a in zip(chosen, accuracies, strict=True)]
     count = len(models)
     samples = np.random.default_rng(0).permutation(len(outcomes.labels))[:SAMPLES]
     mistakes = [worst_mistakes(outcomes, model, MISTAKES) for model in range(count)]
@@ -122,12 +124,10 @@ def _from_predictions(tables: Tables, chosen: list[Shown], spec: Any, outcomes: 
         models=models,
         agreement=agreement(outcomes) if count == 2 else {},
         confusion=np.stack([confusion(outcomes.labels, said, spec.num_classes) for said in outcomes.predictions]),
-        label_counts=None,
         indices=indices,
         labels=outcomes.labels[indices],
         predictions=outcomes.predictions[:, indices],
         confidences=outcomes.confidences[:, indices],
-        images=None,
         samples=np.searchsorted(indices, samples),
         looked=np.searchsorted(indices, looked),
         mistakes=[np.searchsorted(indices, some) for some in mistakes],
@@ -144,10 +144,6 @@ def _with_images(
     Raises:
         UserError: the data aren't there, or aren't those of the run.
     """
-    import torch
-
-    from bench.data.dataset import load_dataset
-
     # What would be done to the pixels isn't asked here, and the training images' statistics are slow to take.
     data = load_dataset(trial.dataset, data_dir, trial.split_seed, user_data=trial.data, normalization="symmetric")
     indices = torch.from_numpy(gallery.indices)
@@ -163,77 +159,50 @@ def _with_images(
         except (UserError, OSError, RuntimeError, TypeError, ValueError):  # other people's code is run here, too
             inside = Insides()
         insides.append(inside)
-    counts = _label_counts(data, len(gallery.class_names))
-    return Gallery(**(vars(gallery) | {"images": smaller(images.numpy()), "insides": insides, "label_counts": counts}))
-
-
-def _label_counts(data: "Dataset", num_classes: int) -> Array:
-    parts = (data.train, data.val, data.test)
-    return np.stack([np.bincount(part.labels.numpy(), minlength=num_classes) for part in parts])
+    parts = [part.labels.numpy() for part in (data.train, data.val, data.test)]
+    counts = np.stack([np.bincount(part, minlength=len(gallery.class_names)) for part in parts])
+    return replace(gallery, images=smaller(images.numpy()), insides=insides, label_counts=counts)
 
 
 def _look_inside(
-    trial_dir: Path, data_dir: Path | None, images: Any, labels: Any, trust: bool | Container[str]
+    trial_dir: Path, data_dir: Path | None, images: Tensor, labels: Tensor, trust: bool | Container[str]
 ) -> Insides:
     """What one model learned and makes of images (B, C, H, W), uint8. Raises: UserError without its weights."""
-    import torch
-
-    from models import introspection
-
     saved = load_trial(trial_dir, data_dir, trust)
     model = saved.model.float()  # of a mode in half precision too: pictures needn't be as quick as training
-    inputs = saved.normalized(images).float()
-    heads, depths, rollouts = [], [], []
+    inputs = saved.normalized(images)
+    saliency = introspection.saliency(model, inputs, labels)
+    # Each in a scale of its own: gradients of a net that is sure of itself are tiny.
+    found = {"saliency": smaller((saliency / saliency.amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)).numpy())}
+    attention = []
     for one in inputs.split(1):  # maps of many tokens and blocks are large
-        maps = introspection.attention_maps(model, one)
-        if maps is None:
-            break
-        heads.append(introspection.token_grid(model, maps[:, -1]))
-        depths.append(introspection.token_grid(model, maps.mean(dim=2)))
-        rollouts.append(introspection.token_grid(model, introspection.attention_rollout(maps)))
-    filters, similarity = introspection.first_filters(model), introspection.position_similarity(model)
-    responses = introspection.first_responses(model, inputs[:1]) if filters is not None else None
-    order = _strongest(filters)
-    patches = introspection.patch_filters(model)
-    places = _positions(similarity)
-    return Insides(
-        attention_heads=_half(torch.cat(heads)) if heads else None,
-        attention_depths=_half(torch.cat(depths)) if depths else None,
-        rollout=_half(torch.cat(rollouts)) if rollouts else None,
-        saliency=_half(smaller(_own_scale(introspection.saliency(model, inputs, labels)).numpy())),
-        patch_filters=None if patches is None else _half(patches[_strongest(patches)]),
-        first_filters=None if filters is None else _half(filters[order]),
-        first_responses=None if responses is None else _half(smaller(responses[0, order].numpy())),
-        similarity=None if similarity is None else _half(similarity[places]),
-        similar_to=None if similarity is None else places,
-    )
+        if (maps := introspection.attention_maps(model, one)) is not None:
+            shares = maps[:, -1], maps.mean(dim=2), introspection.attention_rollout(maps)
+            attention.append([introspection.token_grid(model, share) for share in shares])
+    for name, grids in zip(
+        ("attention_heads", "attention_depths", "rollout"), zip(*attention, strict=True), strict=False
+    ):
+        found[name] = torch.cat(grids).numpy()
+    if (patches := introspection.patch_filters(model)) is not None:
+        found["patch_filters"] = patches[_strongest(patches)].numpy()
+    if (filters := introspection.first_filters(model)) is not None:
+        found["first_filters"] = filters[order := _strongest(filters)].numpy()
+        if (responses := introspection.first_responses(model, inputs[:1])) is not None:
+            found["first_responses"] = smaller(responses[0, order].numpy())
+    places = None
+    if (similarity := introspection.position_similarity(model)) is not None:
+        side = similarity.shape[-1]
+        line = np.unique(np.linspace(0, side - 1, min(side, POSITIONS)).round().astype(np.int64))
+        places = (line[:, None] * side + line).ravel()  # evenly spread over the image, row by row
+        found["similarity"] = similarity[places].numpy()
+    # Half precision: three digits are plenty for a colour. What is too large for it stays finite.
+    halves = {name: array.astype(np.float32).clip(-6e4, 6e4).astype(np.float16) for name, array in found.items()}
+    return Insides(**halves, similar_to=places)
 
 
-def _strongest(filters: Any) -> Any:
+def _strongest(filters: Tensor) -> Tensor:
     """Indices of the filters with the largest norms, the largest first. (K, C, k, k) -> (K or less,)"""
-    if filters is None:
-        return None
     return filters.flatten(1).norm(dim=1).argsort(descending=True, stable=True)[:FILTERS]
-
-
-def _own_scale(maps: Any) -> Any:
-    """Each map over its largest value: gradients of a net that is sure of itself are tiny. (B, H, W), kept"""
-    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)
-
-
-def _positions(similarity: Any) -> Array:
-    """Positions evenly spread over the image, row by row; all of them if they are few."""
-    if similarity is None:
-        return np.zeros(0, dtype=np.int64)
-    side = similarity.shape[-1]
-    line = np.unique(np.linspace(0, side - 1, min(side, POSITIONS)).round().astype(np.int64))
-    return (line[:, None] * side + line).ravel()
-
-
-def _half(values: Any) -> Array:
-    """Half precision: three digits are plenty for a colour. What is too large for it stays finite."""
-    array = np.asarray(values, dtype=np.float32)
-    return np.clip(array, -6e4, 6e4).astype(np.float16)
 
 
 def smaller(images: Array) -> Array:

@@ -1,7 +1,9 @@
 """The gallery's file: the arrays that pictures of trained models are drawn from, without torch or the dataset.
 
-`gallery/gallery.npz` holds arrays (no pickles), `gallery/gallery.json` names and what captions say. Shape letters:
-S images that are shown, M models (one or two), K classes, s patches a side.
+`gallery/gallery.npz` holds arrays (no pickles), `gallery/gallery.json` names and what captions say. Arrays have their
+shapes beside them. Capital letters are sizes that must agree: S images that are shown, L of them looked into, M models
+(one or two), K classes, T the three parts of the data, F first filters, P positions. Small ones are any size: s patches
+a side, n heads, blocks or filters, c channels, h and w pixels.
 """
 
 import io
@@ -9,7 +11,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +23,10 @@ from bench.system.files import write_atomically
 VERSION = 1
 CASES = ("both_right", "only_first", "only_second", "both_wrong_alike", "both_wrong_apart")  # of agreement
 Array: TypeAlias = NDArray[Any]
+
+
+def of_shape(letters: str) -> dict[str, str]:
+    return {"shape": letters}
 
 
 @dataclass(frozen=True)
@@ -48,24 +54,20 @@ class Insides:
     """A model's learned filters, attention and saliency, for the images `looked`; None for what its family has none of.
 
     Attributes:
-        attention_heads: of the last block (images, heads, s, s).
-        attention_depths: of every block, the mean over its heads (images, depth, s, s).
-        rollout: (images, s, s).
-        saliency: (images, H, W).
-        patch_filters, first_filters: (filters, C, side, side), the strongest first.
-        first_responses: of the first of these images to the first filters (filters, H', W').
-        similarity: cosine with the positions `similar_to` (positions, s, s).
+        attention_heads: of the last block's heads; attention_depths: of every block, the mean over its heads.
+        patch_filters, first_filters: the strongest first; first_responses: of the first of these images.
+        similarity: cosine of every position with the positions `similar_to`.
     """
 
-    attention_heads: Array | None = None
-    attention_depths: Array | None = None
-    rollout: Array | None = None
-    saliency: Array | None = None
-    patch_filters: Array | None = None
-    first_filters: Array | None = None
-    first_responses: Array | None = None
-    similarity: Array | None = None
-    similar_to: Array | None = None
+    attention_heads: Array | None = field(default=None, metadata=of_shape("Lnss"))
+    attention_depths: Array | None = field(default=None, metadata=of_shape("Lnss"))
+    rollout: Array | None = field(default=None, metadata=of_shape("Lss"))
+    saliency: Array | None = field(default=None, metadata=of_shape("Lhw"))
+    patch_filters: Array | None = field(default=None, metadata=of_shape("nchw"))
+    first_filters: Array | None = field(default=None, metadata=of_shape("Fchw"))
+    first_responses: Array | None = field(default=None, metadata=of_shape("Fhw"))
+    similarity: Array | None = field(default=None, metadata=of_shape("Pss"))
+    similar_to: Array | None = field(default=None, metadata=of_shape("P"))
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,13 @@ class Gallery:
     Attributes:
         dataset: its title.
         families: all of the run, so that colours are the run's.
-        confusion: images by truth and prediction (M, K, K).
         agreement: counts by name (bench.inference.error_analysis.agreement); {} for one model.
-        label_counts: training, validation and test images (3, K); None where the data weren't there.
-        indices, labels: of the shown images in the test set (S,); `predictions`, `confidences` (M, S).
-        images: uint8 (S, C, H, W), large ones made smaller; None where the data weren't there.
+        confusion: images by truth and prediction.
+        indices: of the shown images in the test set.
         samples, looked: places among the shown images; `mistakes`: one such list a model; `only`: images that only
             the first and only the second model got right.
+        images: uint8, large ones made smaller; None where the data weren't there.
+        label_counts: training, validation and test images; None where the data weren't there.
     """
 
     dataset: str
@@ -116,18 +118,18 @@ class Gallery:
     device_name: str
     models: list[Shown]
     agreement: dict[str, int]
-    confusion: Array
-    label_counts: Array | None
-    indices: Array
-    labels: Array
-    predictions: Array
-    confidences: Array
-    images: Array | None
-    samples: Array
-    looked: Array
+    confusion: Array = field(metadata=of_shape("MKK"))
+    indices: Array = field(metadata=of_shape("S"))
+    labels: Array = field(metadata=of_shape("S"))
+    predictions: Array = field(metadata=of_shape("MS"))
+    confidences: Array = field(metadata=of_shape("MS"))
+    samples: Array = field(metadata=of_shape("n"))
+    looked: Array = field(metadata=of_shape("L"))
     mistakes: list[Array]
     only: list[Array]
     insides: list[Insides]
+    images: Array | None = field(default=None, metadata=of_shape("Schw"))
+    label_counts: Array | None = field(default=None, metadata=of_shape("TK"))
 
     @property
     def whole(self) -> bool:
@@ -136,39 +138,18 @@ class Gallery:
 
 
 TEXTS = ("dataset", "class_names", "families", "device_name", "models", "agreement")
-# Shapes of the arrays: capital letters are sizes that must agree (S, M and K as above, L images that are `looked` at,
-# F first filters, P positions, T the three parts of the data), small ones are any size.
-ARRAYS = {
-    "confusion": "MKK",
-    "label_counts": "TK",
-    "indices": "S",
-    "labels": "S",
-    "predictions": "MS",
-    "confidences": "MS",
-    "images": "Schw",
-    "samples": "n",
-    "looked": "L",
-}
-ARRAYS_OF_MODELS = {
-    "attention_heads": "Lnss",
-    "attention_depths": "Lnss",
-    "rollout": "Lss",
-    "saliency": "Lhw",
-    "patch_filters": "nchw",
-    "first_filters": "Fchw",
-    "first_responses": "Fhw",
-    "similarity": "Pss",
-    "similar_to": "P",
-}
+SHAPES, SHAPES_OF_MODELS = (
+    {each.name: each.metadata["shape"] for each in fields(kind) if each.metadata} for kind in (Gallery, Insides)
+)
 
 
 def write_gallery(folder: Path, gallery: Gallery) -> None:
     """Write folder/gallery/; a reader finds the old one or the new one, or, for an instant, two that don't fit."""
-    arrays = {name: getattr(gallery, name) for name in ARRAYS}
+    arrays = {name: getattr(gallery, name) for name in SHAPES}
     for name in ("mistakes", "only"):
         arrays |= {f"{name}_{i}": array for i, array in enumerate(getattr(gallery, name))}
     for i, inside in enumerate(gallery.insides):
-        arrays |= {f"{name}_{i}": getattr(inside, name) for name in ARRAYS_OF_MODELS}
+        arrays |= {f"{name}_{i}": getattr(inside, name) for name in SHAPES_OF_MODELS}
     data = io.BytesIO()
     np.savez_compressed(data, **{name: array for name, array in arrays.items() if array is not None})
     target = folder / "gallery"
@@ -189,53 +170,48 @@ def read_gallery(folder: Path) -> Gallery | None:
         with open(folder / "gallery" / "gallery.npz", "rb") as data, np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts["models"] = [Shown(**model) for model in facts["models"]]
-        return _checked(_gallery(facts, arrays))
+        models = range(len(facts["models"]))
+        facts |= {name: arrays[name] for name in SHAPES if name in arrays}
+        facts |= {name: [arrays[f"{name}_{i}"] for i in models] for name in ("mistakes", "only")}
+        insides = [Insides(**{name: arrays.get(f"{name}_{i}") for name in SHAPES_OF_MODELS}) for i in models]
+        gallery = Gallery(**facts, insides=insides)
+        return gallery if _fits(gallery) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def _gallery(facts: dict[str, Any], arrays: dict[str, Array]) -> Gallery:
-    models = range(len(facts["models"]))
-    read: dict[str, Any] = {name: arrays.get(name) for name in ARRAYS}
-    read |= {name: [arrays[f"{name}_{i}"] for i in models] for name in ("mistakes", "only")}
-    insides = [Insides(**{name: arrays.get(f"{name}_{i}") for name in ARRAYS_OF_MODELS}) for i in models]
-    return Gallery(**facts, **read, insides=insides)
-
-
-def _checked(gallery: Gallery) -> Gallery:
-    """The gallery, its parts fitting each other.
+def _fits(gallery: Gallery) -> bool:
+    """Whether the parts fit each other: one half may be of another run, or none of ours.
 
     Raises:
-        ValueError: they don't: one half is of another run, or it isn't one of ours.
-        TypeError, KeyError, AttributeError: a part is missing or of another kind.
+        TypeError, KeyError, AttributeError: a part is of another kind.
     """
     models, classes, shown = len(gallery.models), len(gallery.class_names), len(gallery.labels)
-    sizes = {"M": models, "K": classes, "S": shown, "L": len(gallery.looked), "T": 3}
+    sizes = {"M": models, "K": classes, "S": shown, "T": 3}
     places = [gallery.samples, gallery.looked, *gallery.mistakes, *gallery.only]
-    fits = all(_fits(getattr(gallery, name), shape, sizes) for name, shape in ARRAYS.items())
-    fits = fits and all(_fits(each, "n", sizes) for each in places)
-    for inside in gallery.insides:
-        of_model = sizes | {"F": _length(inside.first_filters), "P": _length(inside.similar_to)}
-        fits = fits and all(_fits(getattr(inside, name), shape, of_model) for name, shape in ARRAYS_OF_MODELS.items())
     texts = [gallery.dataset, *gallery.class_names, *gallery.families, *(model.name for model in gallery.models)]
-    if not (fits and 1 <= models <= 2 and all(isinstance(text, str) for text in texts)):
-        raise ValueError("a gallery whose parts don't fit")
-    if any(len(each) and not 0 <= each.min() <= each.max() < shown for each in places):
-        raise ValueError("a gallery that points at images it hasn't got")
-    if models == 2 and {type(gallery.agreement[name]) for name in CASES} != {int}:
-        raise ValueError("a gallery without counts")
-    if shown and not 0 <= gallery.predictions.min() <= max(gallery.predictions.max(), gallery.labels.max()) < classes:
-        raise ValueError("a gallery of classes that have no names")
-    return gallery
+    named = [*gallery.predictions.tolist(), gallery.labels.tolist()]  # classes that need a name
+    return (
+        1 <= models <= 2
+        and all(isinstance(text, str) for text in texts)
+        and all(_has_shape(getattr(gallery, name), shape, sizes) for name, shape in SHAPES.items())
+        and all(_has_shape(each, "n", sizes) for each in places)
+        and all(_inside_fits(inside, dict(sizes)) for inside in gallery.insides)
+        and all(0 <= place < shown for each in places for place in each)
+        and all(0 <= label < classes for labels in named for label in labels)
+        and (models == 1 or {type(gallery.agreement[name]) for name in CASES} == {int})
+    )
 
 
-def _length(array: Array | None) -> int:
-    return 0 if array is None else len(array)
+def _inside_fits(inside: Insides, sizes: dict[str, int]) -> bool:
+    return all(_has_shape(getattr(inside, name), shape, sizes) for name, shape in SHAPES_OF_MODELS.items())
 
 
-def _fits(array: Array | None, shape: str, sizes: dict[str, int]) -> bool:
-    """Whether an array is missing, or holds finite numbers in this shape."""
+def _has_shape(array: Array | None, shape: str, sizes: dict[str, int]) -> bool:
+    """Whether an array is missing, or holds finite numbers in this shape; `sizes` learns those that it doesn't know."""
     if array is None:
         return True
-    agree = all(sizes.get(letter, size) == size for letter, size in zip(shape, array.shape, strict=False))
-    return array.ndim == len(shape) and agree and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+    if array.ndim != len(shape) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        return False
+    known = zip(shape, array.shape, strict=True)
+    return all(letter.islower() or sizes.setdefault(letter, size) == size for letter, size in known)

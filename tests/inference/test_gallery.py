@@ -299,7 +299,7 @@ def test_without_the_data_there_are_counts_and_no_images(
     def missing(*args: object, **keywords: object) -> None:
         raise DataError("digits: not here")
 
-    monkeypatch.setattr("bench.data.dataset.load_dataset", missing)
+    monkeypatch.setattr("bench.inference.gallery.load_dataset", missing)
     bare = shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("gallery", "plots"))
     assert collect(bare)
     gallery = read_gallery(bare)
