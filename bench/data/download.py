@@ -17,6 +17,7 @@ import tarfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,12 +65,13 @@ def is_here(name: str, data_dir: str | Path | None = None, cache_dir: str | Path
     return len(holders) == len(spec.files) and all(length in (None, found) for length, found in plain)
 
 
-def dataset_checksum(name: str, folder: Path) -> str:
-    """The 12 hex digits that a result stores, after reading every file. Raises: DataError if one is wrong."""
+def holds(name: str, folder: Path) -> bool:
+    """Whether a folder holds a dataset's files with the right contents; it reads all of them."""
     try:
-        return _verify(spec_of(name), folder).checksum
-    except SourceFailed as why:
-        raise DataError(f"{name}: {why}") from None
+        _verify(spec_of(name), folder)
+    except SourceFailed:
+        return False
+    return True
 
 
 def fetch(name: str, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> Fetched:
@@ -81,15 +83,14 @@ def fetch(name: str, data_dir: str | Path | None = None, cache_dir: str | Path |
     Raises: DataError, one line, if the contents are wrong, or if no source works (it says which were tried, and why).
     """
     spec, cached = spec_of(name), cached_folder(name, cache_dir)
+    fetch_it = _fetch_from_any if data_dir is None else partial(_fetch_from_given, data_dir=Path(data_dir).expanduser())
     try:
-        if data_dir is None:
-            return _fetch_from_any(spec, cached)
-        return _fetch_from_given(spec, cached, Path(data_dir).expanduser())
+        return Fetched(fetch_it(spec, cached), spec.checksum)
     except OSError as error:
         raise DataError(f"{name}: {error}; {CACHE_VARIABLE} may name a folder that can be written to") from error
 
 
-def _fetch_from_any(spec: DatasetSpec, cached: Path) -> Fetched:
+def _fetch_from_any(spec: DatasetSpec, cached: Path) -> Path:
     """The cached copy, or else that of the first source that works."""
     with suppress(SourceFailed):
         return _verify(spec, cached)  # the usual case takes no lock
@@ -112,15 +113,15 @@ def _fetch_from_any(spec: DatasetSpec, cached: Path) -> Fetched:
     raise DataError(f"{spec.name}: no source worked: {tried}; give a folder that holds {_wanted(spec)} by --data-dir")
 
 
-def _fetch_from_given(spec: DatasetSpec, cached: Path, data_dir: Path) -> Fetched:
+def _fetch_from_given(spec: DatasetSpec, cached: Path, data_dir: Path) -> Path:
     """A user's own folder if its files can be read as they are, else the cache with its contents."""
     if not data_dir.is_dir():
         raise DataError(f"{spec.name}: there is no folder {data_dir}; correct --data-dir or leave it out")
     given = _folder_within(spec, data_dir)
     try:
-        checked = _verify(spec, given)
+        _verify(spec, given)
         if all((given / file).is_file() for file in spec.files):
-            return checked
+            return given
         with _locked(spec, cached):
             try:
                 return _verify(spec, cached)
@@ -130,7 +131,7 @@ def _fetch_from_given(spec: DatasetSpec, cached: Path, data_dir: Path) -> Fetche
         raise DataError(f"{spec.name}: {why}; give the folder of the original files or leave out --data-dir") from None
 
 
-def _fetch_into_cache(spec: DatasetSpec, cached: Path, source: Source) -> Fetched:
+def _fetch_into_cache(spec: DatasetSpec, cached: Path, source: Source) -> Path:
     """Fetch from one source, all or nothing: the cache gets its name by a rename, once everything in it is right."""
     with TemporaryDirectory(dir=cached.parent, prefix=f".{spec.name}.", suffix=".partial") as work:
         raw, ready = Path(work, "raw"), Path(work, "ready")
@@ -142,8 +143,7 @@ def _fetch_into_cache(spec: DatasetSpec, cached: Path, source: Source) -> Fetche
             raise SourceFailed(str(why).replace(f"{raw}{os.sep}", "").replace(str(raw), "it")) from why
         if cached.exists():
             cached.rename(Path(work, "damaged"))
-        ready.rename(cached)
-    return Fetched(cached, spec.checksum)
+        return ready.rename(cached)
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def _log(line: str) -> None:
 # ---- a folder's contents, held against the checksums ----
 
 
-def _verify(spec: DatasetSpec, folder: Path, into: Path | None = None) -> Fetched:
+def _verify(spec: DatasetSpec, folder: Path, into: Path | None = None) -> Path:
     """Check every file of the dataset in a folder; with `into`, write them there too, unpacked and flushed to disk.
 
     Raises: SourceFailed, naming the file, what was found and what is expected.
@@ -191,7 +191,7 @@ def _verify(spec: DatasetSpec, folder: Path, into: Path | None = None) -> Fetche
         raise SourceFailed(f"{path} can't be read ({error})") from error
     if missing:
         raise SourceFailed(f"{folder} holds no {next(iter(missing))} (wanted: {_wanted(spec)})")
-    return Fetched(folder, spec.checksum)
+    return folder
 
 
 def _mismatch(stream: Stream, length: int | None, expected: str, out: IO[bytes] | None) -> str | None:

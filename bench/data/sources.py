@@ -7,6 +7,7 @@ gzipped or in their archive. bench.data.download checks what they hold.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import subprocess
 from functools import partial
@@ -139,15 +140,12 @@ def random_pixels(spec: DatasetSpec, into: Path) -> Path:
     """
     import numpy as np
 
-    pixels = spec.in_channels * spec.image_size**2
-    for index, (file, count) in enumerate(zip(spec.files, (spec.num_train,) * 2 + (spec.num_test,) * 2, strict=True)):
-        images = "images" in file
-        length = count * (pixels if images else 1)
-        content = np.frombuffer(hashlib.shake_128(f"{spec.name} {index}".encode()).digest(length), dtype=np.uint8)
-        if images:
-            write_idx(into / file, content.reshape(count, spec.image_size, spec.image_size))
-        else:
-            write_idx(into / file, content % spec.num_classes)
+    for index, file in enumerate(spec.files):  # images, labels, images, labels
+        count = spec.num_train if index < 2 else spec.num_test
+        shape = (count,) if index % 2 else (count, spec.image_size, spec.image_size)
+        drawn = hashlib.shake_128(f"{spec.name} {index}".encode()).digest(math.prod(shape))
+        array = np.frombuffer(drawn, dtype=np.uint8).reshape(shape)
+        write_idx(into / file, array % spec.num_classes if index % 2 else array)
     return into
 
 

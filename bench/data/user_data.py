@@ -58,7 +58,7 @@ def read_user_data(data: UserData) -> Arrays:
         files = _files_of(data)
         if _checksum(files.digest(), data) != data.checksum:
             raise _changed_since(data)
-        return _read_arrays(read_files(files, headers=False), data)
+        return _read_arrays(read_files(files), data)
 
 
 def list_files(data: UserData) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:
@@ -67,7 +67,7 @@ def list_files(data: UserData) -> tuple[list[Path], np.ndarray, list[Path], np.n
     Raises:
         DataError: there are more of them, or fewer, than when the data was described.
     """
-    found = read_files(_files_of(data), headers=False)
+    found = read_files(_files_of(data))
     _, labels, is_test = _divide(found, data.test_fraction)
     if ((~is_test).sum(), is_test.sum()) != (data.num_train, data.num_test):
         raise _changed_since(data)
@@ -85,9 +85,12 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
     class_names, _, is_test = _divide(found, test_fraction)
     num_test = int(is_test.sum())
     num_train = len(is_test) - num_test
-    image_size = options.image_size or found.native_side
-    coloured = options.channels == "rgb" or (options.channels == "auto" and found.has_colour)
-    notes = [*found.notes, *found.resizing_notes(image_size, 3 if coloured else 1)]
+    survey = found.survey()
+    image_size = options.image_size or survey.side
+    coloured = options.channels == "rgb"
+    if options.channels == "auto" and survey.may_have_colour:
+        coloured = found.has_colour()
+    notes = [*found.notes, *survey.notes(image_size, 3 if coloured else 1)]
     if test_fraction:
         share = f"{test_fraction:.1%}".replace(".0%", "%")
         notes.append(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -123,16 +125,11 @@ def find_files(path: Path, test: Path | None = None) -> DatasetFiles:
 
 def require_path(path: Path, made_by: str | None = None) -> None:
     """Raises: DataError, with the command that makes it or the nearest name, unless a file or folder is at `path`."""
-    try:
+    with reading(path), suppress(FileNotFoundError, NotADirectoryError):
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:  # too long, a circle of links, not allowed; a zero in the name
-        raise DataError(f"{shown(path)}: can't be read ({getattr(error, 'strerror', None) or error})") from None
-    else:
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise DataError(f"{shown(path)}: is neither a file nor a folder")
-        return
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return
+        raise DataError(f"{shown(path)}: is neither a file nor a folder")
     if made_by:
         raise DataError(f"{shown(path)} isn't there; `{one_line(made_by)}` makes it, or --data names your own")
     folder = next(parent for parent in path.parents if parent.is_dir())
@@ -254,46 +251,28 @@ class LabelledImages:
     train: list[ImageSet]
     test: ImageSet | None
     notes: list[str]
-    survey: Survey | None = None  # of image files
 
     @property
     def sets(self) -> list[ImageSet]:
         return [*self.train, self.test] if self.test else self.train
 
-    @property
-    def native_side(self) -> int:
-        """The side of the square that the images fit into; of image files the median, up to a limit."""
-        if self.survey:
-            return self.survey.side
-        return max(side for part in self.train for side in part.images.shape[2:])  # type: ignore[union-attr]
+    def survey(self) -> Survey:
+        """Their sizes and modes; of image files from their headers. Raises: DataError if one isn't an image."""
+        every = [part.images for part in self.sets]
+        if isinstance(every[0], list):
+            return survey(chain.from_iterable(every))
+        shapes = [images.shape for images in every]  # type: ignore[union-attr]
+        sizes = Counter((width, height) for _, _, height, width in shapes)
+        return Survey(sizes, Counter("L" if shape[1] == 1 else "RGB" for shape in shapes), framed=True)
 
-    @property
     def has_colour(self) -> bool:
-        """Whether any pixel is coloured; image files are opened only if their headers leave it open."""
-        if self.survey and not self.survey.may_have_colour:
-            return False
+        """Whether any pixel is coloured."""
         every = [part.images for part in self.sets]
         return any(any_colour(images) if isinstance(images, list) else has_colour(images) for images in every)
 
-    def resizing_notes(self, image_size: int, in_channels: int) -> list[str]:
-        """What bringing the images to one size and number of channels did to them, as sentences."""
-        if self.survey:
-            return self.survey.notes(image_size, in_channels)
-        said = []
-        for channels, height, width in (part.images.shape[1:] for part in self.sets):  # type: ignore[union-attr]
-            if height != width:
-                said.append(f"Images of {width} x {height} pixels were padded with black to a square.")
-            if max(height, width) != image_size:
-                said.append(f"Resized with antialiasing to {image_size} x {image_size} pixels.")
-            if channels > in_channels:
-                said.append("RGB images were read as grey.")
-            if channels < in_channels:
-                said.append("Grey images were repeated in three channels.")
-        return list(dict.fromkeys(said))
 
-
-def read_files(dataset: DatasetFiles, headers: bool = True) -> LabelledImages:
-    """Everything labelled; of image files only the paths and, with `headers`, sizes and modes. Raises: DataError."""
+def read_files(dataset: DatasetFiles) -> LabelledImages:
+    """Everything labelled; of image files only the paths. Raises: DataError."""
     found: dict[Role, ImageSet] = {}
     for role, files in dataset.files.items():
         found |= _read_role(dataset, role, files)
@@ -314,8 +293,7 @@ def read_files(dataset: DatasetFiles, headers: bool = True) -> LabelledImages:
             "of all of them, each class's share is set aside for validation."
         )
     train = [found[role] for role in ("train", "val") if role in found]
-    paths = [path for files in dataset.files.values() for path in files] if dataset.roots and headers else []
-    return LabelledImages(train, found.get("test"), notes, survey(paths) if paths else None)
+    return LabelledImages(train, found.get("test"), notes)
 
 
 def _read_role(dataset: DatasetFiles, role: Role, files: list[Path]) -> dict[Role, ImageSet]:

@@ -10,7 +10,6 @@ import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,11 +41,11 @@ class ImageSet(NamedTuple):
 
 def natural_key(text: str) -> tuple[Any, ...]:
     """Sort key that puts "img2" before "img10", as people and file managers do."""
-    parts = re.split(r"(\d+)", text)
-    numbers = (part.lstrip("0") for part in parts[1::2])  # by length, then as text: no number is too long for it
-    sized = [(len(number), number) for number in numbers]
-    words = [(0, part.casefold()) for part in parts[::2]]
-    return (*(key for pair in zip_longest(words, sized) for key in pair if key), (0, text))
+    words_and_numbers = re.split(r"(\d+)", text)
+    keys = [(0, word.casefold()) for word in words_and_numbers]
+    for place, number in enumerate(words_and_numbers[1::2]):  # by length, then as text: no number is too long for it
+        keys[2 * place + 1] = (len(number.lstrip("0")), number.lstrip("0"))
+    return (*keys, (0, text))
 
 
 def as_labels(values: Sequence[str], source: str) -> np.ndarray:
@@ -94,7 +93,9 @@ def one_line(text: str) -> str:
 
 
 def resolve_path(given: str | Path, base: Path | None = None) -> Path:
-    """A path as typed, with `~` expanded; relative ones start at `base`. Raises: DataError: no such user."""
+    """A path as typed, with `~` expanded; relative ones start at `base`. Raises: DataError: no such user or name."""
+    if "\0" in str(given):
+        raise DataError(f"{one_line(str(given))}: can't be read (a zero is in its name)")
     try:
         path = Path(given).expanduser()
     except RuntimeError:
@@ -108,12 +109,9 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         DataError: not there, or a pipe, a device or a folder: reading a pipe would wait for ever.
     """
-    try:
+    with reading(path):
         if stat.S_ISREG(path.stat().st_mode):
             return path.open("rb")
-    except (OSError, ValueError) as error:  # a ValueError: a zero in the name
-        why = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{shown(path)}: can't be read ({why})") from None
     raise DataError(f"{shown(path)}: can't be read (it is no file)")
 
 

@@ -126,15 +126,26 @@ def square(path: Path, image_size: int, in_channels: int) -> np.ndarray:
 
 @dataclass
 class Survey:
-    """What the headers of many images say: sizes (width, height) and modes with their counts."""
+    """Sizes (width, height) and modes of images, with their counts.
+
+    Attributes:
+        num_transparent: images with transparency.
+        framed: they come from arrays, whose makers have framed them: all of each is kept, where of files the square in
+            the middle is.
+    """
 
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
-    num_transparent: int  # images with transparency
+    num_transparent: int = 0
+    framed: bool = False
 
     @property
     def side(self) -> int:
-        """The median of the shorter sides, at most MOST_PIXELS_A_SIDE; of mixed ones a multiple of 4, for patches."""
+        """Side of the square that arrays fit into; of files the median of the shorter sides, at most
+        MOST_PIXELS_A_SIDE, and of mixed ones a multiple of 4, for patches.
+        """
+        if self.framed:
+            return max(map(max, self.sizes))
         side = min(MOST_PIXELS_A_SIDE, median_low(min(size) for size in self.sizes.elements()))
         mixed = len({min(size) for size in self.sizes}) > 1
         return max(4, side // 4 * 4) if mixed else side
@@ -149,8 +160,11 @@ class Survey:
         if set(self.sizes) != {(image_size, image_size)}:
             small, large = (f"{w} x {h}" for w, h in (min(self.sizes, key=_area), max(self.sizes, key=_area)))
             origin = f"{len(self.sizes)} sizes ({small} to {large})" if len(self.sizes) > 1 else small
-            cut = "" if all(w == h for w, h in self.sizes) else ", of oblong ones the square in the middle"
-            said.append(f"Resized with antialiasing from {origin} to {image_size} x {image_size} pixels{cut}.")
+            cut = ", oblong ones padded with black" if self.framed else ", of oblong ones the square in the middle"
+            cut = "" if all(w == h for w, h in self.sizes) else cut
+            only_padded = self.framed and all(max(size) == image_size for size in self.sizes)
+            verb = "Brought" if only_padded else "Resized with antialiasing"
+            said.append(f"{verb} from {origin} to {image_size} x {image_size} pixels{cut}.")
         if in_channels == 1 and self.may_have_colour:
             said.append("Read as grey: images were stored as RGB or with a palette.")
         if in_channels == 3 and any(map(_is_grey, self.modes)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,14 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
     """
     arrays = _load_arrays(path)
     lower = {name.lower(): name for name in arrays}
-    pairs = {role: (_named(lower, IMAGES, words), _named(lower, LABELS, words)) for role, words in WORDS.items()}
+
+    def named(forms: Iterable[str], words: Iterable[str]) -> str | None:
+        names = (form.format(word) for form in forms for word in words)
+        return next((lower[name] for name in names if name in lower), None)
+
+    pairs = {role: (named(IMAGES, words), named(LABELS, words)) for role, words in WORDS.items()}
     if pairs["train"][0] is None:
-        images = next((lower[name] for name in ONLY_IMAGES if name in lower), None)
-        pairs["train"] = (images, next((lower[name] for name in ONLY_LABELS if name in lower), pairs["train"][1]))
+        pairs["train"] = named(ONLY_IMAGES, [""]), named(ONLY_LABELS, [""]) or pairs["train"][1]
     used = {role: (images, labels) for role, (images, labels) in pairs.items() if images is not None}
     if not used:
         holds = printable(", ".join(arrays), 200) or "nothing"
@@ -50,15 +55,11 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
     notes = ("Numbers from 0 to 1 were multiplied by 255 and rounded to whole grey levels.",) if scale else ()
     found = {}
     for role, (images, labels) in used.items():
-        levels = channels_first(_levels(arrays[images], scale), f"{shown(path)}, array {images}")
+        pixels = np.rint(arrays[images].astype(np.float32) * 255) if scale else arrays[images]
+        levels = channels_first(pixels.astype(np.uint8), f"{shown(path)}, array {images}")
         known = None if labels is None else _labels(arrays[labels], len(levels), f"{shown(path)}, array {labels}")
         found[role] = ImageSet(levels, known, shown(path), notes)
     return found
-
-
-def _named(lower: dict[str, str], forms: tuple[str, ...], words: tuple[str, ...]) -> str | None:
-    names = (form.format(word) for form in forms for word in words)
-    return next((lower[name] for name in names if name in lower), None)
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -107,11 +108,6 @@ def _scale(images: dict[str, np.ndarray], path: Path) -> bool:
     if any(floats and small for floats, small in fractions):
         raise DataError(f"{shown(path)}: some images run from 0 to 1 and others to 255; save all of them alike")
     return False
-
-
-def _levels(array: np.ndarray, scale: bool) -> np.ndarray:
-
-    return np.rint(array.astype(np.float32) * 255).astype(np.uint8) if scale else array.astype(np.uint8)
 
 
 def _labels(array: np.ndarray, count: int, where: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from bench.data import cache as own_cache
 from bench.data.catalog import spec_of
-from bench.data.download import cached_folder, dataset_checksum, fetch
+from bench.data.download import cached_folder, fetch, holds
 from bench.data.spec import Arrays, UserData
 from bench.data.user_data import read_user_data
 from bench.data.user_files import find_files
@@ -124,10 +124,7 @@ def _folder_of(trial: Trial) -> Path:
 def _is_in_cache(trial: Trial) -> bool:
     if trial.data:
         return set(own_cache.load(trial.data.checksum) or ()) == set(Arrays._fields)
-    try:
-        return bool(dataset_checksum(trial.dataset, cached_folder(trial.dataset)))
-    except DataError:
-        return False
+    return holds(trial.dataset, cached_folder(trial.dataset))
 
 
 @cache  # many files: once a process
