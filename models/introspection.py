@@ -4,7 +4,7 @@ Shape letters: B batch, C channels, H W image, N tokens (a class token is the fi
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
@@ -27,9 +27,8 @@ def attention_maps(model: nn.Module, images: Tensor) -> Tensor | None:
     if not isinstance(model, ViT):
         return None
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
-    with _evaluating(model), _outputs([attention.qkv for attention in attentions]) as outputs:
-        model(images)
     maps = []
+    outputs = _outputs(model, images, [attention.qkv for attention in attentions])
     for attention, qkv in zip(attentions, outputs, strict=True):
         B, N, _ = qkv.shape
         q, k, _ = qkv.view(B, N, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, h, N, d)
@@ -94,9 +93,8 @@ def first_responses(model: nn.Module, images: Tensor) -> Tensor | None:
     convolution = _first_convolution(model)
     if convolution is None:
         return None
-    with _evaluating(model), _outputs([convolution]) as outputs:
-        model(images)
-    return outputs[0] if outputs else None  # one that the forward pass doesn't use answers nothing
+    # One that the forward pass doesn't use answers nothing.
+    return next(iter(_outputs(model, images, [convolution])), None)
 
 
 @torch.no_grad()
@@ -146,16 +144,14 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@contextmanager
-def _outputs(modules: list[Any]) -> Iterator[list[Tensor]]:
-    """What each of `modules` gives while the block runs, in the order of their calls."""
+def _outputs(model: nn.Module, images: Tensor, modules: list[Any]) -> list[Tensor]:
+    """What each of `modules` gives in a forward pass in evaluation mode, in the order of their calls."""
     outputs: list[Tensor] = []
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.detach().clone()))
-        for module in modules
-    ]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+    with _evaluating(model), ExitStack() as hooks:
+        for module in modules:
+            hook = module.register_forward_hook(
+                lambda _module, _inputs, output: outputs.append(output.detach().clone())
+            )
+            hooks.callback(hook.remove)
+        model(images)
+    return outputs

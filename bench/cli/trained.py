@@ -93,7 +93,7 @@ def _opened(trial_dir: Path, given: Path | None, data_dir: Path | None, trust: b
     from bench.inference.predict import find_images
     from bench.inference.saved_model import load_trial
 
-    saved = load_trial(trial_dir, data_dir, trust)
+    saved = load_trial(trial_dir, trust)
     for note in saved.notes:
         click.echo(_printable(f"note: {note}"), err=True)
     return saved, find_images(saved, given, data_dir)

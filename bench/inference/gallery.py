@@ -32,6 +32,7 @@ from bench.inference.error_analysis import (
 from bench.inference.gallery_file import Array, Gallery, Insides, Shown, read_gallery, write_gallery
 from bench.inference.predict import as_kaggle, find_images, probabilities, write_predictions
 from bench.inference.saved_model import load_trial
+from bench.training.checkpoint import PREDICTIONS, TRIAL
 from bench.trial import Trial
 from models import introspection
 
@@ -55,11 +56,12 @@ def collect(folder: Path, data_dir: Path | None = None, trust: bool | Container[
     tables = read_tables(folder)
     chosen = choose(tables)
     try:
-        trials = [read_trial(folder, model) for model in chosen]
+        paths = [folder / "trials" / model.trial_id for model in chosen]
+        trials = [Trial.model_validate_json((path / TRIAL).read_bytes()) for path in paths]
         if not trials:
             return False
         spec = trials[0].data or DATASETS[trials[0].dataset]
-        outcomes = read_outcomes([folder / "trials" / m.trial_id / "predictions.csv" for m in chosen], spec.num_classes)
+        outcomes = read_outcomes([path / PREDICTIONS for path in paths], spec.num_classes)
     except (DataError, OSError, KeyError, ValidationError):
         return False
     gallery = _from_predictions(tables, chosen, spec, outcomes)
@@ -91,18 +93,12 @@ def _middle_seed(tables: Tables, row: dict[str, Any]) -> Shown | None:
     trials = tables.trials
     same = (trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])
     own = records(trials[same & (trials["status"] == "ok")].sort_values(["val_accuracy", "seed"]))
-    own = [one for one in own if (tables.folder / "trials" / one["trial_id"] / "predictions.csv").is_file()]
+    own = [one for one in own if (tables.folder / "trials" / one["trial_id"] / PREDICTIONS).is_file()]
     if not own:
         return None
     one = own[(len(own) - 1) // 2]
     name = family_title(row["model"])
     return Shown(row["model"], name, row["label"], one["trial_id"], int(one["seed"]), len(own), 0.0)
-
-
-def read_trial(folder: Path, model: Shown) -> Trial:
-    """The settings of a trial, as it left them. Raises: OSError, ValidationError."""
-    text = (folder / "trials" / model.trial_id / "trial.json").read_text(encoding="utf-8")
-    return Trial.model_validate_json(text)
 
 
 def _from_predictions(tables: Tables, chosen: list[Shown], spec: Any, outcomes: Outcomes) -> Gallery:
@@ -155,7 +151,7 @@ def _with_images(
     insides = []
     for shown in gallery.models:
         try:
-            inside = _look_inside(folder / "trials" / shown.trial_id, data_dir, images[looked], labels, trust)
+            inside = _look_inside(folder / "trials" / shown.trial_id, images[looked], labels, trust)
         except (UserError, OSError, RuntimeError, TypeError, ValueError):  # other people's code is run here, too
             inside = Insides()
         insides.append(inside)
@@ -164,11 +160,9 @@ def _with_images(
     return replace(gallery, images=smaller(images.numpy()), insides=insides, label_counts=counts)
 
 
-def _look_inside(
-    trial_dir: Path, data_dir: Path | None, images: Tensor, labels: Tensor, trust: bool | Container[str]
-) -> Insides:
+def _look_inside(trial_dir: Path, images: Tensor, labels: Tensor, trust: bool | Container[str]) -> Insides:
     """What one model learned and makes of images (B, C, H, W), uint8. Raises: UserError without its weights."""
-    saved = load_trial(trial_dir, data_dir, trust)
+    saved = load_trial(trial_dir, trust)
     model = saved.model.float()  # of a mode in half precision too: pictures needn't be as quick as training
     inputs = saved.normalized(images)
     saliency = introspection.saliency(model, inputs, labels)
@@ -232,7 +226,7 @@ def write_submissions(folder: Path, unlabelled: Path, trust: bool | Container[st
     """
     written = []
     for model in choose(read_tables(folder)):
-        saved = load_trial(folder / "trials" / model.trial_id, trust=trust)
+        saved = load_trial(folder / "trials" / model.trial_id, trust)
         images = find_images(saved, unlabelled)
         path = folder / "submissions" / f"{model.trial_id}.csv"
         path.parent.mkdir(exist_ok=True)

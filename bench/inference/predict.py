@@ -72,7 +72,7 @@ def probabilities(
         DeviceError: no such device here.
     """
     device = open_device(device_name)
-    precision = saved.precision if device.lacks(saved.trial.dtype) is None else DTYPES["fp32"]
+    precision = DTYPES["fp32" if device.lacks(saved.trial.dtype) else saved.trial.dtype]
     set_exact_arithmetic(precision)
     layout = torch.channels_last if saved.trial.channels_last else torch.contiguous_format
     form = ImageFormat(precision.image_dtype, layout)

@@ -15,9 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench.data.dataset import load_dataset
 from bench.errors import StoreError, printable
-from bench.system.precision import DTYPES, Precision
+from bench.system.precision import DTYPES
 from bench.training.checkpoint import BEST, INPUTS, TRIAL, Inputs
 from bench.trial import Trial
 from models import build_model, source_of
@@ -49,29 +48,21 @@ class Saved:
     std: Tensor
     notes: tuple[str, ...] = ()
 
-    @property
-    def precision(self) -> Precision:
-        """The numeric mode that it was trained in."""
-        return DTYPES[self.trial.dtype]
-
     def normalized(self, images: Tensor) -> Tensor:
         """Grey levels as the model was shown them, in float32. Shape: (B, C, H, W), kept."""
         return images.float().sub_(self.mean.to(images.device)).div_(self.std.to(images.device))
 
 
-def load_trial(trial_dir: Path, data_dir: Path | None = None, trust: bool | Container[str] = False) -> Saved:
+def load_trial(trial_dir: Path, trust: bool | Container[str] = False) -> Saved:
     """The model that a trial left in `trial_dir`.
 
     Args:
-        data_dir: where the dataset's files may lie. They are needed only for runs from before trials wrote down the
-            sizes and statistics of their images (`data.json`).
         trust: whether a model `package.module:factory` may be imported, which runs its code; or the ids of trials that
             may, since this session has itself planned them: an id holds for all settings.
 
     Raises:
         StoreError: a file is missing, damaged, of another version or kind, the weights don't fit the model, or the
             model's code isn't trusted.
-        DataError: the dataset of such an older run isn't here.
     """
     _refuse_other_folders(trial_dir)
     trial = _read(trial_dir / TRIAL, Trial)
@@ -82,7 +73,7 @@ def load_trial(trial_dir: Path, data_dir: Path | None = None, trust: bool | Cont
             f"{trial_dir / TRIAL}: names code, {printable(trial.model, 80)}, that would be imported and run; "
             "if it is yours or you have read it, add --trust"
         )
-    inputs = _read_inputs(trial_dir, trial, data_dir)
+    inputs = _read_inputs(trial_dir / INPUTS)
     weights = trial_dir / BEST
     state = _read_weights(weights)
     _refuse_endless(trial_dir / TRIAL, trial.settings, len(state))
@@ -136,25 +127,20 @@ def _read(path: Path, content: type[Content]) -> Content:
         raise StoreError(f"{path}: damaged, or of another version ({printable(what, 200)})") from None
 
 
-def _read_inputs(folder: Path, trial: Trial, data_dir: Path | None) -> Inputs:
-    path = folder / INPUTS
-    if path.is_file():
-        inputs = _read(path, Inputs)
-        for name, value, most in (
-            ("image_size", inputs.image_size, MOST_IMAGE_SIZE),
-            ("in_channels", inputs.in_channels, MOST_CHANNELS),
-            ("number of classes", inputs.num_classes, MOST_CLASSES),
-        ):
-            if value > most:
-                raise StoreError(f"{path}: {name} {value:,} is beyond all sense; at most {most:,}")
-        if not len(inputs.mean) == len(inputs.std) == inputs.in_channels:
-            raise StoreError(f"{path}: has a mean for {len(inputs.mean)} channels, of {inputs.in_channels}")
-        return inputs
-    if trial.data is not None:
-        raise StoreError(f"{path}: missing; without it nobody knows how {trial.data.name}'s images were normalised")
-    return Inputs.of(
-        load_dataset(trial.dataset, data_dir, trial.split_seed, normalization=trial.training.normalization)
-    )
+def _read_inputs(path: Path) -> Inputs:
+    if not path.is_file():
+        raise StoreError(f"{path}: missing; without it nobody knows how images were normalised")
+    inputs = _read(path, Inputs)
+    for name, value, most in (
+        ("image_size", inputs.image_size, MOST_IMAGE_SIZE),
+        ("in_channels", inputs.in_channels, MOST_CHANNELS),
+        ("number of classes", inputs.num_classes, MOST_CLASSES),
+    ):
+        if value > most:
+            raise StoreError(f"{path}: {name} {value:,} is beyond all sense; at most {most:,}")
+    if not len(inputs.mean) == len(inputs.std) == inputs.in_channels:
+        raise StoreError(f"{path}: has a mean for {len(inputs.mean)} channels, of {inputs.in_channels}")
+    return inputs
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

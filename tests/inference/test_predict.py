@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from bench.inference.predict import Images, as_csv, as_kaggle, as_picture, find_
 from bench.inference.saved_model import Saved, load_trial
 from bench.report.plots import one_image
 from bench.report.plots.one_image import picture_of
-from bench.training.checkpoint import INPUTS, PREDICTIONS, Inputs
+from bench.training.checkpoint import PREDICTIONS
 
 
 @pytest.fixture(scope="module")
@@ -260,14 +259,3 @@ def test_a_picture_of_any_number_of_channels_can_be_drawn() -> None:
     assert as_picture(pixels[:1]).tolist() == [[0, 1], [2, 3]]
     assert as_picture(pixels[:3]).shape == (2, 2, 3)
     assert as_picture(pixels[:2]).tolist() == [[2, 3], [4, 5]]
-
-
-def test_a_run_from_before_sizes_were_written_down_predicts_the_same(
-    trained: Path, saved: Saved, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(trained, tmp_path / "old"))
-    (copy / INPUTS).unlink()
-    old = load_trial(copy)
-    assert isinstance(old.inputs, Inputs)
-    split = find_images(saved, None).split
-    assert torch.equal(probabilities(old, split), probabilities(saved, split))
