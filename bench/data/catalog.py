@@ -62,16 +62,14 @@ def read_cifar_files(spec: DatasetSpec, folder: Path) -> Arrays:
 
 _IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _IDX_GZ = tuple(f"{file}.gz" for file in _IDX)
-_mnist_like = partial(
-    DatasetSpec, image_size=28, in_channels=1, num_train=60_000, num_val=5_000, num_test=10_000, reader=read_idx_files
-)
+_grey = partial(DatasetSpec, in_channels=1, reader=read_idx_files)
+_mnist_like = partial(_grey, image_size=28, num_train=60_000, num_val=5_000, num_test=10_000)
 
 DATASETS: dict[str, DatasetSpec] = {
-    "digits": DatasetSpec(
+    "digits": _grey(
         name="digits",
         title="scikit-learn digits",
         image_size=8,
-        in_channels=1,
         class_names=tuple("0123456789"),
         num_train=1_500,
         num_val=250,
@@ -83,14 +81,12 @@ DATASETS: dict[str, DatasetSpec] = {
             _IDX[3]: "cce1795a8f4d700ffd5149987c62c9da",
         },
         sources={"scikit-learn": scikit_learn_digits},
-        reader=read_idx_files,
         package="sklearn",
     ),
-    "noise": DatasetSpec(
+    "noise": _grey(
         name="noise",
         title="random pixels",
         image_size=28,
-        in_channels=1,
         class_names=tuple("0123456789"),
         num_train=2_500,
         num_val=500,
@@ -102,7 +98,6 @@ DATASETS: dict[str, DatasetSpec] = {
             _IDX[3]: "bfdff03cde2cffe625d7dc242d22b9bd",
         },
         sources={"made here": random_pixels},
-        reader=read_idx_files,
     ),
     "mnist": _mnist_like(
         name="mnist",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,23 +26,24 @@ def describe(options: UserDataOptions, base: Path) -> UserData:
     Raises:
         DataError: nothing there, or nothing that can be learned from; one line, with file, row and column.
     """
-    path, test, unlabelled = (
-        None if given is None else resolve_path(given, base)
-        for given in (options.path, options.test, options.unlabelled)
-    )
-    assert path is not None
-    for given in filter(None, (path, test, unlabelled)):
-        require_path(given, options.made_by)
+    given = {"path": options.path, "test_path": options.test, "unlabelled_path": options.unlabelled}
+    paths = {name: resolve_path(path, base) for name, path in given.items() if path is not None}
+    for path in paths.values():
+        require_path(path, options.made_by)
+    path = paths["path"]
     settings = options.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
     with reading(path):
-        files = find_files(path, test)
-        unlabelled = unlabelled or files.unlabelled
+        files = find_files(path, paths.get("test_path"))
+        if files.unlabelled:
+            paths.setdefault("unlabelled_path", files.unlabelled)
         digest = files.digest()
         key = _short_digest(f"{digest} {settings}")
-        if (found := _cached_description(key)) is None:
+        try:
+            found = UserData.model_validate_json(cache.load_text(key) or "")
+        except ValidationError:
             found = _describe_files(options, files, digest, path)
             cache.save_text(key, found.model_dump_json())
-    places = {"path": str(path), "test_path": test and str(test), "unlabelled_path": unlabelled and str(unlabelled)}
+    places = {name: str(paths[name]) if name in paths else None for name in given}
     return found.model_copy(update={**places, "name": one_line(options.name or "") or _name_of(path)})
 
 
@@ -56,7 +58,8 @@ def read_user_data(data: UserData) -> Arrays:
         return Arrays(**kept)
     with reading(Path(data.path)):
         files = _files_of(data)
-        if _checksum(files.digest(), data) != data.checksum:
+        sizes = data.image_size, data.in_channels, data.test_fraction, data.num_val
+        if _checksum(files.digest(), *sizes) != data.checksum:
             raise _changed_since(data)
         return _read_arrays(read_files(files), data)
 
@@ -83,36 +86,40 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
     found = read_files(files)
     test_fraction = None if found.test else options.test_fraction
     class_names, _, is_test = _divide(found, test_fraction)
-    num_test = int(is_test.sum())
-    num_train = len(is_test) - num_test
     survey = found.survey()
     image_size = options.image_size or survey.side
     coloured = options.channels == "rgb"
     if options.channels == "auto" and survey.may_have_colour:
         coloured = found.has_colour()
-    notes = [*found.notes, *survey.notes(image_size, 3 if coloured else 1)]
+    in_channels = 3 if coloured else 1
+    num_test = int(is_test.sum())
+    num_train = len(is_test) - num_test
+    num_val = max(1, math.floor(options.val_fraction * num_train + 0.5))
+    # All of the memory counts, not what is free at the moment: a run that is resumed must come to the same answer.
+    too_large = len(is_test) * in_channels * image_size**2 > machine_memory() / 4
+    stream = files.kind == "folder" and (options.stream is True or (options.stream == "auto" and too_large))
+    notes = [*found.notes, *survey.notes(image_size, in_channels)]
     if test_fraction:
         share = f"{test_fraction:.1%}".replace(".0%", "%")
         notes.append(
             f"No test set was given: {share} of each class's images, always the same ones, were set aside as one."
         )
-    draft = UserData(
+    data = UserData(
         name=_name_of(path),
         kind=files.kind,
         path=str(path),
         image_size=image_size,
-        in_channels=3 if coloured else 1,
+        in_channels=in_channels,
         class_names=class_names,
         num_train=num_train,
-        num_val=max(1, math.floor(options.val_fraction * num_train + 0.5)),
+        num_val=num_val,
         num_test=num_test,
         test_fraction=test_fraction,
-        checksum="",
+        checksum=_checksum(digest, image_size, in_channels, test_fraction, num_val),
+        stream=stream,
         notes=tuple(notes),
     )
-    streams = files.kind == "folder" and (options.stream is True or (options.stream == "auto" and _too_large(draft)))
-    data = draft.model_copy(update={"checksum": _checksum(digest, draft), "stream": streams})
-    if not streams:
+    if not stream:
         _read_arrays(found, data)
     return data
 
@@ -178,17 +185,8 @@ def _files_of(data: UserData) -> DatasetFiles:
     return find_files(*paths)
 
 
-def _cached_description(key: str) -> UserData | None:
-    """The description of files with the same contents, from an earlier call."""
-    try:
-        return UserData.model_validate_json(cache.load_text(key) or "")
-    except ValidationError:
-        return None
-
-
-def _checksum(digest: str, data: UserData) -> str:
-    sizes = f"{data.image_size} {data.in_channels} {data.test_fraction} {data.num_val}"
-    return _short_digest(f"{digest} {sizes}")
+def _checksum(digest: str, image_size: int, in_channels: int, test_fraction: float | None, num_val: int) -> str:
+    return _short_digest(f"{digest} {image_size} {in_channels} {test_fraction} {num_val}")
 
 
 def _short_digest(text: str) -> str:
@@ -201,16 +199,7 @@ def _changed_since(data: UserData) -> DataError:
 
 def _name_of(path: Path) -> str:
     """Name of a dataset for which the options have none: that of its file or folder."""
-    name = path.name
-    for ending in (".gz", ".csv", ".npz"):
-        name = name[: -len(ending)] if path.is_file() and name.lower().endswith(ending) else name
-    return one_line(os.fsencode(name).decode("utf-8", "replace")) or "data"
-
-
-def _too_large(data: UserData) -> bool:
-    """Whether the decoded images take more than a quarter of the machine's memory.
-
-    All of the memory counts, not what is free at the moment: a run that is resumed must come to the same answer.
-    """
-    pixels = (data.num_train + data.num_test) * data.in_channels * data.image_size**2
-    return pixels > machine_memory() / 4
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    if path.is_file():
+        name = re.sub(r"(\.csv|\.npz)?(\.gz)?$", "", name, flags=re.IGNORECASE)
+    return one_line(name) or "data"
