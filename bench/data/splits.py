@@ -5,8 +5,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -105,53 +105,39 @@ def pixel_statistics(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean.float().view(1, -1, 1, 1), std.float().clamp_min(1.0).view(1, -1, 1, 1)
 
 
+@dataclass(eq=False)
 class StreamedSplit:
     """Images in files and labels (N,) as int64; the counterpart of Split for images that don't fit into memory.
 
-    Workers decode; batches travel as uint8, and whatever else happens to them happens on the device. The workers of
-    an iterator end with it, those for evaluation with the split, all of them with this process, however that ends.
+    Workers decode; batches travel as uint8, and whatever else happens to them happens on the device of the labels. The
+    workers of an iterator end with it, those for evaluation with the split, all of them with this process, however that
+    ends.
 
-    Args:
+    Attributes:
         paths: one for each label.
         load: reads one of them; raises DataError.
         workers: processes; by default as many as there are usable cores, but at most 4.
-
-    Attributes:
         waited_seconds: for batches of `read`, whoever read them; the first of each iterator arrives uncounted.
     """
 
+    paths: Sequence[str | Path]
+    labels: Tensor
+    load: Load
+    workers: int = field(default_factory=lambda: min(MOST_WORKERS, usable_cores()))
+    waited_seconds: float = field(default=0.0, init=False)
+    _idle: dict[int, "data.DataLoader[Any]"] = field(default_factory=dict, init=False)
     index_device = CPU
-
-    def __init__(
-        self,
-        paths: Iterable[str | Path],
-        labels: Tensor,
-        load: Load,
-        device: torch.device = CPU,
-        workers: int | None = None,
-    ) -> None:
-        self.labels = labels.to(device)
-        self.device = device
-        self.workers = workers or min(MOST_WORKERS, usable_cores())
-        self.waited_seconds = 0.0
-        self._files = _FileDataset([*map(str, paths)], labels.cpu().numpy(), load)
-        self._idle: dict[int, data.DataLoader[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "StreamedSplit":
-        return StreamedSplit(self.paths, self.labels, self._files.load, device, self.workers)
+        return replace(self, labels=self.labels.to(device))
 
     def subset(self, indices: Tensor) -> "StreamedSplit":
         """The images with these indices, in their order."""
         paths = [self.paths[index] for index in indices.tolist()]
-        return StreamedSplit(paths, self.labels[indices.to(self.device)], self._files.load, self.device, self.workers)
-
-    @property
-    def paths(self) -> list[str]:
-        """The files, in the order of the labels."""
-        return self._files.paths
+        return replace(self, paths=paths, labels=self.labels[indices.to(self.labels.device)])
 
     @property
     def resident(self) -> tuple[Tensor, ...]:
@@ -160,7 +146,8 @@ class StreamedSplit:
 
     def pick(self, indices: Tensor) -> Tensor:
         """A few images, as uint8, read by this process. Raises: DataError."""
-        return torch.stack([torch.from_numpy(self._files.image(i)) for i in indices.tolist()]).to(self.device)
+        images = [torch.from_numpy(self.load(Path(self.paths[index]))) for index in indices.tolist()]
+        return torch.stack(images).to(self.labels.device)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of batches of indices, read ahead from this call on.
@@ -205,17 +192,18 @@ class StreamedSplit:
         if isinstance(batch, str):
             raise DataError(batch)
         images, labels = batch
-        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        device = self.labels.device
+        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
     def _loader(self, **options: Any) -> "data.DataLoader[Any]":
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         if forks:  # one that runs already stays as it is
             multiprocessing.set_forkserver_preload(["bench.data.splits"])
         return data.DataLoader(
-            self._files,
+            _FileDataset([*map(str, self.paths)], self.labels.cpu().numpy(), self.load),
             num_workers=self.workers,
             collate_fn=data.default_convert,  # which leaves a batch that is one as it is
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self.labels.is_cuda,
             worker_init_fn=_follow_parent,
             # A plain fork copies whatever locks other threads hold, and CUDA's state.
             multiprocessing_context="forkserver" if forks else "spawn",
@@ -235,12 +223,9 @@ class _FileDataset(data.Dataset[Any]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def image(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        return self.load(Path(self.paths[index]))
-
     def __getitems__(self, indices: list[int]) -> "tuple[Tensor, Tensor] | str":
         try:
-            images = torch.from_numpy(np.stack([self.image(index) for index in indices]))
+            images = torch.from_numpy(np.stack([self.load(Path(self.paths[index])) for index in indices]))
         except DataError as error:
             return str(error)  # raised here it would come out with the worker's traceback in its text
         return images, torch.from_numpy(self.labels[indices])

@@ -86,19 +86,11 @@ class DatasetFiles:
         whole = hashlib.sha256(self.kind.encode())
         for role, files in sorted(self.files.items()):
             for file in files:
-                if self.roots:
-                    name = name_below(self.roots[role], file)
-                    whole.update(f"\0{role}\0".encode() + name.encode("utf-8", "surrogateescape"))
-                    whole.update(f"\0{digest_of(file)}".encode())
-                else:
-                    whole.update(f"\0{role}\0{digest_of(file)}".encode())
+                with reading(file), open_regular(file) as stream:
+                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+                name = f"{name_below(self.roots[role], file)}\0" if self.roots else ""
+                whole.update(f"\0{role}\0{name}{content}".encode("utf-8", "surrogateescape"))
         return whole.hexdigest()
-
-
-def digest_of(file: Path) -> str:
-    """SHA-256 of a file's contents. Raises: DataError."""
-    with reading(file), open_regular(file) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def find_files(path: Path, test: Path | None = None) -> DatasetFiles:
