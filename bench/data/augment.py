@@ -46,7 +46,8 @@ def check_strength(name: str, value: float) -> str | None:
 
 def rotation(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
     """Turn each image by a random angle, uniform within +-degrees; corners become black. Shape (B, C, H, W) is kept."""
-    angles = _uniform(len(images), generator, degrees * torch.pi / 180).to(images.device)
+    draws = torch.rand(len(images), generator=generator) * 2 - 1
+    angles = (draws * (degrees * torch.pi / 180)).to(images.device)
     cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     turns = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (B, 2, 3)
     grid = F.affine_grid(turns, list(images.shape), align_corners=False)
@@ -139,10 +140,6 @@ def _inside(top: Tensor, left: Tensor, height: Tensor, width: Tensor, images: Te
     top, left, bottom, right = torch.stack([top, left, top + height, left + width]).to(images.device)[:, :, None]
     rows, columns = torch.arange(H, device=images.device), torch.arange(W, device=images.device)
     return ((top <= rows) & (rows < bottom))[:, None, :, None] & ((left <= columns) & (columns < right))[:, None, None]
-
-
-def _uniform(count: int, generator: torch.Generator, reach: float) -> Tensor:
-    return (torch.rand(count, generator=generator) * 2 - 1) * reach
 
 
 def _beta(count: int, alpha: float, generator: torch.Generator) -> Tensor:

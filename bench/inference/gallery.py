@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional as F
 
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables, read_tables
@@ -78,13 +79,10 @@ def choose(tables: Tables) -> list[Shown]:
     best = tables.summary[tables.summary["best_of_family"]]
     best = best[best["device_name"] == best["device_name"].iloc[0]] if len(best) else best
     rows = records(best.sort_values("val_accuracy", ascending=False, kind="stable"))
-    shown = [
-        (isinstance(row["attention"], str) and row["attention"] != "", model)
-        for row in rows
-        if (model := _middle_seed(tables, row))
-    ]
-    looking = [model for has_attention, model in shown if has_attention]
-    others = [model for has_attention, model in shown if not has_attention]
+    looking, others = list[Shown](), list[Shown]()
+    for row in rows:
+        if model := _middle_seed(tables, row):
+            (looking if isinstance(row["attention"], str) and row["attention"] else others).append(model)
     return [looking[0], others[0]] if looking and others else (looking or others)[:2]
 
 
@@ -97,8 +95,8 @@ def _middle_seed(tables: Tables, row: dict[str, Any]) -> Shown | None:
     if not own:
         return None
     one = own[(len(own) - 1) // 2]
-    name = family_title(row["model"])
-    return Shown(row["model"], name, row["label"], one["trial_id"], int(one["seed"]), len(own), 0.0)
+    family = row["model"], family_title(row["model"])
+    return Shown(*family, row["label"], one["trial_id"], int(one["seed"]), len(own), accuracy=0.0)
 
 
 def _from_predictions(tables: Tables, chosen: list[Shown], spec: Any, outcomes: Outcomes) -> Gallery:
@@ -173,10 +171,9 @@ def _look_inside(trial_dir: Path, images: Tensor, labels: Tensor, trust: bool | 
         if (maps := introspection.attention_maps(model, one)) is not None:
             shares = maps[:, -1], maps.mean(dim=2), introspection.attention_rollout(maps)
             attention.append([introspection.token_grid(model, share) for share in shares])
-    for name, grids in zip(
-        ("attention_heads", "attention_depths", "rollout"), zip(*attention, strict=True), strict=False
-    ):
-        found[name] = torch.cat(grids).numpy()
+    if attention:
+        names = "attention_heads", "attention_depths", "rollout"
+        found |= {name: torch.cat(grids).numpy() for name, *grids in zip(names, *attention, strict=True)}
     if (patches := introspection.patch_filters(model)) is not None:
         found["patch_filters"] = patches[_strongest(patches)].numpy()
     if (filters := introspection.first_filters(model)) is not None:
@@ -201,15 +198,11 @@ def _strongest(filters: Tensor) -> Tensor:
 
 def smaller(images: Array) -> Array:
     """Images (..., H, W) of more than LARGEST pixels a side as means over squares; others as they are."""
-    for axis in (-1, -2):
-        step = -(-images.shape[axis] // LARGEST)
-        if step > 1:
-            starts = np.arange(0, images.shape[axis], step)
-            widths = np.diff(np.append(starts, images.shape[axis]))
-            sums = np.add.reduceat(images.astype(np.float32), starts, axis=axis)
-            means = sums / (widths if axis == -1 else widths[:, None])
-            images = means.round().astype(images.dtype) if images.dtype == np.uint8 else means.astype(images.dtype)
-    return images
+    steps = [-(-side // LARGEST) for side in images.shape[-2:]]
+    if max(steps) == 1:
+        return images
+    means = F.avg_pool2d(torch.from_numpy(images.astype(np.float32)), steps, ceil_mode=True).numpy()
+    return (means.round() if images.dtype == np.uint8 else means).astype(images.dtype)
 
 
 def write_submissions(folder: Path, unlabelled: Path, trust: bool | Container[str] = False) -> list[Path]:
