@@ -39,7 +39,7 @@ def save(key: str, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         (root() / key).mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root(), prefix=f".{key}.", suffix=".partial", ignore_cleanup_errors=True) as work:
-            np.savez(Path(work, ARRAYS), **arrays)
+            np.savez(Path(work, ARRAYS), **arrays)  # type: ignore[arg-type]
             Path(work, ARRAYS).replace(root() / key / ARRAYS)
     except OSError as error:
         why = error.strerror or "the disk is full"  # NumPy says only how many numbers it has written

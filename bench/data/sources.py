@@ -77,30 +77,30 @@ def _connect(url: str) -> HTTPResponse:
     A socket's timeout counts neither the name lookup nor that a host has several addresses, each of which may hang:
     a thread does the waiting, and is left behind if it takes too long.
     """
+    from concurrent.futures import Future
     from http.client import HTTPException
-    from queue import Empty, SimpleQueue
     from threading import Thread
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
-    answers: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
+    answer: Future[HTTPResponse] = Future()
 
     def connect() -> None:
         try:
-            answers.put(urlopen(url, timeout=READ_SECONDS))  # noqa: S310 - http and https, from DATASETS only
+            answer.set_result(urlopen(url, timeout=READ_SECONDS))  # noqa: S310 - http and https, from DATASETS only
         except (OSError, HTTPException) as error:
-            answers.put(error)
+            answer.set_exception(error)
 
     Thread(target=connect, daemon=True).start()
     try:
-        answer = answers.get(timeout=ANSWER_SECONDS)
-    except Empty:
+        return answer.result(ANSWER_SECONDS)
+    except TimeoutError:
         raise SourceFailed(f"no answer within {ANSWER_SECONDS:g} s") from None
-    if isinstance(answer, HTTPError):
-        answer.close()
-    if isinstance(answer, Exception):
-        raise SourceFailed(printable(str(answer).removeprefix("<urlopen error ").removesuffix(">"), 200))
-    return answer
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
+        reason = str(error).removeprefix("<urlopen error ").removesuffix(">")
+        raise SourceFailed(printable(reason, 200)) from None
 
 
 def mirrors(*bases: str) -> dict[str, Source]:

@@ -14,7 +14,15 @@ from pydantic import ValidationError
 from bench.data import cache
 from bench.data.readers.base import machine_memory, natural_key, one_line, reading, resolve_path, shown
 from bench.data.spec import Arrays, UserData, UserDataOptions
-from bench.data.user_files import DatasetFiles, LabelledImages, find_files, read_files, require_path, resized
+from bench.data.user_files import (
+    DatasetFiles,
+    LabelledImages,
+    find_files,
+    has_colour,
+    read_files,
+    require_path,
+    resized,
+)
 from bench.errors import DataError, printable
 
 
@@ -90,7 +98,7 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
     image_size = options.image_size or survey.side
     coloured = options.channels == "rgb"
     if options.channels == "auto" and survey.may_have_colour:
-        coloured = found.has_colour()
+        coloured = any(has_colour(part.images) for part in found.sets)
     in_channels = 3 if coloured else 1
     num_test = int(is_test.sum())
     num_train = len(is_test) - num_test

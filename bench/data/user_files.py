@@ -257,11 +257,6 @@ class LabelledImages:
         sizes = Counter((width, height) for _, _, height, width in shapes)
         return Survey(sizes, Counter("L" if shape[1] == 1 else "RGB" for shape in shapes), framed=True)
 
-    def has_colour(self) -> bool:
-        """Whether any pixel is coloured."""
-        every = [part.images for part in self.sets]
-        return any(any_colour(images) if isinstance(images, list) else has_colour(images) for images in every)
-
 
 def read_files(dataset: DatasetFiles) -> LabelledImages:
     """Everything labelled; of image files only the paths. Raises: DataError."""
@@ -379,13 +374,17 @@ def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int) -> np.
                 f"{source}: {len(images):,} images as squares of {side:,} pixels take {num_bytes:,} bytes, too many "
                 f"for this machine's memory of {machine_memory():,}"
             )
-        resize = load_images if isinstance(images, list) else fit
-        arrays.append(resize(images, image_size, in_channels))  # type: ignore[operator]
+        if isinstance(images, list):
+            arrays.append(load_images(images, image_size, in_channels))
+        else:
+            arrays.append(fit(images, image_size, in_channels))
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def has_colour(images: np.ndarray) -> bool:
-    """Whether any pixel's channels differ. Shape: (N, C, H, W)."""
+def has_colour(images: np.ndarray | list[Path]) -> bool:
+    """Whether any pixel's channels differ. Shape: (N, C, H, W), or image files."""
+    if isinstance(images, list):
+        return any_colour(images)
     return bool(images.shape[1] == 3 and (images[:, 1:] != images[:, :1]).any())
 
 
