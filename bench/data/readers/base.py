@@ -146,7 +146,8 @@ def reading(path: Path) -> Iterator[None]:
     except MemoryError:
         raise DataError(f"{shown(path)}: doesn't fit into memory") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{shown(path)}: can't be read ({error})") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{shown(path)}: can't be read ({why})") from error
 
 
 def refuse_too_large(num_bytes: int, path: Path) -> None:

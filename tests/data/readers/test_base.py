@@ -125,8 +125,6 @@ from bench.data.readers.csv import read_csv
 from bench.data.readers.idx import read_idx
 from bench.data.readers.npz import read_npz
 from bench.errors import DataError
-from bench.data.readers.idx import read_idx
-from bench.data.readers.npz import read_npz
 import numpy, pandas
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]),) * 2)
