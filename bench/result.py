@@ -133,6 +133,12 @@ class Result:
 
 
 COLUMNS: dict[str, dict[str, str]] = {f.name: dict(f.metadata) for f in fields(Result) if f.metadata}
+# Settings that set a run's configurations apart. Whatever asks "is this the same configuration?" goes by them; each
+# field of bench.trial.Trial is one of them, or is named as none where the ids are made.
+AXES = (
+    *("model", "source", "settings", "training", "match", "dtype", "compile", "channels_last", "device"),
+    *("num_threads", "train_fraction", "world_size", "global_batch"),
+)
 TEXT_COLUMNS = {f.name for f in fields(Result) if f.metadata and ("str" in str(f.type) or "bool" in str(f.type))}
 EVALUATION_COLUMNS = (
     *("trial_id", "epoch", "step", "train_seconds", "train_joules"),

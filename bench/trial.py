@@ -42,6 +42,7 @@ class Training(BaseModel):
     evaluations_per_epoch: Annotated[int, Field(ge=1, description="evaluations on the validation split")] = 4
 
 
+NO_AXES = {"suite", "recipe", "targets", "seed", "instrument_seconds", "timed"}  # fields that no config_id holds
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
 MatchedBy = Literal["params", "flops"]
 GlobalBatch = Literal["fixed", "scaled"]
@@ -104,9 +105,8 @@ class Trial(BaseModel):
 
     @cached_property
     def config_id(self) -> str:
-        left_out = {"suite", "recipe", "targets", "seed", "instrument_seconds", "timed"}
         places = {"path", "test_path", "unlabelled_path", "notes"}
-        named = self.model_dump(exclude={**dict.fromkeys(left_out, True), "match": {"target"}, "data": places})
+        named = self.model_dump(exclude={**dict.fromkeys(NO_AXES, True), "match": {"target"}, "data": places})
         # Settings that came later say nothing while they have their default, so that older runs keep their ids.
         if named["data"] is None:
             del named["data"]

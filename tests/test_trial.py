@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.spec import UserData
-from bench.result import COLUMNS
-from bench.trial import Training, Trial, slug
+from bench.result import AXES, COLUMNS
+from bench.trial import NO_AXES, Training, Trial, slug
 
 VIT = {"patch_size": 7, "depth": 2, "embed_dim": 32, "num_heads": 4, "dropout": 0.0}
 
@@ -66,6 +66,13 @@ def trial(**changes: Any) -> Trial:
 def test_whatever_determines_a_result_changes_both_ids(changes: dict[str, Any]) -> None:
     assert trial(**changes).config_id != trial().config_id
     assert trial(**changes).trial_id != trial().trial_id
+
+
+def test_every_field_sets_configurations_apart_or_is_named_as_one_that_does_not() -> None:
+    """Whoever looks for equal configurations goes by AXES: those that differ in a forgotten one would be merged."""
+    same_in_a_run = {"dataset", "data", "split_seed"}
+    assert sorted(AXES) == sorted(Trial.model_fields.keys() - NO_AXES - same_in_a_run)
+    assert set(AXES) <= COLUMNS.keys()
 
 
 def test_the_seed_changes_the_trial_but_not_the_configuration() -> None:

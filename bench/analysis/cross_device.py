@@ -1,6 +1,5 @@
 """Across devices: speed and accuracy of one configuration on each, and the machines (nodes) that ran the trials."""
 
-import json
 import math
 import statistics
 from typing import Any
@@ -10,11 +9,12 @@ import pandas as pd
 from bench.analysis.comparison import Cell, Row, Sheet, compare_measured, comparison_cell
 from bench.analysis.formatting import between, listed, percent, ratio, span, three_digits, whole
 from bench.analysis.labels import records, without_device
+from bench.analysis.modes import twin_key
 from bench.analysis.summary import Tables
 from bench.measure.stats import ratio_interval
 
 MOST = 10  # configurations in the sheet
-SAME = ("model", "dtype", "compile", "channels_last", "train_fraction", "match", "source", "world_size", "global_batch")
+OF_THE_DEVICE = ("device", "device_name", "num_threads")
 # The 1-minute average just before a trial still holds the trial before it, which may keep every core busy: 1 a core
 # is a sweep's own doing. Half a process a core above what the node usually has is others' work.
 OWN_LOAD, OTHERS_LOAD = 1.0, 0.5
@@ -54,19 +54,11 @@ def _by_settings(tables: Tables) -> list[dict[str, Row]]:
     keys: dict[str, tuple[str, ...]] = {}  # a config_id says the same of two runs, even where a later one writes more
     found: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in records(tables.summary[tables.summary["n"] > 0]):
-        key = (*(str(row[name]) for name in SAME), _sorted(row["settings"]), _sorted(row["training"]))
-        rows = found.setdefault(keys.setdefault(row["config_id"], key), {})
+        rows = found.setdefault(keys.setdefault(row["config_id"], twin_key(row, *OF_THE_DEVICE)), {})
         known = rows.get(row["device_name"])
         if known is None or row[SPEED] > known[SPEED]:
             rows[row["device_name"]] = row
     return list(found.values())
-
-
-def _sorted(text: str | None) -> str:
-    try:
-        return json.dumps(json.loads(text or "{}"), sort_keys=True)
-    except ValueError:
-        return str(text)
 
 
 def _sentences(tables: Tables, devices: tuple[str, str], pairs: list[Pair]) -> list[str]:

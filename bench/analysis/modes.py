@@ -6,6 +6,7 @@ A mode may help one family and slow the other, so that a ratio of speeds in one 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import pandas as pd
 
@@ -13,13 +14,9 @@ from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows
 from bench.analysis.formatting import ratio, span, three_digits
 from bench.analysis.labels import LAYOUT, compile_title, family_title, records
 from bench.analysis.summary import Tables
+from bench.result import AXES
 
 MODE = ("dtype", "compile", "channels_last")
-AXES = (*MODE, "attention")
-ALIKE = (
-    *("device_name", "model", "training", "recipe", "source", "num_threads", "train_fraction", "match"),
-    *("world_size", "global_batch"),
-)
 USUAL = {  # the choice that the others of an axis are held against: the first that the run has
     "dtype": ("fp32",),
     "compile": ("false",),
@@ -65,13 +62,22 @@ def twins(rows: list[Row]) -> list[Twin]:
 
 def twin_key(row: Row, *but: str) -> tuple[str, ...]:
     """The same for two rows that differ in nothing except the columns `but`."""
+    asked = [key for key in ("device_name", "attention", *AXES) if key not in but]
+    return tuple(
+        _sorted(row[key], "attention" in but) if key in ("settings", "training") else str(row[key]) for key in asked
+    )
+
+
+@cache
+def _sorted(text: str | None, without_attention: bool) -> str:
+    """Settings with their keys in order: an older run may have written them in another one."""
     try:
-        settings = json.loads(row["settings"] or "{}")
-    except (TypeError, ValueError):
-        settings = {"": row["settings"]}
-    settings.pop("attention", None)
-    axes = [str(row[axis]) for axis in AXES if axis not in but]
-    return (*axes, *(str(row[key]) for key in ALIKE if key not in but), json.dumps(settings, sort_keys=True))
+        settings = json.loads(text or "{}")
+        if without_attention:
+            settings.pop("attention", None)
+        return json.dumps(settings, sort_keys=True)
+    except (ValueError, AttributeError):
+        return str(text)
 
 
 def _choice(axis: str, value: str) -> str:

@@ -29,16 +29,17 @@ from bench.measure.stats import (
     median_time_to_target,
     pareto_front,
 )
-from bench.result import STATUSES, TEXT_COLUMNS
+from bench.result import AXES, STATUSES, TEXT_COLUMNS
 from bench.store.tables import guarded, read_frames, read_run
 from bench.system.files import write_atomically
 
-IDENTITY = (
+_FIRST = (  # the columns that a summary begins with, in their order
     *("config_id", "label", "model", "patch_size", "depth", "embed_dim", "num_heads", "width", "attention", "source"),
     *("num_params", "num_flops", "num_train_flops", "match", "matched_to", "mismatch", "dtype", "compile"),
     *("channels_last", "device", "device_name", "num_threads", "train_fraction", "num_train_images", "recipe"),
     *("epochs", "batch_size", "world_size", "global_batch", "settings", "training"),
 )
+IDENTITY = tuple(dict.fromkeys((*_FIRST, *AXES)))
 ACCURACIES = ("test_accuracy", "val_accuracy")
 POSITIVE = ("images_per_second", "inference_images_per_second", "peak_memory_bytes", "train_seconds")  # with intervals
 RATES = ("images_per_second", "inference_images_per_second")  # which have an interval over blocks, too

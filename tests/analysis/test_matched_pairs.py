@@ -7,11 +7,12 @@ import pytest
 from made_up import make_run
 
 from bench.analysis.matched_pairs import ALLOWED, find_pairs, mismatches, pair_sentences, pair_sheets
-from bench.analysis.modes import mode_sentences, mode_sheets
+from bench.analysis.modes import mode_sentences, mode_sheets, twin_key
 from bench.analysis.scaling import data_sentences
-from bench.analysis.summary import Tables, read_tables
+from bench.analysis.summary import IDENTITY, Tables, read_tables
 from bench.analysis.warnings import find_warnings
 from bench.config.matching import TOLERANCE
+from bench.result import AXES
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 DEVICE = "AMD EPYC 7R13"
@@ -123,6 +124,22 @@ def test_families_are_compared_like_for_like_and_each_at_its_best(tmp_path: Path
         "Modes: like for like the CNN trains 0.50 to 1.64 times as fast as the ViT (4 modes); each in its own fastest, "
         "1.50 times (CNN in fp32 compile channels-last and ViT in fp32 compile)."
     ]
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_what_differs_in_any_axis_is_no_twin_unless_that_is_asked_for(axis: str) -> None:
+    row = dict.fromkeys(IDENTITY, "1")
+    other = row | {axis: '{"a": 2}'}
+    assert twin_key(row) != twin_key(other)
+    assert twin_key(row, axis) == twin_key(other, axis)
+
+
+def test_the_order_of_settings_makes_no_difference_and_their_attention_only_where_it_is_asked_for() -> None:
+    row = dict.fromkeys(IDENTITY, "") | {"settings": '{"a": 1, "attention": "auto"}'}
+    assert twin_key(row) == twin_key(row | {"settings": '{"attention": "auto", "a": 1}'})
+    other = row | {"settings": '{"a": 1, "attention": "fused"}'}
+    assert twin_key(row) != twin_key(other)
+    assert twin_key(row, "attention") == twin_key(other, "attention")
 
 
 def test_one_mode_or_one_family_is_not_compared_by_mode(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 from bench.errors import UserError
 from bench.execution.progress import Progress, Quiet
 from bench.execution.trackers import TRACKERS
-from bench.result import COLUMNS, TEXT_COLUMNS, Result
+from bench.result import AXES, COLUMNS, TEXT_COLUMNS, Result
 from bench.trial import Trial
 
 CURVES = ("train_loss", "val_loss", "val_accuracy")
+FLAT = ("settings", "training")  # JSON: told setting by setting
 CHOSEN = (
-    *("model", "recipe", "dataset", "dtype", "device", "device_name", "num_threads", "compile", "channels_last"),
-    *("train_fraction", "match", "num_train_images", "seed", "timed"),
+    *(axis for axis in AXES if axis not in FLAT),
+    *("recipe", "dataset", "device_name", "num_train_images", "seed", "timed"),
 )
 
 Warn = Callable[[str], None]
