@@ -5,25 +5,12 @@ changes. Training time is told apart by looking at what each configuration had r
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from bench.analysis.comparison import (
-    Cell,
-    Comparison,
-    Row,
-    Sheet,
-    apart,
-    compare,
-    compare_rows,
-    row_ends,
-    sheets_by_device,
-)
+from bench.analysis.comparison import Cell, Row, Sheet, apart, compare, compare_rows, row_ends, sheets_by_device
 from bench.analysis.formatting import mebibytes, percent, points, three_digits, whole
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables, accuracy_floor
@@ -45,12 +32,25 @@ class Limit:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration under a limit. `accuracy` is on validation, `by_seed` behind it."""
+    """A configuration that keeps a limit, of which it needs `amount`; `note` is what to say of it.
+
+    `accuracy` is on validation. `by_seed` is what is behind it where that isn't of the end of training.
+    """
 
     row: Row
     amount: float
     accuracy: float
-    by_seed: dict[float, float]
+    note: str = ""
+    by_seed: dict[float, float] = field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """Accuracy on test; of a time before the end, on validation."""
+        return f"{percent(self.accuracy)}*" if self.by_seed else percent(self.row["test_accuracy"])
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        return self.accuracy, -self.amount
 
 
 LIMITS = (
@@ -72,8 +72,9 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     rows = records(here[(here["device_name"] == device_name) & (here["n"] > 0)])
     rows = [row for row in rows if row["n"] == row["n_trained"]]  # what diverged with some seed is no advice
     rows = rows if len(rows) > 1 else []  # of one there is nothing to choose
-    table = _training_lines(tables, rows)
-    table += [line for limit in LIMITS for line in _lines(tables, limit, rows)]
+    table = _lines(tables, "{} s of training", 1.0, _by_time(tables, rows))
+    for limit in LIMITS:
+        table += _lines(tables, limit.words, limit.unit, _by_limit(limit, rows))
     batches = sorted({int(row["batch_size"]) for row in rows if _batch_seconds(row) > 0})
     said = [
         "For each limit the configuration that is best on validation among those that keep it; a row for each limit at "
@@ -84,44 +85,83 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     return Sheet(f"What to choose{where}", [line for line in said if line], head, table)
 
 
-def _lines(tables: Tables, limit: Limit, rows: Sequence[Row]) -> list[list[Cell]]:
-    """One limit's rows: the best on validation that keeps it, compared on test with the other families' best."""
+Standings = dict[float, list[Candidate]]  # the candidates that keep each limit, the smallest limit first
+
+
+def _by_limit(limit: Limit, rows: Sequence[Row]) -> Standings:
     known = [
-        Candidate(row, amount, row["val_accuracy"], {})
+        Candidate(row, amount, row["val_accuracy"], limit.show(amount))
         for row in rows
         if (amount := limit.amount(row)) > 0 and row["val_accuracy"] >= 0
     ]
     if not known:
-        return []
+        return {}
     sizes = round_numbers(min(each.amount for each in known), max(each.amount for each in known), limit.unit)
+    return {size: [each for each in known if each.amount <= size] for size in sizes}
+
+
+def _by_time(tables: Tables, rows: Sequence[Row]) -> Standings:
+    """By training seconds: what each had reached on validation by then, once all its seeds had been evaluated."""
+    trials = tables.trials
+    own = trials[
+        trials["config_id"].isin({row["config_id"] for row in rows})
+        & trials["device_name"].isin({row["device_name"] for row in rows})
+        & (trials["status"] == "ok")
+        & (trials["timed"] != "false")
+    ]
+    evaluations = tables.evaluations[["trial_id", "train_seconds", "val_accuracy"]].dropna()
+    seen = evaluations.merge(own[["trial_id", "config_id", "seed"]])
+    if seen.empty:
+        return {}
+    seeds = seen.groupby("config_id")["seed"].nunique()
+    standings: Standings = {}
+    for size in round_numbers(seen["train_seconds"].min(), seen["train_seconds"].max()):
+        then = seen[seen["train_seconds"] <= size].groupby(["config_id", "seed"])["val_accuracy"].last()
+        reached = {config_id: dict(one.droplevel(0).items()) for config_id, one in then.groupby(level=0)}
+        standings[size] = [
+            Candidate(row, size, statistics.median(by_seed.values()), "by then", by_seed)
+            for row in rows
+            if (by_seed := reached.get(row["config_id"])) and len(by_seed) == seeds[row["config_id"]]
+        ]
+    return standings
+
+
+def _lines(tables: Tables, words: str, unit: float, standings: Standings) -> list[list[Cell]]:
+    """The best on validation under each limit, compared with the best of the other families."""
     found = []
-    for size, best, other in _steps({size: [each for each in known if each.amount <= size] for size in sizes}):
-        ends = row_ends(best.row, "test_accuracy")
-        accuracy = Cell(percent(best.row["test_accuracy"]), f"{f'{ends}, ' if ends else ''}n = {best.row['n']}")
-        words = limit.words.format(f"{size / limit.unit:,.10g}")
-        cells = [Cell(words), _named(best, limit.show(best.amount)), accuracy]
-        if other:
+    for size, best, other in _steps(standings):
+        ends, n = row_ends(best.row, "test_accuracy"), best.row["n"]
+        if best.by_seed:  # of test, only the end is known
+            low, _, high, n = median_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
+            ends = "" if math.isnan(low) else f"{100 * max(low, 0):.2f} to {100 * min(high, 1):.2f}"
+        cells = [Cell(words.format(f"{size / unit:,.10g}")), Cell(without_device(best.row), best.note)]
+        cells += [Cell(best.told, f"{f'{ends}, ' if ends else ''}n = {n}")]
+        if other is None:
+            found.append([*cells, Cell("none"), Cell("–")])
+            continue
+        if best.by_seed:
+            floors = [accuracy_floor(tables.run, "val", each.accuracy) for each in (best, other)]
+            gap = compare("val_accuracy", best.by_seed, other.by_seed, floor=math.hypot(*floors))
+            shown = gap.shown
+        else:
             gap = compare_rows(tables, best.row, other.row, "test_accuracy")
-            cells += _against(other, percent(other.row["test_accuracy"]), gap, apart(best.row, other.row, gap))
-        found.append(cells if other else [*cells, Cell("none"), Cell("–")])
+            shown = apart(best.row, other.row, gap)
+        cells += [Cell(without_device(other.row), other.told)]
+        found.append([*cells, Cell(points(gap.amount) if shown else "none shown", gap.ends)])
     return found
 
 
-def _steps(standings: dict[float, list[Candidate]]) -> list[tuple[float, Candidate, Candidate | None]]:
-    """The limits at which the best candidate changes for something better, with the best of another family.
-
-    Args:
-        standings: the candidates that keep each limit, the smallest limit first.
-    """
+def _steps(standings: Standings) -> list[tuple[float, Candidate, Candidate | None]]:
+    """The limits at which the best candidate changes for something better, with the best of another family."""
     steps: list[tuple[float, Candidate]] = []
     for size, known in standings.items():
-        best = max(known, key=_merit, default=None)
+        best = max(known, key=lambda each: each.merit, default=None)
         if best and (not steps or best.accuracy >= steps[-1][1].accuracy + WORTH):
             steps.append((size, best))
     found = []
     for size, best in _most_telling(steps):
         others = [each for each in standings[size] if each.row["model"] != best.row["model"]]
-        found.append((size, best, max(others, key=_merit, default=None)))
+        found.append((size, best, max(others, key=lambda each: each.merit, default=None)))
     return found
 
 
@@ -150,74 +190,6 @@ def round_numbers(low: float, high: float, unit: float = 1.0) -> list[float]:
             if size >= high * (1 - 1e-9):
                 return found
         decade += 1
-
-
-def _training_lines(tables: Tables, rows: Sequence[Row]) -> list[list[Cell]]:
-    """Training time: what each configuration had reached on validation by then; of test, only the end is known."""
-    curves = _curves(tables, rows)
-    times = [seconds for of_config in curves.values() for _, seconds, _ in of_config]
-    if not times:
-        return []
-    sizes = round_numbers(min(each.min() for each in times), max(each.max() for each in times))
-    found = []
-    for size, best, other in _steps(
-        {size: [each for row in rows if (each := _by_then(row, curves, size))] for size in sizes}
-    ):
-        around = median_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
-        ends = "" if math.isnan(around.low) else f"{100 * max(around.low, 0):.2f} to {100 * min(around.high, 1):.2f}, "
-        accuracy = Cell(f"{percent(best.accuracy)}*", f"{ends}n = {len(best.by_seed)}")
-        cells = [Cell(f"{size:,.10g} s of training"), _named(best, "by then"), accuracy]
-        if other:
-            floors = [accuracy_floor(tables.run, "val", each.accuracy) for each in (best, other)]
-            gap = compare("val_accuracy", best.by_seed, other.by_seed, floor=math.hypot(*floors))
-            cells += _against(other, f"{percent(other.accuracy)}*", gap, gap.shown)
-        found.append(cells if other else [*cells, Cell("none"), Cell("–")])
-    return found
-
-
-Curves = dict[Any, list[tuple[Any, Any, Any]]]  # config_id -> (seed, training seconds, validation accuracy) of each
-
-
-def _curves(tables: Tables, rows: Sequence[Row]) -> Curves:
-    """Validation accuracy over training seconds, of the trials that ended well and were timed."""
-    trials = tables.trials
-    own = trials[
-        trials["config_id"].isin({row["config_id"] for row in rows})
-        & (trials["device_name"] == (rows[0]["device_name"] if rows else ""))
-        & (trials["status"] == "ok")
-        & (trials["timed"] != "false")
-    ]
-    evaluations = tables.evaluations[["trial_id", "train_seconds", "val_accuracy"]].dropna()
-    curves: Curves = {}
-    seen = evaluations.merge(own[["trial_id", "config_id", "seed"]])
-    for (_, config_id, seed), curve in seen.groupby(["trial_id", "config_id", "seed"], sort=False):
-        seconds, accuracy = curve["train_seconds"].to_numpy(), curve["val_accuracy"].to_numpy()
-        curves.setdefault(config_id, []).append((seed, seconds, accuracy))
-    return curves
-
-
-def _by_then(row: Row, curves: Curves, size: float) -> Candidate | None:
-    """What a configuration had reached after `size` seconds of training; None if a seed hadn't been evaluated."""
-    by_seed = {}
-    for seed, at, accuracy in curves.get(row["config_id"], []):
-        count = int(np.searchsorted(at, size, side="right"))
-        if not count:
-            return None
-        by_seed[seed] = float(accuracy[count - 1])
-    return Candidate(row, size, float(pd.Series(by_seed).median()), by_seed) if by_seed else None
-
-
-def _merit(each: Candidate) -> tuple[float, float]:
-    return each.accuracy, -each.amount
-
-
-def _named(each: Candidate, note: str) -> Cell:
-    return Cell(without_device(each.row), note)
-
-
-def _against(other: Candidate, accuracy: str, gap: Comparison, shown: bool) -> list[Cell]:
-    """The other families' best, and how far behind it is."""
-    return [_named(other, accuracy), Cell(points(gap.amount) if shown else "none shown", gap.ends)]
 
 
 def _batch_seconds(row: Row) -> float:

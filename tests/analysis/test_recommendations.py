@@ -102,6 +102,6 @@ def test_round_numbers_reach_from_one_end_past_the_other() -> None:
 
 def test_of_many_changes_the_ends_and_the_largest_gains_are_told() -> None:
     accuracies = (0.5, 0.51, 0.8, 0.81, 0.95, 0.951)
-    found = [(float(i), Candidate({"model": "cnn"}, i, each, {})) for i, each in enumerate(accuracies)]
+    found = [(float(i), Candidate({"model": "cnn"}, i, each)) for i, each in enumerate(accuracies)]
     assert [size for size, _ in _most_telling(found)] == [0.0, 2.0, 4.0, 5.0]
     assert len(_most_telling(found)) == MOST
