@@ -9,7 +9,7 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from bench.analysis.formatting import clean_record, clean_table
 from bench.analysis.labels import labelled
 from bench.measure.stats import (
-    Interval,
     binomial_half_width,
     log_median_interval,
     median_interval,
@@ -74,28 +73,29 @@ class Tables:
         return like_for_like(self.summary)
 
     @cached_property
+    def goal(self) -> str:
+        """The summary's column of time to the run's headline target; "" where it has none."""
+        target = self.run.get("target_accuracy")
+        column = f"seconds_to_{target:g}" if isinstance(target, (int, float)) else ""
+        return column if column in self.summary else ""
+
+    @cached_property
     def compared(self) -> dict[tuple[str, ...], Any]:
         """What bench.analysis.comparison found so far, since several parts of a report ask for the same pair."""
         return {}
 
     @cached_property
-    def _ok(self) -> tuple[dict[tuple[str, str], list[int]], dict[str, list[float]]]:
-        """Where the trials that ended `ok` stand, by configuration and device, and the columns that were asked for."""
-        places: dict[tuple[str, str], list[int]] = {}
-        keys = zip(self.trials["config_id"], self.trials["device_name"], self.trials["status"], strict=True)
-        for place, (config_id, device_name, status) in enumerate(keys):
-            if status == "ok":
-                places.setdefault((config_id, device_name), []).append(place)
-        return places, {"seed": self.trials["seed"].astype(float).tolist()}
+    def _places(self) -> dict[Any, NDArray[Any]]:
+        """Where the trials that ended `ok` stand, by configuration and device."""
+        ok = np.flatnonzero(self.trials["status"] == "ok")
+        keys = self.trials.iloc[ok].groupby(["config_id", "device_name"])
+        return {key: ok[own] for key, own in keys.indices.items()}
 
     def samples(self, row: dict[str, Any], metric: str) -> dict[float, float]:
         """A metric of the trials behind a row of the summary that ended `ok`, by seed; no NaN."""
-        places, columns = self._ok
-        if metric not in columns:
-            columns[metric] = self.trials[metric].astype(float).tolist()
-        seeds, values = columns["seed"], columns[metric]
-        own = places.get((row["config_id"], row["device_name"]), [])
-        return {seeds[place]: values[place] for place in own if not math.isnan(values[place])}
+        own = self._places.get((row["config_id"], row["device_name"]), [])
+        seeds, values = (self.trials[key].to_numpy(float)[own].tolist() for key in ("seed", metric))
+        return {seed: value for seed, value in zip(seeds, values, strict=True) if not math.isnan(value)}
 
 
 def read_tables(folder: Path) -> Tables:
@@ -143,7 +143,8 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
     targets = targets_of(run)
     trials = with_times_to_targets(trials, evaluations, targets)
     rows = [_summary_row(group, run, targets) for group in _groups(trials)]
-    summary = pd.DataFrame(rows, columns=_columns(targets))
+    nothing = {str(key): trials[key].to_numpy()[:0] for key in trials}  # of a run without trials, too, the columns
+    summary = pd.DataFrame(rows, columns=list(_summary_row(nothing, run, targets)))
     numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
     summary[numbers] = summary[numbers].apply(pd.to_numeric)  # what nobody knows is NaN there, and None in text
     summary["best_of_family"] = summary.index.isin(champions(summary))
@@ -246,50 +247,39 @@ def _groups(trials: pd.DataFrame) -> Iterator[Columns]:
 
 
 def _summary_row(group: Columns, run: dict[str, Any], targets: list[float]) -> dict[str, Any]:
+    """What trials of one configuration come to, by column, in the order of the columns."""
     timed = group["timed"] != "false"
     ok, trained = group["status"] == "ok", np.isin(group["status"].astype(str), TRAINED)
+    alone, raced = ok & timed, trained & timed
     row: dict[str, Any] = {key: _first_known(group[key]) for key in IDENTITY}
-    counts = {"n": ok, "n_timed": ok & timed, "n_trained": trained, "n_raced": trained & timed}
-    row |= {key: int(mask.sum()) for key, mask in counts.items()}
+    for key, mask in {"n": ok, "n_timed": alone, "n_trained": trained, "n_raced": raced}.items():
+        row[key] = int(mask.sum())
     row |= {"n_seen": len(ok), "not_ok": _count_not_ok(group["status"])}
     for metric, part in zip(ACCURACIES, ("test", "val"), strict=True):
         values = group[metric][ok].tolist()
-        interval = median_interval(values, accuracy_floor(run, part, _reduced(values)))
-        row |= _cells(metric, interval._replace(low=max(interval.low, 0.0), high=min(interval.high, 1.0)))
-    alone, raced = counts["n_timed"], counts["n_raced"]
+        low, middle, high, _ = median_interval(values, accuracy_floor(run, part, _reduced(values)))
+        row |= {metric: middle, f"{metric}_low": max(low, 0.0), f"{metric}_high": min(high, 1.0)}
     for metric in POSITIVE:
-        row |= _cells(metric, log_median_interval(group[metric][alone].tolist()))
-    for metric in RATES:
-        row[f"{metric}_interval"] = "seeds" if row["n_timed"] > 1 else ""
-        ends = {f"{metric}_{end}": group[f"{metric}_{end}"][alone].tolist() for end in ("low", "high")}
-        if row["n_timed"] == 1 and not any(math.isnan(end) for (end,) in ends.values()):
-            row |= {key: end for key, (end,) in ends.items()}
-            row[f"{metric}_interval"] = "blocks of one trial"
-    row |= {metric: _reduced(group[metric][alone].tolist()) for metric in (*MEDIANS, GRID)}
+        low, middle, high, _ = log_median_interval(group[metric][alone].tolist())
+        row |= {metric: middle, f"{metric}_low": low, f"{metric}_high": high}
+        if metric in RATES:
+            row[f"{metric}_interval"] = "seeds" if row["n_timed"] > 1 else ""
+            ends = {f"{metric}_{end}": group[f"{metric}_{end}"][alone].tolist() for end in ("low", "high")}
+            if row["n_timed"] == 1 and not any(math.isnan(end) for (end,) in ends.values()):
+                row |= {key: end for key, (end,) in ends.items()}
+                row[f"{metric}_interval"] = "blocks of one trial"
     row["throughput_spread"] = _reduced(group["throughput_spread"][alone].tolist(), max)
+    row[GRID] = _reduced(group[GRID][alone].tolist())
     for target in targets:
         seconds, reached, _ = median_time_to_target(group[f"seconds_to_{target:g}"][raced].tolist())
         row |= {f"seconds_to_{target:g}": math.nan if seconds is None else seconds, f"reached_{target:g}": reached}
-    return row
+    return row | {metric: _reduced(group[metric][alone].tolist()) for metric in MEDIANS}
 
 
 def _reduced(values: list[float], how: Callable[[list[float]], float] = statistics.median) -> float:
     """The median (or another reduction) of what was measured; NaN of nothing."""
     known = [value for value in values if not math.isnan(value)]
     return how(known) if known else math.nan
-
-
-def _cells(metric: str, interval: Interval) -> dict[str, float]:
-    return {metric: interval.median, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
-
-
-def _columns(targets: Iterable[float]) -> list[str]:
-    metrics = [name for metric in (*ACCURACIES, *POSITIVE) for name in (metric, f"{metric}_low", f"{metric}_high")]
-    for metric in RATES:
-        metrics.insert(metrics.index(f"{metric}_high") + 1, f"{metric}_interval")
-    times = [name for target in targets for name in (f"seconds_to_{target:g}", f"reached_{target:g}")]
-    counts = ["n", "n_timed", "n_trained", "n_raced", "n_seen", "not_ok"]
-    return [*IDENTITY, *counts, *metrics, "throughput_spread", GRID, *times, *MEDIANS]
 
 
 def _first_known(values: NDArray[Any]) -> Any:
