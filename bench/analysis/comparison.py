@@ -1,9 +1,9 @@
 """Comparison: two configurations in one metric, with its interval, and whether a difference is shown."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.analysis.formatting import between, points, ratio, ratio_end
 from bench.analysis.summary import ACCURACIES, Tables, accuracy_floor
@@ -12,6 +12,20 @@ from bench.measure.stats import BySeed, Interval, difference_by_seed, ratio_by_s
 ONE_SEED_MARGIN = 1.1  # what has no interval at all must differ by this factor
 
 Row = dict[str, Any]  # of the summary
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """The values of each key, in their order."""
+    groups: dict[K, list[V]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 import math
 import statistics
-from typing import Any
 
 import pandas as pd
 
-from bench.analysis.comparison import Cell, Row, Sheet, compare_measured, comparison_cell
+from bench.analysis.comparison import Cell, Row, Sheet, compare_measured, comparison_cell, grouped
 from bench.analysis.formatting import between, listed, percent, ratio, span, three_digits, whole
 from bench.analysis.labels import records, without_device
 from bench.analysis.modes import twin_key
@@ -28,28 +27,24 @@ def cross_device_sheet(tables: Tables) -> Sheet | None:
 
     The families' best come first, then the others in the order of the run.
     """
-    devices = list(dict.fromkeys(tables.summary["device_name"]))
-    if len(devices) < 2:
-        return None
-    common = [[rows[device] for device in devices if device in rows] for rows in _by_settings(tables)]
-    common = [rows for rows in common if len(rows) > 1]
+    common = [rows for rows in _by_settings(tables) if len(rows) > 1]
     common.sort(key=lambda rows: not any(row["best_of_family"] for row in rows))
     if not common:
         return None
     pairs = [(other, first) for first, *others in common for other in others]
-    between = list(dict.fromkeys((other["device_name"], first["device_name"]) for other, first in pairs))
-    said = [line for both in between for line in _sentences(tables, both, pairs)]
+    between = grouped(((other["device_name"], first["device_name"]), (other, first)) for other, first in pairs)
+    said = [line for devices, own in between.items() for line in _sentences(tables, devices, own)]
     if len(common) > MOST:
         said.append(f"{MOST} of {len(common)} configurations are shown, the families' best among them.")
     several = len(between) > 1
-    both = "both" if several else " and ".join(between[0])
+    both = "both" if several else " and ".join(next(iter(between)))
     head = ["configuration", *(["devices"] if several else []), f"images/s, {both}", "ratio"]
     head += ["test accuracy of both", "difference"]
     shown = [(other, first) for first, *others in common[:MOST] for other in others]
     return Sheet("The same configuration on each device", said, head, [_line(tables, pair, several) for pair in shown])
 
 
-def _by_settings(tables: Tables) -> list[dict[str, Row]]:
+def _by_settings(tables: Tables) -> list[list[Row]]:
     """For each configuration, whatever its device, its row on each; of several numbers of threads, the fastest."""
     keys: dict[str, tuple[str, ...]] = {}  # a config_id says the same of two runs, even where a later one writes more
     found: dict[tuple[str, ...], dict[str, Row]] = {}
@@ -58,14 +53,14 @@ def _by_settings(tables: Tables) -> list[dict[str, Row]]:
         known = rows.get(row["device_name"])
         if known is None or row[SPEED] > known[SPEED]:
             rows[row["device_name"]] = row
-    return list(found.values())
+    order = list(dict.fromkeys(tables.summary["device_name"]))
+    return [sorted(rows.values(), key=lambda row: order.index(row["device_name"])) for rows in found.values()]
 
 
 def _sentences(tables: Tables, devices: tuple[str, str], pairs: list[Pair]) -> list[str]:
     """How much faster one device is than the other over all that both have, and whether accuracy is the same."""
-    own = [pair for pair in pairs if (pair[0]["device_name"], pair[1]["device_name"]) == devices]
     speeds, accuracies = (
-        [found for pair in own if (found := compare_measured(tables, *pair, metric))] for metric in (SPEED, ACCURACY)
+        [found for pair in pairs if (found := compare_measured(tables, *pair, metric))] for metric in (SPEED, ACCURACY)
     )
     lines = []
     if speeds:
@@ -75,8 +70,8 @@ def _sentences(tables: Tables, devices: tuple[str, str], pairs: list[Pair]) -> l
         lines.append(f"{devices[0]} trains {times} in {_count(len(speeds))} that both measured{but}.")
     if accuracies:
         sure = sum(found.shown for found in accuracies)
-        many = f"in {sure} of {_count(len(accuracies))}" if sure else f"in any of {_count(len(accuracies))}"
-        lines.append(f"Test accuracy: {'a' if sure else 'no'} difference between the two is shown {many}.")
+        what, some = ("a difference", str(sure)) if sure else ("no difference", "any")
+        lines.append(f"Test accuracy: {what} between the two is shown in {some} of {_count(len(accuracies))}.")
     return lines
 
 
@@ -100,13 +95,13 @@ def node_sheet(tables: Tables) -> Sheet | None:
     rows = []
     for (device, node), own in trials.groupby(["device_name", "node"]):
         cores = sorted(own["node_cores"].dropna().unique())
-        processors = listed([text for text in dict.fromkeys(own["node_cpu"]) if text])
-        failed = int((own["status"] != "ok").sum())
+        hardware = [listed([text for text in dict.fromkeys(own["node_cpu"]) if text])]
+        hardware += [f"{listed([f'{n:g}' for n in cores], 'or')} cores"] if cores else []
+        failed, loads = int((own["status"] != "ok").sum()), own["load"].dropna()
         cells = [Cell(str(node), str(device)), Cell(whole(len(own)), f"{failed} not ok" if failed else "")]
-        hardware = ", ".join(
-            part for part in (processors, f"{listed([f'{n:g}' for n in cores], 'or')} cores" if cores else "") if part
-        )
-        rows.append([*cells, Cell(hardware or "–"), _load_cell(own)])
+        cells.append(Cell(", ".join(filter(None, hardware)) or "–"))
+        cells.append(Cell(f"{loads.median():.2f}", f"at most {loads.max():.2f}") if len(loads) else Cell("–"))
+        rows.append(cells)
     unknown = len(tables.trials) - len(trials)
     said = [
         "Trials on devices of one name count as one device's, whichever node ran them; the hardware above is that of "
@@ -125,11 +120,11 @@ def node_warnings(tables: Tables, device_name: str) -> list[str]:
 
 def _other_hardware(trials: pd.DataFrame, device_name: str) -> list[str]:
     known = trials[(trials["node"] != "") & ((trials["node_cpu"] != "") | trials["node_cores"].notna())]
-    kinds: dict[str, list[str]] = {}
     machines = known[["node", "node_cpu", "node_cores"]].fillna({"node_cores": 0}).drop_duplicates()
-    for node, cpu, cores in machines.itertuples(index=False):
-        words = ", ".join(part for part in (cpu, f"{cores:g} cores" if cores else "") if part)
-        kinds.setdefault(words, []).append(node)
+    kinds = grouped(
+        (", ".join(filter(None, (cpu, f"{cores:g} cores" if cores else ""))), node)
+        for node, cpu, cores in machines.itertuples(index=False)
+    )
     if len(kinds) < 2:
         return []
     said = "; ".join(f"{listed(list(dict.fromkeys(nodes)))}: {words}" for words, nodes in kinds.items())
@@ -178,8 +173,3 @@ def _busy(timed: pd.DataFrame) -> list[str]:
         f"processes a core ran or waited just before, {OTHERS_LOAD:g} or more above what the sweep itself explains. "
         "Their speeds may be low."
     ]
-
-
-def _load_cell(own: pd.DataFrame) -> Cell:
-    loads: Any = own["load"].dropna()
-    return Cell(f"{loads.median():.2f}", f"at most {loads.max():.2f}") if len(loads) else Cell("–")

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_measured, comparison_cell, nothing
+from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_measured, comparison_cell, grouped, nothing
 from bench.analysis.formatting import listed, percent, ratio, seconds, span
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables
@@ -54,6 +54,7 @@ class Pair:
 def find_pairs(tables: Tables, device_name: str = "") -> list[Pair]:
     """All pairs of a run, or of one device, of which both have a finished trial, in the order of the summary."""
     rows = {(row["config_id"], row["device_name"]): row for row in records(tables.summary) if row["n"] > 0}
+    reached = tables.goal.replace("seconds_to", "reached")
     pairs = []
     for row in rows.values():
         base = rows.get((row["matched_to"], row["device_name"]))
@@ -61,7 +62,9 @@ def find_pairs(tables: Tables, device_name: str = "") -> list[Pair]:
             continue
         if device_name not in ("", row["device_name"]):
             continue
-        found = {key: compare_measured(tables, row, base, key) for key in (*METRICS, *_headline(tables, base, row))}
+        timed = reached and all(each[reached] == each["n_raced"] > 0 for each in (base, row))
+        metrics = [*METRICS, tables.goal] if timed else METRICS
+        found = {key: compare_measured(tables, row, base, key) for key in metrics}
         pairs.append(Pair(row["match"], base, row, {key: each for key, each in found.items() if each}))
     return pairs
 
@@ -69,7 +72,7 @@ def find_pairs(tables: Tables, device_name: str = "") -> list[Pair]:
 def pair_sentences(pairs: list[Pair]) -> list[str]:
     """For each kind of match one sentence on who wins in how many pairs, and by how much."""
     lines = []
-    for by, own in _by_kind(pairs).items():
+    for by, own in grouped((pair.by, pair) for pair in pairs).items():
         parts = [tally(own, metric) for metric in SAID]
         lines.append(f"At equal {EQUAL.get(by, by)}: {'; '.join(part for part in parts if part)}.")
     return lines
@@ -77,93 +80,62 @@ def pair_sentences(pairs: list[Pair]) -> list[str]:
 
 def pair_sheets(tables: Tables) -> list[Sheet]:
     """For each kind of match a table with a row a pair."""
-    sheets, headline = [], tables.run.get("target_accuracy") or 0.0
-    for by, own in _by_kind(find_pairs(tables)).items():
+    sheets, goal = [], tables.goal
+    for by, own in grouped((pair.by, pair) for pair in find_pairs(tables)).items():
         head = ["pair", "who is better in what", "mismatch", "test accuracy", "difference"]
         head += ["speed ratio", "inference ratio", "memory ratio"]
-        head += [f"ratio of times to {100 * headline:g}%"] if _headline(tables, own[0].base, own[0].made, False) else []
-        rows = [_row(tables, pair) for pair in own]
-        said = [f"Differences and ratios are those of {_ways(own)}, with 95% intervals.", *_too_far(own)]
-        sheets.append(Sheet(f"Equal {EQUAL.get(by, by)}", said, head, rows))
+        head += [f"ratio of times to {100 * tables.run['target_accuracy']:g}%"] if goal else []
+        base, made = own[0].names
+        ways = f"the {made} over the {base}" if len({pair.names for pair in own}) == 1 else "the made over the given"
+        said = [f"Differences and ratios are those of {ways}, with 95% intervals.", *mismatches(own)]
+        sheets.append(Sheet(f"Equal {EQUAL.get(by, by)}", said, head, [_row(pair, goal) for pair in own]))
     return sheets
 
 
 def mismatches(pairs: list[Pair]) -> list[str]:
     """A sentence for each kind of match that some pair misses by more than is allowed."""
-    return [line for own in _by_kind(pairs).values() for line in _too_far(own)]
+    lines = []
+    for by, own in grouped((pair.by, pair) for pair in pairs).items():
+        far = [pair for pair in own if abs(pair.made["mismatch"]) > ALLOWED.get(by, math.inf)]
+        if far:
+            named = listed([f"{pair.made['label']} ({_signed(pair.made['mismatch'])})" for pair in far[:3]])
+            more = f" and {len(far) - 3} more" if len(far) > 3 else ""
+            lines.append(f"Not equal {EQUAL[by]} within {ALLOWED[by]:.0%}: {named}{more}.")
+    return lines
 
 
-def _by_kind(pairs: list[Pair]) -> dict[str, list[Pair]]:
-    kinds: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        kinds.setdefault(pair.by, []).append(pair)
-    return kinds
-
-
-def _row(tables: Tables, pair: Pair) -> list[Cell]:
-    accuracies = ", ".join(f"{name} {percent(row['test_accuracy'])}" for name, row in _sides(pair))
-    cells = [Cell(pair.base["label"], f"and {shape(pair)}"), Cell(_in_words(pair))]
-    cells += [Cell(_signed(pair.made["mismatch"])), Cell(accuracies)]
+def _row(pair: Pair, goal: str) -> list[Cell]:
+    sides = list(zip(pair.names, (pair.base, pair.made), strict=True))
+    wins = grouped((pair.winner(metric), METRICS.get(metric, TIME)[1]) for metric in pair.found if pair.winner(metric))
+    better = "; ".join(f"{name} in {listed(what)}" for name, what in wins.items()) or "no difference shown"
+    cells = [Cell(pair.base["label"], f"and {shape(pair)}"), Cell(better), Cell(_signed(pair.made["mismatch"]))]
+    cells.append(Cell(", ".join(f"{name} {percent(row['test_accuracy'])}" for name, row in sides)))
     cells += [comparison_cell(pair.found.get(metric)) for metric in METRICS]
-    for column in _headline(tables, pair.base, pair.made, False):
-        reached, found = column.replace("seconds_to", "reached"), pair.found.get(column)
-        if found:
-            times = ", ".join(f"{name} {seconds(row[column])}" for name, row in _sides(pair))
-            cells.append(Cell(found.text, "; ".join(part for part in (found.ends, times) if part)))
-        else:
-            counts = [f"{name} {row[reached]} of {row['n_raced']}" for name, row in _sides(pair)]
-            cells.append(Cell("–", f"reached by {', '.join(counts)}"))
+    if found := pair.found.get(goal):
+        times = ", ".join(f"{name} {seconds(row[goal])}" for name, row in sides)
+        cells.append(Cell(found.text, f"{found.ends}; {times}" if found.ends else times))
+    elif goal:
+        reached = goal.replace("seconds_to", "reached")
+        counts = ", ".join(f"{name} {row[reached]} of {row['n_raced']}" for name, row in sides)
+        cells.append(Cell("–", f"reached by {counts}"))
     return cells
-
-
-def _sides(pair: Pair) -> list[tuple[str, Row]]:
-    return list(zip(pair.names, (pair.base, pair.made), strict=True))
-
-
-def _in_words(pair: Pair) -> str:
-    """ "CNN in accuracy and training speed; ViT in memory"."""
-    wins: dict[str, list[str]] = {}
-    for metric in pair.found:
-        if pair.winner(metric):
-            wins.setdefault(pair.winner(metric), []).append(METRICS.get(metric, TIME)[1])
-    return "; ".join(f"{name} in {listed(what)}" for name, what in wins.items()) or "no difference shown"
 
 
 def tally(pairs: list[Pair], metric: str) -> str:
     """ "the CNN is more accurate in 6 of 6 pairs, by 0.90 to 2.10 points"."""
     (does, of_it, _), asked = METRICS[metric], [pair for pair in pairs if metric in pair.found]
-    wins: dict[str, list[float]] = {}
-    for pair in asked:
-        if pair.winner(metric):
-            amount = pair.found[metric].amount
-            size = abs(amount) if metric == "test_accuracy" else max(amount, 1 / amount)
-            wins.setdefault(pair.winner(metric), []).append(size)
-    if not wins:
-        return f"no difference in {of_it} is shown in {len(asked)} pair{'s' * (len(asked) > 1)}" if asked else ""
+    amounts = ((pair.winner(metric), pair.found[metric].amount) for pair in asked if pair.winner(metric))
+    wins = sorted(grouped(amounts).items(), key=lambda item: -len(item[1]))
+    if asked and not wins:
+        return f"no difference in {of_it} is shown in {len(asked)} pair{'s' * (len(asked) > 1)}"
     parts: list[str] = []
-    for name, sizes in sorted(wins.items(), key=lambda item: -len(item[1])):
+    for name, found in wins:
         if metric == "test_accuracy":
-            much = f"by {span(sizes, lambda x: f'{100 * x:.2f}')} points"
+            much = f"by {span([abs(x) for x in found], lambda x: f'{100 * x:.2f}')} points"
         else:
-            much = f"by a factor of {span(sizes, ratio)}"
-        count = f"{len(sizes)} of {len(asked)} pairs"
-        parts.append(f"the {name} in {count}, {much}" if parts else f"the {name} {does} in {count}, {much}")
+            much = f"by a factor of {span([max(x, 1 / x) for x in found], ratio)}"
+        parts.append(f"the {name}{'' if parts else f' {does}'} in {len(found)} of {len(asked)} pairs, {much}")
     return ", ".join(parts)
-
-
-def _too_far(pairs: list[Pair]) -> list[str]:
-    by = pairs[0].by
-    far = [pair for pair in pairs if abs(pair.made["mismatch"]) > ALLOWED.get(by, math.inf)]
-    if not far:
-        return []
-    named = listed([f"{pair.made['label']} ({_signed(pair.made['mismatch'])})" for pair in far[:3]])
-    more = f" and {len(far) - 3} more" if len(far) > 3 else ""
-    return [f"Not equal {EQUAL[by]} within {ALLOWED[by]:.0%}: {named}{more}."]
-
-
-def _ways(pairs: list[Pair]) -> str:
-    base, made = pairs[0].names
-    return f"the {made} over the {base}" if len({pair.names for pair in pairs}) == 1 else "the made over the given"
 
 
 def shape(pair: Pair) -> str:
@@ -175,12 +147,3 @@ def shape(pair: Pair) -> str:
 
 def _signed(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:+.1f}%"
-
-
-def _headline(tables: Tables, base: Row, made: Row, by_all: bool = True) -> list[str]:
-    """The column of time to the run's headline target, where both got there with every seed (or `by_all` is off)."""
-    column = f"seconds_to_{tables.run.get('target_accuracy') or 0:g}"
-    if column not in base:
-        return []
-    reached = column.replace("seconds_to", "reached")
-    return [column] if not by_all or all(row[reached] == row["n_raced"] > 0 for row in (base, made)) else []

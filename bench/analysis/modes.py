@@ -4,13 +4,20 @@ A mode may help one family and slow the other, so that a ratio of speeds in one 
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
-import pandas as pd
-
-from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_rows, comparison_cell, sheets_by_device
+from bench.analysis.comparison import (
+    Cell,
+    Comparison,
+    Row,
+    Sheet,
+    compare_rows,
+    comparison_cell,
+    grouped,
+    sheets_by_device,
+)
 from bench.analysis.formatting import ratio, span, three_digits
 from bench.analysis.labels import LAYOUT, compile_title, family_title, records
 from bench.analysis.summary import Tables
@@ -25,38 +32,30 @@ USUAL = {  # the choice that the others of an axis are held against: the first t
 }
 
 
-@dataclass(frozen=True)
-class Twin:
+class Twin(NamedTuple):
     """Two configurations that differ in one choice alone: `row` made it, `plain` has the usual one."""
 
-    axis: str
+    title: str
+    base_title: str
     row: Row
     plain: Row
-
-    @property
-    def title(self) -> str:
-        return _choice(self.axis, str(self.row[self.axis]))
-
-    @property
-    def base_title(self) -> str:
-        return _choice(self.axis, str(self.plain[self.axis]))
 
 
 def twins(rows: list[Row]) -> list[Twin]:
     """Every row that made another choice than the usual one, with its twin; choice by choice, in the rows' order."""
     found = []
     for axis, usual in USUAL.items():
-        values = {str(row[axis]) for row in rows if row[axis]}
-        base = next((value for value in usual if value in values), None)
-        if base is None or len(values) < 2:
+        by_choice = grouped((str(row[axis]), row) for row in rows if row[axis])
+        base = next((value for value in usual if value in by_choice), None)
+        if base is None:
             continue
-        plain = {twin_key(row, axis): row for row in rows if row[axis] == base}
-        others: dict[str, list[Row]] = {}
-        for row in rows:
-            if row[axis] and row[axis] != base:
-                others.setdefault(str(row[axis]), []).append(row)
-        for same in others.values():
-            found += [Twin(axis, row, plain[key]) for row in same if (key := twin_key(row, axis)) in plain]
+        plain = {twin_key(row, axis): row for row in by_choice.pop(base)}
+        found += [
+            Twin(_choice(axis, value), _choice(axis, base), row, plain[key])
+            for value, same in by_choice.items()
+            for row in same
+            if (key := twin_key(row, axis)) in plain
+        ]
     return found
 
 
@@ -88,9 +87,10 @@ def _choice(axis: str, value: str) -> str:
     return f"{value} attention" if axis == "attention" else value
 
 
-def mode_title(row: Row) -> str:
-    """ "fp32", or "fp32 compile channels-last"."""
-    words = row["dtype"], compile_title(row["compile"] or ""), LAYOUT.get(row["channels_last"] or "", "")
+def mode_title(row: Row, layout: bool = True) -> str:
+    """ "fp32", or "fp32 compile channels-last"; without its `layout`, "fp32 compile"."""
+    words = [row["dtype"], compile_title(row["compile"] or "")]
+    words += [LAYOUT.get(row["channels_last"] or "", "")] if layout else []
     return " ".join(word for word in words if word)
 
 
@@ -107,59 +107,51 @@ def mode_sentences(tables: Tables, device_name: str) -> list[str]:
 def _sheet(tables: Tables, device_name: str, where: str = "") -> Sheet | None:
     rows = tables.like_for_like
     here = rows[(rows["images_per_second"] > 0) & (rows["device_name"] == device_name)]
-    title = _title_in(here)
-    modes = list(dict.fromkeys(title(row) for row in records(here)))
-    champions = {row["model"]: row for row in records(here[here["best_of_family"]])}
-    families = [_variants(here, champions[model], title) for model in here["model"].unique() if model in champions]
+    # a layout that is each family's own tells no two of its rows apart, and is left out
+    layout = bool((here.groupby("model")["channels_last"].nunique() > 1).any())
+    known = records(here)
+    modes = list(dict.fromkeys(mode_title(row, layout) for row in known))
+    champions = {row["model"]: twin_key(row, *MODE) for row in known if row["best_of_family"]}
+    families = [  # a family's best configuration in every mode that it was measured in
+        {mode_title(row, layout): row for row in known if twin_key(row, *MODE) == champions[model]}
+        for model in here["model"].unique()
+        if model in champions
+    ]
     if len(modes) < 2 or len(families) < 2:
         return None
     fastest = [max(variants.values(), key=lambda row: row["images_per_second"]) for variants in families]
+    at_best, best_line = _line(tables, "each at its own best", fastest, [mode_title(row) for row in fastest])
+    factors: list[list[float]] = [[] for _ in at_best]
+    table = []
+    for mode in modes:
+        ratios, line = _line(tables, mode, [variants.get(mode) for variants in families], [""] * len(families))
+        table.append(line)
+        for amounts, each in zip(factors, ratios, strict=True):
+            amounts += [each.amount] if each else []
     first, *others = [family_title(row["model"]) for row in fastest]
     head = ["mode", *(f"{_plain(next(iter(variants.values())))}, images/s" for variants in families)]
     head += [f"{name} over {first}" for name in others]
-    table: list[list[Cell]] = []
-    factors: list[list[float]] = [[] for _ in others]
-    for mode in modes:
-        in_mode = [variants.get(mode) for variants in families]
-        found = [_ratio(tables, row, in_mode[0]) for row in in_mode[1:]]
-        table.append(_line(mode, in_mode, ["" for _ in in_mode], found))
-        for known, each in zip(factors, found, strict=True):
-            known += [each.amount] if each else []
-    at_best = [_ratio(tables, row, fastest[0]) for row in fastest[1:]]
-    table.append(_line("each at its own best", fastest, [mode_title(row) for row in fastest], at_best))
     said = []
-    for name, known, best, row in zip(others, factors, at_best, fastest[1:], strict=True):
-        if known and best:
-            alike = f"like for like the {name} trains {span(known, ratio)} times as fast as the {first}"
-            count = f"({len(known)} mode{'s' * (len(known) > 1)})"
+    for name, amounts, best, row in zip(others, factors, at_best, fastest[1:], strict=True):
+        if amounts and best:
+            alike = f"like for like the {name} trains {span(amounts, ratio)} times as fast as the {first}"
+            count = f"({len(amounts)} mode{'s' * (len(amounts) > 1)})"
             apart = f"{name} in {mode_title(row)} and {first} in {mode_title(fastest[0])}"
             said.append(f"Modes: {alike} {count}; each in its own fastest, {ratio(best.amount)} times ({apart}).")
-    return Sheet(f"Like for like, and each at its best{where}", said, head, table)
+    return Sheet(f"Like for like, and each at its best{where}", said, head, [*table, best_line])
 
 
-def _line(mode: str, rows: Sequence[Row | None], notes: list[str], ratios: list[Comparison | None]) -> list[Cell]:
+def _line(
+    tables: Tables, mode: str, rows: Sequence[Row | None], notes: list[str]
+) -> tuple[list[Comparison | None], list[Cell]]:
+    """The families' speeds in a mode: each over the first's, and the table's line."""
+    first, *others = rows
+    ratios = [compare_rows(tables, row, first, "images_per_second") if row and first else None for row in others]
     speeds = [
         Cell(three_digits(row["images_per_second"]), note) if row else Cell("–")
         for row, note in zip(rows, notes, strict=True)
     ]
-    return [Cell(mode), *speeds, *(comparison_cell(each, "no difference shown") for each in ratios)]
-
-
-def _ratio(tables: Tables, a: Row | None, b: Row | None) -> Comparison | None:
-    return compare_rows(tables, a, b, "images_per_second") if a and b else None
-
-
-def _title_in(here: pd.DataFrame) -> Callable[[Row], str]:
-    """What a mode is called; a layout that is each family's own tells no two of its rows apart, and is left out."""
-    if (here.groupby("model")["channels_last"].nunique() > 1).any():
-        return mode_title
-    return lambda row: mode_title(row | {"channels_last": ""})
-
-
-def _variants(here: pd.DataFrame, champion: Row, title: Callable[[Row], str]) -> dict[str, Row]:
-    """A family's best configuration in every mode that it was measured in."""
-    key = twin_key(champion, *MODE)
-    return {title(row): row for row in records(here) if twin_key(row, *MODE) == key}
+    return ratios, [Cell(mode), *speeds, *(comparison_cell(each, "no difference shown") for each in ratios)]
 
 
 def _plain(row: Row) -> str:

@@ -19,7 +19,9 @@ from bench.analysis.comparison import (
     compare_measured,
     compare_rows,
     comparison_cell,
+    grouped,
     row_ends,
+    sentence,
     sheets_by_device,
 )
 from bench.analysis.formatting import listed, percent, points, seconds, span, three_digits, whole
@@ -61,11 +63,12 @@ class Ladder:
 def ladders(tables: Tables, device_name: str = "") -> list[Ladder]:
     """All of a run, or of one device, in the order of the summary."""
     rows = [row for row in records(tables.summary) if row["n"] > 0 and device_name in ("", row["device_name"])]
-    groups = _alike(rows, "num_threads")  # processes that share a machine may have fewer threads each
-    if any(len({(row["world_size"], str(row["global_batch"])) for row in own}) < len(own) for own in groups):
-        groups = _alike(rows)
+    but = ("world_size", "global_batch")
+    groups = grouped((twin_key(row, *but, "num_threads"), row) for row in rows)  # a process may have fewer threads each
+    if any(len({(row["world_size"], str(row["global_batch"])) for row in own}) < len(own) for own in groups.values()):
+        groups = grouped((twin_key(row, *but), row) for row in rows)
     found = []
-    for own in groups:
+    for own in groups.values():
         alone = [row for row in own if row["world_size"] == 1][:1]
         for batch in BATCHES:
             by_size = {row["world_size"]: row for row in reversed(own) if row["global_batch"] == batch}
@@ -85,8 +88,7 @@ def efficiency(tables: Tables, ladder: Ladder, row: Row) -> Interval | None:
     found = speed_up(tables, ladder, row)
     if found is None:
         return None
-    share = ladder.base["world_size"] / row["world_size"]
-    low, middle, high, n = found.interval
+    share, (low, middle, high, n) = ladder.base["world_size"] / row["world_size"], found.interval
     return Interval(share * low, share * middle, share * high, n)
 
 
@@ -97,70 +99,61 @@ def scaling_sheets(tables: Tables) -> list[Sheet]:
 
 def scaling_sentence(tables: Tables, device_name: str) -> str:
     """With how many processes families are compared, and what the most bring their best; "" where they don't vary."""
-    said: dict[str, str] = {}
-    own = ladders(tables, device_name)
-    kinds = {ladder.global_batch for ladder in own}
+    own, said = ladders(tables, device_name), dict[str, str]()
+    if not own:
+        return ""
+    here = tables.summary[(tables.summary["device_name"] == device_name) & tables.summary["best_of_family"]]
+    if len(here) > 1 and here["world_size"].nunique() == 1:
+        said[""] = f"families are compared with {count_processes(here['world_size'].iloc[0])} each"
+    several = len({ladder.global_batch for ladder in own}) > 1
     for ladder in own:
-        found = speed_up(tables, ladder, ladder.more[-1])
-        if not ladder.base["best_of_family"] or not found or ladder.base["model"] in said:
+        base, top = ladder.base, ladder.more[-1]
+        found, share = speed_up(tables, ladder, top), efficiency(tables, ladder, top)
+        if not base["best_of_family"] or not found or not share or base["model"] in said:
             continue
-        share, family = efficiency(tables, ladder, ladder.more[-1]), family_title(ladder.base["model"])
-        which = f" ({ladder.batch})" if len(kinds) > 1 else ""
-        most, fewest = (count_processes(row["world_size"]) for row in (ladder.more[-1], ladder.base))
+        most = f"{count_processes(top['world_size'])}{f' ({ladder.batch})' if several else ''}"
+        family, fewest = family_title(base["model"]), count_processes(base["world_size"])
         times = f"{found.text} times{f' ({found.ends})' if found.ends else ''}"
-        said[ladder.base["model"]] = (
-            f"with {most}{which} the best {family} trains {times} as fast as with {fewest}, an efficiency of "
-            f"{_whole(share)}"
+        said[base["model"]] = (
+            f"with {most} the best {family} trains {times} as fast as with {fewest}, an efficiency of "
+            f"{share.median:.0%}"
             if found.shown
-            else f"no difference in speed is shown between {most}{which} and {fewest} of the best {family}, {times}"
+            else f"no difference in speed is shown between {most} and {fewest} of the best {family}, {times}"
         )
-    text = "; ".join([*_compared_with(tables, device_name), *said.values()] if own else [])
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def _compared_with(tables: Tables, device_name: str) -> list[str]:
-    """How many processes the families' best have, where there are several families and it is one number."""
-    here = tables.summary[tables.summary["device_name"] == device_name]
-    best = here[here["best_of_family"]]
-    if len(best) < 2 or best["world_size"].nunique() > 1:
-        return []
-    return [f"families are compared with {count_processes(best['world_size'].iloc[0])} each"]
+    text = "; ".join(said.values())
+    return sentence(text) if text else ""
 
 
 def by_configuration(own: list[Ladder]) -> list[list[Ladder]]:
     """Ladders that begin at one row together: those of the families' best first, then the most accurate ones."""
-    groups: dict[str, list[Ladder]] = {}
-    for ladder in own:
-        groups.setdefault(ladder.base["config_id"], []).append(ladder)
-    return sorted(groups.values(), key=lambda own: (not own[0].base["best_of_family"], -own[0].base["val_accuracy"]))
+    groups = grouped((ladder.base["config_id"], ladder) for ladder in own).values()
+    return sorted(groups, key=lambda own: (not own[0].base["best_of_family"], -own[0].base["val_accuracy"]))
 
 
-def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
+def _sheet(tables: Tables, device_name: str, where: str) -> Sheet | None:
     own = ladders(tables, device_name)
+    if not own:
+        return None
     timed = any(speed_up(tables, ladder, row) for ladder in own for row in ladder.more)
-    target = tables.run.get("target_accuracy")
-    goal = f"seconds_to_{target:g}" if isinstance(target, (int, float)) and timed else ""
-    goal = goal if goal in tables.summary else ""
+    goal = tables.goal if timed else ""
     head = ["configuration", "processes", *(["images/s", "speed-up", "efficiency"] if timed else [])]
-    head += [f"to {100 * (target or 0):g}%"] if goal else []
+    head += [f"to {100 * tables.run['target_accuracy']:g}%"] if goal else []
     head += ["test accuracy", "difference"]
     groups = by_configuration(own)
     leading = sum(bool(each[0].base["best_of_family"]) for each in groups) or 1
-    rows = [row for each in groups[:leading] for row in _lines(tables, each, timed, goal)]
-    others = groups[leading : leading + MOST]
-    more = [row for each in others for row in _lines(tables, each, timed, goal)]
-    left = len(groups) - leading - len(others)
+    others, left = groups[leading : leading + MOST], len(groups) - leading - MOST
+    rows, more = (
+        [
+            _line(tables, ladder, row, timed, goal)
+            for each in part  # where its ladders begin, then their rungs
+            for ladder, row in [(each[0], each[0].base), *((ladder, row) for ladder in each for row in ladder.more)]
+        ]
+        for part in (groups[:leading], others)
+    )
     said = [f"{left} more are among all configurations."] if left > 0 else []
     name = f"{len(others)} more configuration{'s' * (len(others) > 1)}{where}"
     rest = Sheet(name, said, head, more, figures=True) if more else None
-    told = _said(tables, own, timed) if own else []
-    return Sheet(f"More processes{where}", told, head, rows, figures=True, rest=rest)
-
-
-def _lines(tables: Tables, group: list[Ladder], timed: bool, goal: str) -> list[list[Cell]]:
-    """A configuration: where its ladders begin, then their rungs."""
-    rungs = [(ladder, row) for ladder in group for row in ladder.more]
-    return [_line(tables, ladder, row, timed, goal) for ladder, row in [(group[0], group[0].base), *rungs]]
+    return Sheet(f"More processes{where}", _said(tables, own, timed), head, rows, figures=True, rest=rest)
 
 
 def _said(tables: Tables, own: list[Ladder], timed: bool) -> list[str]:
@@ -171,18 +164,14 @@ def _said(tables: Tables, own: list[Ladder], timed: bool) -> list[str]:
     if not timed:
         return said
     said.append("Efficiency is images/s with N processes over N times images/s with one.")
-    for batch in dict.fromkeys(ladder.global_batch for ladder in own):
-        words, most = BATCHES.get(batch, batch), dict[float, list[float]]()
-        for ladder in (ladder for ladder in own if ladder.global_batch == batch):
-            share = efficiency(tables, ladder, ladder.more[-1])
-            if share:
-                most.setdefault(ladder.more[-1]["world_size"], []).append(share.median)
+    for batch, of_batch in grouped((ladder.global_batch, ladder) for ladder in own).items():
+        shares = [(ladder.more[-1]["world_size"], efficiency(tables, ladder, ladder.more[-1])) for ladder in of_batch]
         told = [
-            f"{span(shares, lambda x: f'{x:.0%}')} with {size:g} processes ({len(shares)} "
-            f"configuration{'s' * (len(shares) > 1)})"
-            for size, shares in sorted(most.items())
+            f"{span(known, lambda x: f'{x:.0%}')} with {size:g} processes ({len(known)} "
+            f"configuration{'s' * (len(known) > 1)})"
+            for size, known in sorted(grouped((size, share.median) for size, share in shares if share).items())
         ]
-        said += [f"With the batch {words}, efficiency is {listed(told)}."] if told else []
+        said += [f"With the batch {BATCHES.get(batch, batch)}, efficiency is {listed(told)}."] if told else []
     if any(ladder.base["device"].startswith("cpu") for ladder in own):
         cores = (tables.run.get("environment") or {}).get("cores")
         of = f" ({cores:g} on this machine)" if isinstance(cores, (int, float)) else ""
@@ -200,8 +189,9 @@ def _line(tables: Tables, ladder: Ladder, row: Row, timed: bool, goal: str) -> l
         found, share = speed_up(tables, ladder, row), efficiency(tables, ladder, row)
         speed = "–" if math.isnan(row[SPEED]) else three_digits(row[SPEED])
         cells += [Cell(speed, row_ends(row, SPEED, three_digits)), comparison_cell(found)]
-        ends = "" if share is None or math.isnan(share.low) else f"{_end(share.low)} to {_end(share.high)}"
-        cells.append(Cell(_whole(share), ends))
+        ends = [f"{100 * end:.0f}" if end <= 10 else "over 1,000" for end in (share.low, share.high)] if share else []
+        known = share is not None and not math.isnan(share.low)
+        cells.append(Cell(f"{share.median:.0%}" if share else "–", " to ".join(ends) if known else ""))
     if goal:
         reached = goal.replace("seconds_to", "reached")
         some = "" if row[reached] == row["n_raced"] else f"{row[reached]} of {row['n_raced']}"
@@ -211,21 +201,6 @@ def _line(tables: Tables, ladder: Ladder, row: Row, timed: bool, goal: str) -> l
         return [*cells, Cell("–")]
     gap = compare_rows(tables, row, ladder.base, ACCURACY)
     return [*cells, Cell(points(gap.amount) if gap.shown else "none shown", gap.ends)]
-
-
-def _alike(rows: list[Row], *but: str) -> list[list[Row]]:
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(twin_key(row, "world_size", "global_batch", *but), []).append(row)
-    return [own for own in groups.values() if len(own) > 1]
-
-
-def _end(share: float) -> str:
-    return "over 1,000" if share > 10 else f"{100 * share:.0f}"
-
-
-def _whole(share: Interval | None) -> str:
-    return "–" if share is None else f"{share.median:.0%}"
 
 
 def count_processes(size: float) -> str:
@@ -246,19 +221,16 @@ def data_sentences(tables: Tables, device_name: str) -> list[str]:
     if rows["train_fraction"].nunique() < 2 or rows["model"].nunique() < 2:
         return []
     best, said = best_at_each_size(rows), []
-    for size in _some(sorted(best["num_train_images"].unique())):
-        here = sorted(records(best[best["num_train_images"] == size]), key=lambda row: -row["test_accuracy"])
+    sizes = sorted(best["num_train_images"].unique())
+    if len(sizes) > MOST_SIZES:
+        sizes = [sizes[round(i * (len(sizes) - 1) / (MOST_SIZES - 1))] for i in range(MOST_SIZES)]
+    for size in sizes:
+        here = records(
+            best[best["num_train_images"] == size].sort_values("test_accuracy", ascending=False, kind="stable")
+        )
         if len(here) > 1:
-            found = compare_rows(tables, here[0], here[1], "test_accuracy")
             first, second = (family_title(row["model"]) for row in here[:2])
+            found = compare_rows(tables, here[0], here[1], "test_accuracy")
             lead = f"the {first} is {found.text} above the {second}"
-            shown = apart(here[0], here[1], found)
-            said.append(f"with {whole(size)} {lead if shown else 'no difference is shown'}")
+            said.append(f"with {whole(size)} {lead if apart(here[0], here[1], found) else 'no difference is shown'}")
     return [f"Fewer training images: {listed(said)}."] if said else []
-
-
-def _some(sizes: list[float]) -> list[float]:
-    if len(sizes) <= MOST_SIZES:
-        return sizes
-    last = len(sizes) - 1
-    return [sizes[round(i * last / (MOST_SIZES - 1))] for i in range(MOST_SIZES)]
