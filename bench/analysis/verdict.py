@@ -4,10 +4,11 @@ What counts as a win is settled in bench.analysis.findings. Here a device's list
 headline, a summary of two or three sentences, a sentence of details for each finding, and what to choose.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from bench.analysis.answer import Verdict
-from bench.analysis.comparison import Comparison, Row, row_ends
+from bench.analysis.comparison import Comparison, Row, grouped, row_ends, sentence
 from bench.analysis.findings import ACCURACY, INFERENCE, LATENCY, MEMORY, SPEED, Finding, Lead, compared_rows, find
 from bench.analysis.formatting import listed, mebibytes, milliseconds, percent, points, rate, seconds
 from bench.analysis.labels import family_title
@@ -18,21 +19,24 @@ from bench.analysis.summary import Tables, families_apart
 from bench.analysis.warnings import find_warnings, unfinished
 
 EQUAL_SIZE = ("params", "flops")  # what a reader asks first: who wins when both are as large, or take as much work
-FIGURES = {ACCURACY: percent, SPEED: rate, INFERENCE: rate, LATENCY: milliseconds, MEMORY: mebibytes}  # else: seconds
-CLAIMS = {  # what the one with the greater value does; of other metrics, times: TAKES
-    ACCURACY: "is {} above",
-    SPEED: "trains {} times as fast as",
-    INFERENCE: "infers {} times as fast as",
-    MEMORY: "needs {} times the memory of",
+
+
+class Words(NamedTuple):
+    """How to speak of a metric: its figure, what the one with the greater value does, and the head of its details."""
+
+    figure: Callable[[float], str]
+    claim: str = "takes {} times as long as"
+    head: str = ""  # else the subject
+
+
+WORDS = {
+    ACCURACY: Words(percent, "is {} above", "Test accuracy: {}; {}."),
+    SPEED: Words(rate, "trains {} times as fast as", "Training speed: {}; each is its family's fastest."),
+    INFERENCE: Words(rate, "infers {} times as fast as", "Inference of the most accurate: {}."),
+    LATENCY: Words(milliseconds, head="One image takes {}."),
+    MEMORY: Words(mebibytes, "needs {} times the memory of", "Peak training memory: {}."),
 }
-TAKES = "takes {} times as long as"
-HEADS = {  # of a detail; of other metrics: the subject
-    ACCURACY: "Test accuracy: {}; {}.",
-    SPEED: "Training speed: {}; each is its family's fastest.",
-    INFERENCE: "Inference of the most accurate: {}.",
-    LATENCY: "One image takes {}.",
-    MEMORY: "Peak training memory: {}.",
-}
+OF_TIME = Words(seconds)
 SEEDS = "95% intervals, n = {} seeds; each is its family's best on validation"
 ONE_SEED = "one seed, so no interval over seeds: the interval is the binomial floor"
 
@@ -51,54 +55,44 @@ def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
         return Verdict(device_name, "Nothing to compare: no trial ended well.", [], warnings)
     families, one_seed = list(compared["model"].unique()), bool(compared["n"].max() == 1)
     findings = {finding.metric: finding for finding in find(tables, compared)}
-    times = [finding for metric, finding in findings.items() if metric.startswith("seconds_to_") and finding.rows]
-    wanted = findings.get(f"seconds_to_{tables.run.get('target_accuracy') or 0:g}")
-    headline_time = [wanted] if wanted and wanted.rows else times[-1:]
-    main = [findings[ACCURACY], *headline_time, findings[SPEED]]
-    pairs = find_pairs(tables, device_name)
+    accuracy, speed, memory = findings[ACCURACY], findings[SPEED], findings[MEMORY]
+    times = [finding for metric, finding in findings.items() if metric not in WORDS and finding.rows]
+    wanted = findings.get(tables.goal)
+    main = [accuracy, *([wanted] if wanted and wanted.rows else times[-1:]), speed]
+    pairs, alone = find_pairs(tables, device_name), len(families) == 1
 
-    if len(families) == 1:
-        headline, summary = _one_family(findings[ACCURACY], findings[SPEED])
+    if alone:
+        headline, summary = _one_family(accuracy, speed)
     else:
         apart = families_apart(tables.summary, device_name)
-        headline = _headline([*main, findings[MEMORY]], families, apart, one_seed)
-        summary = _summary(main, times, findings[MEMORY], pairs, one_seed)
+        headline = _headline([*main, memory], families, apart, one_seed)
+        summary = _summary(main, times, memory, pairs, one_seed)
     details = [
-        _detail(findings[ACCURACY]),
-        _detail(findings[SPEED]),
+        _detail(accuracy),
+        _detail(speed),
         " ".join(filter(None, (_detail(findings[INFERENCE]), _detail(findings[LATENCY])))),
         *map(_detail, times),
-        _detail(findings[MEMORY]),
+        _detail(memory),
         *data_sentences(tables, device_name),
         *pair_sentences(pairs),
-        f"Equal size: {_not_matched(pairs)}." if len(families) > 1 and not pairs else "",
+        f"Equal size: {_not_matched(pairs)}." if not alone and not pairs else "",
         *mode_sentences(tables, device_name),
-        _recommendation(main, place, alone=len(families) == 1, one_seed=one_seed),
+        _recommendation(main, place, alone, one_seed),
     ]
-    return Verdict(
-        device_name,
-        headline,
-        [text for text in details if text],
-        warnings,
-        [text for text in (*summary, scaling_sentence(tables, device_name)) if text],
-        {
-            finding.subject: _title(finding.rows[0]) if finding.shown else ""
-            for finding in (*main, findings[MEMORY])
-            if finding.leads or finding.shown
-        },
-    )
+    asked = [each for each in (*main, memory) if each.leads or each.shown]
+    winners = {each.subject: _title(each.rows[0]) if each.shown else "" for each in asked}
+    summary = [*filter(None, (*summary, scaling_sentence(tables, device_name)))]
+    return Verdict(device_name, headline, [*filter(None, details)], warnings, summary, winners)
 
 
 def overall_sentence(verdicts: Sequence[Verdict]) -> str:
     """Whether the devices agree on who wins; "" where fewer than two have something to say."""
     if len(verdicts) < 2:
         return ""
-    devices: dict[str, dict[str, list[str]]] = {}  # subject -> family -> the devices on which it wins
-    for verdict in verdicts:
-        for subject, family in verdict.winners.items():
-            of_subject = devices.setdefault(subject, {})
-            if family:
-                of_subject.setdefault(family, []).append(verdict.device_name)
+    devices = {  # subject -> family -> the devices on which it wins
+        subject: grouped((family, each.device_name) for each in verdicts if (family := each.winners.get(subject)))
+        for subject in dict.fromkeys(subject for each in verdicts for subject in each.winners)
+    }
     split = [
         f"in {subject} " + listed([f"the {family} wins on {listed(names)}" for family, names in found.items()])
         for subject, found in devices.items()
@@ -106,7 +100,7 @@ def overall_sentence(verdicts: Sequence[Verdict]) -> str:
     ]
     if split:
         return f"The winner depends on the device: {'; '.join(split)}."
-    wins = _grouped((family, subject) for subject, found in devices.items() for family in found)
+    wins = grouped((family, subject) for subject, found in devices.items() for family in found)
     said = [f"the {family} in {listed(subjects)}" for family, subjects in wins.items()]
     return f"The devices agree wherever they show a difference: {listed(said)}." if said else ""
 
@@ -115,14 +109,14 @@ def overall_sentence(verdicts: Sequence[Verdict]) -> str:
 
 
 def _headline(asked: list[Finding], families: list[str], apart: dict[str, int], one_seed: bool) -> str:
-    wins = _grouped((_title(each.rows[0]), _achievement(each)) for each in asked if each.shown)
+    wins = grouped((_title(each.rows[0]), _achievement(each)) for each in asked if each.shown)
     told = "; ".join(f"the {family} {listed(does)}" for family, does in wins.items())
     if not told:
         return f"No difference is shown between {listed([family_title(name) for name in families])}."
     told = told if asked[0].shown else f"no difference in accuracy is shown; {told}"
     if apart:  # a speed that more processes bought isn't the family's
         told += f" ({listed([f'{family_title(name)}: {count_processes(size)}' for name, size in apart.items()])})"
-    return f"On one seed, {told}." if one_seed else _sentence(told)
+    return f"On one seed, {told}." if one_seed else sentence(told)
 
 
 def _achievement(finding: Finding) -> str:
@@ -159,9 +153,7 @@ def _summary(
     main: list[Finding], times: list[Finding], memory: Finding, pairs: list[Pair], one_seed: bool
 ) -> list[str]:
     accuracy, *told_times, speed = main
-    highest = times[-1:]
-    if highest and highest[0].shown and highest[0] not in told_times:
-        told_times += highest
+    told_times += [each for each in times[-1:] if each.shown and each not in told_times]
     n = accuracy.leads[0].found.interval.n
     first = _accuracy_summary(accuracy, n)
     sentences = (
@@ -169,8 +161,8 @@ def _summary(
         [_speed_summary(speed, n), *(_time_summary(finding, n) for finding in told_times)],
         [_memory_summary(memory, n), *_equal_size_summary(pairs, n)],
     )
-    joined = ["; ".join(part for part in parts if part) for parts in sentences]
-    return [_sentence(text) for text in joined if text]
+    joined = ["; ".join(filter(None, parts)) for parts in sentences]
+    return [sentence(text) for text in joined if text]
 
 
 def _accuracy_summary(accuracy: Finding, n: int) -> str:
@@ -248,7 +240,7 @@ def _equal_size_summary(pairs: list[Pair], n: int) -> list[str]:
         own = [pair for pair in pairs if pair.by == by]
         tallies = [tally(own, metric) for metric in (ACCURACY, SPEED)] if len(own) > 1 else []
         if own:
-            parts.append(f"at equal {EQUAL[by]} {listed([each for each in tallies if each]) or _pair(own[0], n)}")
+            parts.append(f"at equal {EQUAL[by]} {listed([*filter(None, tallies)]) or _pair(own[0], n)}")
     return [*parts, _not_matched(pairs)]
 
 
@@ -283,7 +275,7 @@ def _detail(finding: Finding) -> str:
     """ "Peak training memory: ViT p14 d4 29.7 MiB and CNN d4 w16 53.8 MiB. The CNN needs 1.81 times the ..."."""
     if not finding.rows:
         return ""
-    head = HEADS.get(finding.metric, f"{finding.subject.capitalize()}: {{}}.")
+    head = WORDS.get(finding.metric, OF_TIME).head or f"{finding.subject.capitalize()}: {{}}."
     n = listed([str(n) for n in sorted({row["n"] for row in finding.rows})], "or")
     said = [head.format(_named(finding), ONE_SEED if n == "1" else SEEDS.format(n)), *_claims(finding)]
     if best := finding.most_accurate:
@@ -295,7 +287,7 @@ def _named(finding: Finding) -> str:
     """Each row with its figure: of accuracy with its interval, of a time with how many seeds got there."""
     said, reached = [], finding.metric.replace("seconds_to", "reached")
     for row in finding.rows:
-        note = f"reached by {row[reached]} of {row['n_raced']}" if finding.metric not in FIGURES else ""
+        note = f"reached by {row[reached]} of {row['n_raced']}" if finding.metric not in WORDS else ""
         note = row_ends(row, ACCURACY) if finding.metric == ACCURACY else note
         said.append(f"{row['label']} {_figure(finding, row)}{f' ({note})' if note else ''}")
     for family, near in finding.missed.items():
@@ -311,9 +303,9 @@ def _claims(finding: Finding) -> list[str]:
     """A sentence on each lead: "The ViT trains 2.14 times as fast as the CNN (95% interval 1.68 to 2.73, paired)."."""
     claims = []
     for lead in finding.leads:
-        does = CLAIMS.get(finding.metric, TAKES).format(lead.found.text)
+        does = WORDS.get(finding.metric, OF_TIME).claim.format(lead.found.text)
         said = f"the {_title(lead.more)} {does} the {_title(lead.less)} {lead.found.range}".rstrip()
-        claims.append(_sentence(said if lead.shown else f"no difference shown: {said}"))
+        claims.append(sentence(said if lead.shown else f"no difference shown: {said}"))
     return claims
 
 
@@ -328,7 +320,7 @@ def _recommendation(asked: list[Finding], place: str, alone: bool, one_seed: boo
         return f"{place} either will do: no difference is shown in {listed([each.subject for each in asked], 'or')}."
     family = wins[0][1]["model"]
     best = next(row for row in asked[0].rows if row["model"] == family)
-    reasons = _grouped(
+    reasons = grouped(
         (row["label"], f"{finding.subject} ({_figure(finding, row)})")
         for finding, row in wins
         if row["model"] == family
@@ -352,7 +344,7 @@ def _title(row: Row) -> str:
 
 
 def _figure(finding: Finding, row: Row) -> str:
-    return FIGURES.get(finding.metric, seconds)(row[finding.metric])
+    return WORDS.get(finding.metric, OF_TIME).figure(row[finding.metric])
 
 
 def _goal(time: Finding) -> str:
@@ -371,14 +363,3 @@ def _range(found: Comparison, n: int) -> str:
 
 def _seeds(n: int) -> str:
     return f"n = {n} seed{'s' * (n != 1)}"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for key, value in pairs:
-        groups.setdefault(key, []).append(value)
-    return groups
