@@ -5,14 +5,13 @@ accuracies, a ratio of everything else.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from bench.analysis.comparison import Row, compare, nothing
+from bench.analysis.comparison import Row, compare, grouped, nothing
 from bench.analysis.formatting import listed, mebibytes, percent, rate, seconds
 from bench.analysis.labels import records
 from bench.analysis.summary import GRID, Tables, accuracy_floor, read_tables
@@ -104,47 +103,47 @@ def compare_tables(a: Tables, b: Tables) -> Changes:
 
 def twins(a: Tables, b: Tables) -> list[tuple[Row, Row]]:
     """Rows of both with the same config_id: on the same device, or else on the only one that the other run has."""
-    rows = records(b.summary)
-    same = {(row["config_id"], row["device_name"]): row for row in rows}
-    taken = {(row["config_id"], row["device_name"]) for row in records(a.summary)}
-    free = {row["config_id"]: row for row in rows if (row["config_id"], row["device_name"]) not in taken}
-    found = []
-    for row in records(a.summary):
-        twin = same.get((row["config_id"], row["device_name"])) or free.pop(row["config_id"], None)
-        found += [(row, twin)] if twin else []
-    return found
+    ours, theirs = ({_key(row): row for row in records(tables.summary)} for tables in (a, b))
+    free = {row["config_id"]: row for key, row in theirs.items() if key not in ours}
+    pairs = [(row, theirs.get(key) or free.pop(row["config_id"], None)) for key, row in ours.items()]
+    return [(row, twin) for row, twin in pairs if twin]
 
 
 def unmatched(tables: Tables, matched: Iterable[Row]) -> list[Row]:
     """Rows of a run's summary that aren't among those that have a twin."""
-    keys = {(row["config_id"], row["device_name"]) for row in matched}
-    return [row for row in records(tables.summary) if (row["config_id"], row["device_name"]) not in keys]
+    keys = {_key(row) for row in matched}
+    return [row for row in records(tables.summary) if _key(row) not in keys]
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["config_id"], row["device_name"]
 
 
 def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
-    target = a.run.get("target_accuracy")
     metrics = dict(METRICS)
-    if isinstance(target, (int, float)):
-        metrics[f"seconds_to_{target:g}"] = (f"time to {100 * target:g}%", seconds)
+    if a.goal and a.goal in y:
+        metrics[a.goal] = (f"time to {100 * a.run['target_accuracy']:g}%", seconds)
     for metric, (title, show) in metrics.items():
-        if metric not in x or metric not in y:
-            continue
         values = a.samples(x, metric), b.samples(y, metric)
         if not any(values):
             continue
-        timed = metric.startswith("seconds_to_")
         found = compare(metric, values[1], values[0], **resolution(metric, a, b, x, y))
         low, middle, high, _ = found.interval
-        missed = [_missed(row, metric) if timed else "" for row in (x, y)]
+        missed = ["", ""]  # " (2 of 3)": how many seeds reached a target that some missed
+        if metric == a.goal:
+            reached = metric.replace("seconds_to", "reached")
+            raced = [(row[reached], row["n_raced"]) for row in (x, y)]
+            missed = ["" if count == of > 0 else f" ({count:g} of {of:g})" for count, of in raced]
         if any(missed) or not all(values):
             verdict = "not reached by every seed" if any(missed) else "measured in one run only"
             low = middle = high = math.nan
         elif x["device_name"] != y["device_name"] and metric.startswith(OF_THE_DEVICE):
             verdict = "not comparable: other device"
         else:
-            verdict = _verdict(metric, found.side)
-            one = math.isnan(low) or min(len(each) for each in values) == 1
-            verdict += " (one seed)" if one else ""
+            more_is_better = metric != a.goal and COLUMNS[metric]["better"] == "higher"
+            better = "better" if (found.side > 0) == more_is_better else "worse"
+            one_seed = math.isnan(low) or min(map(len, values)) == 1
+            verdict = f"{better if found.side else 'no difference shown'}{' (one seed)' if one_seed else ''}"
         yield Change(
             config_id=x["config_id"],
             label=x["label"],
@@ -174,36 +173,22 @@ def resolution(metric: str, a: Tables, b: Tables, x: Row, y: Row) -> dict[str, f
     return {"floor": math.hypot(*floors), "grid": grid}
 
 
-def _verdict(metric: str, side: int) -> str:
-    more_is_better = COLUMNS.get(metric, {"better": "lower"})["better"] == "higher"
-    return "no difference shown" if side == 0 else "better" if (side > 0) == more_is_better else "worse"
-
-
-def _missed(row: Row, metric: str) -> str:
-    """ " (2 of 3)": how many seeds reached a target that some missed."""
-    reached = row[metric.replace("seconds_to", "reached")]
-    return "" if reached == row["n_raced"] > 0 else f" ({reached:g} of {row['n_raced']:g})"
-
-
 def _conditions(a: Tables, b: Tables, twins: list[tuple[Row, Row]]) -> list[str]:
     """What isn't alike around the two runs, a line each; it's said before any figure."""
-    before, after = a.run.get("environment") or {}, b.run.get("environment") or {}
-    data_a, data_b = (table.run.get("dataset") or {} for table in (a, b))
-    sides = [x for x, _ in twins], [y for _, y in twins]
-    pairs: dict[str, tuple[Any, Any]] = {name: (before.get(key), after.get(key)) for key, name in CONDITIONS.items()}
-    pairs["commit"] = _commit(before), _commit(after)
-    for name, column in (("threads", "num_threads"), ("device", "device_name")):
-        old, new = (everything({row[column] for row in side}) for side in sides)
-        pairs[name] = old, new
-    pairs["checksum of the data"] = data_a.get("checksum"), data_b.get("checksum")
-    pairs["split"] = str(a.run.get("split") or ""), str(b.run.get("split") or "")
-    lines = [f"{name}: {_said(old)}, then {_said(new)}" for name, (old, new) in pairs.items() if old != new]
+    sides: list[dict[str, Any]] = []
+    for tables, rows in zip((a, b), ([x for x, _ in twins], [y for _, y in twins]), strict=True):
+        machine = tables.run.get("environment") or {}
+        changed = " with uncommitted changes" if machine.get("git_dirty") else ""
+        around = {name: machine.get(key) for key, name in CONDITIONS.items()}
+        around["commit"] = str(machine.get("git_commit") or "")[:12] + changed
+        around["threads"] = everything({row["num_threads"] for row in rows})
+        around["device"] = everything({row["device_name"] for row in rows})
+        around["checksum of the data"] = (tables.run.get("dataset") or {}).get("checksum")
+        around["split"] = str(tables.run.get("split") or "")
+        sides.append(around)
+    before, after = sides
+    lines = [f"{name}: {_said(old)}, then {_said(after[name])}" for name, old in before.items() if old != after[name]]
     return lines + [f"{t.folder} isn't finished" for t in (a, b) if len(t.trials) < len(t.run.get("plan") or [])]
-
-
-def _commit(environment: dict[str, Any]) -> str:
-    changed = " with uncommitted changes" if environment.get("git_dirty") else ""
-    return str(environment.get("git_commit") or "")[:12] + changed
 
 
 def everything(values: set[Any]) -> str:
@@ -217,10 +202,8 @@ def _said(value: Any) -> str:
 
 def _sums(changes: list[Change]) -> Iterator[str]:
     """For each metric, how many configurations got better and worse."""
-    for title in dict.fromkeys(change.title for change in changes):
-        kinds = [change.verdict.split(" (")[0] for change in changes if change.title == title]
-        counts = pd.Series(kinds).value_counts(sort=False)
-        parts = [f"{kind} in {count}" for kind, count in counts.items()]
+    for title, kinds in grouped((each.title, each.verdict.split(" (")[0]) for each in changes).items():
+        parts = [f"{kind} in {count}" for kind, count in Counter(kinds).items()]
         yield f"{title}: {listed(parts)} of {len(kinds)} configuration{'s' * (len(kinds) > 1)}"
 
 

@@ -22,15 +22,15 @@ from bench.measure.stats import Interval, ratio_interval
 Verdict = Literal["ok", "worse", "uncertain", "missing"]
 EXIT_STATUS: dict[Verdict, int] = {"worse": 1, "missing": 4, "uncertain": 3, "ok": 0}  # the first that occurs counts
 PEAK = "matmul_flops_per_second"
-# name -> column (of time-to-accuracy, its beginning), the worse direction, and whether the machine's speed is in it:
-# 1 of a speed, -1 of a time
+# name -> column ("" for that of the headline target), the worse direction, and whether the machine's speed is in it: 1
+# of a speed, -1 of a time
 METRICS = {
     "speed": ("images_per_second", "-", 1),
     "inference-speed": ("inference_images_per_second", "-", 1),
     "latency": ("latency_p50_seconds", "+", -1),
     "memory": ("peak_memory_bytes", "+", 0),
     "accuracy": ("test_accuracy", "-", 0),
-    "time-to-accuracy": ("seconds_to_", "+", -1),
+    "time-to-accuracy": ("", "+", -1),
 }
 # name -> what has to be alike in both runs, unless it is allowed to differ
 ALLOWED = {
@@ -147,8 +147,12 @@ def judge(a: Tables, b: Tables, limits: Sequence[Limit], allow: Collection[str] 
     judged = [each for x, y in pairs for limit in limits for each in _judge(limit, a, b, x, y, "new" in allow)]
     gone = unmatched(a, (x for x, _ in pairs))
     new = [] if "new" in allow else unmatched(b, (y for _, y in pairs))
-    judged += [_alone(limit, row, "in the first run only") for row in gone for limit in limits]
-    judged += [_alone(limit, row, "in the second run only") for row in new for limit in limits]
+    judged += [
+        Judged(*_about(limit, row, row), "missing", reason=f"in the {which} run only")
+        for which, rows in (("first", gone), ("second", new))
+        for row in rows
+        for limit in limits
+    ]
     verdicts = {each.verdict for each in judged}
     verdict: Verdict = next((verdict for verdict in EXIT_STATUS if verdict in verdicts), "missing")
     unmeasured = [limit.text for limit in limits if all(each.limit != limit.text for each in judged)]
@@ -163,17 +167,18 @@ def _differences(a: Tables, b: Tables, pairs: Sequence[tuple[Row, Row]]) -> dict
     """What isn't alike, a clause each, by its name in `ALLOWED`."""
     if not pairs:
         return {}
-    first, second = zip(*pairs, strict=True)
     values: dict[str, list[Any]] = {"cpu": [], "device": [], "threads": [], "torch": [], "data": []}
-    for tables, rows in ((a, first), (b, second)):
-        machine = tables.run.get("environment") or {}
-        cpus = [machine.get("cpu"), *(row["device_name"] for row in rows if row["device"] == "cpu")]
-        values["cpu"].append(_all(cpus))
-        values["device"].append(_all([row["device_name"] for row in rows if row["device"] != "cpu"]))
+    counts = [(x, y) for x, y in pairs if everything({x["num_threads"]}) != everything({y["num_threads"]})]
+    for side, tables in enumerate((a, b)):
+        machine, rows = tables.run.get("environment") or {}, [pair[side] for pair in pairs]
+        names = {"cpu": [machine.get("cpu")], "device": []}
+        for row in rows:
+            names["cpu" if row["device"] == "cpu" else "device"].append(row["device_name"])
+        for kind, found in names.items():
+            values[kind].append(listed(list(dict.fromkeys(name or "unknown" for name in found))))
+        values["threads"].append(everything({pair[side]["num_threads"] for pair in counts}))
         values["torch"].append(".".join(str(machine.get("torch") or "unknown").split("+")[0].split(".")[:2]))
         values["data"].append((tables.run.get("dataset") or {}).get("checksum"))
-    counts = [(x, y) for x, y in pairs if everything({x["num_threads"]}) != everything({y["num_threads"]})]
-    values["threads"] = [everything({pair[side]["num_threads"] for pair in counts}) for side in (0, 1)]
     return {
         name: f"{ALLOWED[name]}: {old or 'unknown'} in the first run, {new or 'unknown'} in the second"
         for name, (old, new) in values.items()
@@ -181,25 +186,27 @@ def _differences(a: Tables, b: Tables, pairs: Sequence[tuple[Row, Row]]) -> dict
     }
 
 
-def _all(names: Sequence[str | None]) -> str:
-    return listed(list(dict.fromkeys(name or "unknown" for name in names)))
+def _about(limit: Limit, x: Row, y: Row) -> tuple[str, str, str, str, str]:
+    """The first fields of a Judged: `x` of the first run, on the device of `y`."""
+    return x["config_id"], x["label"], y["device_name"], limit.metric, limit.text
 
 
 def _judge(limit: Limit, a: Tables, b: Tables, x: Row, y: Row, new: bool) -> Iterator[Judged]:
     """One configuration's verdict; none where neither run measured it, or only the second did and that is allowed."""
-    name = limit.metric
-    column, _, power = METRICS[name]
-    if name == "time-to-accuracy":
-        target = a.run.get("target_accuracy")
-        column = f"{column}{target:g}" if isinstance(target, int | float) else column
-    if column not in x or column not in y:
+    column, _, power = METRICS[limit.metric]
+    column = column or a.goal
+    if not column or column not in y:
         return
     before, after = a.samples(x, column), b.samples(y, column)
-    about = (x["config_id"], x["label"], y["device_name"], name, limit.text)
-    if name == "time-to-accuracy" and (before or after):
-        reached = [(row[column.replace("seconds_to", "reached")], row["n_raced"]) for row in (x, y)]
-        if any(count < raced for count, raced in reached):
-            yield Judged(*about, *_of_a_missed_target(*reached))
+    about = _about(limit, x, y)
+    if column == a.goal and (before or after):
+        (reached, of), (then, of_then) = [
+            (row[column.replace("seconds_to", "reached")], row["n_raced"]) for row in (x, y)
+        ]
+        if reached < of or then < of_then:
+            reason = f"target reached by {reached:g} of {of:g} seeds, then by {then:g} of {of_then:g}"
+            missed: Verdict = "ok" if then == of_then else "worse" if reached == of and not then else "uncertain"
+            yield Judged(*about, missed, reason=reason)
             return
     if not before or not after:
         if before or (after and not new):
@@ -220,22 +227,17 @@ def _judge(limit: Limit, a: Tables, b: Tables, x: Row, y: Row, new: bool) -> Ite
     yield Judged(*about, verdict, change, least, most, machine is not None)
 
 
-def _of_a_missed_target(before: tuple[float, float], after: tuple[float, float]) -> tuple[Any, ...]:
-    """The verdict where some seed never reached the target, without a change; the reason last."""
-    reason = f"target reached by {before[0]:g} of {before[1]:g} seeds, then by {after[0]:g} of {after[1]:g}"
-    all_before, all_after = before[0] == before[1], after[0] == after[1]
-    verdict = "ok" if all_after else "worse" if all_before and not after[0] else "uncertain"
-    return verdict, None, None, None, False, reason
-
-
 def _machine(a: Tables, b: Tables, x: Row, y: Row) -> Machine | None:
     """How much faster the machine has become in the mode of a configuration; None where a run hasn't measured it."""
     if not (x[PEAK] > 0 and y[PEAK] > 0):
         return None
-    found = ratio_interval(_peaks(b, y), _peaks(a, x))
-    margin = ONE_SEED_MARGIN if math.isnan(found.low) else 1.0
-    low, high = (found.median / margin, found.median * margin) if margin > 1 else (found.low, found.high)
-    return Machine(low, found.median, high)
+    return Machine(*_ends(ratio_interval(_peaks(b, y), _peaks(a, x))))
+
+
+def _ends(ratio: Interval) -> tuple[float, float, float]:
+    """A ratio between the ends of its interval; unknown ends are a tenth away."""
+    low, middle, high, _ = ratio
+    return (middle / ONE_SEED_MARGIN, middle, middle * ONE_SEED_MARGIN) if math.isnan(low) else (low, middle, high)
 
 
 def _peaks(tables: Tables, row: Row) -> list[float]:
@@ -251,19 +253,12 @@ def _mode(row: Row) -> str:
 
 
 def _widened(interval: Interval, machine: Machine | None) -> tuple[float, float, float]:
-    """A ratio's interval with the uncertainty of the machine's speed in it; unknown ends are a tenth away."""
-    known = not math.isnan(interval.low)
-    low, high = (interval.low, interval.high) if known else (interval.median / ONE_SEED_MARGIN, math.nan)
-    high = high if known else interval.median * ONE_SEED_MARGIN
-    widths = [math.log(interval.median / low), math.log(high / interval.median)]
+    """A ratio's interval with the uncertainty of the machine's speed in it."""
+    low, middle, high = _ends(interval)
+    widths = [math.log(middle / low), math.log(high / middle)]
     if machine:
         widths = [math.hypot(width, math.log(machine.high / machine.speed)) for width in widths]
-    return interval.median * math.exp(-widths[0]), interval.median, interval.median * math.exp(widths[1])
-
-
-def _alone(limit: Limit, row: Row, where: str) -> Judged:
-    about = row["config_id"], row["label"], row["device_name"], limit.metric, limit.text
-    return Judged(*about, "missing", reason=where)
+    return middle * math.exp(-widths[0]), middle, middle * math.exp(widths[1])
 
 
 def _headline(verdict: Verdict, judged: Sequence[Judged], unmeasured: Sequence[str]) -> str:
