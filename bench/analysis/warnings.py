@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from bench.analysis.comparison import Comparison, Row, compare_rows, nothing
+from bench.analysis.comparison import Comparison, compare_rows, grouped, nothing
 from bench.analysis.cross_device import node_warnings
 from bench.analysis.formatting import listed, ratio, span
 from bench.analysis.labels import family_title, records
@@ -81,26 +81,20 @@ def _unlike_processes(tables: Tables, device_name: str) -> list[str]:
 
 
 def _not_ok(trials: pd.DataFrame) -> list[str]:
-    bad = trials[trials["status"] != "ok"]
-    whole = trials["label"].value_counts()
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}  # (status, reasons) -> label -> seeds
-    for (label, status), group in bad.groupby(["label", "status"], sort=False):
-        texts = list(dict.fromkeys(_brief(text) for text in group["error"] if text))[:2]
-        found.setdefault((str(status), listed(texts)), {})[str(label)] = group["seed"].tolist()
-    lines = []
-    for (status, reasons), by_label in found.items():
-        names = list(by_label)
+    whole, lines = trials["label"].value_counts(), []
+    alike = []  # ((status, reasons), (label, its seeds))
+    for (label, status), group in trials[trials["status"] != "ok"].groupby(["label", "status"], sort=False):
+        texts = [text if len(text) <= LONGEST else f"{text[:LONGEST]}…" for text in group["error"] if text]
+        alike.append(((status, listed(list(dict.fromkeys(texts))[:2])), (label, group["seed"].tolist())))
+    for (status, reasons), bad in grouped(alike).items():
+        names = [label for label, _ in bad]
         named = listed(names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
-        seeds = [f"seed {seed:g}" for seed in by_label[names[0]] if seed == seed] if len(names) == 1 else []
-        why = ": ".join(part for part in (listed(seeds), reasons) if part)
-        counts = f"{sum(map(len, by_label.values()))} of {whole[names].sum()} trials {status}"
+        seeds = [f"seed {seed:g}" for seed in bad[0][1] if seed == seed] if len(bad) == 1 else []
+        why = ": ".join(filter(None, (listed(seeds), reasons)))
+        counts = f"{sum(len(seeds) for _, seeds in bad)} of {whole[names].sum()} trials {status}"
         lines.append(f"{named}: {counts}" + (f" ({why})" if why else "") + ".")
     more = len(lines) - LISTED
     return lines if more <= 0 else [*lines[:LISTED], f"{more} more reasons stand among the failures."]
-
-
-def _brief(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _noisy(rows: pd.DataFrame) -> list[str]:
@@ -116,26 +110,21 @@ def _noisy(rows: pd.DataFrame) -> list[str]:
 
 
 def _worse_choices(tables: Tables, rows: pd.DataFrame) -> list[str]:
-    """Numeric modes, compilations, layouts and kinds of attention that cost more than they bring, all else alike."""
-    found: dict[tuple[str, str], list[tuple[Row, Row]]] = {}
-    for twin in twins(records(rows[rows["n"] > 0])):
-        found.setdefault((twin.title, twin.base_title), []).append((twin.row, twin.plain))
-    return [line for names, both in found.items() for line in _worse(tables, both, *names)]
+    """Numeric modes, compilations, layouts and kinds of attention that cost more than they bring, all else alike.
 
-
-def _worse(tables: Tables, twins: list[tuple[Row, Row]], name: str, base: str) -> list[str]:
-    """What a choice made worse: slower by 5%, less accurate, or in need of a tenth more memory, and shown to be."""
-    lines = []
-    for metric, (does, what) in WORSE.items():
-        both = [(row, other) for row, other in twins if not math.isnan(row[metric] + other[metric])]
-        found = [compare_rows(tables, row, other, metric) for row, other in both]
-        bad = sorted((each for each in found if _is_worse(each)), key=lambda each: each.amount)
-        if bad:
-            sizes = [abs(each.amount) for each in bad]
-            much = what.format(span(sizes, lambda x: f"{100 * x:.2f}") if nothing(metric) == 0 else span(sizes, ratio))
-            sure = f" {bad[0].range}" if len(bad) == 1 and bad[0].range else ""
-            count = f"{len(bad)} of {len(found)} configurations"
-            lines.append(f"{name} {does} {base} here: {much}{sure} in {count}.")
+    A choice is slower by 5%, less accurate, or in need of a tenth more memory, and shown to be.
+    """
+    lines, choices = [], grouped((twin[:2], twin[2:]) for twin in twins(records(rows[rows["n"] > 0])))
+    for (name, base), pairs in choices.items():
+        for metric, (does, what) in WORSE.items():
+            known = [(row, plain) for row, plain in pairs if not math.isnan(row[metric] + plain[metric])]
+            found = [compare_rows(tables, row, plain, metric) for row, plain in known]
+            bad = sorted((each for each in found if _is_worse(each)), key=lambda each: each.amount)
+            if bad:
+                show = (lambda x: f"{100 * x:.2f}") if nothing(metric) == 0 else ratio
+                much = what.format(span([abs(each.amount) for each in bad], show))
+                sure = f" {bad[0].range}" if len(bad) == 1 and bad[0].range else ""
+                lines.append(f"{name} {does} {base} here: {much}{sure} in {len(bad)} of {len(found)} configurations.")
     return lines
 
 
