@@ -144,38 +144,20 @@ def _of_this_torch(formulas: dict[str, Callable[..., int]]) -> dict[Any, Callabl
 
 
 # Operators of CPU, MPS, XPU and others that torch counts as nothing.
+_CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
+_ANY_ATTENTION = "_scaled_dot_product_fused_attention_overrideable"
+_ADDED_PRODUCTS = ("addmv", "addmv_", "addmm_", "addbmm", "addbmm_", "baddbmm_", "_addmm_activation")
 ADDED_FORMULAS = _of_this_torch(
-    {
-        "_scaled_dot_product_flash_attention_for_cpu": _attention,
-        "_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
-        "_scaled_dot_product_fused_attention_overrideable": _attention,
-        "_scaled_dot_product_fused_attention_overrideable_backward": _attention_backward,
-        "_scaled_dot_product_attention_math_for_mps": _attention,
-        "linear": _linear,
-        "linear_backward": _linear_backward,
-        "mkldnn_linear": _linear,
-        "mkldnn_convolution": _convolution,
-        "mv": _product,
-        "dot": _product,
-        "vdot": _product,
-        "_int_mm": _product,
-        "addmv": _add_product,
-        "addmv_": _add_product,
-        "addmm_": _add_product,
-        "addbmm": _add_product,
-        "addbmm_": _add_product,
-        "baddbmm_": _add_product,
-        "_addmm_activation": _add_product,
-    }
+    dict.fromkeys((_CPU_ATTENTION, _ANY_ATTENTION, "_scaled_dot_product_attention_math_for_mps"), _attention)
+    | dict.fromkeys((f"{_CPU_ATTENTION}_backward", f"{_ANY_ATTENTION}_backward"), _attention_backward)
+    | dict.fromkeys(("linear", "mkldnn_linear"), _linear)
+    | dict.fromkeys(("mv", "dot", "vdot", "_int_mm"), _product)
+    | dict.fromkeys(_ADDED_PRODUCTS, _add_product)
+    | {"linear_backward": _linear_backward, "mkldnn_convolution": _convolution}
 )
-
 REPLACED_FORMULAS = _of_this_torch(
-    {
-        "_scaled_dot_product_flash_attention_backward": _attention_backward,
-        "_scaled_dot_product_efficient_attention_backward": _attention_backward,
-        "_scaled_dot_product_cudnn_attention_backward": _attention_backward,
-        "convolution_backward": _convolution_backward,
-    }
+    {f"_scaled_dot_product_{kind}_attention_backward": _attention_backward for kind in ("flash", "efficient", "cudnn")}
+    | {"convolution_backward": _convolution_backward}
 )
 
 

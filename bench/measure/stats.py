@@ -45,7 +45,7 @@ def median_interval(values: Iterable[float | None], floor: float = 0.0) -> Inter
 
 def log_median_interval(values: Iterable[float | None]) -> Interval:
     """Median of positive quantities (speeds, seconds, bytes), whose noise is a share of them."""
-    return _log_interval([values])
+    return _interval([values], logs=True)
 
 
 def difference_interval(a: Iterable[float | None], b: Iterable[float | None], floor: float = 0.0) -> Interval:
@@ -55,7 +55,7 @@ def difference_interval(a: Iterable[float | None], b: Iterable[float | None], fl
 
 def ratio_interval(a: Iterable[float | None], b: Iterable[float | None]) -> Interval:
     """Ratio of two medians of positive quantities, a / b (Welch's t on logarithms). n is the smaller sample's."""
-    return _log_interval([a, b])
+    return _interval([a, b], logs=True)
 
 
 def difference_by_seed(a: BySeed, b: BySeed, floor: float = 0.0) -> tuple[Interval, bool]:
@@ -116,18 +116,12 @@ def block_interval(images: Sequence[float], seconds: Sequence[float]) -> BlockIn
         return BlockInterval(math.nan, float(rates[0]) if rates.size else math.nan, math.nan, rates.size, math.nan)
     median = float(np.median(rates))
     lower, upper = np.quantile(rates, [0.25, 0.75])
-    factor = _drift_factor(rates)
+    factor = math.nan
+    if rates.size > 2:
+        parts = np.array_split(rates, min(PARTS, rates.size))
+        logs = np.log([float(np.median(part)) for part in parts])
+        factor = math.exp(_students_t(len(parts) - 1) * float(logs.std(ddof=1)))
     return BlockInterval(median / factor, median, median * factor, rates.size, float(upper - lower) / median)
-
-
-def _drift_factor(rates: "np.ndarray[Any, np.dtype[np.float64]]") -> float:
-    if rates.size < 3:
-        return math.nan
-    from scipy.special import stdtrit
-
-    parts = np.array_split(rates, min(PARTS, rates.size))
-    logs = np.log([float(np.median(part)) for part in parts])
-    return math.exp(float(stdtrit(len(parts) - 1, (1 + CONFIDENCE) / 2)) * float(logs.std(ddof=1)))
 
 
 def median_time_to_target(seconds: Iterable[float | None]) -> tuple[float | None, int, int]:
@@ -151,31 +145,19 @@ def pareto_front(a: Iterable[float], b: Iterable[float]) -> list[bool]:
     return front
 
 
-def _interval(samples: Sequence[Iterable[float | None]], floor: float) -> Interval:
-    """Of one sample's median, or of the difference of two."""
-    kept = [_measured(sample) for sample in samples]
+def _interval(samples: Sequence[Iterable[float | None]], floor: float = 0.0, logs: bool = False) -> Interval:
+    """Of one sample's median; of two, of the difference of their medians or, on logarithms, of the ratio."""
+    kept = [[float(value) for value in sample if value is not None and not math.isnan(value)] for sample in samples]
     n = min(map(len, kept))
     if not n:
         return Interval(math.nan, math.nan, math.nan, 0)
     first, *second = map(statistics.median, kept)
-    center, half = first - sum(second), _half_width(kept, floor)
-    return Interval(center - half, center, center + half, n)
-
-
-def _log_interval(samples: Sequence[Iterable[float | None]]) -> Interval:
-    """Of one sample's median, or of the ratio of two."""
-    kept = [_measured(sample) for sample in samples]
-    n = min(map(len, kept))
-    if not n:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    first, *second = map(statistics.median, kept)
-    logs = [[math.log(value) if value > 0 else math.nan for value in sample] for sample in kept]
-    center, factor = first / math.prod(second), math.exp(_half_width(logs, 0.0))
+    if not logs:
+        center, half = first - sum(second), _half_width(kept, floor)
+        return Interval(center - half, center, center + half, n)
+    scattered = [[math.log(value) if value > 0 else math.nan for value in sample] for sample in kept]
+    center, factor = first / math.prod(second), math.exp(_half_width(scattered, floor))
     return Interval(center / factor, center, center * factor, n)
-
-
-def _measured(values: Iterable[float | None]) -> list[float]:
-    return [float(value) for value in values if value is not None and not math.isnan(value)]
 
 
 def _shared_seeds(a: BySeed, b: BySeed) -> list[Any]:
@@ -189,12 +171,16 @@ def _half_width(samples: list[list[float]], floor: float) -> float:
     """
     if min(len(sample) for sample in samples) < 2:
         return floor if floor > 0 else math.nan
-    from scipy.special import stdtrit
-
     variances = [statistics.variance(sample) / len(sample) for sample in samples]
     total = sum(variances)
     if not total > 0:  # all seeds alike
         return floor
     # Welch and Satterthwaite's degrees of freedom, from shares, since squares of tiny variances vanish
     degrees = 1 / sum((v / total) ** 2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True))
-    return max(floor, float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * MEDIAN_FACTOR * math.sqrt(total))
+    return max(floor, _students_t(degrees) * MEDIAN_FACTOR * math.sqrt(total))
+
+
+def _students_t(degrees: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
