@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, TypeVar
 
 from bench.analysis.formatting import between, points, ratio, ratio_end
@@ -86,13 +87,14 @@ def compare(metric: str, a: BySeed, b: BySeed, floor: float = 0.0, grid: float =
     if metric in ACCURACIES:
         interval, paired = difference_by_seed(a, b, floor)
     else:
-        interval, paired = ratio_by_seed(_positive(a), _positive(b))
+        positive = [{seed: value for seed, value in values.items() if value > 0} for values in (a, b)]
+        interval, paired = ratio_by_seed(*positive)
     none = nothing(metric)
     if math.isnan(interval.low):
         shown = none == 1.0 and not 1 / ONE_SEED_MARGIN < interval.median < ONE_SEED_MARGIN and interval.n > 0
     else:
         shown = not interval.low <= none <= interval.high
-    if grid and a and b and abs(_middle(a) - _middle(b)) < grid:
+    if grid and a and b and abs(median(a.values()) - median(b.values())) < grid:
         shown = False
     return Comparison(metric, interval, paired, shown)
 
@@ -136,15 +138,6 @@ def apart(a: Row, b: Row, found: Comparison) -> bool:
         return found.shown
     overlap = ends[0] <= ends[3] and ends[2] <= ends[1]
     return not overlap and (found.shown or math.isnan(found.interval.low))
-
-
-def _positive(values: BySeed) -> dict[float, float]:
-    return {seed: value for seed, value in values.items() if value > 0}
-
-
-def _middle(values: BySeed) -> float:
-    ordered = sorted(values.values())
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 @dataclass(frozen=True)

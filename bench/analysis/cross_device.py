@@ -115,20 +115,15 @@ def node_warnings(tables: Tables, device_name: str) -> list[str]:
     """Where machines under one name of a device weren't alike, or were busy with something else."""
     trials = tables.trials[tables.trials["device_name"] == device_name]
     timed = trials[(trials["status"] == "ok") & (trials["timed"] != "false")]
-    return [*_other_hardware(trials, device_name), *_other_speed(timed, device_name), *_busy(timed)]
-
-
-def _other_hardware(trials: pd.DataFrame, device_name: str) -> list[str]:
     known = trials[(trials["node"] != "") & ((trials["node_cpu"] != "") | trials["node_cores"].notna())]
     machines = known[["node", "node_cpu", "node_cores"]].fillna({"node_cores": 0}).drop_duplicates()
     kinds = grouped(
         (", ".join(filter(None, (cpu, f"{cores:g} cores" if cores else ""))), node)
         for node, cpu, cores in machines.itertuples(index=False)
     )
-    if len(kinds) < 2:
-        return []
     said = "; ".join(f"{listed(list(dict.fromkeys(nodes)))}: {words}" for words, nodes in kinds.items())
-    return [f"Trials on {device_name} ran in machines that aren't alike ({said}); their figures stand in one row."]
+    unlike = f"Trials on {device_name} ran in machines that aren't alike ({said}); their figures stand in one row."
+    return [*([unlike] if len(kinds) > 1 else []), *_other_speed(timed, device_name), *_busy(timed)]
 
 
 def _other_speed(timed: pd.DataFrame, device_name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Warnings: what a reader should know before trusting a run's numbers, as sentences in plain text."""
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -30,9 +31,14 @@ def find_warnings(tables: Tables, device_name: str) -> list[str]:
     trials = tables.trials[tables.trials["device_name"] == device_name]
     found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_worse_choices(tables, rows)]
     if rows["n"].any():
-        found += mismatches(find_pairs(tables, device_name))
-        found += [*_missed_targets(tables, rows), *_few_seeds(rows), *_partly_timed(rows), *_no_floor(tables)]
-        found += [*_unlike_processes(tables, device_name), *node_warnings(tables, device_name)]
+        found += [*mismatches(find_pairs(tables, device_name)), *_missing(tables, rows)]
+        sizes = [f"{family_title(model)} with {n}" for model, n in families_apart(tables.summary, device_name).items()]
+        if sizes:  # speed was bought with hardware, too
+            found.append(
+                f"The families share no number of processes ({listed(sizes)}), so speed and memory aren't compared "
+                "like for like."
+            )
+        found += node_warnings(tables, device_name)
     return [text for text in found if text]
 
 
@@ -62,30 +68,13 @@ def side_by_side(tables: Tables) -> list[str]:
     ]
 
 
-def _partly_timed(rows: pd.DataFrame) -> list[str]:
-    """Families whose trials all ran side by side, beside others that were timed."""
-    timed = rows[rows["n"] > 0].groupby("model", sort=False)["n_timed"].sum()
-    shared = [family_title(str(model)) for model in timed[timed == 0].index]
-    if not shared or len(shared) == len(timed):
-        return []
-    return [f"{listed(shared)}: all trials ran side by side, so speed, time and memory are compared with none of them."]
-
-
-def _unlike_processes(tables: Tables, device_name: str) -> list[str]:
-    """A comparison of one process with several: speed was bought with hardware, too."""
-    sizes = families_apart(tables.summary, device_name)
-    if not sizes:
-        return []
-    said = listed([f"{family_title(model)} with {size}" for model, size in sizes.items()])
-    return [f"The families share no number of processes ({said}), so speed and memory aren't compared like for like."]
-
-
 def _not_ok(trials: pd.DataFrame) -> list[str]:
     whole, lines = trials["label"].value_counts(), []
-    alike = []  # ((status, reasons), (label, its seeds))
+    alike: list[tuple[tuple[str, str], tuple[str, list[float]]]] = []  # status and reasons, label and seeds
     for (label, status), group in trials[trials["status"] != "ok"].groupby(["label", "status"], sort=False):
         texts = [text if len(text) <= LONGEST else f"{text[:LONGEST]}…" for text in group["error"] if text]
-        alike.append(((status, listed(list(dict.fromkeys(texts))[:2])), (label, group["seed"].tolist())))
+        reasons = listed(list(dict.fromkeys(texts))[:2])
+        alike.append(((str(status), reasons), (str(label), group["seed"].tolist())))
     for (status, reasons), bad in grouped(alike).items():
         names = [label for label, _ in bad]
         named = listed(names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
@@ -137,20 +126,24 @@ def _is_worse(found: Comparison) -> bool:
     return high < 0
 
 
-def _missed_targets(tables: Tables, rows: pd.DataFrame) -> list[str]:
-    if not rows["n_raced"].any():  # side by side, nothing raced
-        return []
-    missed = [f"{100 * target:g}%" for target in targets_of(tables.run) if not rows[f"reached_{target:g}"].any()]
-    return [f"{listed(missed)} on validation was reached by no trial."] if missed else []
+def _missing(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
+    """What wasn't reached, or measured often enough, or of everyone."""
+    if rows["n_raced"].any():  # side by side, nothing raced
+        missed = [f"{100 * target:g}%" for target in targets_of(tables.run) if not rows[f"reached_{target:g}"].any()]
+        if missed:
+            yield f"{listed(missed)} on validation was reached by no trial."
+    families = rows[rows["n"] > 0].groupby("model", sort=False)
+    most, timed = families["n"].max(), families["n_timed"].sum()
+    if (most == 1).any():
+        yield f"{_families(most == 1)}: one seed each, so no interval over seeds."
+    if (timed == 0).any() and timed.any():
+        yield (
+            f"{_families(timed == 0)}: all trials ran side by side, so speed, time and memory are compared with none "
+            "of them."
+        )
+    if not split_size(tables.run, "test") > 0:
+        yield "The run doesn't say how many test images it has, so accuracy's intervals have no binomial floor."
 
 
-def _few_seeds(rows: pd.DataFrame) -> list[str]:
-    most = rows[rows["n"] > 0].groupby("model", sort=False)["n"].max()
-    families = [family_title(str(model)) for model in most[most == 1].index]
-    return [f"{listed(families)}: one seed each, so no interval over seeds."] if families else []
-
-
-def _no_floor(tables: Tables) -> list[str]:
-    if split_size(tables.run, "test") > 0:
-        return []
-    return ["The run doesn't say how many test images it has, so accuracy's intervals have no binomial floor."]
+def _families(chosen: pd.Series) -> str:
+    return listed([family_title(str(model)) for model in chosen[chosen].index])
