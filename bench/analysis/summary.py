@@ -5,11 +5,10 @@ processes vary, that is the smallest number that all families of a device have; 
 its own smallest, and a report says so.
 """
 
-import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +92,7 @@ class Tables:
 
     def samples(self, row: dict[str, Any], metric: str) -> dict[float, float]:
         """A metric of the trials behind a row of the summary that ended `ok`, by seed; no NaN."""
-        own = self._places.get((row["config_id"], row["device_name"]), [])
+        own: Any = self._places.get((row["config_id"], row["device_name"]), [])
         seeds, values = (self.trials[key].to_numpy(float)[own].tolist() for key in ("seed", metric))
         return {seed: value for seed, value in zip(seeds, values, strict=True) if not math.isnan(value)}
 
@@ -104,12 +103,11 @@ def read_tables(folder: Path) -> Tables:
     Raises:
         StoreError: the folder isn't a run.
     """
-    run, frames = (
-        clean_record(read_run(folder)),
-        read_frames(folder, ["trials.csv", "evaluations.csv", "inference.csv"]),
-    )
+    run = clean_record(read_run(folder))
+    frames = read_frames(folder, ["trials.csv", "evaluations.csv", "inference.csv"])
     evaluations, inference = clean_table(frames["evaluations.csv"]), clean_table(frames["inference.csv"])
-    trials = without_shared_clocks(labelled(clean_table(frames["trials.csv"])))
+    trials = labelled(clean_table(frames["trials.csv"]))
+    trials.loc[trials["timed"] == "false", list(UNTIMED)] = math.nan  # each that ran beside others slowed them
     trials = with_times_to_targets(trials, evaluations, targets_of(run))
     return Tables(folder, run, trials, evaluations, summarise(trials, evaluations, run), inference)
 
@@ -142,14 +140,20 @@ def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, An
         trials = labelled(trials)
     targets = targets_of(run)
     trials = with_times_to_targets(trials, evaluations, targets)
-    rows = [_summary_row(group, run, targets) for group in _groups(trials)]
-    nothing = {str(key): trials[key].to_numpy()[:0] for key in trials}  # of a run without trials, too, the columns
-    summary = pd.DataFrame(rows, columns=list(_summary_row(nothing, run, targets)))
+    columns = {str(key): trials[key].to_numpy() for key in trials}
+    groups = trials.groupby(["config_id", "device_name"]).indices.values()
+    none, *rows = [  # a row of no trials has the columns, too
+        _summary_row({key: values[own] for key, values in columns.items()}, run, targets)
+        for own in (np.arange(0), *sorted(groups, key=lambda own: own[0]))
+    ]
+    summary = pd.DataFrame(rows, columns=list(none))
     numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
     summary[numbers] = summary[numbers].apply(pd.to_numeric)  # what nobody knows is NaN there, and None in text
     summary["best_of_family"] = summary.index.isin(champions(summary))
     summary["pareto"] = False
-    for _, here in of_fewest_processes(summary).groupby("device_name"):
+    # more processes than those that are compared would buy speed with hardware
+    fewest = like_for_like(summary).groupby("device_name")["world_size"].max()
+    for _, here in summary[summary["world_size"] <= summary["device_name"].map(fewest)].groupby("device_name"):
         summary.loc[here.index, "pareto"] = pareto_front(here["images_per_second"], here["test_accuracy"])
     return summary
 
@@ -181,15 +185,6 @@ def with_times_to_targets(trials: pd.DataFrame, evaluations: pd.DataFrame, targe
     return trials
 
 
-def without_shared_clocks(trials: pd.DataFrame) -> pd.DataFrame:
-    """`trials` with every time, speed and memory emptied of those that ran side by side: each slowed the others."""
-    beside = trials["timed"] == "false"
-    if beside.any():
-        trials = trials.copy()
-        trials.loc[beside, list(UNTIMED)] = math.nan
-    return trials
-
-
 def like_for_like(summary: pd.DataFrame) -> pd.DataFrame:
     """Rows with the largest share of the images on their device, and with as many processes as can be compared."""
     shares = summary["train_fraction"]
@@ -198,12 +193,6 @@ def like_for_like(summary: pd.DataFrame) -> pd.DataFrame:
         return rows
     kept = [_of_equal_processes(here) for _, here in rows.groupby("device_name", sort=False)]
     return pd.concat(kept).sort_index()
-
-
-def of_fewest_processes(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows with no more processes than those that are compared: more of them would buy speed with hardware."""
-    compared = like_for_like(summary).groupby("device_name")["world_size"].max()
-    return summary[summary["world_size"] <= summary["device_name"].map(compared)]
 
 
 def champions(summary: pd.DataFrame) -> pd.Index:
@@ -234,16 +223,6 @@ def _of_equal_processes(here: pd.DataFrame) -> pd.DataFrame:
         return here[here["world_size"] == min(common)]
     smallest = measured.groupby("model")["world_size"].min()
     return here[here["world_size"] == here["model"].map(smallest)]
-
-
-def _groups(trials: pd.DataFrame) -> Iterator[Columns]:
-    """The trials of each configuration on each device, in the order of their first ones."""
-    numbers = trials.groupby(["config_id", "device_name"], sort=False).ngroup().to_numpy()
-    order = np.argsort(numbers, kind="stable")
-    columns = {str(key): trials[key].to_numpy()[order] for key in trials}
-    ends = [*np.flatnonzero(np.diff(numbers[order])) + 1, len(order)] if len(order) else []
-    for start, end in itertools.pairwise([0, *ends]):
-        yield {key: values[start:end] for key, values in columns.items()}
 
 
 def _summary_row(group: Columns, run: dict[str, Any], targets: list[float]) -> dict[str, Any]:
