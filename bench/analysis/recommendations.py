@@ -10,12 +10,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from bench.analysis.comparison import Cell, Row, Sheet, apart, compare, compare_rows, row_ends, sheets_by_device
-from bench.analysis.formatting import mebibytes, percent, points, three_digits, whole
+from bench.analysis.comparison import (
+    Cell,
+    Row,
+    Sheet,
+    apart,
+    compare,
+    compare_rows,
+    grouped,
+    row_ends,
+    sheets_by_device,
+)
+from bench.analysis.formatting import mebibytes, milliseconds, percent, points, three_digits, whole
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables, accuracy_floor
 from bench.measure.stats import median_interval
 
+INFERENCE = "inference_images_per_second"
 MOST = 4  # rows a limit
 WORTH = 0.001  # accuracy on validation: a larger limit that buys less than this gets no row
 
@@ -56,8 +67,8 @@ class Candidate:
 LIMITS = (
     Limit("{} parameters", lambda row: row["num_params"], whole),
     Limit("{} MFLOP an image", lambda row: row["num_flops"], lambda x: f"{three_digits(x / 1e6)} MFLOP", 1e6),
-    Limit("{} ms for one image", lambda row: row["latency_p50_seconds"], lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
-    Limit("{} ms for a batch", lambda row: _batch_seconds(row), lambda x: f"{three_digits(x * 1e3)} ms", 1e-3),
+    Limit("{} ms for one image", lambda row: row["latency_p50_seconds"], milliseconds, 1e-3),
+    Limit("{} ms for a batch", lambda row: row["batch_size"] / row[INFERENCE], milliseconds, 1e-3),
     Limit("{} MiB of training memory", lambda row: row["peak_memory_bytes"], mebibytes, 2**20),
 )
 
@@ -75,7 +86,7 @@ def _sheet(tables: Tables, device_name: str, where: str) -> Sheet:
     table = _lines(tables, "{} s of training", 1.0, _by_time(tables, rows))
     for limit in LIMITS:
         table += _lines(tables, limit.words, limit.unit, _by_limit(limit, rows))
-    batches = sorted({int(row["batch_size"]) for row in rows if _batch_seconds(row) > 0})
+    batches = sorted({int(row["batch_size"]) for row in rows if row[INFERENCE] > 0})
     said = [
         "For each limit the configuration that is best on validation among those that keep it; a row for each limit at "
         "which the choice gains 0.1 points or more. *: on validation; test images are read once, after training.",
@@ -117,11 +128,11 @@ def _by_time(tables: Tables, rows: Sequence[Row]) -> Standings:
     standings: Standings = {}
     for size in round_numbers(seen["train_seconds"].min(), seen["train_seconds"].max()):
         then = seen[seen["train_seconds"] <= size].groupby(["config_id", "seed"])["val_accuracy"].last()
-        reached = {config_id: dict(one.droplevel(0).items()) for config_id, one in then.groupby(level=0)}
+        reached = grouped((config_id, each) for config_id, *each in then.reset_index().itertuples(index=False))
         standings[size] = [
             Candidate(row, size, statistics.median(by_seed.values()), "by then", by_seed)
             for row in rows
-            if (by_seed := reached.get(row["config_id"])) and len(by_seed) == seeds[row["config_id"]]
+            if (by_seed := dict(reached.get(row["config_id"], []))) and len(by_seed) == seeds[row["config_id"]]
         ]
     return standings
 
@@ -190,7 +201,3 @@ def round_numbers(low: float, high: float, unit: float = 1.0) -> list[float]:
             if size >= high * (1 - 1e-9):
                 return found
         decade += 1
-
-
-def _batch_seconds(row: Row) -> float:
-    return row["batch_size"] / row["inference_images_per_second"]

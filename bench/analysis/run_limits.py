@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from bench.analysis.comparison import ONE_SEED_MARGIN, Row, compare, nothing
 from bench.analysis.formatting import listed, points
@@ -78,7 +78,8 @@ class Judged:
     reason: str = ""
 
 
-class Machine(NamedTuple):
+@dataclass(frozen=True)
+class Machine:
     """Its speed in the second run as a multiple of the first, by matrix products, with the interval's ends."""
 
     low: float
@@ -98,8 +99,7 @@ class Judgement:
     notes: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        machine = {mode: found._asdict() for mode, found in self.machine.items()}
-        return asdict(self) | {"machine": machine}
+        return asdict(self)
 
 
 def read_limit(text: str) -> Limit:
@@ -267,14 +267,13 @@ def _headline(verdict: Verdict, judged: Sequence[Judged], unmeasured: Sequence[s
     of = f"{len(found)} of {len(judged)} comparisons"
     told = listed([f"{each.label} ({each.metric} {amount(each)})" for each in found[:5]])
     told += f" and {len(found) - 5} more" if len(found) > 5 else ""
-    if verdict == "worse":
-        return f"Worse than the limit in {of}: {told}."
-    if verdict == "missing":
-        nobody = f"no configuration has been measured in both runs for {listed(unmeasured)}" if unmeasured else ""
-        return f"Not comparable: {'; '.join(part for part in (nobody, told) if part)}."
-    if verdict == "uncertain":
-        return f"Too uncertain to tell in {of}: {told}; more seeds narrow the intervals."
-    return f"Nothing is worse than its limit, in {len(judged)} comparison{'s' * (len(judged) != 1)}."
+    nobody = f"no configuration has been measured in both runs for {listed(unmeasured)}" if unmeasured else ""
+    return {
+        "worse": f"Worse than the limit in {of}: {told}.",
+        "missing": f"Not comparable: {'; '.join(filter(None, (nobody, told)))}.",
+        "uncertain": f"Too uncertain to tell in {of}: {told}; more seeds narrow the intervals.",
+        "ok": f"Nothing is worse than its limit, in {len(judged)} comparison{'s' * (len(judged) != 1)}.",
+    }[verdict]
 
 
 def _notes(a: Tables, judged: Sequence[Judged], machine: dict[str, Machine], differ: dict[str, str]) -> Iterator[str]:
