@@ -13,13 +13,11 @@ from bench.execution.base import FolderOf, Options
 from bench.execution.worker_process import WorkerProcess
 from bench.result import Result
 from bench.system.environment import usable_cores
+from bench.training import PRELOADED
 from bench.trial import Trial
 
 if TYPE_CHECKING:
     from bench.training.run import Report
-
-# What the fork server loads once for all workers; torch's optimisers import the other on first use, for 1.2 s.
-PRELOADED = ["bench.training.run", "torch._dynamo", "platformdirs", "numpy.random"]
 
 
 class InProcess:

@@ -19,7 +19,7 @@ from bench.training import metrics
 from bench.training.checkpoint import Inputs, save_trial
 from bench.training.compilation import cold_cache, no_recompilation
 from bench.training.data_parallel import ALONE, Replicas
-from bench.training.launcher import run_together
+from bench.training.launcher import train_together
 from bench.training.loop import DivergedError, train
 from bench.training.profiling import profile
 from bench.training.trial_setup import TrialSetup, evaluator, new_learner, set_up
@@ -47,7 +47,7 @@ def run_trial(
         replicas: which of the trial's processes this is; where it is alone and shouldn't be, it starts them.
     """
     if trial.world_size != replicas.size:
-        return run_together(run_trial, trial, folder, data_dir, report)
+        return train_together(run_trial, trial, folder, data_dir, report)
     result = Result(**trial.row())
     result.started_at = datetime.now(UTC).isoformat(timespec="seconds")
     result.torch_version = torch.__version__

@@ -29,7 +29,7 @@ from bench.system.device import open_device
 from bench.system.environment import usable_cores
 from bench.system.files import write_atomically
 from bench.training.data_parallel import Replicas
-from bench.training.launcher import run_together
+from bench.training.launcher import train_together
 from bench.training.loop import Score
 from bench.trial import Trial
 from models import MODELS
@@ -105,7 +105,7 @@ def main() -> None:
             results[way].append(result)
             print(seed, *way, f"{result.images_per_second:,.0f} images/s", flush=True)
     pair = trial(("vit", 2, "fixed"), 0, options).model_copy(update={"device": "cpu", "num_threads": 1})
-    found = run_together(costs, pair, None, None, lambda message: None).evaluations[0]
+    found = train_together(costs, pair, None, None, lambda message: None).evaluations[0]
     text = report(results, found, options)
     print(text)
     if options.write:

@@ -25,7 +25,7 @@ from bench.report import figures
 from bench.result import Result
 from bench.training import data_parallel as replicas
 from bench.training.data_parallel import Replicas, lacks_company
-from bench.training.launcher import run_together
+from bench.training.launcher import train_together
 from bench.training.loop import Score
 from bench.training.run import run_trial
 from bench.trial import Training, Trial
@@ -176,7 +176,7 @@ def _look_around(asked: Trial, *_: object, replicas: Replicas) -> Result:
 @pytest.mark.slow
 def test_processes_share_a_clock_a_score_and_a_mean_but_no_random_numbers() -> None:
     torch.manual_seed(7)
-    result = run_together(_look_around, trial(2), None, None, lambda message: None)
+    result = train_together(_look_around, trial(2), None, None, lambda message: None)
     assert result.status == "ok", result.error
     (found,) = result.evaluations
     assert (found["first"], found["loss"], found["accuracy"]) == (1.5, 0.25, 0.5)
@@ -201,7 +201,7 @@ def _crash(asked: Trial, *_: object, replicas: Replicas) -> Result:
 
 @pytest.mark.slow
 def test_out_of_memory_in_one_process_is_the_trials() -> None:
-    result = run_together(_run_out, trial(2), None, None, lambda message: None)
+    result = train_together(_run_out, trial(2), None, None, lambda message: None)
     assert (result.status, result.trace) == ("oom", "here")
     assert result.error == "rank 1 of 2: OutOfMemoryError: CUDA out of memory"
 
@@ -209,7 +209,7 @@ def test_out_of_memory_in_one_process_is_the_trials() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
 @pytest.mark.slow
 def test_the_stack_of_a_process_that_crashed_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
-    result = run_together(_crash, trial(2), None, None, lambda message: None)
+    result = train_together(_crash, trial(2), None, None, lambda message: None)
     assert (result.status, result.error) == ("failed", "rank 1 of 2: died of SIGSEGV")
     assert "in _crash" in (result.trace or "")
     assert capfd.readouterr().err == ""
@@ -255,7 +255,7 @@ def _stay(asked: Trial, folder: Path | None, data_dir: Path, *_: object, replica
 @pytest.mark.slow
 def test_no_process_outlives_its_trial(tmp_path: Path) -> None:
     arguments = (_stay, trial(2), None, tmp_path, _silent)
-    process = multiprocessing.get_context("forkserver").Process(target=run_together, args=arguments)
+    process = multiprocessing.get_context("forkserver").Process(target=train_together, args=arguments)
     process.start()
     files = [tmp_path / "rank-0", tmp_path / "rank-1"]
     _await(lambda: all(file.exists() for file in files))
