@@ -21,14 +21,13 @@ from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_sui
 from bench.data.download import fetch
 from bench.data.spec import UserData
 from bench.errors import DataError, StoreError, UserError
-from bench.execution import EXECUTORS
+from bench.execution import EXECUTORS, inventory_of
 from bench.execution.base import Options
-from bench.execution.devices import inventory_of
 from bench.execution.estimate import estimate_seconds
-from bench.execution.progress import Display, Quiet, duration
+from bench.execution.progress import Display, Progress, duration
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets
 from bench.execution.sweep import Outcome, run_sweep
-from bench.execution.trackers.base import Several, Tracker, make_trackers
+from bench.execution.trackers.base import Tracker, make_trackers
 from bench.store.run_folder import RunFolder, refuse_used
 from bench.system.redaction import redacted
 
@@ -184,14 +183,15 @@ def _run_trials(
     _say(console, f"{plan.name}: {len(plan.trials)} trials{already}, about {expected}, into {store.folder}")
     options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)
     executor = EXECUTORS[request.executor](options)
-    progress = Several([Quiet() if request.quiet else Display(console, estimates), *trackers])
+    listeners: list[Progress] = [*([] if request.quiet else [Display(console, estimates)]), *trackers]
     try:
         store.write_run(record)
         for tracker in trackers:
             tracker.open(store.folder, record)
-        return run_sweep(todo, plan.skipped, store, executor, progress, request.budget_seconds)
+        return run_sweep(todo, plan.skipped, store, executor, listeners, request.budget_seconds)
     finally:
-        progress.close()
+        for listener in listeners:
+            listener.close()
         executor.close()
 
 

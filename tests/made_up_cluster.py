@@ -21,7 +21,7 @@ from bench.data.spec import UserData, UserDataOptions
 from bench.data.user_data import describe
 from bench.execution.cluster.connection import import_ray
 from bench.execution.cluster.nodes import Node
-from bench.execution.progress import Quiet
+from bench.execution.progress import Progress
 from bench.result import Result
 from bench.store.tables import read_rows
 from bench.trial import Trial
@@ -119,7 +119,7 @@ def environment_of(folder: Path, name: str) -> dict[str, str]:
     return {"VIT_CNN_BENCH_CACHE": str(folder / name), "PYTHONPATH": str(folder)}
 
 
-class Killer(Quiet):
+class Killer(Progress):
     """Kills a node in the middle of a trial: some time after its first row."""
 
     def __init__(self, nodes: Nodes) -> None:
@@ -150,7 +150,6 @@ DRIVER = """
     from pathlib import Path
     from bench.execution.cluster.executor import RayExecutor
     from bench.execution.base import Options
-    from bench.execution.progress import Quiet
     from bench.store.run_folder import RunFolder
     from bench.execution.sweep import run_sweep
     from tests.made_up_cluster import trial
@@ -160,7 +159,7 @@ DRIVER = """
     todo = [t for t in map(trial, range(3)) if t.trial_id not in store.finished()]
     print(len(todo), flush=True)
     executor = RayExecutor(Options(timeout_seconds=300, address=address))
-    run_sweep(todo, {}, store, executor, Quiet())
+    run_sweep(todo, {}, store, executor)
     executor.close()
 """
 

@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import read_suite
-from bench.execution.base import FolderOf
+from bench.execution.base import Executor
 from bench.execution.progress import Display
 from bench.execution.sweep import run_sweep
 from bench.result import Result
@@ -32,10 +31,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return load_plan(read_suite(path))
 
 
-class Counting:
+class Counting(Executor):
     """Trains nothing, and counts the calls of functions from the end of a trial to the beginning of the next."""
-
-    exclusive = False
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -53,12 +50,6 @@ class Counting:
     def _called(self, frame: FrameType, event: str, function: object) -> None:
         self.count += event in ("call", "c_call")
 
-    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
-        raise NotImplementedError("all trials here are timed")
-
-    def close(self) -> None:
-        pass
-
 
 @pytest.mark.skipif(sys.getprofile() is not None, reason="a profiler is at work, and there can be but one")
 def test_the_last_trials_bookkeeping_is_as_much_work_as_the_third_ones(plan: Plan, tmp_path: Path) -> None:
@@ -67,7 +58,7 @@ def test_the_last_trials_bookkeeping_is_as_much_work_as_the_third_ones(plan: Pla
     executor = Counting()
     try:
         console = Console(file=io.StringIO(), force_terminal=True, width=120)
-        run_sweep([*plan.trials], {}, store, executor, Display(console, estimates))
+        run_sweep([*plan.trials], {}, store, executor, [Display(console, estimates)])
     finally:
         sys.setprofile(None)
         store.close()

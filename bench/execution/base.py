@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 from bench.result import Result
 from bench.trial import Trial
 
-if TYPE_CHECKING:
-    from bench.training.run import Report
-
-
 FolderOf = Callable[[Trial], Path | None]
+Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -34,23 +31,31 @@ class Options:
     budget_seconds: float | None = None
 
 
-class Executor(Protocol):
+class Executor:
     """Runs a trial with the machine to itself; or several side by side, which nobody may time.
 
     Attributes:
-        exclusive: `run_together` gives each trial a machine or cards of its own, so that timed trials may run at once.
+        exclusive: `run_together` gives each trial a machine or cards of its own, so timed trials may run at once, and
+            `run` isn't asked for.
     """
 
-    exclusive: bool
+    exclusive = False
 
-    def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or Options()
+
+    def run(self, trial: Trial, folder: Path | None, report: Report) -> Result:
         """The trial's result, whatever became of it."""
-        ...
+        raise NotImplementedError
 
     def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
-        """Results as they come, one trial on each core; the next is taken from `trials` when a core is free."""
-        ...
+        """Results as they come, of as many trials at once as may be; the next is taken from `trials` when it fits."""
+        for trial in trials:
+            yield self.run(trial, folder_of(trial), ignore)
 
     def close(self) -> None:
         """Free what it holds."""
-        ...
+
+
+def ignore(message: dict[str, Any]) -> None:
+    """What a trial beside others reports while it runs."""

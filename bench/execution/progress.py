@@ -6,7 +6,7 @@ It is drawn when something happens and never by a thread of its own: the machine
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -17,35 +17,23 @@ from bench.result import Result
 from bench.trial import Trial
 
 
-class Progress(Protocol):
-    """Is told what happens in a sweep."""
-
-    def begin(self, trial: Trial, position: int, count: int) -> None: ...
-
-    def evaluated(self, message: dict[str, Any]) -> None: ...
-
-    def end(self, trial: Trial, result: Result) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Quiet:
-    """Says nothing."""
+class Progress:
+    """Is told what happens in a sweep; this one says nothing."""
 
     def begin(self, trial: Trial, position: int, count: int) -> None:
-        pass
+        """A trial begins, at this position (from 0) among `count`."""
 
     def evaluated(self, message: dict[str, Any]) -> None:
-        pass
+        """What the trial that runs alone has reached: an evaluation's row, and images per second."""
 
     def end(self, trial: Trial, result: Result) -> None:
-        pass
+        """Its result is on disk."""
 
     def close(self) -> None:
-        pass
+        """The sweep has ended."""
 
 
-class Display:
+class Display(Progress):
     """A line for each finished trial; on a terminal also a bar for the one that runs.
 
     Args:

@@ -7,10 +7,11 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.execution.base import Executor
 from bench.execution.progress import Progress
@@ -42,7 +43,7 @@ def run_sweep(
     skipped: dict[str, str],
     store: RunFolder,
     executor: Executor,
-    progress: Progress,
+    listeners: Sequence[Progress] = (),
     budget_seconds: float | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Outcome:
@@ -51,13 +52,14 @@ def run_sweep(
     Args:
         trials: those that are still to do.
         skipped: trial_id -> why it can't run here; it gets a row that says so.
+        listeners: are told what happens, in their order.
         budget_seconds: no trial starts after this time; one that has started is finished.
 
     Raises:
         StoreError: the run folder can't be written to any more; no trial runs any longer then.
     """
     deadline = math.inf if budget_seconds is None else now() + budget_seconds
-    sweep = _Sweep(trials, skipped, store, executor, progress, deadline, now)
+    sweep = _Sweep(trials, skipped, store, executor, listeners, deadline, now)
     with process.listening():
         try:
             sweep.run()
@@ -79,7 +81,7 @@ class _Sweep:
     skipped: dict[str, str]
     store: RunFolder
     executor: Executor
-    progress: Progress
+    listeners: Sequence[Progress]
     deadline: float
     now: Callable[[], float]
     outcome: Outcome = field(default_factory=Outcome)
@@ -91,7 +93,7 @@ class _Sweep:
         for alone, group in itertools.groupby(self._begun(), key=lambda trial: trial.timed and one_by_one):
             if alone:
                 for trial in group:
-                    self._end(trial, self.executor.run(trial, self._folder_of(trial), self.progress.evaluated))
+                    self._end(trial, self.executor.run(trial, self._folder_of(trial), self._report))
             else:
                 self._run_together(group)
 
@@ -112,7 +114,8 @@ class _Sweep:
             if self.now() >= self.deadline:
                 self.outcome.left_out = self.trials[position:]
                 return
-            self.progress.begin(trial, position, len(self.trials))
+            for listener in self.listeners:
+                listener.begin(trial, position, len(self.trials))
             if trial.trial_id in self.skipped:
                 self._end(trial, Result(**trial.row(), status="skipped", error=self.skipped[trial.trial_id]))
             else:
@@ -132,7 +135,12 @@ class _Sweep:
                 self.outcome.statuses[trial.trial_id] = result.status or "failed"
         finally:
             if trial.trial_id in self.outcome.statuses:
-                self.progress.end(trial, result)
+                for listener in self.listeners:
+                    listener.end(trial, result)
+
+    def _report(self, message: dict[str, Any]) -> None:
+        for listener in self.listeners:
+            listener.evaluated(message)
 
     def _folder_of(self, trial: Trial) -> Path:
         return self.store.folder / "trials" / trial.trial_id

@@ -39,7 +39,7 @@ from made_up_cluster import DRIVER, NODE, Killer, ended_early, resumed, rows_of,
 from bench.execution.base import Options
 from bench.execution.cluster import executor
 from bench.execution.cluster.connection import import_ray, say
-from bench.execution.progress import Quiet
+from bench.execution.progress import Progress
 from bench.execution.sweep import run_sweep
 from bench.result import Result
 from bench.store.run_folder import RunFolder
@@ -88,13 +88,13 @@ class TimedKiller(Killer):
         pass
 
 
-def sweep(folder: Path, trials: list[Trial], address: str, progress: Quiet) -> list[dict[str, str]]:
+def sweep(folder: Path, trials: list[Trial], address: str, progress: Progress) -> list[dict[str, str]]:
     from bench.execution.cluster.executor import RayExecutor, connect
 
     connect(address)  # nodes have told what they have before the first trial is sent, as in the program
     working, store = RayExecutor(Options(timeout_seconds=300, address=address)), RunFolder.create(folder, {})
     try:
-        run_sweep(trials, {}, store, working, progress)
+        run_sweep(trials, {}, store, working, [progress])
     finally:
         working.close()
         store.close()
@@ -166,7 +166,7 @@ def place_by_kind(cluster: Any, add: dict[str, Any], work: Path) -> dict[str, An
         **(add | {"env_vars": env}), num_gpus=1, node_name="h", resources={"accelerator_type:H100": 1}
     )
     trials = [trial(seed, device=device) for seed in range(2) for device in ("cpu", "cuda:H100")]
-    rows = sweep(work / "kinds", trials, cluster.address, Quiet())
+    rows = sweep(work / "kinds", trials, cluster.address, Progress())
     cluster.remove_node(node, False)
     found = [{key: row[key] for key in ("device", "device_name", "node", "status", "error")} for row in rows]
     right = all((row["node"] == "h") == (row["device"] == "cuda:H100") for row in rows)

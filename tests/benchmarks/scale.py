@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,6 @@ class Untrained:
         report(result.evaluations[-1] | {"images_per_second": result.images_per_second})  # one is drawn, not all 15
         self.went.append((time.perf_counter(), time.process_time()))
         return result
-
-    def run_together(self, trials: Iterable[Any], folder_of: Any) -> Iterator[Any]:
-        raise NotImplementedError("all trials here are timed")
 
     def close(self) -> None:
         pass

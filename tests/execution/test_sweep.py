@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import pytest
 
 from bench.errors import StoreError
-from bench.execution.progress import Quiet
+from bench.execution.base import Executor
+from bench.execution.progress import Progress
 from bench.execution.sweep import run_sweep
 from bench.result import Result
 from bench.store.run_folder import RunFolder
@@ -30,10 +31,8 @@ def trials(count: int = 3, seeds: int = 2) -> list[Trial]:
     ]  # fmt: skip
 
 
-class FakeExecutor:
+class FakeExecutor(Executor):
     """Answers at once; notes what was asked, and how many rows were on disk by then."""
-
-    exclusive = False
 
     def __init__(self, store: RunFolder, act: Callable[[int], Result | None] = lambda index: None) -> None:
         self.store = store
@@ -55,9 +54,6 @@ class FakeExecutor:
             for trial in reversed(pair):
                 yield self.run(trial, folder_of(trial), None)
 
-    def close(self) -> None:
-        pass
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> RunFolder:
@@ -67,7 +63,7 @@ def store(tmp_path: Path) -> RunFolder:
 def test_each_trial_is_on_disk_before_the_next_begins(store: RunFolder) -> None:
     executor = FakeExecutor(store)
     plan = trials()
-    outcome = run_sweep(plan, {}, store, executor, Quiet())
+    outcome = run_sweep(plan, {}, store, executor)
     assert executor.asked == [trial.trial_id for trial in plan]
     assert executor.rows_before == [0, 1, 2, 3, 4, 5]
     assert outcome.statuses == {trial.trial_id: "ok" for trial in plan}
@@ -78,7 +74,7 @@ def test_each_trial_is_on_disk_before_the_next_begins(store: RunFolder) -> None:
 def test_a_failure_is_a_row_and_the_sweep_goes_on(store: RunFolder) -> None:
     plan = trials()
     failed = Result(**plan[1].row(), status="failed", error="RuntimeError: boom")
-    outcome = run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed if i == 1 else None), Quiet())
+    outcome = run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed if i == 1 else None))
     rows = read_rows(store.folder)
     assert [row["status"] for row in rows] == ["ok", "failed", "ok", "ok", "ok", "ok"]
     assert rows[1]["error"] == "RuntimeError: boom"
@@ -88,7 +84,7 @@ def test_a_failure_is_a_row_and_the_sweep_goes_on(store: RunFolder) -> None:
 def test_what_the_device_lacks_is_a_skipped_row_and_never_run(store: RunFolder) -> None:
     plan = trials()
     executor = FakeExecutor(store)
-    run_sweep(plan, {plan[2].trial_id: "no bfloat16 here"}, store, executor, Quiet())
+    run_sweep(plan, {plan[2].trial_id: "no bfloat16 here"}, store, executor)
     row = read_rows(store.folder)[2]
     assert (row["status"], row["error"], row["train_seconds"]) == ("skipped", "no bfloat16 here", "")
     assert plan[2].trial_id not in executor.asked
@@ -102,7 +98,7 @@ def test_budget_starts_no_trial_after_its_time_and_finishes_the_one_that_runs(st
         time += 10.0
 
     plan = trials()
-    outcome = run_sweep(plan, {}, store, FakeExecutor(store, ten_seconds), Quiet(), 25.0, now=lambda: time)
+    outcome = run_sweep(plan, {}, store, FakeExecutor(store, ten_seconds), (), 25.0, now=lambda: time)
     assert len(outcome.statuses) == 3  # begun at 0, 10 and 20 s
     assert outcome.left_out == plan[3:]
     assert {trial.seed for trial in plan[:3]} == {0}  # one whole round of the grid
@@ -114,21 +110,21 @@ def test_interruption_keeps_what_is_done_and_leaves_no_row_for_what_was_running(
             raise KeyboardInterrupt
 
     plan = trials()
-    outcome = run_sweep(plan, {}, store, FakeExecutor(store, stop), Quiet())
+    outcome = run_sweep(plan, {}, store, FakeExecutor(store, stop))
     assert outcome.interrupted
     assert store.finished() == {plan[0].trial_id, plan[1].trial_id}
 
 
 def test_every_row_names_the_revision_that_made_it(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.execution.sweep.git_state", lambda: ("abc123", True))
-    run_sweep(trials(), {}, store, FakeExecutor(store), Quiet())
+    run_sweep(trials(), {}, store, FakeExecutor(store))
     assert {(row["git_commit"], row["git_dirty"]) for row in read_rows(store.folder)} == {("abc123", "true")}
 
 
 def test_untimed_trials_run_together_after_the_timed_ones_and_each_is_kept_at_once(store: RunFolder) -> None:
     timed, untimed = trials(3, 1), [trial.model_copy(update={"timed": False}) for trial in trials(3, 2)[3:]]
     executor = FakeExecutor(store)
-    outcome = run_sweep([*timed, *untimed], {}, store, executor, Quiet())
+    outcome = run_sweep([*timed, *untimed], {}, store, executor)
     ids = [trial.trial_id for trial in untimed]
     assert executor.asked == [*(trial.trial_id for trial in timed), ids[1], ids[0], ids[2]]
     assert executor.together == [ids[:2], ids[2:]]
@@ -144,7 +140,7 @@ def test_budget_takes_no_further_trial_while_others_run_together(store: RunFolde
         time += 10
 
     untimed = [trial.model_copy(update={"timed": False}) for trial in trials(3, 2)]
-    outcome = run_sweep(untimed, {}, store, FakeExecutor(store, ten_seconds), Quiet(), 15.0, now=lambda: time)
+    outcome = run_sweep(untimed, {}, store, FakeExecutor(store, ten_seconds), (), 15.0, now=lambda: time)
     assert len(outcome.statuses) == 2
     assert outcome.left_out == untimed[2:]
 
@@ -166,10 +162,10 @@ def test_a_signal_in_an_append_is_heard_when_the_row_is_there(
 
     monkeypatch.setattr(RunFolder, "append", struck)
     told: list[str | None] = []
-    progress = Quiet()
+    progress = Progress()
     monkeypatch.setattr(progress, "end", lambda trial, result: told.append(result.trial_id))
     plan = trials()
-    outcome = run_sweep(plan, {}, store, FakeExecutor(store), progress)
+    outcome = run_sweep(plan, {}, store, FakeExecutor(store), [progress])
     assert outcome.interrupted
     assert store.finished() == {plan[0].trial_id} == set(outcome.statuses)
     assert told == [plan[0].trial_id]
@@ -185,7 +181,7 @@ def test_a_signal_that_was_swallowed_is_heard_before_the_next_trial(store: RunFo
         except KeyboardInterrupt:
             pass  # what Python does in a callback of a weak reference
 
-    outcome = run_sweep(trials(), {}, store, FakeExecutor(store, swallow), Quiet())
+    outcome = run_sweep(trials(), {}, store, FakeExecutor(store, swallow))
     assert outcome.interrupted
     assert len(outcome.statuses) == 1
 
@@ -195,7 +191,7 @@ def test_under_nohup_the_end_of_the_terminal_stays_unheard(store: RunFolder) -> 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         strike = lambda index: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
-        assert not run_sweep(trials(), {}, store, FakeExecutor(store, strike), Quiet()).interrupted
+        assert not run_sweep(trials(), {}, store, FakeExecutor(store, strike)).interrupted
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -218,7 +214,7 @@ def test_when_a_row_cannot_be_written_no_trial_beside_it_runs_on(
     monkeypatch.setattr(store, "append", full)
     untimed = [trial.model_copy(update={"timed": False}) for trial in trials(3, 2)]
     with pytest.raises(StoreError) as caught:
-        run_sweep(untimed, {}, store, Watched(store), Quiet())
+        run_sweep(untimed, {}, store, Watched(store))
     assert caught.value  # it is still held here, and with it all frames that led to it
     assert stopped == [True]
 
@@ -227,7 +223,7 @@ def test_no_secret_in_a_failure_reaches_the_disk(store: RunFolder, monkeypatch: 
     monkeypatch.setattr("bench.execution.sweep.redacted", lambda text: text.replace("s3cret", "***"))
     plan = trials(1, 1)
     failed = Result(**plan[0].row(), status="failed", error="no s3cret", trace="line 1: s3cret\n")
-    run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed), Quiet())
+    run_sweep(plan, {}, store, FakeExecutor(store, lambda i: failed))
     assert read_rows(store.folder)[0]["error"] == "no ***"
     for path in store.folder.rglob("*"):
         assert path.is_dir() or b"s3cret" not in path.read_bytes()
@@ -239,7 +235,7 @@ def test_each_row_has_the_load_of_the_machine_just_before_its_trial(
     loads = iter([0.5, 1.0, 4.0])
     monkeypatch.setattr("bench.execution.sweep.load", lambda: next(loads))
     timed, untimed = trials(1, 1), [trial.model_copy(update={"timed": False}) for trial in trials(3, 1)[1:]]
-    run_sweep([*timed, *untimed], {}, store, FakeExecutor(store), Quiet())
+    run_sweep([*timed, *untimed], {}, store, FakeExecutor(store))
     rows = {row["trial_id"]: row["load"] for row in read_rows(store.folder)}
     assert [rows[trial.trial_id] for trial in (*timed, *untimed)] == ["0.5", "1.0", "4.0"]
 
@@ -248,5 +244,5 @@ def test_a_cluster_says_for_itself_how_busy_its_nodes_were(store: RunFolder, mon
     monkeypatch.setattr("bench.execution.sweep.load", lambda: 9.0)
     executor = FakeExecutor(store)
     executor.exclusive = True
-    run_sweep(trials(1, 1), {}, store, executor, Quiet())
+    run_sweep(trials(1, 1), {}, store, executor)
     assert read_rows(store.folder)[0]["load"] == ""

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +16,9 @@ from made_up_server import MadeUpServer
 
 from bench.config.recipes import RECIPES
 from bench.errors import UserError
-from bench.execution.progress import Quiet
+from bench.execution.base import Executor
 from bench.execution.sweep import run_sweep
-from bench.execution.trackers.base import Several, Tracker, make_trackers
+from bench.execution.trackers.base import Tracker, make_trackers
 from bench.execution.trackers.mlflow import SETTINGS, complaint_about
 from bench.result import Result
 from bench.store.run_folder import RunFolder
@@ -178,10 +178,8 @@ def test_mlflow_has_every_trial_with_settings_curves_and_the_report(
     assert [path.parent.parent.name for path in (tmp_path / "mlruns").rglob("report.html")] == [ids[run.name]]
 
 
-class Watched:
+class Watched(Executor):
     """An executor of made-up results, which sees whether anything reached the server while a trial ran."""
-
-    exclusive = False
 
     def __init__(self, server: MadeUpServer, before: Callable[[Trial], None]) -> None:
         self.server, self.before = server, before
@@ -193,12 +191,6 @@ class Watched:
             report(row | {"images_per_second": 100.0})
         assert self.server.requests == arrived
         return result(trial)
-
-    def run_together(self, trials: Iterable[Trial], folder_of: Any) -> Iterator[Result]:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
 
 
 class TestServer:
@@ -221,10 +213,9 @@ class TestServer:
         (tracker,) = make_trackers("digits-quick", False, server.uri, warnings.append)
         store = RunFolder.create(tmp_path / "run", RECORD)
         tracker.open(store.folder, RECORD)
-        progress = Several([Quiet(), tracker])
         trials = [trial(seed) for seed in range(4)]
-        outcome = run_sweep(trials, {}, store, Watched(server, before), progress)
-        progress.close()
+        outcome = run_sweep(trials, {}, store, Watched(server, before), [tracker])
+        tracker.close()
         (store.folder / "report.html").write_text("the answer")
         tracker.finish(store.folder)
         store.close()
@@ -348,22 +339,3 @@ def test_a_server_that_refuses_or_is_away_is_called_so() -> None:
     assert complaint_about(away, "http://ann:s3cret@host") == "the server can't be reached"
     assert "credentials" in complaint_about(RefusedError("no"), "http://host")
     assert "didn't answer" in complaint_about(TimeoutError(), "http://host")
-
-
-def test_listeners_are_told_in_their_order() -> None:
-    told: list[str] = []
-
-    class One(Quiet):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def begin(self, trial: Trial, position: int, count: int) -> None:
-            told.append(f"{self.name} begin {position} of {count}")
-
-        def close(self) -> None:
-            told.append(f"{self.name} close")
-
-    several = Several([One("a"), One("b")])
-    several.begin(trial(), 0, 2)
-    several.close()
-    assert told == ["a begin 0 of 2", "b begin 0 of 2", "a close", "b close"]

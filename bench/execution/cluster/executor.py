@@ -6,21 +6,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from bench.errors import StoreError, UserError
-from bench.execution.base import FolderOf, Options
+from bench.execution.base import Executor, FolderOf, Options
 from bench.execution.cluster.connection import ClusterError, say
 from bench.execution.cluster.nodes import Claim, Cluster, ClusterInventory, Node, best_node
 from bench.execution.cluster.transfer import pack, save_files, stream_digest_of
 from bench.result import Result
 from bench.trial import Trial
-
-if TYPE_CHECKING:
-    from bench.training.run import Report
 
 MOST_LOSSES = 3  # of one trial, with its node or its worker; then it is to blame
 MOST_WAITING = 1_000  # trials looked over, while a node stands idle, for one that fits it
@@ -50,18 +46,14 @@ def connect(address: str | None) -> ClusterInventory:
     return ClusterInventory(nodes)
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """Every trial in a process of its own on a node that it has to itself, or on cards that it has to itself."""
 
     exclusive = True
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        super().__init__(options)
         self._cluster = _join(options.address)
-
-    def run(self, trial: Trial, folder: Path | None, report: "Report") -> Result:
-        (result,) = self.run_together([trial], lambda trial: folder)
-        return result
 
     def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
         """Results as they come; a trial is taken from `trials` when a node might have a place for it.

@@ -1,14 +1,14 @@
 """What a tracker is: it listens to a sweep and copies each finished trial to somewhere else. Off unless asked for."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.execution.progress import Progress, Quiet
+from bench.execution.progress import Progress
 from bench.execution.trackers import TRACKERS
 from bench.result import AXES, COLUMNS, TEXT_COLUMNS, Result
 from bench.trial import Trial
@@ -23,7 +23,7 @@ CHOSEN = (
 Warn = Callable[[str], None]
 
 
-class Tracker(Quiet):
+class Tracker(Progress):
     """Copies what a sweep finds to somewhere else; the run folder is the original.
 
     It works in `open`, `end`, `close` and `finish` alone, so never while a trial is being timed. Its first failure is
@@ -58,29 +58,6 @@ class Tracker(Quiet):
     def complaint(self, error: Exception) -> str:
         """One line about what went wrong, and what follows from it."""
         raise NotImplementedError
-
-
-class Several:
-    """Tells several listeners, in their order."""
-
-    def __init__(self, listeners: Sequence[Progress]) -> None:
-        self.listeners = listeners
-
-    def begin(self, trial: Trial, position: int, count: int) -> None:
-        for listener in self.listeners:
-            listener.begin(trial, position, count)
-
-    def evaluated(self, message: dict[str, Any]) -> None:
-        for listener in self.listeners:
-            listener.evaluated(message)
-
-    def end(self, trial: Trial, result: Result) -> None:
-        for listener in self.listeners:
-            listener.end(trial, result)
-
-    def close(self) -> None:
-        for listener in self.listeners:
-            listener.close()
 
 
 def make_trackers(suite: str, tensorboard: bool, mlflow: str | None, warn: Warn) -> list[Tracker]:

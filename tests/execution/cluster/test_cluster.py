@@ -253,7 +253,7 @@ def test_a_node_is_killed_and_every_trial_is_there_once(nodes: Nodes, monkeypatc
     store = RunFolder.create(nodes.folder / "run", {})
     killer = Killer(nodes)
     try:
-        outcome = run_sweep(trials, {}, store, executor, killer)
+        outcome = run_sweep(trials, {}, store, executor, [killer])
     finally:
         executor.close()
         store.close()
