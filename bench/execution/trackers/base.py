@@ -1,7 +1,13 @@
 """What a tracker is: it listens to a sweep and copies each finished trial to somewhere else. Off unless asked for."""
 
 import json
-from collections.abc import Callable
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import datetime
+from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,8 +32,7 @@ Warn = Callable[[str], None]
 class Tracker(Progress):
     """Copies what a sweep finds to somewhere else; the run folder is the original.
 
-    It works in `open`, `end`, `close` and `finish` alone, so never while a trial is being timed. Its first failure is
-    a warning, and it is left alone for the rest of the run.
+    It works in `open`, `end`, `close` and `finish` alone, so never while a trial is being timed.
 
     Args:
         suite: name of the suite.
@@ -45,19 +50,37 @@ class Tracker(Progress):
     def finish(self, folder: Path) -> None:
         """The report lies in the run folder; nothing follows."""
 
-    def attempt(self, work: Callable[..., object], *arguments: Any) -> None:
-        """Call `work`, unless something has failed before; should it fail, warn, and the sweep goes on."""
-        if self.failed:
-            return
-        try:
-            work(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the sweep goes on
-            self.failed = True
-            self.warn(self.complaint(error))
-
     def complaint(self, error: Exception) -> str:
         """One line about what went wrong, and what follows from it."""
         raise NotImplementedError
+
+
+def attempted(method: Callable[..., None]) -> Callable[..., None]:
+    """A tracker's method, whose first failure is a warning; after it, none of the tracker's does anything."""
+
+    @wraps(method)
+    def attempt(self: Tracker, *arguments: Any) -> None:
+        if not self.failed:
+            try:
+                with silenced():
+                    method(self, *arguments)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the sweep goes on
+                self.failed = True
+                self.warn(self.complaint(error))
+
+    return attempt
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Libraries print addresses, hints and retries: none of it belongs on the user's terminal."""
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        yield
 
 
 def make_trackers(suite: str, tensorboard: bool, mlflow: str | None, warn: Warn) -> list[Tracker]:
@@ -93,6 +116,12 @@ def parameters(trial: Trial, result: Result) -> dict[str, Any]:
         for key, value in found.items()
         if value is not None
     }
+
+
+def begin_and_end(result: Result) -> tuple[float, float]:
+    """When a trial began and ended, in seconds since 1970."""
+    start = datetime.fromisoformat(result.started_at).timestamp() if result.started_at else time.time()
+    return start, start + (result.wall_seconds or 0.0)
 
 
 def measures(result: Result) -> dict[str, float]:

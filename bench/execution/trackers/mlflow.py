@@ -9,16 +9,22 @@ import math
 import os
 import re
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from bench.errors import UserError
-from bench.execution.trackers.base import CURVES, Tracker, Warn, measures, parameters
+from bench.execution.trackers.base import (
+    CURVES,
+    Tracker,
+    Warn,
+    attempted,
+    begin_and_end,
+    measures,
+    parameters,
+    silenced,
+)
 from bench.result import Result
 from bench.system.redaction import hide, public
 from bench.trial import Trial
@@ -53,44 +59,22 @@ class MLflow(Tracker):
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         try:
-            with _silenced():
+            with silenced():
                 from mlflow import MlflowClient
 
                 self.client = MlflowClient(tracking_uri=self.address)
-                self.experiment = self._find_experiment()
+                found = self.client.get_experiment_by_name(suite)
+                if found is not None and found.lifecycle_stage == "deleted":
+                    raise ValueError(f"its experiment '{suite}' was deleted; restore it there")
+                self.experiment = found.experiment_id if found is not None else self.client.create_experiment(suite)
         except Exception as error:  # noqa: BLE001 - a library's own, and its packages'
             said = complaint_about(error, self.address)
             raise UserError(
                 f"--mlflow {public(self.address)}: {said}; check the address, or leave out --mlflow"
             ) from None
 
+    @attempted
     def open(self, folder: Path, record: dict[str, Any]) -> None:
-        self.attempt(self._open, folder, record)
-
-    def end(self, trial: Trial, result: Result) -> None:
-        self.attempt(self._log, trial, result)
-
-    def close(self) -> None:
-        self.attempt(self._close)
-
-    def finish(self, folder: Path) -> None:
-        self.attempt(self._log_report, folder / "report.html")
-
-    def attempt(self, work: Callable[..., object], *arguments: Any) -> None:
-        super().attempt(_silenced()(work), *arguments)
-
-    def complaint(self, error: Exception) -> str:
-        said = complaint_about(error, self.address)
-        return f"--mlflow {public(self.address)}: {said}; nothing more is sent there (the run folder has all)"
-
-    def _find_experiment(self) -> str:
-        """The id of the suite's experiment, which is made if it isn't there."""
-        found = self.client.get_experiment_by_name(self.suite)
-        if found is not None and found.lifecycle_stage == "deleted":
-            raise ValueError(f"its experiment '{self.suite}' was deleted; restore it there")
-        return found.experiment_id if found is not None else self.client.create_experiment(self.suite)
-
-    def _open(self, folder: Path, record: dict[str, Any]) -> None:
         """The sweep's own run: that of an earlier session, or a new one."""
         name, created = folder.resolve().name, str(record.get("created_at", ""))
         key = hashlib.sha256(f"{self.suite} {name} {created}".encode()).hexdigest()[:16]  # a resume finds it again
@@ -103,12 +87,12 @@ class MLflow(Tracker):
         tags |= {"mlflow.note.content": record.get("description", "")}
         self.parent = self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
-    def _log(self, trial: Trial, result: Result) -> None:
+    @attempted
+    def end(self, trial: Trial, result: Result) -> None:
         from mlflow.entities import Metric, Param
 
         deadline = time.monotonic() + SLOWEST_SECONDS
-        start = datetime.fromisoformat(result.started_at).timestamp() if result.started_at else time.time()
-        end = start + (result.wall_seconds or 0.0)
+        start, end = begin_and_end(result)
         tags = {name: getattr(result, name) for name in ("config_id", "device_name", "git_commit", "git_dirty")}
         tags |= {"status": result.status, "trial_id": trial.trial_id, "label": trial.label}
         tags |= {"error": (result.error or "")[:LONGEST_TAG], "mlflow.parentRunId": self.parent}
@@ -118,7 +102,7 @@ class MLflow(Tracker):
             Param(re.sub(r"[^\w\-. /]", "_", key), str(value)[:LONGEST_PARAM])  # a name as servers take it
             for key, value in parameters(trial, result).items()
         ]
-        metrics = [Metric(name, value, round(1000 * at), step) for name, value, at, step in _metrics(result, start)]
+        metrics = [Metric(name, value, round(1000 * at), step) for name, value, at, step in _metrics(result)]
         for i in range(max(math.ceil(len(params) / MOST_PARAMS), math.ceil(len(metrics) / MOST_METRICS))):
             _check_time(deadline)
             some = params[MOST_PARAMS * i : MOST_PARAMS * (i + 1)]
@@ -126,12 +110,15 @@ class MLflow(Tracker):
         _check_time(deadline)
         self.client.set_terminated(run, STATUSES.get(result.status or "", "FAILED"), round(1000 * end))
 
-    def _close(self) -> None:
+    @attempted
+    def close(self) -> None:
         if self.parent:
             self.client.set_terminated(self.parent)
 
-    def _log_report(self, report: Path) -> None:
+    @attempted
+    def finish(self, folder: Path) -> None:
         """The report, as an artefact of the sweep's own run, where the server takes any."""
+        report = folder / "report.html"
         if not self.parent or not report.exists():
             return
         place = self.client.get_run(self.parent).info.artifact_uri or ""
@@ -139,6 +126,10 @@ class MLflow(Tracker):
         if remote and urlsplit(place).scheme in ("", "file"):
             return  # a folder of the server's own machine: the client would make one of that name here
         self.client.log_artifact(self.parent, str(report.resolve()))
+
+    def complaint(self, error: Exception) -> str:
+        said = complaint_about(error, self.address)
+        return f"--mlflow {public(self.address)}: {said}; nothing more is sent there (the run folder has all)"
 
 
 def complaint_about(error: Exception, address: str) -> str:
@@ -161,34 +152,20 @@ def complaint_about(error: Exception, address: str) -> str:
     return f"{type(error).__name__}: {line}"[:LONGEST_COMPLAINT]
 
 
-def _metrics(result: Result, start: float) -> Iterator[tuple[str, float, float, int]]:
+def _metrics(result: Result) -> Iterator[tuple[str, float, float, int]]:
     """(name, value, instant in seconds, step): the curves, then the final measures."""
+    start, end = begin_and_end(result)
     last = 0
     for row in result.evaluations:
         seconds, last = row["train_seconds"], row["step"]
-        at = start + (seconds or 0.0)
-        for name in CURVES:
-            yield name, row[name], at, last
-        if seconds is not None:
-            yield "train_seconds", seconds, at, last
+        names = CURVES if seconds is None else (*CURVES, "train_seconds")
+        yield from ((name, row[name], start + (seconds or 0.0), last) for name in names)
     drawn = {*CURVES, "train_seconds"} if result.evaluations else set()
     for name, value in measures(result).items():
         if name not in drawn and math.isfinite(value):
-            yield name, value, start + (result.wall_seconds or 0.0), last
+            yield name, value, end, last
 
 
 def _check_time(deadline: float) -> None:
     if time.monotonic() > deadline:
         raise TimeoutError
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """MLflow prints addresses, hints and retries: none of it belongs on the user's terminal."""
-    with (
-        open(os.devnull, "w") as nowhere,
-        redirect_stdout(nowhere),
-        redirect_stderr(nowhere),
-        warnings.catch_warnings(action="ignore"),
-    ):
-        yield

@@ -5,9 +5,7 @@ disk. Here its record format and messages are used without that writer: a trial'
 """
 
 import io
-import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +14,32 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from bench.execution.trackers.base import CURVES, Tracker, measures, parameters
+from bench.execution.trackers.base import CURVES, Tracker, attempted, begin_and_end, measures, parameters
 from bench.result import Result
 from bench.trial import Trial
-
-FOLDER = "tensorboard"
 
 
 class TensorBoard(Tracker):
     """Writes `<run>/tensorboard/<trial_id>/`, which `tensorboard --logdir <run>/tensorboard` shows."""
 
     def open(self, folder: Path, record: dict[str, Any]) -> None:
-        self.folder = folder / FOLDER
+        self.folder = folder / "tensorboard"
 
+    @attempted
     def end(self, trial: Trial, result: Result) -> None:
-        self.attempt(lambda: _write(self.folder / trial.trial_id, list(_events(trial, result))))
+        """One file, whole or not at all; its name is always the same, so a trial is never there twice."""
+        data = io.BytesIO()
+        records = RecordWriter(data)
+        for event in _events(trial, result):
+            records.write(event.SerializeToString())
+        folder = self.folder / trial.trial_id
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / ".partial"
+        temporary.write_bytes(data.getvalue())
+        temporary.replace(folder / "events.out.tfevents.0.trial")
 
     def complaint(self, error: Exception) -> str:
         return f"--tensorboard: {type(error).__name__}: {error}; no more event files are written"
-
-
-def _write(folder: Path, events: list[Event]) -> None:
-    """One file, whole or not at all; its name is always the same, so a trial is never there twice."""
-    data = io.BytesIO()
-    records = RecordWriter(data)
-    for event in events:
-        records.write(event.SerializeToString())
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / ".partial"
-    temporary.write_bytes(data.getvalue())
-    temporary.replace(folder / "events.out.tfevents.0.trial")
 
 
 def _events(trial: Trial, result: Result) -> Iterator[Event]:
@@ -55,8 +49,7 @@ def _events(trial: Trial, result: Result) -> Iterator[Event]:
     "relative" axis shows training time), and, since that axis begins at the first point, once more over training
     milliseconds, which TensorBoard calls steps.
     """
-    start = datetime.fromisoformat(result.started_at).timestamp() if result.started_at else time.time()
-    end = start + (result.wall_seconds or 0.0)
+    start, end = begin_and_end(result)
     chosen = parameters(trial, result) | {"status": result.status or "failed"}
     yield Event(wall_time=start, file_version="brain.Event:2")
     yield Event(wall_time=start, summary=hparams_pb(chosen, trial_id=trial.trial_id, start_time_secs=start))
