@@ -7,13 +7,14 @@ they differ when a folder is opened. Lines that are damaged or foreign are moved
 trials they belonged to count as not run. What a trial that failed left is `failures/<trial_id>.txt`.
 """
 
+import itertools
 import json
 import os
 import shlex
 import socket
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,15 +43,7 @@ from bench.store.tables import (
     views,
 )
 from bench.system import process
-from bench.system.files import (
-    SUMS,
-    append,
-    make_folder,
-    sync_file,
-    sync_folder,
-    unwritable,
-    write_atomically,
-)
+from bench.system.files import SUMS, append, make_folder, sync_file, sync_folder, unwritable, write_atomically
 from bench.system.redaction import redacted
 
 LOCK, HOLDER, SET_ASIDE = ".lock", ".holder.json", "set_aside"
@@ -69,7 +62,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notices: list[str] = []
-        self._lock = RunLock(folder)
+        self._lock = FileLock(folder / LOCK)
         self._statuses: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._sizes: dict[str, int | None] = {}
@@ -102,7 +95,10 @@ class RunFolder:
         for name in TABLES:
             with suppress(OSError):  # the journal has it all
                 sync_file(self.folder / name)
-        self._lock.release()
+        if self._lock.is_locked:
+            with suppress(OSError):
+                (self.folder / HOLDER).unlink()
+            self._lock.release()
 
     def append(self, result: Result) -> None:
         """Put a finished trial on disk; when this returns, it survives anything short of a lost disk.
@@ -147,7 +143,7 @@ class RunFolder:
 
     def _begin(self, run: dict[str, Any] | None, retry: bool = False) -> None:
         """Take the folder and bring its files into order; give it back if that fails."""
-        before = self._lock.take()
+        before = _take(self._lock, self.folder)
         if before:
             self.notices.append(f"its last driver died ({before}); what it had finished is kept")
         try:
@@ -168,25 +164,29 @@ class RunFolder:
 
     def _append(self, result: Result) -> None:
         trial_id = str(result.trial_id)
-        if result.trace:
-            path = failure_path(self.folder, trial_id)
-            make_folder(path.parent)
-            write_atomically(path, result.trace.encode(errors="backslashreplace"))
         sums, failure = self.folder / "trials" / trial_id / SUMS, failure_path(self.folder, trial_id)
-        content: dict[str, Any] = {
+        if result.trace:
+            make_folder(failure.parent)
+            write_atomically(failure, result.trace.encode(errors="backslashreplace"))
+        cells = {key: as_plain(value) for key, value in result.row().items() if key not in ("trial_id", "seal")}
+        row = {key: value for key, value in cells.items() if value is not None}
+        parts = {  # by columns, so that no name is there for each row
+            name: {column: [as_plain(each.get(column)) for each in getattr(result, key)] for column in TABLES[name][1:]}
+            for name, key in PARTS.items()
+        }
+        content = {
             "kind": "trial",
             "trial_id": trial_id,
             "attempt": self._attempts.get(trial_id, 0),
-            "row": _plain(result.row()),
-            **{key: _columns(getattr(result, key), TABLES[name][1:]) for name, key in PARTS.items()},
+            "row": row,
+            **{key: parts[name] for name, key in PARTS.items()},
             "sums": digest_of(sums.read_bytes()) if sums.is_file() else None,
             "failure": digest_of(failure.read_bytes()) if failure.is_file() else None,
         }
         digest = append_line(self.folder / JOURNAL, content)
         self._statuses[trial_id] = str(result.status)
         self._sizes = {}  # until the tables are there, too
-        parts = {name: content[key] for name, key in PARTS.items()}
-        entry = Entry(0, 0, content["row"] | {"trial_id": trial_id}, parts, None, None, digest)
+        entry = Entry(0, 0, row | {"trial_id": trial_id}, parts, None, None, digest)
         for name in TABLES:
             append(self.folder / name, render([entry], name), flush=False)
         self._sizes = self._measured()
@@ -203,7 +203,10 @@ class RunFolder:
         if whole != path.read_bytes():
             write_atomically(path, whole)
         for trial_id in found.attempts.keys() - found.trials.keys():
-            _keep_failure(self.folder, trial_id)
+            left = failure_path(self.folder, trial_id)  # put away, so that the next one doesn't take its place
+            if left.is_file():
+                left.rename(_free(left.parent, trial_id, ".txt", first=1))
+                sync_folder(left.parent)
         for name, text in views(self.folder, found).items():
             view = self.folder / name
             before = view.read_bytes() if view.exists() else b""
@@ -242,65 +245,50 @@ class RunFolder:
         return f"{kept}; when that is mended, go on with --resume {self.folder}"
 
 
-class RunLock:
-    """The right to write into a run folder; one process has it at a time.
+def _take(lock: FileLock, folder: Path) -> str | None:
+    """Take a folder's lock, sign for it, and return who died with it, if a driver did.
 
     The lock is the system's and ends with its process, however that ends. The note beside it, of who holds it, doesn't:
     one that lies there while the lock is free tells that the last driver died.
+
+    Raises:
+        StoreError: another process has it, or the file system gives no locks.
     """
+    try:
+        with warnings.catch_warnings():
+            # Where the system has no locks, filelock warns and takes one that outlives its holder.
+            warnings.simplefilter("error", UserWarning)
+            lock.acquire(timeout=0)
+    except Timeout:
+        who = f" ({_described(note)})" if (note := read_note(folder)) else ""
+        raise StoreError(
+            f"{folder}: another process is running here{who}; wait for it, or start a new run with --out"
+        ) from None
+    except (OSError, NotImplementedError, UserWarning) as error:
+        why = getattr(error, "strerror", None) or "its file system has no locks"
+        raise StoreError(
+            f"{folder}: can't be locked ({why}); mend that, or name a folder elsewhere with --out"
+        ) from None
+    before = read_note(folder)
+    command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))[:300]
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started, "command": command}
+    try:
+        write_atomically(folder / HOLDER, json.dumps(note) + "\n")
+    except OSError as error:
+        lock.release()
+        raise unwritable(folder / HOLDER, error, "what was finished is kept; mend that and go on") from None
+    return _described(before) if before else None
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lock = FileLock(folder / LOCK)
 
-    def take(self) -> str | None:
-        """Take it, and return who died with it, if a driver did.
-
-        Raises:
-            StoreError: another process has it, or the file system gives no locks.
-        """
-        try:
-            with warnings.catch_warnings():
-                # Where the system has no locks, filelock warns and takes one that outlives its holder.
-                warnings.simplefilter("error", UserWarning)
-                self._lock.acquire(timeout=0)
-        except Timeout:
-            note = self.read_note()
-            known = note and not (note["host"] == socket.gethostname() and not _lives(note["pid"]))  # else: not yet
-            who = f" ({_described(note)})" if note and known else ""
-            raise StoreError(
-                f"{self.folder}: another process is running here{who}; wait for it, or start a new run with --out"
-            ) from None
-        except (OSError, NotImplementedError, UserWarning) as error:
-            why = getattr(error, "strerror", None) or "its file system has no locks"
-            raise StoreError(
-                f"{self.folder}: can't be locked ({why}); mend that, or name a folder elsewhere with --out"
-            ) from None
-        before = self.read_note()
-        command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))[:300]
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started, "command": command}
-        try:
-            write_atomically(self.folder / HOLDER, json.dumps(note) + "\n")
-        except OSError as error:
-            self._lock.release()
-            raise unwritable(self.folder / HOLDER, error, "what was finished is kept; mend that and go on") from None
-        return _described(before) if before else None
-
-    def release(self) -> None:
-        if self._lock.is_locked:
-            with suppress(OSError):
-                (self.folder / HOLDER).unlink()
-            self._lock.release()
-
-    def read_note(self) -> dict[str, Any] | None:
-        """Who holds the folder: pid, host, started (UTC) and command; None where nobody has signed, or not legibly."""
-        try:
-            note = json.loads((self.folder / HOLDER).read_bytes()[:10_000])
-            texts = [note[key] for key in ("host", "started", "command")]
-            return note if type(note["pid"]) is int and all(isinstance(text, str) for text in texts) else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
+def read_note(folder: Path) -> dict[str, Any] | None:
+    """Who holds a folder: pid, host, started (UTC) and command; None where nobody has signed, or not legibly."""
+    try:
+        note = json.loads((folder / HOLDER).read_bytes()[:10_000])
+        texts = [note[key] for key in ("host", "started", "command")]
+        return note if type(note["pid"]) is int and all(isinstance(text, str) for text in texts) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def refuse_used(folder: Path) -> None:
@@ -313,45 +301,12 @@ def refuse_used(folder: Path) -> None:
         raise StoreError(f"{folder}: already holds something; use --resume for a run, or name a new folder")
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of trials.csv as the journal keeps it, without what wasn't measured."""
-    plain = ((key, as_plain(value)) for key, value in row.items() if key not in ("trial_id", "seal"))
-    return {key: value for key, value in plain if value is not None}
-
-
-def _columns(rows: Sequence[dict[str, Any]], columns: Iterable[str]) -> dict[str, list[Any]]:
-    """Rows of another table as the journal keeps them: by columns, so that no name is there for each row."""
-    return {key: [as_plain(row.get(key)) for row in rows] for key in columns}
-
-
 def _described(note: dict[str, Any]) -> str:
     text = f"process {note['pid']} on {note['host']}, since {note['started']}: {note['command']}"
     return printable(text, 400)
 
 
-def _lives(pid: int) -> bool:
-    if os.name == "nt" or pid <= 0:
-        return True  # nobody can be asked without harm
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True  # another user's
-    return True
-
-
-def _keep_failure(folder: Path, trial_id: str) -> None:
-    """Put away what a failure left, so that the next one doesn't take its place."""
-    path = failure_path(folder, trial_id)
-    if path.is_file():
-        path.rename(_free(path.parent, trial_id, ".txt", first=1))
-        sync_folder(path.parent)
-
-
 def _free(folder: Path, stem: str, suffix: str, first: int = 0) -> Path:
     """A name that nothing has yet: STEM, or STEM.1, STEM.2, and so on."""
-    number = first
-    while (path := folder / f"{stem}{f'.{number}' if number else ''}{suffix}").exists():
-        number += 1
-    return path
+    names = (f"{stem}{f'.{number}' if number else ''}{suffix}" for number in itertools.count(first))
+    return next(folder / name for name in names if not (folder / name).exists())

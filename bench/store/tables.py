@@ -11,11 +11,10 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import StoreError
 from bench.result import COLUMNS, STATUSES, TABLES, TEXT_COLUMNS
@@ -142,11 +141,16 @@ def read_journal(folder: Path) -> Entries:
     plan = read_run(folder).get("plan")
     planned = {name for name in plan if isinstance(name, str)} if isinstance(plan, list) else set()
     found = Entries()
-    with _no_collection():
+    collects = gc.isenabled()
+    gc.disable()  # JSON has no cycles, and beside torch's objects looking for some takes as long as reading
+    try:
         for line in read_lines(folder / JOURNAL):
             line.problem = line.problem or _take(line, planned, found)
             if line.problem:
                 found.bad.append(line)
+    finally:
+        if collects:
+            gc.enable()
     return found
 
 
@@ -311,20 +315,15 @@ def _take(line: Line, planned: Collection[str], found: Entries) -> str:
 def _entry(line: Line, content: dict[str, Any]) -> Entry | str:
     """The trial of a line, or why it is none."""
     row, attempt, sums, failure = (content.get(key) for key in ("row", "attempt", "sums", "failure"))
-    parts = {name: content.get(key) for name, key in PARTS.items()}
-    digests = all(isinstance(digest, str | None) for digest in (sums, failure))
-    if not isinstance(row, dict) or not _is_row(row) or type(attempt) is not int or not digests:
+    parts: dict[str, Any] = {name: content.get(key) for name, key in PARTS.items()}
+    scalars = isinstance(row, dict) and set(map(type, row.values())) <= _SCALARS
+    if not scalars or type(attempt) is not int or not all(isinstance(each, str | None) for each in (sums, failure)):
         return "isn't a trial's line"
     if not all(_is_table(part, TABLES[name][1:]) for name, part in parts.items()):
         return "has rows that are none"
     if row.get("status") not in STATUSES:
         return f"has the unknown status {str(row.get('status'))[:40]!r}"
-    own = {**row, "trial_id": content["trial_id"]}
-    return Entry(line.number, attempt, own, cast("dict[str, Any]", parts), sums, failure, line.digest)
-
-
-def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and set(map(type, row.values())) <= _SCALARS
+    return Entry(line.number, attempt, {**row, "trial_id": content["trial_id"]}, parts, sums, failure, line.digest)
 
 
 def _is_table(part: Any, columns: Collection[str]) -> bool:
@@ -333,15 +332,3 @@ def _is_table(part: Any, columns: Collection[str]) -> bool:
         return False
     cells = list(part.values())
     return all(type(each) is list and len(each) == len(cells[0]) and set(map(type, each)) <= _SCALARS for each in cells)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without looking for cycles: JSON has none, and beside torch's objects looking takes as long as reading."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

@@ -72,16 +72,20 @@ def verify_run(folder: Path) -> Verification:
     for name, text in views(folder, entries).items():
         found.problems += _of_table(folder / name, text)
     found.trials = len(entries.trials)
-    dataset = run.get("dataset")
+    dataset, plan = run.get("dataset"), run.get("plan")
     checksum = dataset.get("checksum") if isinstance(dataset, dict) else None
     for trial_id, entry in entries.trials.items():
         problems = (*_of_values(entry, checksum), *_of_files(folder, entry))
         found.problems += [f"trial {trial_id}: {problem}" for problem in problems]
     for entry in entries.retried:
         found.problems += _of_earlier_failure(folder, entry)
-    plan = run.get("plan") if isinstance(run.get("plan"), list) else []
-    found.notes += _note("not run yet", sorted({str(name) for name in plan or []} - entries.trials.keys()))
-    found.notes += _leftovers(folder)
+    planned = set(map(str, plan)) if isinstance(plan, list) else set()
+    left = [path.name for path in folder.glob(".*") if re.search(r"\.\d+$", path.name)]  # by writers that were killed
+    left += [path.name for path in (folder / "trials").glob(".*.partial")]
+    for what, names in (("not run yet", planned - entries.trials.keys()), ("leftover temporary files", left)):
+        if names:
+            more = f" and {len(names) - NOTES_SHOWN:,} more" if len(names) > NOTES_SHOWN else ""
+            found.notes.append(f"{what}: {', '.join(sorted(names)[:NOTES_SHOWN])}{more}")
     for lines in (found.problems, found.notes):
         lines[:] = ["".join(sign if sign.isprintable() else "?" for sign in line)[:500] for line in lines]
     return found
@@ -90,7 +94,7 @@ def verify_run(folder: Path) -> Verification:
 def _of_record(run: dict[str, Any]) -> Iterator[str]:
     for key, kind in KEYS.items():
         if not isinstance(run.get(key), kind):
-            yield f"run.json: '{key}' is missing, or isn't what it should be"
+            yield f"{RECORD}: '{key}' is missing, or isn't what it should be"
     if run.get("digest") != record_digest(run):
         yield f"{RECORD}: isn't what was written"
 
@@ -98,8 +102,10 @@ def _of_record(run: dict[str, Any]) -> Iterator[str]:
 def _of_copy(path: Path) -> Iterator[str]:
     """The record as it was before: nothing reads it, until somebody needs it."""
     try:
-        copy = json.loads(path.read_bytes()) if path.exists() else None
-        whole = copy is None or copy["digest"] == record_digest(copy)
+        copy = json.loads(path.read_bytes())
+        whole = copy["digest"] == record_digest(copy)
+    except FileNotFoundError:
+        return
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
@@ -169,17 +175,3 @@ def _of_earlier_failure(folder: Path, entry: Entry) -> Iterator[str]:
     with suppress(OSError):
         if entry.failure and entry.failure not in [digest_of(path.read_bytes()) for path in names]:
             yield f"trial {entry.trial_id}: what an earlier failure left under failures/ is missing or changed"
-
-
-def _leftovers(folder: Path) -> Iterator[str]:
-    """What writers left that were killed; it is never read."""
-    names = [path.name for path in folder.glob(".*") if re.search(r"\.\d+$", path.name)]
-    names += [path.name for path in (folder / "trials").glob(".*.partial")]
-    yield from _note("leftover temporary files", sorted(names))
-
-
-def _note(what: str, names: list[str]) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - NOTES_SHOWN:,} more" if len(names) > NOTES_SHOWN else ""
-    return [f"{what}: {', '.join(names[:NOTES_SHOWN])}{more}"]

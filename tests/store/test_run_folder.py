@@ -24,7 +24,7 @@ from bench.errors import StoreError
 from bench.result import COLUMNS, TABLES, Result
 from bench.store import run_folder
 from bench.store.journal import as_line
-from bench.store.run_folder import RunFolder, RunLock
+from bench.store.run_folder import RunFolder, read_note
 from bench.store.tables import as_cell, as_plain, as_text, read_rows, read_run, read_table, unguarded
 from bench.store.verify import verify_run
 from bench.system import files
@@ -493,7 +493,7 @@ def test_a_lost_line_that_asked_for_another_try_costs_neither_try(store: RunFold
 def test_a_driver_that_died_is_told_of_and_in_nobodys_way(store: RunFolder) -> None:
     assert store.notices == []
     store.close()
-    assert RunLock(store.folder).read_note() is None
+    assert read_note(store.folder) is None
     code = f"""
         import os, sys
         from pathlib import Path
@@ -504,13 +504,13 @@ def test_a_driver_that_died_is_told_of_and_in_nobodys_way(store: RunFolder) -> N
     """
     died = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     assert died.wait() == 9
-    note = RunLock(store.folder).read_note()
+    note = read_note(store.folder)
     assert note is not None
     assert (note["pid"], note["command"]) == (died.pid, "run_bench.py --resume x")
     store = RunFolder.open(store.folder)
     (notice,) = store.notices
     assert f"its last driver died (process {died.pid} on " in notice
-    note = RunLock(store.folder).read_note()
+    note = read_note(store.folder)
     assert note
     assert note["pid"] == os.getpid()
     assert reopened(store).notices == []
