@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
     State = Mapping[str, Tensor]
 
-TRIAL, INPUTS, LAST, BEST, PREDICTIONS = (
-    *("trial.json", "data.json", "model.safetensors"),
-    *("model_best.safetensors", "predictions.csv"),
-)
+TRIAL, INPUTS, PREDICTIONS = "trial.json", "data.json", "predictions.csv"
+LAST, BEST = "model.safetensors", "model_best.safetensors"
 
 
 class Inputs(BaseModel):
@@ -115,11 +113,6 @@ def _save_weights(state: State, path: Path) -> None:
 
 
 def _save_predictions(columns: Mapping[str, Tensor], path: Path) -> None:
-    lists = [
-        [f"{value:.4f}" for value in column.tolist()] if column.is_floating_point() else column.tolist()
-        for column in columns.values()
-    ]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["index", *columns])
-        writer.writerows((index, *row) for index, row in enumerate(zip(*lists, strict=True)))
+    cells = {"index": np.arange(len(next(iter(columns.values())))), **{k: v.cpu().numpy() for k, v in columns.items()}}
+    formats = ["%.4f" if column.dtype.kind == "f" else "%d" for column in cells.values()]
+    np.savetxt(path, np.stack([*cells.values()], axis=1), formats, ",", header=",".join(cells), comments="")
