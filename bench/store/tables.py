@@ -316,9 +316,11 @@ def _entry(line: Line, content: dict[str, Any]) -> Entry | str:
     """The trial of a line, or why it is none."""
     row, attempt, sums, failure = (content.get(key) for key in ("row", "attempt", "sums", "failure"))
     parts: dict[str, Any] = {name: content.get(key) for name, key in PARTS.items()}
-    scalars = isinstance(row, dict) and set(map(type, row.values())) <= _SCALARS
-    if not scalars or type(attempt) is not int or not all(isinstance(each, str | None) for each in (sums, failure)):
+    digests = all(isinstance(digest, str | None) for digest in (sums, failure))
+    if not isinstance(row, dict) or not set(map(type, row.values())) <= _SCALARS or not digests:
         return "isn't a trial's line"
+    if type(attempt) is not int:
+        return "has no number of its attempt"
     if not all(_is_table(part, TABLES[name][1:]) for name, part in parts.items()):
         return "has rows that are none"
     if row.get("status") not in STATUSES:

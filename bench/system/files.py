@@ -8,8 +8,9 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.errors import StoreError
@@ -82,6 +83,29 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in reversed(new):
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(folder: Path, rest: str) -> Iterator[Path]:
+    """A folder to be filled with files; it gets its name when they are flushed: it is there whole or not at all.
+
+    Raises:
+        StoreError: the disk takes no more; `rest` follows in its line.
+    """
+    temporary = folder.with_name(f".{folder.name}.partial")
+    try:
+        make_folder(folder.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        for path in temporary.iterdir():
+            sync_file(path)
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that nobody counts
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # leaves the disk room for what is finished
+        raise unwritable(folder, error, rest) from error
 
 
 def unwritable(path: Path, error: OSError, rest: str) -> StoreError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from bench.system.files import make_folder, sync_file, sync_folder, unwritable, write_sums
+from bench.system.files import new_folder, write_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,25 +80,13 @@ def save_trial(
     Raises:
         StoreError: the disk doesn't take them.
     """
-    temporary = folder.with_name(f".{folder.name}.partial")
-    try:
-        make_folder(folder.parent)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+    with new_folder(folder, "the trial's files aren't kept") as place:
         for name, content in ((TRIAL, description), (INPUTS, inputs.model_dump())):
-            (temporary / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        _save_weights(last, temporary / LAST)
-        _save_weights(best, temporary / BEST)
-        _save_predictions(columns, temporary / PREDICTIONS)
-        for name in (TRIAL, INPUTS, LAST, BEST, PREDICTIONS):
-            sync_file(temporary / name)
-        write_sums(temporary)
-        shutil.rmtree(folder, ignore_errors=True)  # of an attempt whose row never reached the store
-        temporary.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)  # leaves the disk room for what is finished
-        raise unwritable(folder, error, "the trial's files aren't kept") from error
+            (place / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _save_weights(last, place / LAST)
+        _save_weights(best, place / BEST)
+        _save_predictions(columns, place / PREDICTIONS)
+        write_sums(place)
 
 
 def _save_weights(state: State, path: Path) -> None:
@@ -113,6 +100,7 @@ def _save_weights(state: State, path: Path) -> None:
 
 
 def _save_predictions(columns: Mapping[str, Tensor], path: Path) -> None:
-    cells = {"index": np.arange(len(next(iter(columns.values())))), **{k: v.cpu().numpy() for k, v in columns.items()}}
+    index = np.arange(max(map(len, columns.values()), default=0))
+    cells = {"index": index, **{name: column.cpu().numpy() for name, column in columns.items()}}
     formats = ["%.4f" if column.dtype.kind == "f" else "%d" for column in cells.values()]
     np.savetxt(path, np.stack([*cells.values()], axis=1), formats, ",", header=",".join(cells), comments="")

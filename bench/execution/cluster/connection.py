@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ from bench.errors import UserError
 SOURCE, PACKAGES = Path(__file__).parents[3], ("bench", "models")  # what every node gets of the driver's
 KNOCK_SECONDS = 5.0  # for an answer of the head's port
 JOIN_SECONDS = 60.0  # for Ray to connect, or to start a cluster of this machine alone
-SILENT_SECONDS = 10.0  # a head that answers nothing for so long is gone; Ray itself would end this process after 60 s
 
 # An HTTP/2 client's first words with an empty SETTINGS frame (RFC 9113, section 3.4); gRPC answers with its own.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -58,7 +56,7 @@ def join(ray: Any, address: str | None) -> None:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     where = f"--address {address}" if address else "a Ray cluster of this machine"
-    if address and (problem := knock(*_host_and_port(address))):
+    if address and (problem := knock(*host_and_port(address))):
         raise ClusterError(f"{where}: {problem}; give the address that `ray start --head` printed, HOST:PORT")
     settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if not address:
@@ -107,34 +105,11 @@ def knock(host: str, port: int) -> str | None:
     return None
 
 
-class Head:
-    """The cluster's head, which has to go on answering."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._host, self._port = _host_and_port(address)
-        self._heard = time.monotonic()
-
-    def answers(self) -> bool:
-        """Whether it does now. Raises: ClusterError: it hasn't for SILENT_SECONDS."""
-        try:
-            socket.create_connection((self._host, self._port), timeout=2.0).close()
-        except OSError:
-            if time.monotonic() - self._heard > SILENT_SECONDS:
-                raise ClusterError(
-                    f"the head of the cluster, {self.address}, is gone; what had finished is kept: start the cluster "
-                    "again, then --resume the run"
-                ) from None
-            return False
-        self._heard = time.monotonic()
-        return True
-
-
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and int(port) < 2**16 and "/" not in host):
         raise ClusterError(f"--address {address}: not HOST:PORT, such as 10.0.0.1:6379")

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,8 +25,6 @@ PATIENCE_SECONDS = 300.0  # for a node that fits, while no trial runs
 QUIET_SECONDS = 10.0  # of such waiting, before a line says so
 FETCH_SECONDS = 600.0  # for a result, whose files may be weights
 TICK_SECONDS = 1.0
-
-_joined: list[Cluster] = []  # a process is in one cluster at a time; plan and sweep share it
 
 
 def connect(address: str | None) -> ClusterInventory:
@@ -72,16 +71,14 @@ class RayExecutor(Executor):
             scheduler.stop()
 
     def close(self) -> None:
-        _joined.clear()
+        _join.cache_clear()
         self._cluster.close()
 
 
+@cache
 def _join(address: str | None) -> Cluster:
-    if _joined and _joined[0].address != address:
-        _joined.pop().close()
-    if not _joined:
-        _joined.append(Cluster(address))
-    return _joined[0]
+    """A process is in one cluster; plan and sweep share it."""
+    return Cluster(address)
 
 
 @dataclass
@@ -90,21 +87,21 @@ class Job:
 
     Attributes:
         stream_digest: of its files, where they are read while training.
+        place: where it is, and what it takes there.
         data: a reference to its dataset, where the node had asked for it.
         losses: how each attempt ended that gave no result.
     """
 
     trial: Trial
     stream_digest: str | None
-    node: Node | None = None
-    claim: Claim | None = None
+    place: tuple[Node, Claim] | None = None
     sent_at: str | None = None
     data: list[Any] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
 
     def ended(self, status: str, error: str, trace: str | None = None) -> Result:
         row = Result(**self.trial.row(), status=status, error=error, started_at=self.sent_at)
-        row.node, row.trace = self.node.name if self.node else None, trace
+        row.node, row.trace = self.place[0].name if self.place else None, trace
         return row
 
 
@@ -158,7 +155,7 @@ class Scheduler:
     def _fill(self) -> None:
         """Start what fits: first those that wait, each kind of trial being tried once, then new ones."""
         if time.monotonic() >= self._deadline:
-            self._waiting = deque(job for job in self._waiting if job.node)  # those that had begun go on
+            self._waiting = deque(job for job in self._waiting if job.place)  # those that had begun go on
             self._drained = next(self._source, None) is None  # the sweep notes whom it leaves out
         without_place: set[tuple[str, int, bool]] = set()
         for job in list(self._waiting):
@@ -193,7 +190,7 @@ class Scheduler:
         return found is not None
 
     def _send(self, job: Job, node: Node, claim: Claim) -> None:
-        job.node, job.claim, job.sent_at = node, claim, datetime.now(UTC).isoformat(timespec="seconds")
+        job.place, job.sent_at = (node, claim), datetime.now(UTC).isoformat(timespec="seconds")
         limit = self.options.timeout_seconds
         self._running[self.cluster.start(node, claim, job.trial, limit, job.stream_digest, job.data)] = job
         node.taken.append(claim)
@@ -201,10 +198,10 @@ class Scheduler:
     def _release(self, task: Any) -> tuple[Job, Node, Claim]:
         """Its place is free."""
         job = self._running.pop(task)
-        assert job.node is not None
-        assert job.claim is not None
-        job.node.taken.remove(job.claim)
-        return job, job.node, job.claim
+        assert job.place is not None
+        node, claim = job.place
+        node.taken.remove(claim)
+        return job, node, claim
 
     def _receive(self, task: Any) -> Result | None:
         """What a task returns, or Ray raises in its place: a result, or a reason to send the trial again."""

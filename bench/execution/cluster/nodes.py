@@ -1,5 +1,6 @@
 """Nodes of a cluster as they come, say what they have, and go; what a trial takes of one, and a plan may ask."""
 
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,11 +8,12 @@ from typing import Any, NamedTuple
 
 from bench.errors import DeviceError, nearest
 from bench.execution.cluster import node_task
-from bench.execution.cluster.connection import Head, import_ray, join, say, source_digest
+from bench.execution.cluster.connection import ClusterError, host_and_port, import_ray, join, say, source_digest
 from bench.system.device import DEVICES
 from bench.trial import Trial
 
 LOOK_SECONDS = 2.0  # between looks for nodes that came or went
+SILENT_SECONDS = 10.0  # a head that answers nothing for so long is gone; Ray itself would end this process after 60 s
 DESCRIBE_SECONDS = 90.0  # for nodes to say what they have, before the plan is made; one may be in use by others
 
 
@@ -148,7 +150,7 @@ class Cluster:
         self.ray = import_ray()
         join(self.ray, address)
         self.address = address
-        self.head = Head(self.ray.get_runtime_context().gcs_address)
+        self._head, self._heard = self.ray.get_runtime_context().gcs_address, time.monotonic()
         self.source = source_digest()
         self.nodes: dict[str, Node] = {}
         self._dead: set[str] = set()  # Ray lists a node for some seconds after its death; it never comes back as such
@@ -172,11 +174,22 @@ class Cluster:
 
     def refresh(self) -> None:
         """Look for nodes that came or went, now and then. Raises: ClusterError: the head is gone."""
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK_SECONDS
-            if self.head.answers():  # else the question below would be kept waiting
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            try:
+                socket.create_connection(host_and_port(self._head), timeout=2.0).close()
+            except OSError:  # else the question below would be kept waiting
+                if now - self._heard > SILENT_SECONDS:
+                    raise ClusterError(
+                        f"the head of the cluster, {self._head}, is gone; what had finished is kept: start the cluster "
+                        "again, then --resume the run"
+                    ) from None
+            else:
+                self._heard = now
                 self._look()
-        self._take_answers()
+        if self._asked:
+            self._take_answers()
 
     def lose(self, node: Node) -> None:
         """It is dead: Ray says so, or the end of a task there."""
@@ -219,8 +232,6 @@ class Cluster:
         }
 
     def _take_answers(self) -> None:
-        if not self._asked:
-            return
         answers, _ = self.ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
         for answer in answers:
             node = self._asked.pop(answer)

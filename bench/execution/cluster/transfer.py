@@ -5,7 +5,6 @@ Datasets go by content: a node uses what it has if that is the same; else the dr
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -20,7 +19,8 @@ from bench.data.download import cached_folder, fetch, holds
 from bench.data.spec import Arrays, UserData
 from bench.data.user_data import read_user_data
 from bench.data.user_files import find_files
-from bench.errors import DataError, StoreError
+from bench.errors import DataError
+from bench.system.files import new_folder
 from bench.trial import Trial
 
 Files = Mapping[str, bytes]  # name -> content, of a folder
@@ -70,9 +70,15 @@ def has_data(trial: Trial, stream_digest: str | None) -> bool:
         return False
 
 
+@cache  # many files: once a process
 def stream_digest_of(own: UserData | None) -> str | None:
     """Of files that are read while training; None if they aren't, or aren't there."""
-    return _digest_at(own.path, own.test_path) if own and own.stream else None
+    if not own or not own.stream:
+        return None
+    try:
+        return find_files(Path(own.path), Path(own.test_path) if own.test_path else None).digest()
+    except (DataError, OSError):
+        return None
 
 
 def unpack(trial: Trial, files: Files) -> None:
@@ -101,20 +107,9 @@ def save_files(folder: Path, files: Files) -> None:
     for name in files:
         if Path(name).name != name or name == "..":
             raise DataError(f"{folder.name}: came with a file by the name '{name}', which isn't one of its own")
-    temporary = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+    with new_folder(folder, "free some space, then --resume") as place:
         for name, content in files.items():
-            with open(temporary / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that nobody counts
-        temporary.rename(folder)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise StoreError(f"{folder}: can't be written ({error.strerror}); free some space, then --resume") from error
+            (place / name).write_bytes(content)
 
 
 def _folder_of(trial: Trial) -> Path:
@@ -125,11 +120,3 @@ def _is_in_cache(trial: Trial) -> bool:
     if trial.data:
         return set(own_cache.load(trial.data.checksum) or ()) == set(Arrays._fields)
     return holds(trial.dataset, cached_folder(trial.dataset))
-
-
-@cache  # many files: once a process
-def _digest_at(path: str, test_path: str | None) -> str | None:
-    try:
-        return find_files(Path(path), Path(test_path) if test_path else None).digest()
-    except (DataError, OSError):
-        return None

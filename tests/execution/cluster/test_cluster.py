@@ -38,8 +38,9 @@ from made_up_cluster import (
 from bench.data.download import cached_folder
 from bench.errors import DataError, DeviceError, UserError
 from bench.execution.base import Options
-from bench.execution.cluster import connection, node_task
-from bench.execution.cluster.connection import ClusterError, Head, import_ray, join, knock, source_digest
+from bench.execution.cluster import node_task
+from bench.execution.cluster import nodes as nodes_module
+from bench.execution.cluster.connection import ClusterError, import_ray, join, knock, source_digest
 from bench.execution.cluster.executor import RayExecutor
 from bench.execution.cluster.nodes import Claim, Cluster, ClusterInventory, best_node
 from bench.execution.cluster.transfer import has_data, pack, save_files, unpack
@@ -176,13 +177,20 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_head_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    cluster = object.__new__(Cluster)
+    cluster._asked, cluster._next_look, cluster._heard = {}, 0.0, time.monotonic()
+    monkeypatch.setattr(nodes_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "_look", lambda: looks.append(True))
     with socket.create_server(("127.0.0.1", 0)) as server:
-        head = Head(f"127.0.0.1:{server.getsockname()[1]}")
-        assert head.answers()
-    assert not head.answers()
-    monkeypatch.setattr(connection, "SILENT_SECONDS", -1.0)
+        cluster._head = f"127.0.0.1:{server.getsockname()[1]}"
+        cluster.refresh()
+    assert looks == [True]
+    cluster.refresh()
+    assert looks == [True]  # it would be kept waiting
+    monkeypatch.setattr(nodes_module, "SILENT_SECONDS", -1.0)
     with pytest.raises(ClusterError, match=r"the head of the cluster, .*, is gone"):
-        head.answers()
+        cluster.refresh()
 
 
 # ---- what travels ----
