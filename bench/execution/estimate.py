@@ -54,11 +54,6 @@ def _guess(trial: Trial, flops: float) -> float:
     steps = training.epochs * (num_train // training.batch_size)
     evaluated = training.epochs * training.evaluations_per_epoch * spec.num_val + spec.num_test
     work = flops * (BACKWARD * training.epochs * num_train + evaluated)
-    per_step = SECONDS_PER_STEP + SECONDS_PER_BLOCK_AND_STEP * _depth(trial)
+    blocks = trial.settings.get("depth")  # other people's models may call anything by that name
+    per_step = SECONDS_PER_STEP + SECONDS_PER_BLOCK_AND_STEP * (blocks if isinstance(blocks, int) and blocks else 4)
     return OVERHEAD_SECONDS + steps * per_step + work / FLOPS_PER_SECOND
-
-
-def _depth(trial: Trial) -> int:
-    """Blocks; four where nothing tells, since other people's models may call anything by that name."""
-    depth = trial.settings.get("depth")
-    return depth if isinstance(depth, int) and depth else 4

@@ -1,6 +1,5 @@
 """Executors of this machine: a trial in this process, or each in a process of its own."""
 
-import itertools
 import math
 import multiprocessing
 import os
@@ -51,9 +50,13 @@ class Subprocess(Executor):
         running: list[WorkerProcess] = []
         try:
             while True:
-                for trial in itertools.islice(todo, at_once - len(running)):
-                    folder = folder_of(trial)
-                    running.append(WorkerProcess(self._context, trial, folder, self.options.data_dir, limit))
+                while len(running) < at_once and (trial := next(todo, None)):
+                    try:
+                        running.append(
+                            WorkerProcess(self._context, trial, folder_of(trial), self.options.data_dir, limit)
+                        )
+                    except OSError as error:
+                        yield Result(**trial.row(), status="failed", error=str(error))
                 if not running:
                     return
                 left = min(worker.seconds_left() for worker in running)

@@ -4,8 +4,9 @@ import json
 import os
 import platform
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ from bench.errors import StoreError, SuiteError
 from bench.store.tables import read_run
 from bench.system.environment import cpu_name, git_state, usable_cores
 from bench.system.redaction import redacted, redacted_command, redacted_in
-
-PACKAGES = ("torch", "torchvision", "numpy", "pandas")
 
 
 class Contents(BaseModel):
@@ -69,32 +68,20 @@ def describe_environment() -> dict[str, Any]:
     """The machine and the software, for run.json."""
     from bench.system.device import available_devices, open_device
 
-    commit, dirty = git_state()
+    memory, (commit, dirty) = None, git_state()
+    with suppress(AttributeError, ValueError, OSError):  # Windows
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "python": platform.python_version(),
-        **{name: installed for name in PACKAGES if (installed := _version(name))},
+        **{name: version(name) for name in ("torch", "torchvision", "numpy", "pandas")},
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu_name(),
         "cores": usable_cores(),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": memory,
         "git_commit": commit,
         "git_dirty": dirty,
         "devices": [{"device": name, "name": open_device(name).name} for name in available_devices()],
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None  # Windows
 
 
 def make_record(
@@ -111,11 +98,13 @@ def make_record(
     """
     refuse_secrets(plan)
     spec = plan.spec
-    recipes = {trial.recipe: RECIPES[trial.recipe].model_dump() for trial in plan.trials}
+    source, path = begun.source if begun else None, find_suite(suite) if suite else None
+    if path:  # as a later resume finds it, from whichever folder
+        source = path.stem if path.parent == SUITES_FOLDER else redacted(str(path.resolve()))
     before = [*map(redacted, begun.command), ";"] if begun else []
     return {
         "suite": plan.name,
-        "source": _source(suite, begun),
+        "source": source,
         "options": redacted_in(text.options),
         "description": redacted(plan.suite.description),
         "content": redacted_in(plan.content),
@@ -142,7 +131,7 @@ def make_record(
         "seeds": sorted({trial.seed for trial in plan.trials}),
         "targets": list(plan.trials[0].targets),
         "target_accuracy": plan.trials[0].target_accuracy,
-        "recipes": recipes,
+        "recipes": {trial.recipe: RECIPES[trial.recipe].model_dump() for trial in plan.trials},
         "environment": describe_environment(),
         "plan": [trial.trial_id for trial in plan.trials],
         "left_out": None,
@@ -164,11 +153,3 @@ def refuse_secrets(plan: Plan) -> None:
                 f"{plan.name}: setting '{hidden[0]}' of {model} holds what looks like a secret, and settings are "
                 "written into every table; let the model's code read it from a variable of the environment"
             )
-
-
-def _source(suite: str | None, begun: Begun | None) -> str | None:
-    """The suite as a later resume finds it, from whichever folder: its name, or its file's whole path."""
-    path = find_suite(suite) if suite else None
-    if path is None:
-        return begun.source if begun else None
-    return path.stem if path.parent == SUITES_FOLDER else redacted(str(path.resolve()))

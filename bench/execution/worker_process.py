@@ -19,6 +19,12 @@ from bench.system.process import ASK_FOR_STACK, catches, cause_of_death, end_fam
 from bench.trial import Trial
 
 LARGEST_MESSAGE = 1 << 28  # bytes; a million raw blocks are a tenth of it
+GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
+HEADINGS = ("process ", "Stacks of ")  # lines around stacks
+STACK_SECONDS = 2.0  # for a process to write its stack when asked
+# Before each attempt to start it. The fork server may be killed at any moment and comes back at the next start; while
+# it dies it refuses for a moment, and longer on a busy machine.
+START_AFTER_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0)
 
 
 class MessageReader:
@@ -67,20 +73,15 @@ class MessageReader:
             self.closed = True
 
 
-GRACE_SECONDS = 5.0  # between asking a worker to stop and making it
-HEADINGS = ("process ", "Stacks of ")  # lines around stacks
-STACK_SECONDS = 2.0  # for a process to write its stack when asked
-# Before each attempt to start it. The fork server may be killed at any moment and comes back at the next start; while
-# it dies it refuses for a moment, and longer on a busy machine.
-START_AFTER_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0)
-
-
 class WorkerProcess:
     """A process with one trial in it.
 
     Args:
         context: of multiprocessing.
         timeout_seconds: from its start; math.inf for none.
+
+    Raises:
+        OSError: no process can be started.
     """
 
     def __init__(
@@ -92,49 +93,53 @@ class WorkerProcess:
         self.memory_kills = memory_kills()
         self.process: Any = None
         self._death: int | None = None  # a descriptor that becomes readable when the process ends
-        self._stacks = _scratch_file()
-        self._why_not = ""
+        if hasattr(os, "memfd_create"):  # so that a full disk takes nobody's stack
+            self._stacks: IO[bytes] = os.fdopen(os.memfd_create("stacks"), "w+b")
+        else:
+            self._stacks = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
         self._done = False
+        why = ""
         for pause in START_AFTER_SECONDS:
             time.sleep(pause)
-            receiver, sender = context.Pipe(duplex=False)
-            self.reader = MessageReader(receiver)
-            stacks = Connection(os.dup(self._stacks.fileno()), readable=False) if ASK_FOR_STACK else None
-            arguments = (trial, folder, data_dir, sender, stacks)
-            # Not a daemon, which may have no children: images from disk are read by processes of their own. None is
-            # left behind: `stop` ends it, and it ends itself when its parent dies.
-            process = context.Process(target=run_worker, args=arguments, daemon=False)
             try:
-                process.start()
+                self._start(context, folder, data_dir)
+                return
             except (OSError, EOFError) as error:
-                self._why_not = f"{type(error).__name__}: {error}"
-                self.reader.close()
-                continue
-            finally:
-                sender.close()  # so that the worker's death ends the stream
-                if stacks is not None:
-                    stacks.close()
-            self.process = process
-            with contextlib.suppress(AttributeError, OSError):
-                self._death = os.pidfd_open(process.pid)  # holds, unlike the sentinel, when the fork server was killed
-            return
+                why = f"{type(error).__name__}: {error}"
+        self._stacks.close()
+        raise OSError(f"no process could be started for it ({why})")
+
+    def _start(self, context: Any, folder: Path | None, data_dir: Path | None) -> None:
+        receiver, sender = context.Pipe(duplex=False)
+        self.reader = MessageReader(receiver)
+        stacks = Connection(os.dup(self._stacks.fileno()), readable=False) if ASK_FOR_STACK else None
+        # Not a daemon, which may have no children: images from disk are read by processes of their own. None is
+        # left behind: `stop` ends it, and it ends itself when its parent dies.
+        arguments = (self.trial, folder, data_dir, sender, stacks)
+        process = context.Process(target=run_worker, args=arguments, daemon=False)
+        try:
+            process.start()
+        except (OSError, EOFError):
+            self.reader.close()
+            raise
+        finally:
+            sender.close()  # so that the worker's death ends the stream
+            if stacks is not None:
+                stacks.close()
+        self.process = process
+        with contextlib.suppress(AttributeError, OSError):
+            self._death = os.pidfd_open(process.pid)  # holds, unlike the sentinel, when the fork server was killed
 
     def waitables(self) -> list[Any]:
         """What multiprocessing can wait for: a message, or its end."""
-        if self.process is None:
-            return []
         death = self.process.sentinel if self._death is None else self._death
         return [death] if self.reader.closed else [self.reader.receiver, death]
 
     def seconds_left(self) -> float:
-        if self.process is None:
-            return 0.0
         return max(0.0, self.timeout_seconds - (time.monotonic() - self.start))
 
     def result(self, report: Callable[[dict[str, Any]], None]) -> Result | None:
         """What became of the trial, or None while it runs; messages that have come are passed on."""
-        if self.process is None:
-            return self._failure("failed", f"no process could be started for it ({self._why_not})")
         ended = self._ends_within(0)  # before the last messages are read, so that none is missed
         try:
             for message in self.reader.messages():
@@ -145,7 +150,8 @@ class WorkerProcess:
         except (ValueError, TypeError, KeyError):
             return self._failure("failed", "sent what isn't a message; something in it writes to others' files", True)
         if ended or (self.reader.closed and self._ends_within(GRACE_SECONDS)):
-            return self._failure(*self._cause_of_death())
+            self.process.join(GRACE_SECONDS)  # until the fork server has told how
+            return self._failure(*cause_of_death(self.process.exitcode, self.memory_kills, memory_kills()))
         if self.reader.closed:
             return self._failure("failed", "closed its connection and went on without giving a result", True)
         if self.seconds_left() == 0:
@@ -156,20 +162,19 @@ class WorkerProcess:
     def stop(self) -> None:
         """End it and all that it started: after its result it ends by itself, else it is asked to and then made to."""
         self.reader.close()
-        if self.process is not None:
-            pid = self.process.pid
-            if self._done:
-                self._ends_within(GRACE_SECONDS)  # devices are given back in order
-            members = family(pid)
-            self._signal(signal.SIGTERM)
-            self._signal(getattr(signal, "SIGCONT", None))  # one that was stopped hears nothing before
-            if not self._ends_within(GRACE_SECONDS):
-                self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-            end_family(pid, members)
-            self._ends_within(GRACE_SECONDS)
-            self.process.join(0)
-            with contextlib.suppress(ValueError):  # it lives: it waits for a device, and no signal reaches it
-                self.process.close()
+        pid = self.process.pid
+        if self._done:
+            self._ends_within(GRACE_SECONDS)  # devices are given back in order
+        members = family(pid)
+        self._signal("SIGTERM")
+        self._signal("SIGCONT")  # one that was stopped hears nothing before
+        if not self._ends_within(GRACE_SECONDS):
+            self._signal("SIGKILL")
+        end_family(pid, members)
+        self._ends_within(GRACE_SECONDS)
+        self.process.join(0)
+        with contextlib.suppress(ValueError):  # it lives: it waits for a device, and no signal reaches it
+            self.process.close()
         if self._death is not None:
             os.close(self._death)
         self._stacks.close()
@@ -188,21 +193,16 @@ class WorkerProcess:
         for member in [pid, *family(pid)]:
             if member == pid or catches(member, ASK_FOR_STACK):
                 os.write(self._stacks.fileno(), f"\n{HEADINGS[1]}process {member}:\n".encode())
-                before = self._size()
+                before = size = self._size()
                 with contextlib.suppress(OSError):
                     os.kill(member, ASK_FOR_STACK)
                     os.kill(member, signal.SIGCONT)  # one that was stopped answers first, and then goes on
-                self._wait_for_growth(before)
-
-    def _wait_for_growth(self, before: int) -> None:
-        """Until something has been written and nothing more comes."""
-        deadline = time.monotonic() + STACK_SECONDS
-        size = before
-        while time.monotonic() < deadline:
-            time.sleep(0.05)
-            last, size = size, self._size()
-            if size == last > before:
-                return
+                deadline = time.monotonic() + STACK_SECONDS
+                while time.monotonic() < deadline:  # until something has been written and nothing more comes
+                    time.sleep(0.05)
+                    last, size = size, self._size()
+                    if size == last > before:
+                        break
 
     def _size(self) -> int:
         return os.fstat(self._stacks.fileno()).st_size
@@ -221,18 +221,7 @@ class WorkerProcess:
         self.process.join(seconds)
         return self.process.exitcode is not None
 
-    def _signal(self, number: signal.Signals | None) -> None:
-        if number is not None and not self._ends_within(0):
+    def _signal(self, name: str) -> None:
+        if hasattr(signal, name) and not self._ends_within(0):
             with contextlib.suppress(OSError):
-                os.kill(self.process.pid, number)
-
-    def _cause_of_death(self) -> tuple[str, str]:
-        self.process.join(GRACE_SECONDS)  # until the fork server has told how
-        return cause_of_death(self.process.exitcode, self.memory_kills, memory_kills())
-
-
-def _scratch_file() -> IO[bytes]:
-    """A file without a name: in memory where that can be, so that a full disk takes nobody's stack."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("stacks"), "w+b")
-    return tempfile.TemporaryFile()
+                os.kill(self.process.pid, getattr(signal, name))

@@ -6,13 +6,13 @@ from itertools import pairwise
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.measure.memory import split_memory
-from bench.measure.stats import block_interval
+from bench.measure.stats import BlockInterval, block_interval
 from bench.measure.stopwatch import Block, Stopwatch, WarmUp, whole_blocks
 from bench.result import COLUMNS, Result
-from bench.training.loop import Learner, Score
+from bench.training.loop import Learner
 from bench.training.trial_setup import TrialSetup
 from bench.trial import Match
 
@@ -74,9 +74,7 @@ def record_throughput(result: Result, timed: list[Block]) -> None:
     blocks = whole_blocks(timed)
     result.blocks = [{"block": index, **asdict(block)} for index, block in enumerate(blocks)]
     if blocks:
-        interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
-        result.images_per_second = interval.median
-        result.images_per_second_low, result.images_per_second_high = interval.low, interval.high
+        interval = _record_rate(result, "", blocks)
         result.throughput_spread = interval.spread
         result.step_seconds = (result.batch_size or 0) / interval.median
 
@@ -88,10 +86,14 @@ def record_inference(result: Result, batch_size: int, blocks: list[Block]) -> No
         for index, block in enumerate(blocks)
     ]
     if batch_size == result.batch_size:
-        interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
-        result.inference_images_per_second = interval.median
-        result.inference_images_per_second_low = interval.low
-        result.inference_images_per_second_high = interval.high
+        _record_rate(result, "inference_", blocks)
+
+
+def _record_rate(result: Result, kind: str, blocks: list[Block]) -> BlockInterval:
+    interval = block_interval([block.images for block in blocks], [block.seconds for block in blocks])
+    ends = {"": interval.median, "_low": interval.low, "_high": interval.high}
+    record(result, {f"{kind}images_per_second{end}": value for end, value in ends.items()})
+    return interval
 
 
 def record_efficiency(result: Result) -> None:
@@ -117,24 +119,8 @@ def record_seconds(result: Result, watch: Stopwatch, wall_seconds: float) -> Non
         record(result, {f"{phase}_seconds": watch.seconds.get(phase)})
     if result.images_per_second is None:
         record_throughput(result, watch.blocks)
-    if not result.timed:
-        _forget_times(result)
-
-
-def _forget_times(result: Result) -> None:
-    """Clear what can't be trusted of a trial that shared the machine: seconds, speeds, energy, memory."""
-    record(result, {name: None for name, about in COLUMNS.items() if about["unit"] in TIMED_UNITS})
-    result.throughput_spread = result.flops_share = None
-    result.evaluations = [row | {"train_seconds": None, "train_joules": None} for row in result.evaluations]
-    result.blocks, result.inference_blocks = [], []
-
-
-def prediction_columns(labels: Tensor, last: Score, best: Score) -> dict[str, Tensor]:
-    """Columns of predictions.csv, each of shape (images,)."""
-    return {
-        "label": labels,
-        "prediction": last.predictions,
-        "confidence": last.confidences,
-        "prediction_best": best.predictions,
-        "confidence_best": best.confidences,
-    }
+    if not result.timed:  # what can't be trusted of a trial that shared the machine: seconds, speeds, energy, memory
+        record(result, {name: None for name, about in COLUMNS.items() if about["unit"] in TIMED_UNITS})
+        result.throughput_spread = result.flops_share = None
+        result.evaluations = [row | {"train_seconds": None, "train_joules": None} for row in result.evaluations]
+        result.blocks, result.inference_blocks = [], []

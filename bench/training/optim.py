@@ -23,12 +23,10 @@ MATCH_ADAM = 0.2  # root mean square of AdamW's updates in units of the learning
 
 def build_optimizer(model: nn.Module, training: Training) -> optim.Optimizer:
     """The recipe's optimiser, fused; weight decay reaches matrices and kernels, not biases, norms or tokens."""
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and min(p.shape) > 1 and p.requires_grad]
-    chosen = {id(p) for p in decayed}
-    rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
+    params = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": decayed, "weight_decay": training.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
+        {"params": [p for p in params if _is_matrix(p)], "weight_decay": training.weight_decay},
+        {"params": [p for p in params if not _is_matrix(p)], "weight_decay": 0.0},
     ]
     return OPTIMIZERS[training.optimizer]([group for group in groups if group["params"]], training)
 
@@ -163,16 +161,12 @@ def _adam(groups: Groups, training: Training, decoupled: bool = False) -> optim.
 
 
 def _muon(groups: Groups, training: Training) -> optim.Optimizer:
-    matrices = [p for group in groups for p in group["params"] if p.ndim >= 2 and min(p.shape) > 1]
-    hidden = matrices[:-1]  # the last is the head, whose rows are classes and not directions
-    chosen = {id(p) for p in hidden}
+    hidden = [p for group in groups for p in group["params"] if _is_matrix(p)][:-1]
+    chosen = {id(p) for p in hidden}  # not the last matrix, the head, whose rows are classes and not directions
     rest = [group | {"params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
-    return Muon(
-        {"params": hidden, "weight_decay": training.weight_decay},
-        [group for group in rest if group["params"]],
-        training.learning_rate,
-        (training.beta1, training.beta2),
-    )
+    own = {"params": hidden, "weight_decay": training.weight_decay}
+    others = [group for group in rest if group["params"]]
+    return Muon(own, others, training.learning_rate, (training.beta1, training.beta2))
 
 
 def _sgd(groups: Groups, training: Training) -> optim.Optimizer:
@@ -180,8 +174,8 @@ def _sgd(groups: Groups, training: Training) -> optim.Optimizer:
     return optim.SGD(groups, lr=training.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
 
 
-def _constant(progress: float, warmup: float) -> float:
-    return 1.0
+def _is_matrix(p: torch.Tensor) -> bool:
+    return p.ndim >= 2 and min(p.shape) > 1
 
 
 def _cosine(progress: float, warmup: float) -> float:
@@ -195,7 +189,7 @@ def _one_cycle(progress: float, warmup: float) -> float:
     """Half a cosine up from a 25th, half a cosine down to zero ("Super-Convergence", Smith and Topin 2018)."""
     if progress < warmup:
         return ONE_CYCLE_START + (1 - ONE_CYCLE_START) * (1 - math.cos(math.pi * progress / warmup)) / 2
-    return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    return _cosine(progress, warmup)
 
 
 # name -> what makes it of parameter groups and settings
@@ -208,7 +202,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, Training], optim.Optimizer]] = {
 
 # share of training done (0 to 1), share of it spent rising -> share of the peak
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
-    "constant": _constant,
+    "constant": lambda progress, warmup: 1.0,
     "cosine": _cosine,
     "one-cycle": _one_cycle,
 }

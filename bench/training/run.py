@@ -113,7 +113,13 @@ def _fill(
 
     with watch.phase("setup"):
         if folder is not None:
-            columns = metrics.prediction_columns(data.test.labels, last, best)
+            columns = {
+                "label": data.test.labels,
+                "prediction": last.predictions,
+                "confidence": last.confidences,
+                "prediction_best": best.predictions,
+                "confidence_best": best.confidences,
+            }
             save_trial(folder, trial.model_dump(), last_weights, best_weights, columns, Inputs.of(data))
         profile(setup, learner, result)
 

@@ -36,9 +36,8 @@ class LazyDevice(CPU):
         self.owed = 0.0
 
 
-def machine(cost: Callable[[Tensor], float]) -> tuple[Clock, LazyDevice, Callable[[Tensor], Tensor], list[int]]:
-    clock = Clock()
-    device = LazyDevice(clock)
+def machine(cost: Callable[[Tensor], float]) -> tuple[Callable[[], float], Callable[[Tensor], Tensor], list[int]]:
+    device = LazyDevice(Clock())
     asked: list[int] = []
 
     def predict(images: Tensor) -> Tensor:
@@ -47,12 +46,20 @@ def machine(cost: Callable[[Tensor], float]) -> tuple[Clock, LazyDevice, Callabl
         device.owed += cost(images)
         return images
 
-    return clock, device, predict, asked
+    return edge_of(device), predict, asked
+
+
+def edge_of(device: LazyDevice) -> Callable[[], float]:
+    def edge() -> float:
+        device.synchronize()
+        return device.clock()
+
+    return edge
 
 
 def test_inference_blocks_last_a_quarter_of_a_second_and_give_the_exact_rate() -> None:
-    clock, device, predict, _ = machine(lambda images: 1e-4 * len(images))
-    blocks = inference_blocks(predict, torch.zeros(32, 1, 8, 8), 4, device, clock)
+    edge, predict, _ = machine(lambda images: 1e-4 * len(images))
+    blocks = inference_blocks(predict, torch.zeros(32, 1, 8, 8), 4, edge)
     assert len(blocks) == 4
     for block in blocks:
         assert block.seconds >= 0.25
@@ -61,16 +68,16 @@ def test_inference_blocks_last_a_quarter_of_a_second_and_give_the_exact_rate() -
 
 
 def test_a_call_slower_than_a_block_is_a_block() -> None:
-    clock, device, predict, asked = machine(lambda images: 2.0)
-    blocks = inference_blocks(predict, torch.zeros(4, 1, 8, 8), 2, device, clock)
+    edge, predict, asked = machine(lambda images: 2.0)
+    blocks = inference_blocks(predict, torch.zeros(4, 1, 8, 8), 2, edge)
     assert [block.steps for block in blocks] == [1, 1]
     assert len(asked) <= 5
 
 
 def test_a_slow_first_call_is_in_no_block() -> None:
     calls = iter([60.0])  # compiling, say
-    clock, device, predict, _ = machine(lambda images: next(calls, 1e-3))
-    blocks = inference_blocks(predict, torch.zeros(1, 1, 8, 8), 3, device, clock)
+    edge, predict, _ = machine(lambda images: next(calls, 1e-3))
+    blocks = inference_blocks(predict, torch.zeros(1, 1, 8, 8), 3, edge)
     assert all(block.images / block.seconds == pytest.approx(1000, rel=1e-6) for block in blocks)
 
 
@@ -81,8 +88,8 @@ def test_latency_percentiles_are_of_single_calls() -> None:
         calls[0] += 1
         return 0.010 if calls[0] % 50 == 0 else 0.001  # one call of 50 is slow: 2%
 
-    clock, device, predict, asked = machine(cost)
-    found = latency(predict, torch.zeros(1, 1, 8, 8), device, clock, seconds=2.0)
+    edge, predict, asked = machine(cost)
+    found = latency(predict, torch.zeros(1, 1, 8, 8), edge, seconds=2.0)
     assert set(asked) == {1}
     assert found["latency_p50_seconds"] == pytest.approx(0.001)
     assert found["latency_p95_seconds"] == pytest.approx(0.001)
@@ -90,8 +97,8 @@ def test_latency_percentiles_are_of_single_calls() -> None:
 
 
 def test_too_few_calls_have_no_99th_percentile() -> None:
-    clock, device, predict, _ = machine(lambda images: 0.5)
-    found = latency(predict, torch.zeros(1, 1, 8, 8), device, clock, seconds=1.0)
+    edge, predict, _ = machine(lambda images: 0.5)
+    found = latency(predict, torch.zeros(1, 1, 8, 8), edge, seconds=1.0)
     assert CALLS_FOR_P99 > 10
     assert [*found.values()] == [pytest.approx(0.5), pytest.approx(0.5), None]
 
@@ -114,8 +121,7 @@ class FakeLearner:
 
 
 def test_each_part_of_a_step_gets_the_time_that_it_took_and_nobody_elses() -> None:
-    clock = Clock()
-    device = LazyDevice(clock)
+    device = LazyDevice(Clock())
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -123,7 +129,7 @@ def test_each_part_of_a_step_gets_the_time_that_it_took_and_nobody_elses() -> No
             yield torch.zeros(2), torch.zeros(2)
 
     learner = FakeLearner(device, forward=0.010, backward=0.020, update=0.005)
-    split = split_step(learner, batches(), device, clock, seconds=1.0)  # type: ignore[arg-type]
+    split = split_step(learner, batches(), edge_of(device), seconds=1.0)  # type: ignore[arg-type]
     assert split == pytest.approx(
         {"data_seconds": 0.003, "forward_seconds": 0.010, "backward_seconds": 0.020, "optimizer_seconds": 0.005}
     )
