@@ -45,36 +45,6 @@ def connect(address: str | None) -> ClusterInventory:
     return ClusterInventory(nodes)
 
 
-class RayExecutor(Executor):
-    """Every trial in a process of its own on a node that it has to itself, or on cards that it has to itself."""
-
-    exclusive = True
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self._cluster = _join(options.address)
-
-    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
-        """Results as they come; a trial is taken from `trials` when a node might have a place for it.
-
-        Raises:
-            KeyboardInterrupt: the cluster is gone, which a line has said; what had finished has been given. For the
-                sweep that is what a signal is: its end from outside, after which what there is gets its report.
-        """
-        scheduler = Scheduler(self._cluster, self.options, trials, folder_of)
-        try:
-            yield from scheduler.results()
-        except ClusterError as error:
-            say(f"error: {error}")
-            raise KeyboardInterrupt from error
-        finally:
-            scheduler.stop()
-
-    def close(self) -> None:
-        _join.cache_clear()
-        self._cluster.close()
-
-
 @cache
 def _join(address: str | None) -> Cluster:
     """A process is in one cluster; plan and sweep share it."""
@@ -105,52 +75,62 @@ class Job:
         return row
 
 
-class Scheduler:
-    """Gives each trial a place until all have a result.
+class RayExecutor(Executor):
+    """Every trial in a process of its own on a node that it has to itself, or on cards that it has to itself.
 
     Ray starts a task when its node has what it claims, and tells how it ended. Which node, and what is done about a
     loss, is decided here: Ray would repeat a task on the node that it is bound to, dead or not.
-
-    Raises: ClusterError, from `results`: the head is gone, or no node that fits has come for too long.
     """
 
-    def __init__(self, cluster: Cluster, options: Options, trials: Iterable[Trial], folder_of: FolderOf) -> None:
-        self.cluster, self.ray, self.options, self.folder_of = cluster, cluster.ray, options, folder_of
-        self._source = iter(trials)
-        self._drained = False
+    exclusive = True
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._cluster = _join(options.address)
+        self._ray = self._cluster.ray
         self._waiting: deque[Job] = deque()
         self._running: dict[Any, Job] = {}  # reference to a task's message -> job
         self._datasets: dict[str, Any] = {}  # checksum or name -> reference
         self._idle_since: float | None = None
         self._said = False
-        budget = options.budget_seconds
+
+    def run_together(self, trials: Iterable[Trial], folder_of: FolderOf) -> Iterator[Result]:
+        """Results as they come; a trial is taken from `trials` when a node might have a place for it.
+
+        Raises:
+            KeyboardInterrupt: the cluster is gone, which a line has said; what had finished has been given. For the
+                sweep that is what a signal is: its end from outside, after which what there is gets its report.
+        """
+        self._source, self._drained, self._folder_of = iter(trials), False, folder_of
+        budget = self.options.budget_seconds
         self._deadline = math.inf if budget is None else time.monotonic() + budget
+        try:
+            while True:
+                self._cluster.refresh()
+                self._fill()
+                if self._running:
+                    self._idle_since, self._said = None, False
+                    self._ray.wait(list(self._running), timeout=TICK_SECONDS)
+                    ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+                    yield from filter(None, map(self._receive, ready))
+                elif self._waiting or not self._drained:
+                    self._wait_for_a_node()
+                else:
+                    return
+        except ClusterError as error:
+            say(f"error: {error}")
+            raise KeyboardInterrupt from error
+        finally:
+            for task, job in list(self._running.items()):  # they have no result, and run again on resume
+                try:
+                    self._ray.cancel(task, force=True)
+                except (self._ray.exceptions.RayError, ValueError, TypeError) as error:
+                    say(f"warning: {job.trial.trial_id} couldn't be called off ({error})")
+                self._release(task)
 
-    def results(self) -> Iterator[Result]:
-        """As they come; when all trials have one, it ends."""
-        while True:
-            self.cluster.refresh()
-            self._fill()
-            if self._running:
-                self._idle_since, self._said = None, False
-                self.ray.wait(list(self._running), timeout=TICK_SECONDS)
-                ready, _ = self.ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
-                for task in ready:
-                    if result := self._receive(task):
-                        yield result
-            elif self._waiting or not self._drained:
-                self._wait_for_a_node()
-            else:
-                return
-
-    def stop(self) -> None:
-        """End what runs: it has no result, and runs again when the sweep is resumed."""
-        for task, job in list(self._running.items()):
-            try:
-                self.ray.cancel(task, force=True)
-            except (self.ray.exceptions.RayError, ValueError, TypeError) as error:
-                say(f"warning: {job.trial.trial_id} couldn't be called off ({error})")
-            self._release(task)
+    def close(self) -> None:
+        _join.cache_clear()
+        self._cluster.close()
 
     def _fill(self) -> None:
         """Start what fits: first those that wait, each kind of trial being tried once, then new ones."""
@@ -176,7 +156,7 @@ class Scheduler:
 
     def _any_idle(self) -> bool:
         """Whether a node has room for something: for a trial on a core, or on a card."""
-        nodes = [node for node in self.cluster.nodes.values() if node.devices]
+        nodes = [node for node in self._cluster.nodes.values() if node.devices]
         return self._may_run_more() and any(node.fits(Claim(1, cards)) for node in nodes for cards in (0, 1))
 
     def _may_run_more(self) -> bool:
@@ -184,15 +164,15 @@ class Scheduler:
 
     def _start(self, job: Job) -> bool:
         """Whether there is a place for it now, where it then goes."""
-        found = best_node(job.trial, self.cluster.nodes.values()) if self._may_run_more() else None
-        if found:
-            self._send(job, *found)
-        return found is not None
+        place = best_node(job.trial, self._cluster.nodes.values()) if self._may_run_more() else None
+        if place:
+            self._send(job, *place)
+        return place is not None
 
     def _send(self, job: Job, node: Node, claim: Claim) -> None:
         job.place, job.sent_at = (node, claim), datetime.now(UTC).isoformat(timespec="seconds")
         limit = self.options.timeout_seconds
-        self._running[self.cluster.start(node, claim, job.trial, limit, job.stream_digest, job.data)] = job
+        self._running[self._cluster.start(node, claim, job.trial, limit, job.stream_digest, job.data)] = job
         node.taken.append(claim)
 
     def _release(self, task: Any) -> tuple[Job, Node, Claim]:
@@ -206,9 +186,9 @@ class Scheduler:
     def _receive(self, task: Any) -> Result | None:
         """What a task returns, or Ray raises in its place: a result, or a reason to send the trial again."""
         job, node, claim = self._release(task)
-        errors = self.ray.exceptions
+        errors = self._ray.exceptions
         try:
-            message = self.ray.get(task, timeout=FETCH_SECONDS)
+            message = self._ray.get(task, timeout=FETCH_SECONDS)
         except errors.OutOfMemoryError:
             return job.ended("oom", f"node {node.name}: ended by Ray's memory monitor, the node's memory ran out")
         except errors.RayTaskError as error:
@@ -217,37 +197,33 @@ class Scheduler:
         except errors.GetTimeoutError:
             return self._lose(job, f"its result didn't come within {FETCH_SECONDS:.0f} s")
         except (errors.NodeDiedError, errors.TaskUnschedulableError):
-            self.cluster.lose(node)
+            self._cluster.lose(node)
             return self._lose(job, f"node {node.name} died")
         except errors.RayError as error:
-            self.cluster.doubt(node)
+            self._cluster.doubt(node)
             return self._lose(job, f"node {node.name}: {type(error).__name__}")
         try:
             if "refused" in message:
                 return job.ended("failed", message["refused"])
-            if "result" not in message:
-                return self._send_with_data(job, node, claim)
+            if "result" not in message:  # the node lacks its dataset, which is put once for all nodes into Ray's store
+                if job.data:
+                    return job.ended("failed", f"node {node.name} has its data, and still asks for them")
+                key = job.trial.data.checksum if job.trial.data else job.trial.dataset
+                if key not in self._datasets:
+                    self._datasets[key] = self._ray.put(pack(job.trial, self.options.data_dir))
+                job.data = [self._datasets[key]]
+                self._send(job, node, claim)
+                return None
             result = Result(**message["result"])
             if result.trial_id != job.trial.trial_id:
                 return job.ended("failed", f"the node sent the result of {result.trial_id}")
-            if message["files"] and (folder := self.folder_of(job.trial)):
+            if message["files"] and (folder := self._folder_of(job.trial)):
                 save_files(folder, message["files"])
             return result
         except StoreError:
             raise  # the run's folder takes no more: that is the sweep's end, not the trial's
         except UserError as error:
             return job.ended("failed", str(error))
-
-    def _send_with_data(self, job: Job, node: Node, claim: Claim) -> Result | None:
-        """To a node that lacks its dataset, which is put once for all nodes into Ray's object store."""
-        if job.data:
-            return job.ended("failed", f"node {node.name} has its data, and still asks for them")
-        key = job.trial.data.checksum if job.trial.data else job.trial.dataset
-        if key not in self._datasets:
-            self._datasets[key] = self.ray.put(pack(job.trial, self.options.data_dir))
-        job.data = [self._datasets[key]]
-        self._send(job, node, claim)
-        return None
 
     def _lose(self, job: Job, why: str) -> Result | None:
         """Let it run again, before all others; a trial that is lost time after time may be the reason itself."""

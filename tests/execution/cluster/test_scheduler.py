@@ -1,7 +1,7 @@
 """Trials on the nodes of a made-up cluster: crashes, losses, the budget's end, no nodes left."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +9,9 @@ import pytest
 from made_up_cluster import node, trial
 
 from bench.execution.base import Options
-from bench.execution.cluster.executor import RayExecutor, Scheduler
+from bench.execution.cluster.executor import RayExecutor
 from bench.execution.cluster.nodes import Claim, Cluster, Node
+from bench.result import Result
 from bench.trial import Trial
 
 
@@ -70,16 +71,21 @@ class MadeUpCluster(Cluster):
                 each.maybe_dead = self.silent > 0
 
 
-def scheduler(cluster: Cluster, trials: Iterable[Trial], monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+def results(cluster: Cluster, trials: Iterable[Trial], monkeypatch: pytest.MonkeyPatch) -> Iterator[Result]:
+    return executor(cluster, monkeypatch).run_together(trials, lambda trial: None)
+
+
+def executor(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> RayExecutor:
     monkeypatch.setattr("bench.execution.cluster.executor.TICK_SECONDS", 0.0)
-    return Scheduler(cluster, Options(), trials, lambda trial: None)
+    monkeypatch.setattr("bench.execution.cluster.executor._join", lambda address: cluster)
+    return RayExecutor(Options())
 
 
 def test_a_node_where_something_crashed_gets_no_trial_until_it_has_given_a_sign(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = MadeUpCluster([node("p")], crashes="p")
-    (result,) = scheduler(cluster, [trial()], monkeypatch).results()
+    (result,) = results(cluster, [trial()], monkeypatch)
     assert result.status == "ok"
     assert len(cluster.went) == 2
     assert cluster.silent == 0
@@ -88,7 +94,7 @@ def test_a_node_where_something_crashed_gets_no_trial_until_it_has_given_a_sign(
 
 def test_a_trial_that_crashes_its_worker_time_after_time_is_a_failed_row(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = MadeUpCluster([node("p"), node("q")], crashes=["p", "q", "p"])
-    (result,) = scheduler(cluster, [trial()], monkeypatch).results()
+    (result,) = results(cluster, [trial()], monkeypatch)
     assert result.status == "failed"
     assert str(result.error).startswith("lost 3 times: node p: CrashError; node q: CrashError; node p")
     assert [name for _, name in cluster.went] == ["p", "q", "p"]
@@ -97,12 +103,12 @@ def test_a_trial_that_crashes_its_worker_time_after_time_is_a_failed_row(monkeyp
 def test_a_trial_taken_ahead_does_not_begin_after_the_budgets_end(monkeypatch: pytest.MonkeyPatch) -> None:
     cards = [trial(seed, device="cuda") for seed in range(3)]
     cluster = MadeUpCluster([node("g", 1, cuda=["A100"]), node("p")])
-    working = scheduler(cluster, [*cards, trial()], monkeypatch)
-    results = working.results()
-    begun = [next(results).trial_id]
+    working = executor(cluster, monkeypatch)
+    found = working.run_together([*cards, trial()], lambda trial: None)
+    begun = [next(found).trial_id]
     assert len(cluster.went) == 2  # the second and the third wait for the card
     working._deadline = time.monotonic()
-    begun += [result.trial_id for result in results]
+    begun += [result.trial_id for result in found]
     assert sorted(str(name) for name in begun) == sorted([cards[0].trial_id, trial().trial_id])
 
 
@@ -110,9 +116,7 @@ def test_a_sweep_whose_nodes_are_all_gone_ends_as_an_interrupted_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("bench.execution.cluster.executor.PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr("bench.execution.cluster.executor.TICK_SECONDS", 0.001)
-    monkeypatch.setattr("bench.execution.cluster.executor._join", lambda address: MadeUpCluster([]))
     with pytest.raises(KeyboardInterrupt):
-        list(RayExecutor(Options()).run_together([trial()], lambda trial: None))
+        list(results(MadeUpCluster([]), [trial()], monkeypatch))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: no node of the cluster that could run a trial came within 0 s; what had finished")
