@@ -113,8 +113,7 @@ def console_for(request: Request) -> Console:
 def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict[str, float]]:
     """The checked plan, the suite that it came from, and trial_id -> estimated seconds.
 
-    Raises:
-        UserError: anything that can't be run.
+    Raises: UserError: anything that can't be run.
     """
     inventory = inventory_of(request.executor, request.address)
     if request.out:
@@ -208,8 +207,7 @@ def _left_out(plan: Plan, outcome: Outcome, finished: set[str]) -> str | None:
 def _summarise_and_report(folder: Path, plan: Plan, data_dir: Path | None, console: Console) -> list[Verdict]:
     """Images for the gallery, predictions of unlabelled images, and the report, from what is on disk.
 
-    Raises:
-        StoreError: the report can't be written; the tables are whole all the same.
+    Raises: StoreError: the report can't be written; the tables are whole all the same.
     """
     from bench.inference.gallery import collect, write_submissions
     from bench.report.build import write_report  # pandas and matplotlib load while nothing is being measured

@@ -212,7 +212,7 @@ def verify(context: click.Context, run_dirs: Sequence[Path], as_json: bool) -> N
 
     found = {run_dir: verify_run(run_dir) for run_dir in run_dirs}
     if as_json:
-        click.echo(json.dumps([{"run": str(run_dir), **each.as_json()} for run_dir, each in found.items()], indent=2))
+        click.echo(json.dumps([{"run": str(run_dir), **vars(each)} for run_dir, each in found.items()], indent=2))
     else:
         for run_dir, each in found.items():
             for problem in each.problems:

@@ -27,8 +27,7 @@ EXECUTORS: dict[str, Callable[[Options], Executor]] = {
 def inventory_of(executor: str, address: str | None = None) -> "Inventory":
     """The devices of this machine, or of the cluster at an address.
 
-    Raises:
-        UserError: no such executor, or nothing at the address.
+    Raises: UserError: no such executor, or nothing at the address.
     """
     if executor not in EXECUTORS:
         raise UserError(f"unknown executor '{executor}'; {nearest(executor, EXECUTORS)}")

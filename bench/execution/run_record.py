@@ -53,8 +53,7 @@ class Begun(BaseModel):
 def read_begun(folder: Path) -> Begun:
     """What run.json of `folder` says.
 
-    Raises:
-        StoreError: no run, another version, or something in it that isn't of its kind.
+    Raises: StoreError: no run, another version, or something in it that isn't of its kind.
     """
     try:
         return Begun.model_validate(read_run(folder))
@@ -93,8 +92,7 @@ def make_record(
         suite: as the person named it; None where a resumed run named none.
         begun: what the run that goes on says of itself; None for a new one.
 
-    Raises:
-        SuiteError: a model's settings hold a secret.
+    Raises: SuiteError: a model's settings hold a secret.
     """
     refuse_secrets(plan)
     spec = plan.spec
@@ -142,8 +140,7 @@ def make_record(
 def refuse_secrets(plan: Plan) -> None:
     """A trial's settings tell what was run, in every table and on every page: a secret among them can't be hidden.
 
-    Raises:
-        SuiteError: one of them holds what looks like a secret, or is the value of a variable that does.
+    Raises: SuiteError: one of them holds what looks like a secret, or is the value of a variable that does.
     """
     for model, settings in {json.dumps([t.model, t.settings]): (t.model, t.settings) for t in plan.trials}.values():
         shown = json.loads(json.dumps(settings))  # lists for tuples, as redaction makes them

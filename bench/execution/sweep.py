@@ -55,8 +55,7 @@ def run_sweep(
         listeners: are told what happens, in their order.
         budget_seconds: no trial starts after this time; one that has started is finished.
 
-    Raises:
-        StoreError: the run folder can't be written to any more; no trial runs any longer then.
+    Raises: StoreError: the run folder can't be written to any more; no trial runs any longer then.
     """
     deadline = math.inf if budget_seconds is None else now() + budget_seconds
     sweep = _Sweep(trials, skipped, store, executor, listeners, deadline, now)

@@ -80,8 +80,7 @@ class WorkerProcess:
         context: of multiprocessing.
         timeout_seconds: from its start; math.inf for none.
 
-    Raises:
-        OSError: no process can be started.
+    Raises: OSError: no process can be started.
     """
 
     def __init__(

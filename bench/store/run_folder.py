@@ -55,8 +55,7 @@ class RunFolder:
     Attributes:
         notices: what a person should know of opening it, a line each: a driver that had died, lines set aside.
 
-    Raises:
-        StoreError: the folder isn't a run, is of another version, or is in use by another process.
+    Raises: StoreError: the folder isn't a run, is of another version, or is in use by another process.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -186,7 +185,7 @@ class RunFolder:
         digest = append_line(self.folder / JOURNAL, content)
         self._statuses[trial_id] = str(result.status)
         self._sizes = {}  # until the tables are there, too
-        entry = Entry(0, 0, row | {"trial_id": trial_id}, parts, None, None, digest)
+        entry = Entry(0, row | {"trial_id": trial_id, "seal": digest}, parts)
         for name in TABLES:
             append(self.folder / name, render([entry], name), flush=False)
         self._sizes = self._measured()
@@ -251,8 +250,7 @@ def _take(lock: FileLock, folder: Path) -> str | None:
     The lock is the system's and ends with its process, however that ends. The note beside it, of who holds it, doesn't:
     one that lies there while the lock is free tells that the last driver died.
 
-    Raises:
-        StoreError: another process has it, or the file system gives no locks.
+    Raises: StoreError: another process has it, or the file system gives no locks.
     """
     try:
         with warnings.catch_warnings():
@@ -294,8 +292,7 @@ def read_note(folder: Path) -> dict[str, Any] | None:
 def refuse_used(folder: Path) -> None:
     """A new run never enters a folder that holds something; what one that was killed at birth left is nothing.
 
-    Raises:
-        StoreError: it does.
+    Raises: StoreError: it does.
     """
     if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
         raise StoreError(f"{folder}: already holds something; use --resume for a run, or name a new folder")

@@ -47,21 +47,17 @@ class Entry:
     """A finished trial, as its line in the journal tells it.
 
     Attributes:
-        line: its number, from 1.
         attempt: how many times it had been finished before, and was then asked for again.
-        row: of trials.csv; what wasn't measured is left out.
+        row: of trials.csv, with the line's digest as `seal`; what wasn't measured is left out.
         parts: by the name of another table, its columns there: lists of the same length.
         sums, failure: digests of its SHA256SUMS and of what its failure left; None where there was no such file.
-        digest: of the line.
     """
 
-    line: int
     attempt: int
     row: dict[str, Any]
     parts: dict[str, dict[str, list[Any]]]
-    sums: str | None
-    failure: str | None
-    digest: str
+    sums: str | None = None
+    failure: str | None = None
 
     @property
     def trial_id(self) -> str:
@@ -71,7 +67,7 @@ class Entry:
         """Its rows of a table, in the order of the columns."""
         if name in PARTS:
             return zip(itertools.repeat(self.trial_id), *map(self.parts[name].get, TABLES[name][1:]))
-        return [tuple(map((self.row | {"seal": self.digest}).get, COLUMNS))]
+        return [tuple(map(self.row.get, COLUMNS))]
 
 
 @dataclass
@@ -98,11 +94,7 @@ class Entries:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """`run.json` of a run folder.
-
-    Raises:
-        StoreError: no run there, or one of another schema version.
-    """
+    """`run.json` of a run folder. Raises: StoreError: no run there, or one of another schema version."""
     path = folder / RECORD
     try:
         run = json.loads(path.read_bytes())
@@ -116,10 +108,8 @@ def read_run(folder: Path) -> dict[str, Any]:
         copy = f"; {PREVIOUS} beside it is an earlier copy: put it in its place" if (folder / PREVIOUS).exists() else ""
         raise StoreError(f"{path}: can't be read as a run's record ({why}){copy}") from None
     if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: written by a newer version of this program (schema {str(version)[:20]}, this one reads "
-            f"{SCHEMA_VERSION}); update the program"
-        )
+        newer = f"written by a newer version of this program (schema {str(version)[:20]}, this one reads"
+        raise StoreError(f"{path}: {newer} {SCHEMA_VERSION}); update the program")
     if version != SCHEMA_VERSION:
         how = f"; convert it: python tests/benchmarks/convert_store.py {folder}" if version == 4 else ""
         raise StoreError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}{how}")
@@ -135,8 +125,7 @@ def record_digest(record: dict[str, Any]) -> str:
 def read_journal(folder: Path) -> Entries:
     """The journal of a run; damaged and foreign lines are passed over, and listed.
 
-    Raises:
-        StoreError: the folder is no run. OSError: the journal can't be read.
+    Raises: StoreError: the folder is no run. OSError: the journal can't be read.
     """
     plan = read_run(folder).get("plan")
     planned = {name for name in plan if isinstance(name, str)} if isinstance(plan, list) else set()
@@ -166,8 +155,7 @@ def read_rows(folder: Path, name: str = TRIALS) -> list[dict[str, str]]:
 def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str, pd.DataFrame]":
     """Tables of a run as data frames, by name. Text columns hold "" for what wasn't measured; number columns hold NaN.
 
-    Raises:
-        StoreError: the folder is no run, or its journal can't be read.
+    Raises: StoreError: the folder is no run, or its journal can't be read.
     """
     import pandas as pd
 
@@ -178,11 +166,15 @@ def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str
         raise StoreError(f"{folder / JOURNAL}: can't be read ({error.strerror}){missing}") from None
     frames = {}
     for name in names:
-        cells = [*zip(*itertools.chain.from_iterable(entry.rows(name) for entry in trials), strict=True)]
-        columns = dict(zip(TABLES[name], cells or [()] * len(TABLES[name]), strict=True))
-        kinds = {key: (as_text, object) if key in TEXT_COLUMNS else (as_number, float) for key in columns}
+        rows = itertools.chain.from_iterable(entry.rows(name) for entry in trials)
+        columns = [*zip(*rows, strict=True)] or [()] * len(TABLES[name])
         frames[name] = pd.DataFrame(
-            {key: pd.Series([*map(kinds[key][0], cells)], dtype=kinds[key][1]) for key, cells in columns.items()}
+            {
+                key: pd.Series([*map(as_text, cells)], dtype=object)
+                if key in TEXT_COLUMNS
+                else pd.Series([*map(as_number, cells)], dtype=float)
+                for key, cells in zip(TABLES[name], columns, strict=True)
+            }
         )
     return frames
 
@@ -325,7 +317,8 @@ def _entry(line: Line, content: dict[str, Any]) -> Entry | str:
         return "has rows that are none"
     if row.get("status") not in STATUSES:
         return f"has the unknown status {str(row.get('status'))[:40]!r}"
-    return Entry(line.number, attempt, {**row, "trial_id": content["trial_id"]}, parts, sums, failure, line.digest)
+    own = {**row, "trial_id": content["trial_id"], "seal": line.digest}
+    return Entry(attempt, own, parts, sums, failure)
 
 
 def _is_table(part: Any, columns: Collection[str]) -> bool:

@@ -49,16 +49,9 @@ class Verification:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
-        return {"trials": self.trials, "problems": self.problems, "notes": self.notes}
-
 
 def verify_run(folder: Path) -> Verification:
-    """Check a run folder.
-
-    Raises:
-        StoreError: the folder is no run, or its run.json can't be read.
-    """
+    """Check a run folder. Raises: StoreError: the folder is no run, or its run.json can't be read."""
     run = read_run(folder)
     found = Verification(problems=[*_of_record(run), *_of_copy(folder / PREVIOUS)])
     entries = Entries()

@@ -77,8 +77,7 @@ def save_trial(
             and `SHA256SUMS` of them.
         columns: of predictions.csv, each of shape (images,).
 
-    Raises:
-        StoreError: the disk doesn't take them.
+    Raises: StoreError: the disk doesn't take them.
     """
     with new_folder(folder, "the trial's files aren't kept") as place:
         for name, content in ((TRIAL, description), (INPUTS, inputs.model_dump())):

@@ -87,38 +87,32 @@ def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor, label_smooth
     return F.cross_entropy(model(images).float(), labels, label_smoothing=label_smoothing)
 
 
+@dataclass(eq=False)
 class Learner:
     """A model with what updates its weights. A step is forward, backward, update.
 
-    Args:
+    Attributes:
         learning_rate: of the update with this number, counted from 0.
         clip_norm: the gradient's largest norm, applied after unscaling; None for no limit.
         loss: `cross_entropy`, or the same compiled.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        learning_rate: Callable[[int], float],
-        precision: Precision,
-        device: CPU,
-        label_smoothing: float = 0.0,
-        clip_norm: float | None = None,
-        loss: Loss = cross_entropy,
-    ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.context = precision.context(device)
-        self.scaler = precision.scaler(device)
-        self.label_smoothing = label_smoothing
-        self.clip_norm = clip_norm
-        self.loss = loss
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    learning_rate: Callable[[int], float]
+    precision: Precision
+    device: CPU
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    loss: Loss = cross_entropy
+
+    def __post_init__(self) -> None:
+        self.context = self.precision.context(self.device)
+        self.scaler = self.precision.scaler(self.device)
         self.steps = 0
         self._skipped: Tensor | int = 0
-        if precision.scale_gradients:
-            optimizer.register_step_pre_hook(self._count_skipped)
+        if self.precision.scale_gradients:
+            self.optimizer.register_step_pre_hook(self._count_skipped)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Learn from one batch, (B, C, H, W) and (B,); the loss is a scalar on the device."""

@@ -20,11 +20,7 @@ TIMED_UNITS = ("s", "images/s", "FLOP/s", "J", "B")
 
 
 def record(result: Result, columns: Mapping[str, float | None]) -> None:
-    """Fill columns by their names.
-
-    Raises:
-        KeyError: no such column.
-    """
+    """Fill columns by their names. Raises: KeyError: no such column."""
     for name, value in columns.items():
         COLUMNS[name]
         setattr(result, name, value)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +18,13 @@ from bench.training import metrics
 from bench.training.checkpoint import Inputs, save_trial
 from bench.training.compilation import cold_cache, no_recompilation
 from bench.training.data_parallel import ALONE, Replicas
-from bench.training.launcher import train_together
+from bench.training.launcher import Report, train_together
 from bench.training.loop import DivergedError, train
 from bench.training.profiling import profile
 from bench.training.trial_setup import TrialSetup, evaluator, new_learner, set_up
 from bench.trial import Trial
 
 DIVERGED = 10  # times the loss of a guess among all classes
-
-Report = Callable[[dict[str, Any]], None]
 
 
 def run_trial(

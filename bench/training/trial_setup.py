@@ -38,8 +38,7 @@ class TrialSetup:
 def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Replicas = ALONE) -> TrialSetup:
     """Open what a trial needs and tell the clock which device to wait for.
 
-    Raises:
-        DataError, DeviceError: what it needs isn't here.
+    Raises: DataError, DeviceError: what it needs isn't here.
     """
     precision = DTYPES[trial.dtype]
     set_exact_arithmetic(precision)

@@ -30,8 +30,7 @@ TICK_SECONDS = 1.0
 def connect(address: str | None) -> ClusterInventory:
     """The devices of the cluster at HOST:PORT, or of one of this machine alone.
 
-    Raises:
-        ClusterError: it can't be joined, or none of its nodes can run a trial.
+    Raises: ClusterError: it can't be joined, or none of its nodes can run a trial.
     """
     nodes = [node for node in _join(address).meet() if node.devices]
     if not nodes:

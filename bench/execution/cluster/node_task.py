@@ -113,8 +113,7 @@ def _executor(timeout_seconds: float | None) -> Subprocess:
 def _set_up(source: str) -> None:
     """Hold the source that arrived against the driver's, and undo what Ray does to torch's choice of threads.
 
-    Raises:
-        UserError: it isn't the driver's source.
+    Raises: UserError: it isn't the driver's source.
     """
     if source_digest() != source:
         raise UserError(f"process {os.getpid()} of this node has another source than the driver, in {SOURCE}")

@@ -120,7 +120,9 @@ class ClusterInventory:
                 f"device '{asked}': a cluster hands out its devices itself; ask for '{kind}', or by name: 'cuda:H100'"
             )
         if not any(node.names(asked) for node in self.nodes):
-            raise DeviceError(f"device '{asked}': no node of the cluster has it; there: {self._there()}")
+            had = [(node.devices or {}).items() for node in self.nodes]
+            there = dict.fromkeys(f"{kind} ({name})" for devices in had for kind, names in devices for name in names)
+            raise DeviceError(f"device '{asked}': no node of the cluster has it; there: {', '.join(there) or 'none'}")
         return asked
 
     def lacks(self, trial: Trial) -> str | None:
@@ -135,12 +137,6 @@ class ClusterInventory:
 
     def title(self, device: str) -> str:
         return next((names[0] for node in self.nodes if (names := node.names(device))), device)
-
-    def _there(self) -> str:
-        found = dict.fromkeys(
-            f"{kind} ({name})" for node in self.nodes for kind, names in (node.devices or {}).items() for name in names
-        )
-        return ", ".join(found) or "none"
 
 
 class Cluster:

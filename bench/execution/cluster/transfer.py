@@ -29,8 +29,7 @@ Files = Mapping[str, bytes]  # name -> content, of a folder
 def pack(trial: Trial, data_dir: Path | None) -> Files:
     """A trial's dataset as the driver has it: its files, or those that the cache keeps of a person's own images.
 
-    Raises:
-        DataError: it isn't here either; or it is read from disk while training, and can't be sent.
+    Raises: DataError: it isn't here either; or it is read from disk while training, and can't be sent.
     """
     own = trial.data
     if own is None:
@@ -82,11 +81,7 @@ def stream_digest_of(own: UserData | None) -> str | None:
 
 
 def unpack(trial: Trial, files: Files) -> None:
-    """Put a dataset that came into the node's cache.
-
-    Raises:
-        DataError: it isn't what it should be.
-    """
+    """Put a dataset that came into the node's cache. Raises: DataError: it isn't what it should be."""
     folder = _folder_of(trial)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):

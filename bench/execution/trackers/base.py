@@ -91,8 +91,7 @@ def make_trackers(suite: str, tensorboard: bool, mlflow: str | None, warn: Warn)
         mlflow: address of a tracking server, or of a store that MLflow knows (such as sqlite:///runs.db).
         warn: takes one line, should a tracker fail later.
 
-    Raises:
-        UserError: a package is missing, or the server can't be reached.
+    Raises: UserError: a package is missing, or the server can't be reached.
     """
     asked = {"tensorboard": tensorboard, "mlflow": mlflow is not None}
     trackers = []

@@ -49,8 +49,7 @@ class MLflow(Tracker):
         suite: name of the experiment.
         address: of the server or store; may hold credentials, which are neither shown nor stored.
 
-    Raises:
-        UserError: MLflow can't be loaded, or the server can't be used.
+    Raises: UserError: MLflow can't be loaded, or the server can't be used.
     """
 
     def __init__(self, suite: str, address: str | None, warn: Warn) -> None:
