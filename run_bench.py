@@ -124,31 +124,19 @@ def list_(what: str | None, data_dir: Path | None) -> None:
 
 
 def _answer_as_json(answer: Any) -> dict[str, Any]:
+    shown = ("device_name", "headline", "summary", "sentences", "warnings")
     return {
         "run": str(answer.folder),
         "report": str(answer.folder / "report.html"),
         "exit_status": answer.exit_status,
         "trials": dict(answer.statuses),
         "left_out": answer.left_out,
-        "answers": [
-            {
-                "device_name": verdict.device_name,
-                "headline": verdict.headline,
-                "summary": verdict.summary,
-                "sentences": verdict.sentences,
-                "warnings": verdict.warnings,
-            }
-            for verdict in answer.verdicts
-        ],
+        "answers": [{key: getattr(verdict, key) for key in shown} for verdict in answer.verdicts],
     }
 
 
-cli.add_command(report)
-cli.add_command(compare)
-cli.add_command(predict)
-cli.add_command(show)
-cli.add_command(gate)
-cli.add_command(verify)
+for command in (report, compare, predict, show, gate, verify):
+    cli.add_command(command)
 
 
 def main() -> int:

@@ -43,7 +43,19 @@ class MessageReader:
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Those that are complete. Raises: ValueError: what came isn't a message."""
-        self._read()
+        try:
+            if os.name == "nt":
+                while self.receiver.poll():
+                    data = self.receiver.recv_bytes()
+                    self._bytes += struct.pack("!i", len(data)) + data
+            else:
+                while chunk := os.read(self.receiver.fileno(), 1 << 16):
+                    self._bytes += chunk
+                self.closed = True
+        except BlockingIOError:
+            pass
+        except (OSError, EOFError):
+            self.closed = True
         while len(self._bytes) >= 4:
             (size,) = struct.unpack_from("!i", self._bytes)  # the form of Connection.send_bytes
             if not 0 < size <= LARGEST_MESSAGE:
@@ -53,24 +65,6 @@ class MessageReader:
             text = bytes(self._bytes[4 : 4 + size])
             del self._bytes[: 4 + size]
             yield json.loads(text)
-
-    def close(self) -> None:
-        self.receiver.close()
-
-    def _read(self) -> None:
-        try:
-            if os.name == "nt":
-                while self.receiver.poll():
-                    data = self.receiver.recv_bytes()
-                    self._bytes += struct.pack("!i", len(data)) + data
-                return
-            while chunk := os.read(self.receiver.fileno(), 1 << 16):
-                self._bytes += chunk
-            self.closed = True
-        except BlockingIOError:
-            pass
-        except (OSError, EOFError):
-            self.closed = True
 
 
 class WorkerProcess:
@@ -119,7 +113,7 @@ class WorkerProcess:
         try:
             process.start()
         except (OSError, EOFError):
-            self.reader.close()
+            self.reader.receiver.close()
             raise
         finally:
             sender.close()  # so that the worker's death ends the stream
@@ -160,7 +154,7 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """End it and all that it started: after its result it ends by itself, else it is asked to and then made to."""
-        self.reader.close()
+        self.reader.receiver.close()
         pid = self.process.pid
         if self._done:
             self._ends_within(GRACE_SECONDS)  # devices are given back in order

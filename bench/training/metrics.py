@@ -14,7 +14,6 @@ from bench.measure.stopwatch import Block, Stopwatch, WarmUp, whole_blocks
 from bench.result import COLUMNS, Result
 from bench.training.loop import Learner
 from bench.training.trial_setup import TrialSetup
-from bench.trial import Match
 
 TIMED_UNITS = ("s", "images/s", "FLOP/s", "J", "B")
 
@@ -98,14 +97,6 @@ def record_efficiency(result: Result) -> None:
         result.flops_per_second = result.images_per_second * result.num_train_flops
         if result.matmul_flops_per_second:
             result.flops_share = result.flops_per_second / result.matmul_flops_per_second
-
-
-def record_mismatch(result: Result, match: Match | None) -> None:
-    """What is left of the difference between the two of a matched pair, in what they were matched by."""
-    if match is None:
-        return
-    amount = {"params": result.num_params, "flops": result.num_flops}[match.by]
-    result.mismatch = None if amount is None else amount / match.target - 1
 
 
 def record_seconds(result: Result, watch: Stopwatch, wall_seconds: float) -> None:

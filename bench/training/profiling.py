@@ -39,7 +39,9 @@ def profile(setup: TrialSetup, learner: Learner, result: Result) -> None:
     trial, device, now, seconds = setup.trial, setup.device, setup.watch.now, setup.trial.instrument_seconds
     example = setup.form.of(torch.zeros(2, *setup.data.image_shape, device=device.torch_device))
     result.num_flops, result.num_train_flops = count_flops(learner.model, example)
-    metrics.record_mismatch(result, trial.match)
+    if trial.match:  # what is left of the difference between the two, in what they were matched by
+        amount = {"params": result.num_params, "flops": result.num_flops}[trial.match.by]
+        result.mismatch = None if amount is None else amount / trial.match.target - 1
     if not (seconds and trial.timed):
         return
 

@@ -152,7 +152,7 @@ def test_half_a_message_or_none_at_all_is_waited_for_by_nobody() -> None:
     with pytest.raises(ValueError, match="message"):
         list(reader.messages())
     sender.close()
-    reader.close()
+    receiver.close()
 
 
 def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
