@@ -44,7 +44,7 @@ def train_together(run: Run, trial: Trial, folder: Path | None, data_dir: Path |
         try:
             _start(ranks, run, trial, folder, data_dir, place)
             heard, failed = _follow(ranks, report)
-        except (OSError, EOFError) as error:
+        except Exception as error:  # noqa: BLE001 - it is the trial's, like any failure
             text = f"its processes couldn't be started: {type(error).__name__}: {error}"
             return Result(**trial.row(), status="failed", error=text, trace=traceback.format_exc())
         finally:

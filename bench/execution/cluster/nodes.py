@@ -48,14 +48,6 @@ class Node:
     taken: list[Claim] = field(default_factory=list)
     maybe_dead: bool = False
 
-    @classmethod
-    def of(cls, found: dict[str, Any]) -> "Node":
-        """From an entry of ray.nodes(); a node that was given no name goes by its host's."""
-        name, address = found.get("NodeName"), found["NodeManagerAddress"]
-        resources = found["Resources"]
-        own_name = name if name and name != address else found["NodeManagerHostname"]
-        return cls(found["NodeID"], own_name, resources.get("CPU", 0.0), int(resources.get("GPU", 0)))
-
     def names(self, device: str) -> list[str]:
         """Its devices of the kind, if all are what was asked for: Ray hands out any of them."""
         kind, _, text = device.partition(":")
@@ -212,7 +204,10 @@ class Cluster:
         for node_id in self.nodes.keys() - alive.keys():
             self.lose(self.nodes[node_id])
         for node_id in alive.keys() - self.nodes.keys() - self._dead:
-            node = self.nodes[node_id] = Node.of(alive[node_id])
+            found, counts = alive[node_id], alive[node_id]["Resources"]
+            given = found.get("NodeName")  # its address, where it was given none: then it goes by its host's
+            name = given if given and given != found["NodeManagerAddress"] else found["NodeManagerHostname"]
+            node = self.nodes[node_id] = Node(node_id, name, counts.get("CPU", 0.0), int(counts.get("GPU", 0)))
             if node.cpus >= 1:  # a driver's own machine may be a node without any
                 task = self._describe.options(**self._on(node, Claim(1, node.cards)))
                 self._asked[task.remote(self.source)] = node
