@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import pandas as pd
 from made_up_measured import IMAGES_PER_EPOCH, look_closer, measure
 
 from bench.result import COLUMNS, Result
 from bench.store.journal import as_line
 from bench.store.run_folder import RunFolder
+from bench.store.tables import read_frames
 
 TARGETS = (0.9, 0.95, 0.97, 0.98, 0.99)
 
@@ -255,3 +257,7 @@ def result(trial_id: str = "a", **more: object) -> Result:
     blocks = [{"block": 0, "steps": 10, "images": 640, "seconds": 0.25}]
     fields = {"status": "ok", "seed": 0, "test_accuracy": 0.975, **more}
     return Result(trial_id=trial_id, evaluations=evaluations, blocks=blocks, **fields)  # type: ignore[arg-type]
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    return read_frames(folder, [name])[name]

@@ -179,11 +179,6 @@ def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str
     return frames
 
 
-def read_table(folder: Path, name: str) -> "pd.DataFrame":
-    """One table; see `read_frames`."""
-    return read_frames(folder, [name])[name]
-
-
 def render(entries: Iterable[Entry], name: str) -> bytes:
     """The lines that trials have in a CSV table."""
     text = io.StringIO(newline="")

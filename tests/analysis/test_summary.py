@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up import change_rows, make_run
+from made_up import change_rows, make_run, read_table
 
 from bench.analysis.labels import labelled
 from bench.analysis.summary import Tables, read_tables, summarise, write_summary
 from bench.measure.stats import binomial_half_width
-from bench.store.tables import read_table
 
 SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 

@@ -22,14 +22,14 @@ from unittest.mock import patch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from made_up import make_run
+from made_up import make_run, read_table
 
 from bench.analysis.recommendations import recommendation_sheets
 from bench.analysis.summary import read_tables
 from bench.analysis.verdict import decide
 from bench.report.build import write_pages
 from bench.report.figures import draw_run
-from bench.store.tables import read_run, read_table
+from bench.store.tables import read_run
 
 CONFIGURATIONS, SEEDS = 400, 5
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05)  # of the training images

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up import read_table
 from PIL import Image
 
 from bench.config.plan import load_plan
@@ -18,7 +19,6 @@ from bench.config.suite_file import read_suite
 from bench.data.readers.idx import read_idx
 from bench.result import Result
 from bench.session import Request, run_session
-from bench.store.tables import read_table
 from bench.training.run import run_trial
 
 REAL = Path(__file__).parents[1] / "fixtures" / "images"

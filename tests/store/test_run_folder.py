@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import result
+from made_up import read_table, result
 
 from bench.analysis.summary import write_summary
 from bench.errors import StoreError
@@ -25,7 +25,7 @@ from bench.result import COLUMNS, TABLES, Result
 from bench.store import run_folder
 from bench.store.journal import as_line
 from bench.store.run_folder import RunFolder, read_note
-from bench.store.tables import as_cell, as_plain, as_text, read_rows, read_run, read_table, unguarded
+from bench.store.tables import as_cell, as_plain, as_text, read_rows, read_run, unguarded
 from bench.store.verify import verify_run
 from bench.system import files
 from bench.system.files import write_atomically

@@ -14,7 +14,7 @@ from threading import Timer
 from typing import Any
 
 from bench.errors import DataError, UserError
-from bench.execution.base import Options
+from bench.execution.base import Options, ignore
 from bench.execution.cluster.connection import SOURCE, source_digest
 from bench.execution.cluster.transfer import has_data, unpack
 from bench.execution.local import Subprocess
@@ -98,15 +98,10 @@ def _run(trial: Trial, node: str, num_cards: int, timeout_seconds: float | None)
     _remove_leftovers()
     with TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as work:
         folder = Path(work, trial.trial_id)
-        result = _executor(timeout_seconds).run(trial, folder, lambda message: None)
+        result = Subprocess(Options(timeout_seconds=timeout_seconds)).run(trial, folder, ignore)
         result.node, result.node_cpu, result.node_cores, result.load = node, cpu_name(), node_cores, load
         files = {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
     return {"result": asdict(result), "files": files}
-
-
-@cache
-def _executor(timeout_seconds: float | None) -> Subprocess:
-    return Subprocess(Options(timeout_seconds=timeout_seconds))
 
 
 @cache  # once a process
