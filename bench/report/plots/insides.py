@@ -1,17 +1,19 @@
 """Plots of what trained models look at and have learned: attention, saliency, filters, position embeddings."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from bench.analysis.formatting import listed
-from bench.inference.gallery_file import Array, Gallery, Shown
+from bench.inference.gallery_file import Array, Gallery
 from bench.report.plots.classes import class_name, colours_of
 from bench.report.plots.contact_sheet import (
     GAP,
@@ -30,7 +32,17 @@ from bench.report.plots.style import FAINT, INK, TITLE_INCHES, WIDTH, class_labe
 IMAGES, MOST_HEADS, MOST_BLOCKS = 3, 6, 6  # of the plot of heads
 NAME = 11  # letters of a class's name above an image
 HEAD, BESIDE, BAR = 0.3, 0.25, 0.85  # inches kept free: above the first row, before the first column, for a scale
+APART = 0.2  # inches more between heads and blocks
 COSINE: Any = matplotlib.colormaps["viridis"]
+
+
+def _first_with(gallery: Gallery, *names: str) -> Any:
+    """The first model that has all of these of `Insides`, and these arrays; None where no model has."""
+    for shown, inside in zip(gallery.models, gallery.insides, strict=True):
+        arrays = [getattr(inside, name) for name in names]
+        if all(array is not None for array in arrays):
+            return shown, *arrays
+    return None
 
 
 def _heads_alt(gallery: Gallery) -> str:
@@ -49,32 +61,25 @@ def _heads_alt(gallery: Gallery) -> str:
     alt=_heads_alt,
 )
 def attention_heads(gallery: Gallery) -> Figure | None:
-    """What each head of the last block takes from each patch, and each block's mean over its heads."""
     found = _first_with(gallery, "attention_heads", "attention_depths")
     if found is None or gallery.images is None:
         return None
-    shown, all_heads, depths = found
-    heads, blocks = all_heads.shape[1], depths.shape[1]
-    some_heads, some_blocks = _spread(heads, MOST_HEADS), _spread(blocks, MOST_BLOCKS)
+    shown, heads, depths = found
     chosen = _spread(len(gallery.looked), IMAGES)
-    maps = np.concatenate([all_heads[chosen][:, some_heads], depths[chosen][:, some_blocks]], axis=1)
-    names = [f"head {h + 1}" for h in some_heads] + [f"block {b + 1}" for b in some_blocks]
-    tiles = _times_equal_share(maps)
-    apart = 0.2  # inches more between heads and blocks
-    side, pitch = squares(1 + len(names), aside=BESIDE + apart + BAR)
-    xs = [MARGIN + BESIDE + i * pitch + (i > len(some_heads)) * apart for i in range(1 + len(names))]
-    ys = [TITLE_INCHES + HEAD + i * (side + GAP) for i in range(len(chosen))]
-    sheet, labels = ContactSheet(HEAD + len(ys) * (side + GAP)), class_labels(gallery.class_names, 9)
-    scale = _share_bar(sheet, xs[-1] + side + 0.15, ys[0], ys[-1] + side, tiles)
-    for y, image, line in zip(ys, gallery.looked[chosen], tiles, strict=True):
-        pixels = as_pixels(gallery.images[image])
-        sheet.image(xs[0], y, side, pixels)
-        _name_row(sheet, y + side / 2, labels[gallery.labels[image]], INK)
-        for x, tile in zip(xs[1:], line, strict=True):
-            sheet.image(x, y, side, overlay(pixels, tile, scale))
-    for x, name in zip(xs[1:], names, strict=True):
-        sheet.write(x + side / 2, ys[0] - 0.08, name, fontsize=9)
-    of_heads, of_blocks = _some(len(some_heads), heads, "head"), _some(len(some_blocks), blocks, "block")
+    some_heads, some_blocks = _spread(heads.shape[1], MOST_HEADS), _spread(depths.shape[1], MOST_BLOCKS)
+    maps = np.concatenate([heads[chosen][:, some_heads], depths[chosen][:, some_blocks]], axis=1)
+    names = [*(f"head {h + 1}" for h in some_heads), *(f"block {b + 1}" for b in some_blocks)]
+    tiles, looked = _times_equal_share(maps), gallery.looked[chosen]
+    scale = _share_scale(tiles)
+    rows = []
+    for image, line in zip(gallery.images[looked], tiles, strict=True):
+        pixels = as_pixels(image)
+        rows.append([pixels, *(overlay(pixels, tile, scale) for tile in line)])
+    labels = class_labels(gallery.class_names, 9)
+    beside = [(labels[k], INK) for k in gallery.labels[looked]]
+    sheet = _grid(rows, ["", *names], beside, scale, apart=1 + len(some_heads))
+    of_heads = _some(len(some_heads), heads.shape[1], "head")
+    of_blocks = _some(len(some_blocks), depths.shape[1], "block")
     subtitle = f"{shown.label}: {of_heads} of the last block; then the mean over heads in {of_blocks}"
     return sheet.finish(attention_heads.title, subtitle)
 
@@ -95,21 +100,15 @@ def _rollout_alt(gallery: Gallery) -> str:
     alt=_rollout_alt,
 )
 def attention_rollout(gallery: Gallery) -> Figure | None:
-    """How much of each patch reaches the head through all blocks, for images of several classes."""
     found = _first_with(gallery, "rollout")
     if found is None or gallery.images is None:
         return None
-    shown, maps = found
-    tiles = _times_equal_share(maps)
-    side, pitch = squares(len(gallery.looked), aside=BAR)
-    sheet, y = _with_images(gallery, side, pitch, rows=1, left=MARGIN)
-    right = MARGIN + (len(gallery.looked) - 1) * pitch + side
-    scale = _share_bar(sheet, right + 0.15, y - side - GAP, y + side, tiles)
-    for column, image in enumerate(gallery.looked):
-        pixels = overlay(as_pixels(gallery.images[image]), tiles[column], scale)
-        sheet.image(MARGIN + column * pitch, y, side, pixels)
+    shown, tiles = found[0], _times_equal_share(found[1])
+    pictures = [as_pixels(image) for image in gallery.images[gallery.looked]]
+    scale = _share_scale(tiles)
+    over = [overlay(image, tile, scale) for image, tile in zip(pictures, tiles, strict=True)]
     subtitle = f"{shown.label}: attention followed through all blocks and their shortcuts; 1 is an equal share"
-    return sheet.finish(attention_rollout.title, subtitle)
+    return _grid([pictures, over], _names(gallery), scale=scale).finish(attention_rollout.title, subtitle)
 
 
 def _saliency_alt(gallery: Gallery) -> str:
@@ -131,20 +130,66 @@ def _saliency_alt(gallery: Gallery) -> str:
     alt=_saliency_alt,
 )
 def saliency(gallery: Gallery) -> Figure | None:
-    """How much each pixel moves the right class's logit."""
-    rows = [(i, inside.saliency) for i, inside in enumerate(gallery.insides) if inside.saliency is not None]
-    if not rows or gallery.images is None:
+    with_maps = [(i, inside.saliency) for i, inside in enumerate(gallery.insides) if inside.saliency is not None]
+    if not with_maps or gallery.images is None:
         return None
-    side, pitch = squares(len(gallery.looked), aside=BESIDE)
-    sheet, y = _with_images(gallery, side, pitch, len(rows), left=MARGIN + BESIDE)
-    for model, maps in rows:
-        for column, values in enumerate(np.asarray(maps, dtype=np.float32)):
-            x = MARGIN + BESIDE + column * pitch
-            sheet.image(x, y, side, colours(values, HEAT, 0, float(values.max())))
-        _name_row(sheet, y + side / 2, gallery.models[model].name, colours_of(gallery)[model])
-        y += side + GAP
+    rows, beside = [[as_pixels(image) for image in gallery.images[gallery.looked]]], [("", INK)]
+    for model, maps in with_maps:
+        rows.append([colours(each, HEAT, 0, float(each.max())) for each in maps.astype(np.float32)])
+        beside.append((gallery.models[model].name, colours_of(gallery)[model]))
     subtitle = "how much each pixel moves the right class's logit (gradient); brighter is more, each map by itself"
-    return sheet.finish(saliency.title, subtitle)
+    return _grid(rows, _names(gallery), beside).finish(saliency.title, subtitle)
+
+
+def _grid(
+    rows: list[list[Array]],
+    above: Sequence[str],
+    beside: Sequence[tuple[str, str]] = (),
+    scale: PowerNorm | None = None,
+    apart: int = 0,
+) -> ContactSheet:
+    """A sheet of equal squares.
+
+    Args:
+        above, beside: names of columns, and of rows with their colours.
+        scale: of attention, for a bar at the right.
+        apart: the first column that stands further from those before it.
+    """
+    left, room = BESIDE * bool(beside), APART * bool(apart)
+    side, pitch = squares(len(above), aside=left + room + BAR * (scale is not None))
+    sheet, top = ContactSheet(HEAD + len(rows) * (side + GAP)), TITLE_INCHES + HEAD
+    xs = [MARGIN + left + i * pitch + room * (i >= apart) for i in range(len(above))]
+    for x, name in zip(xs, above, strict=True):
+        sheet.write(x + side / 2, top - 0.08, name, fontsize=9)
+    how: dict[str, Any] = {"fontweight": "bold", "fontsize": 9, "rotation": 90, "va": "center"}
+    for i, (row, (name, colour)) in enumerate(zip_longest(rows, beside, fillvalue=("", INK))):
+        y = top + i * (side + GAP)
+        sheet.write(MARGIN + 0.08, y + side / 2, name, color=colour, **how)
+        for x, pixels in zip(xs, row, strict=True):
+            sheet.image(x, y, side, pixels)
+    if scale is not None:
+        height = len(rows) * (side + GAP) - GAP
+        bar = sheet.scale(xs[-1] + side + 0.15, top, height, ScalarMappable(scale, HEAT), "times an equal share")
+        if scale.gamma != 1:
+            bar.set_ticks([tick for tick in (0, 0.25, 1, 4, 16, 64, 256) if tick <= (scale.vmax or 0)])
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return sheet
+
+
+def _names(gallery: Gallery) -> list[str]:
+    """Classes of the images that were looked at."""
+    labels = class_labels(gallery.class_names, NAME)
+    return [labels[k] for k in gallery.labels[gallery.looked]]
+
+
+def _share_scale(tiles: Array) -> PowerNorm:
+    """One scale for all maps of a sheet; by square roots where single patches get many times the share of most."""
+    return PowerNorm(0.5 if tiles.max() > 4 else 1, 0, float(tiles.max()))
+
+
+def _times_equal_share(maps: Array) -> Array:
+    """Attention by patch (..., s, s) as multiples of an equal share for each."""
+    return maps.astype(np.float32) * (maps.shape[-1] * maps.shape[-2])
 
 
 def _spread(count: int, most: int) -> Array:
@@ -159,36 +204,9 @@ def _some(shown: int, of: int, noun: str) -> str:
     return {1: f"its one {noun}", 2: f"both {noun}s"}.get(of, f"all {of} {noun}s")
 
 
-def _with_images(gallery: Gallery, side: float, pitch: float, rows: int, left: float) -> tuple[ContactSheet, float]:
-    """A sheet with the images that were looked at and their classes above so many rows, and where these begin."""
-    assert gallery.images is not None
-    sheet = ContactSheet(HEAD + (1 + rows) * (side + GAP))
-    labels, top = class_labels(gallery.class_names, NAME), TITLE_INCHES + HEAD
-    for column, image in enumerate(gallery.looked):
-        x = left + column * pitch
-        sheet.image(x, top, side, as_pixels(gallery.images[image]))
-        sheet.write(x + side / 2, top - 0.08, labels[gallery.labels[image]], fontsize=9)
-    return sheet, top + side + GAP
-
-
-def _times_equal_share(maps: Array) -> Array:
-    """Attention by patch (..., s, s) as multiples of an equal share for each."""
-    return maps.astype(np.float32) * (maps.shape[-1] * maps.shape[-2])
-
-
-def _share_bar(sheet: ContactSheet, x: float, top: float, bottom: float, tiles: Array) -> Normalize:
-    """One scale for all maps of a sheet; by square roots where single patches get many times the share of most."""
-    scale = PowerNorm(0.5 if tiles.max() > 4 else 1, 0, float(tiles.max()))
-    bar = sheet.scale(x, top, bottom - top, ScalarMappable(scale, HEAT), "times an equal share")
-    if scale.gamma != 1:
-        bar.set_ticks([tick for tick in (0, 0.25, 1, 4, 16, 64, 256) if tick <= tiles.max()])
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    return scale
-
-
-def _name_row(sheet: ContactSheet, y: float, text: str, colour: str) -> None:
-    style: dict[str, Any] = {"color": colour, "fontweight": "bold", "fontsize": 9, "rotation": 90, "va": "center"}
-    sheet.write(MARGIN + 0.08, y, text, **style)
+def _filters_alt(filters: Array) -> str:
+    size, most = filters.shape[-1], float(np.abs(filters.astype(np.float64)).max())
+    return f"{len(filters)} filters of {size} by {size} pixels, weights up to {most:.2f}."
 
 
 @gallery_plot(
@@ -197,12 +215,7 @@ def _name_row(sheet: ContactSheet, y: float, text: str, colour: str) -> None:
     alt=lambda gallery: _filters_alt(_first_with(gallery, "patch_filters")[1]),
 )
 def patch_filters(gallery: Gallery) -> Figure | None:
-    """The filters of the patch embedding, the strongest first."""
-    found = _first_with(gallery, "patch_filters")
-    if found is None:
-        return None
-    shown, filters = found
-    return _filters(filters).finish(patch_filters.title, _filters_subtitle(shown, filters))
+    return _filters(gallery, patch_filters.title, "patch_filters")
 
 
 @gallery_plot(
@@ -211,61 +224,46 @@ def patch_filters(gallery: Gallery) -> Figure | None:
     alt=lambda gallery: _filters_alt(_first_with(gallery, "first_filters")[1]),
 )
 def first_filters(gallery: Gallery) -> Figure | None:
-    """The kernels of the first convolution, and what each makes of one image."""
-    found = _first_with(gallery, "first_filters")
-    if found is None:
-        return None
-    shown, filters = found
-    responses = gallery.insides[gallery.models.index(shown)].first_responses if gallery.images is not None else None
-    below = "; below each, its answer to one image" if responses is not None else ""
-    return _filters(filters, responses).finish(first_filters.title, _filters_subtitle(shown, filters) + below)
+    return _filters(gallery, first_filters.title, "first_filters")
 
 
-def _filters_alt(filters: Array) -> str:
-    size, most = filters.shape[-1], float(np.abs(filters.astype(np.float64)).max())
-    return f"{len(filters)} filters of {size} by {size} pixels, weights up to {most:.2f}."
-
-
-def _filters_subtitle(shown: Shown, filters: Array) -> str:
-    meaning = "as colours, grey is 0" if filters.shape[1] == 3 else "red adds and blue subtracts"
-    size = f"{filters.shape[-1]} × {filters.shape[-1]} pixels"
-    return f"{shown.label}: {len(filters)} filters, {meaning}; {size}, strongest first"
-
-
-def _filters(filters: Array, responses: Array | None = None) -> ContactSheet:
-    """Filters (n, C, k, k) in rows of 16, with what they make of an image below each.
+def _filters(gallery: Gallery, title: str, which: str) -> Figure | None:
+    """Filters (n, C, k, k) in rows of 16, with what they make of an image below each, where that is known.
 
     Those of RGB are colours, each on its own scale; others are drawn by sign, on the scale of all.
     """
+    found = _first_with(gallery, which)
+    if found is None:
+        return None
+    shown, filters = found
+    inside, first = gallery.insides[gallery.models.index(shown)], which == "first_filters"
+    responses = inside.first_responses if first and gallery.images is not None else None
     filters = filters.astype(np.float32)
     columns = min(16, max(8, len(filters)))
     side, pitch = squares(columns)
     below = side + GAP / 2 if responses is not None else 0.0
-    height = side + below + 2 * GAP
-    sheet = ContactSheet(0.1 + -(-len(filters) // columns) * height)
-    largest = float(np.abs(filters).max()) or 1.0
+    height, largest = side + below + 2 * GAP, float(np.abs(filters).max())
+    sheet, in_colours = ContactSheet(0.1 + -(-len(filters) // columns) * height), filters.shape[1] == 3
     for index, kernel in enumerate(filters):
-        row, column = divmod(index, columns)
-        x, y = MARGIN + column * pitch, TITLE_INCHES + 0.1 + row * height
-        if len(kernel) == 3:
-            own = 0.5 + 0.5 * kernel / (float(np.abs(kernel).max()) or 1.0)
-            sheet.image(x, y, side, as_pixels((255 * own).round().astype(np.uint8)))
-        else:
-            sheet.image(x, y, side, signed_colours(kernel.mean(axis=0), largest))
+        x, y = MARGIN + index % columns * pitch, TITLE_INCHES + 0.1 + index // columns * height
+        own = kernel / (float(np.abs(kernel).max()) or 1.0)
+        as_colours = as_pixels((127.5 + 127.5 * own).round().astype(np.uint8))
+        sheet.image(x, y, side, as_colours if in_colours else signed_colours(kernel.mean(axis=0), largest))
         if responses is not None:
             sheet.image(x, y + below, side, signed_colours(responses[index].astype(np.float32)))
-    return sheet
+    meaning = "as colours, grey is 0" if in_colours else "red adds and blue subtracts"
+    size = f"{filters.shape[-1]} × {filters.shape[-1]} pixels, strongest first"
+    answers = "; below each, its answer to one image" if responses is not None else ""
+    return sheet.finish(title, f"{shown.label}: {len(filters)} filters, {meaning}; {size}{answers}")
 
 
 def _similarity_alt(gallery: Gallery) -> str:
     _, values, places = _first_with(gallery, "similarity", "similar_to")
     side, apart = values.shape[-1], _distances(values, places)
+    far = "between places further apart than half the image"
     means = [
         f"{values.astype(np.float64)[chosen].mean():.2f} {where}"
-        for chosen, where in (
-            (apart == 1, "between neighbours"),
-            (apart > side / 2, "between places further apart than half the image"),
-        )
+        for chosen, where in ((apart == 1, "between neighbours"), (apart > side / 2, far))
         if chosen.any()
     ]
     return f"Cosines of {side * side} position embeddings; on average {listed(means)}."
@@ -278,7 +276,7 @@ def _similarity_alt(gallery: Gallery) -> str:
     alt=_similarity_alt,
 )
 def position_similarity(gallery: Gallery) -> Figure | None:
-    """Cosine of position embeddings: each panel is one position beside all others, where it lies in the image."""
+    """Each panel is one position beside all others, where it lies in the image; on the right, by distance."""
     found = _first_with(gallery, "similarity", "similar_to")
     if found is None:
         return None
@@ -294,22 +292,15 @@ def position_similarity(gallery: Gallery) -> Figure | None:
         row, column = ((at + 0.5) / side * (pitch - GAP) for at in divmod(int(place), side))
         sheet.write(x + column, y + row, "+", color="black", fontsize=7, va="center_baseline")
     sheet.scale(MARGIN + square + 0.12, top, square, ScalarMappable(Normalize(low, 1), COSINE), "cosine")
-    left = MARGIN + square + 1.8
-    _by_distance(sheet.axes(left, top, WIDTH - MARGIN - left, square), similarity, places)
-    subtitle = f"{shown.label}: each panel compares the position that it lies at (+) with all {side} × {side}"
-    return sheet.finish(position_similarity.title, subtitle)
-
-
-def _by_distance(axes: Axes, similarity: Array, places: Array) -> None:
-    """Cosines of pairs of positions against how far apart they lie, and their means."""
-    apart = _distances(similarity, places)
-    others = apart > 0  # with itself it is always 1
-    distances, which = np.unique(apart[others].round(3), return_inverse=True)
-    means = np.bincount(which, similarity[others]) / np.bincount(which)
+    left, apart = MARGIN + square + 1.8, _distances(similarity, places)
+    axes, others = sheet.axes(left, top, WIDTH - MARGIN - left, square), apart > 0  # with itself it is always 1
+    means = pd.Series(similarity[others]).groupby(apart[others].round(3)).mean()
     axes.plot(apart[others], similarity[others], ls="", marker="o", ms=3, color=FAINT, alpha=0.25, mew=0)
-    axes.plot(distances, means, color=INK, lw=1.8, marker="o", ms=4, label="mean")
+    axes.plot(means.index, means, color=INK, lw=1.8, marker="o", ms=4, label="mean")
     axes.set(xlabel="distance between the two, patches", ylabel="cosine")
     axes.legend(loc="upper right")
+    subtitle = f"{shown.label}: each panel compares the position that it lies at (+) with all {side} × {side}"
+    return sheet.finish(position_similarity.title, subtitle)
 
 
 def _distances(similarity: Array, places: Array) -> Array:
@@ -317,12 +308,3 @@ def _distances(similarity: Array, places: Array) -> Array:
     side = similarity.shape[-1]
     rows, columns = np.indices((side, side))
     return np.hypot(rows[None] - (places // side)[:, None, None], columns[None] - (places % side)[:, None, None])
-
-
-def _first_with(gallery: Gallery, *names: str) -> Any:
-    """The first model that has all of these of `Insides`, and these arrays; None where no model has."""
-    for shown, inside in zip(gallery.models, gallery.insides, strict=True):
-        arrays = [getattr(inside, name) for name in names]
-        if all(array is not None for array in arrays):
-            return shown, *arrays
-    return None

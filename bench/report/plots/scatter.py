@@ -1,8 +1,7 @@
 """Plots with a point a configuration: accuracy against speed, and speed against the work of one image."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ from bench.report.plots.plot import run_plot, value_range
 from bench.report.plots.style import (
     FAINT,
     MOST_ROWS,
-    WIDTH,
     accuracy_axis,
+    canvas,
     count_seeds,
     family_colours,
     leading,
@@ -30,6 +29,7 @@ from bench.report.plots.style import (
     measured,
     note,
     title,
+    whiskers,
 )
 
 PANELS_BESIDE = 3  # of several devices
@@ -40,20 +40,12 @@ LABEL_PLACES = [
     for far in (6.0, 9.0, 13.0, 19.0, 27.0, 37.0, 49.0)
     for angle in (45, 315, 135, 225, 0, 180, 90, 270)
 ]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A quantity as an axis; `better` is 1 where more is better, -1 where less is."""
-
-    metric: str
-    label: str
-    better: int = 1
-
-
-TRAINING = Scale("images_per_second", "training throughput, images/s")
-INFERENCE = Scale("inference_images_per_second", "inference throughput in batches, images/s")
-LATENCY = Scale("latency_ms", "latency of one image (p50), ms: less is better", -1)
+SPEEDS = {  # metric -> what its axis says
+    "images_per_second": "training throughput, images/s",
+    "latency_ms": "latency of one image (p50), ms: less is better",
+    "inference_images_per_second": "inference throughput in batches, images/s",
+}
+Draw = Callable[[Axes, pd.DataFrame, str], "pd.Series[bool]"]  # a panel's lines and axes; which rows stand out
 
 
 def _throughput_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -70,8 +62,7 @@ def _throughput_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_throughput_alt,
 )
 def accuracy_against_throughput(tables: Tables) -> Figure | None:
-    """Who is accurate, who is fast to train, and which choices nothing beats on both."""
-    return _against(tables, tables.like_for_like, [TRAINING], accuracy_against_throughput.title)
+    return _against(tables, tables.like_for_like, ["images_per_second"], accuracy_against_throughput.title)
 
 
 def _latency_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -88,54 +79,30 @@ def _latency_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_latency_alt,
 )
 def accuracy_against_latency(tables: Tables) -> Figure | None:
-    """The same for inference: how long one image takes, and how many a second go through in batches."""
     rows = tables.like_for_like
     rows = rows.assign(latency_ms=rows["latency_p50_seconds"] * 1e3)
-    return _against(tables, rows, [LATENCY, INFERENCE], accuracy_against_latency.title)
+    return _against(tables, rows, ["latency_ms", "inference_images_per_second"], accuracy_against_latency.title)
 
 
-def _against(tables: Tables, rows: pd.DataFrame, scales: Sequence[Scale], text: str) -> Figure | None:
-    """A panel for each device and scale."""
-    scales = [scale for scale in scales if len(measured(rows, "test_accuracy", scale.metric))]
+def _against(tables: Tables, rows: pd.DataFrame, speeds: list[str], text: str) -> Figure | None:
+    """A panel for each device and speed, with the Pareto front of both."""
     rows = measured(rows, "test_accuracy")
-    if not scales:
+    speeds = [speed for speed in speeds if rows[speed].notna().any()]
+    if not speeds:
         return None
-    devices = list(dict.fromkeys(rows["device_name"]))
-    wanted = [(device, scale) for device in devices for scale in scales]
-    beside = len(scales) if len(scales) > 1 else min(len(wanted), PANELS_BESIDE)
-    down = -(-len(wanted) // beside)
-    figure = Figure(figsize=(WIDTH, 1.4 + 4.0 * down if down == 1 else 1.2 + 3.4 * down), layout="constrained")
-    panels = figure.subplots(down, beside, sharey=True, squeeze=False).ravel()
-    colours, drawn, crowded = family_colours(tables.summary["model"]), [], False
-    for axes, (device, scale) in zip(panels, wanted, strict=False):
-        here = measured(rows[rows["device_name"] == device], scale.metric)
-        if len(here):
-            drawn.append((axes, _configurations(axes, here, scale, colours), scale))
-            crowded = crowded or len(here) > MOST_ROWS
-        axes.set_title(device if len(devices) > 1 else "", color=FAINT)
-    for axes in panels[len(wanted) :]:
-        axes.set_visible(False)
-    accuracy_axis(panels[0], *(rows[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
-    for axes in panels[::beside]:
-        axes.set_ylabel("test accuracy, %")
-    legend(figure, rows, colours, Line2D([], [], ls="--", lw=1, color=FAINT, label="Pareto front"))
+
+    def draw(axes: Axes, here: pd.DataFrame, x: str) -> "pd.Series[bool]":
+        speed = 1 / here[x] if x == "latency_ms" else here[x]
+        front = here[pareto_front(speed, here["test_accuracy"])].sort_values(x)
+        axes.plot(front[x], front["test_accuracy"], "--", color=FAINT, lw=1, zorder=1)
+        log_axis(axes, SPEEDS[x], here[x].min(), here[x].max())
+        return here["best_of_family"] | here.index.isin(front.index)
+
+    sizes = [len(measured(here, speed)) for _, here in rows.groupby("device_name") for speed in speeds]
     alone = "; of one seed, the interval is that of its test images and timed blocks" if rows["n"].min() == 1 else ""
-    cut = f"; faint: all but {MOST_ROWS} of a device's configurations" if crowded else ""
-    title(figure, text, f"median and 95% interval, {count_seeds(rows)}{alone}{cut}")
-    for axes, shown, scale in drawn:
-        _place_labels(axes, shown, colours, (scale.metric, "test_accuracy"))
-    return figure
-
-
-def _configurations(axes: Axes, here: pd.DataFrame, scale: Scale, colours: dict[str, str]) -> pd.DataFrame:
-    """Draw a device's configurations and their Pareto front."""
-    x = scale.metric
-    front = here[pareto_front(here[x] ** scale.better, here["test_accuracy"])].sort_values(x)
-    axes.plot(front[x], front["test_accuracy"], "--", color=FAINT, lw=1, zorder=1)
-    first = here["best_of_family"] | here.index.isin(front.index)
-    shown = _points(axes, here, first, (x, "test_accuracy"), colours)
-    log_axis(axes, scale.label, here[x].min(), here[x].max())
-    return shown
+    cut = f"; faint: all but {MOST_ROWS} of a device's configurations" if max(sizes) > MOST_ROWS else ""
+    subtitle = f"median and 95% interval, {count_seeds(rows)}{alone}{cut}"
+    return _panels(tables, rows, speeds, "test_accuracy", draw, "Pareto front", (text, subtitle))
 
 
 def _flops_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -152,48 +119,54 @@ def _flops_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_flops_alt,
 )
 def flops_share(tables: Tables) -> Figure | None:
-    """How much of what the device can do is done: work a second in training against the work of one image."""
-    rows = measured(tables.like_for_like, "num_train_flops", "flops_per_second")
-    rows = rows[(rows["num_train_flops"] > 0) & (rows["flops_per_second"] > 0)]
+    rows = tables.like_for_like
+    rows = rows.assign(mflop=rows["num_train_flops"] / 1e6, gflops=rows["flops_per_second"] / 1e9)
+    rows = rows[(rows["n"] > 0) & (rows["mflop"] > 0) & (rows["gflops"] > 0)]
     if rows.empty:
         return None
-    rows = rows.assign(mflop=rows["num_train_flops"] / 1e6, gflops=rows["flops_per_second"] / 1e9)
-    devices, colours = list(dict.fromkeys(rows["device_name"])), family_colours(tables.summary["model"])
-    beside = min(len(devices), PANELS_BESIDE)
-    down = -(-len(devices) // beside)
-    figure = Figure(figsize=(WIDTH, 1.4 + 3.8 * down), layout="constrained")
-    panels = figure.subplots(down, beside, squeeze=False).ravel()
-    shown = [
-        _roofline(axes, rows[rows["device_name"] == device], colours)
-        for axes, device in zip(panels, devices, strict=False)
-    ]
-    for axes, device in zip(panels, devices, strict=False):
-        axes.set_title(device if len(devices) > 1 else "", color=FAINT)
-    for axes in panels[len(devices) :]:
-        axes.set_visible(False)
-    legend(figure, rows, colours, Line2D([], [], ls="--", lw=1, color=FAINT, label="matrix-product peak, measured"))
+
+    def draw(axes: Axes, here: pd.DataFrame, x: str) -> "pd.Series[bool]":
+        right, peaks = here[x].max() * 1.5, here.groupby("dtype")["matmul_flops_per_second"].median().dropna() / 1e9
+        for text, equal in peaks.groupby(peaks.map(three_digits), sort=False):
+            how: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8.5, "color": FAINT, "in_layout": True}
+            note(axes, f"{listed(list(equal.index))} peak {text} GFLOP/s", (right, equal.iloc[0]), (-6, 2), **how)
+        for peak in peaks:
+            axes.axhline(peak, color=FAINT, ls="--", lw=1, zorder=1)
+        log_axis(axes, "MFLOP an image (training)", here[x].min(), here[x].max(), margin=1.5)
+        highest = max([here["gflops"].max(), *peaks])
+        log_axis(axes, "GFLOP/s in training", here["gflops"].min(), highest, "y", margin=1.5)
+        return here["best_of_family"]
+
     subtitle = f"medians, {count_seeds(rows, 'n_timed')}; forward and backward, a multiply-add is two FLOPs"
-    title(figure, flops_share.title, subtitle)
-    for axes, points in zip(panels, shown, strict=False):
-        _place_labels(axes, points, colours, ("mflop", "gflops"))
+    titles = flops_share.title, subtitle
+    return _panels(tables, rows, ["mflop"], "gflops", draw, "matrix-product peak, measured", titles)
+
+
+def _panels(
+    tables: Tables, rows: pd.DataFrame, metrics: list[str], y: str, draw: Draw, dashed: str, titles: tuple[str, str]
+) -> Figure:
+    """A panel for each device and metric along x; labels come last, when it is known where all else lies."""
+    wanted = [(device, metric) for device in rows["device_name"].unique() for metric in metrics]
+    beside = len(metrics) if len(metrics) > 1 else min(len(wanted), PANELS_BESIDE)
+    down = -(-len(wanted) // beside)
+    figure, panels = canvas(5.4 if down == 1 else 1.2 + 3.4 * down, down, beside, sharey=y == "test_accuracy")
+    colours, drawn = family_colours(tables.summary["model"]), []
+    for axes, (device, x) in zip(panels.flat, wanted, strict=False):
+        here = measured(rows[rows["device_name"] == device], x)
+        if len(here):
+            drawn.append((axes, _points(axes, here, draw(axes, here, x), (x, y), colours), x, y))
+        axes.set_title(device if len(wanted) > len(metrics) else "", color=FAINT)
+    for axes in panels.flat[len(wanted) :]:
+        axes.set_visible(False)
+    if y == "test_accuracy":
+        accuracy_axis(panels[0, 0], *(rows[f"{y}{end}"] for end in ("", "_low", "_high")))
+        for axes in panels[:, 0]:
+            axes.set_ylabel("test accuracy, %")
+    legend(figure, rows, colours, Line2D([], [], ls="--", lw=1, color=FAINT, label=dashed))
+    title(figure, *titles)
+    for panel in drawn:
+        _place_labels(*panel, colours)
     return figure
-
-
-def _roofline(axes: Axes, here: pd.DataFrame, colours: dict[str, str]) -> pd.DataFrame:
-    """Draw one device: its configurations below the peaks of its numeric modes."""
-    shown = _points(axes, here, here["best_of_family"], ("mflop", "gflops"), colours)
-    peaks = here.dropna(subset=["matmul_flops_per_second"]).groupby("dtype")["matmul_flops_per_second"].median() / 1e9
-    right = here["mflop"].max() * 1.5
-    equal: dict[str, list[str]] = {}
-    for dtype, peak in peaks.items():
-        equal.setdefault(three_digits(peak), []).append(str(dtype))
-        axes.axhline(peak, color=FAINT, ls="--", lw=1, zorder=1)
-    for text, dtypes in equal.items():
-        place: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8.5, "color": FAINT, "in_layout": True}
-        note(axes, f"{listed(dtypes)} peak {text} GFLOP/s", (right, peaks[dtypes[0]]), (-6, 2), **place)
-    log_axis(axes, "MFLOP an image (training)", here["mflop"].min(), here["mflop"].max(), margin=1.5)
-    log_axis(axes, "GFLOP/s in training", here["gflops"].min(), max([here["gflops"].max(), *peaks]), "y", margin=1.5)
-    return shown
 
 
 def _points(
@@ -207,24 +180,16 @@ def _points(
     shown = leading(here, first)
     rest = here.drop(shown.index)
     if len(rest):
-        shades = [colours[model] for model in rest["model"]]
+        shades = rest["model"].map(colours)
         axes.scatter(rest[x], rest[y], s=10, c=shades, alpha=0.25, lw=0, zorder=2, rasterized=True)
     for (model, dtype), group in shown.groupby(["model", "dtype"], sort=False):
-        style: dict[str, Any] = {"color": colours[str(model)], "marker": marker_of(str(dtype)), "ms": 7, "mew": 0.7}
-        style |= {"xerr": _whiskers(group, x), "yerr": _whiskers(group, y)}
-        axes.errorbar(group[x], group[y], ls="", elinewidth=0.9, mec="white", zorder=3, **style)
+        how: dict[str, Any] = {"color": colours[str(model)], "marker": marker_of(str(dtype)), "ms": 7, "mew": 0.7}
+        ends = whiskers(group, y), whiskers(group, x)
+        axes.errorbar(group[x], group[y], *ends, ls="", elinewidth=0.9, mec="white", zorder=3, **how)
     return shown.assign(named=first[shown.index] if len(rest) else True)
 
 
-def _whiskers(rows: pd.DataFrame, metric: str) -> "np.ndarray[Any, Any] | None":
-    """Lengths down and up, (2, rows), 0 where an interval isn't known; None of a metric without intervals."""
-    if f"{metric}_low" not in rows:
-        return None
-    down, up = rows[metric] - rows[f"{metric}_low"], rows[f"{metric}_high"] - rows[metric]
-    return np.nan_to_num(np.clip(np.array([down, up], dtype=float), 0, None))
-
-
-def _place_labels(axes: Axes, rows: pd.DataFrame, colours: dict[str, str], metrics: tuple[str, str]) -> None:
+def _place_labels(axes: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[str, str]) -> None:
     """Write the patch and depth of those that are `named` beside their points: in the nearest place that is free.
 
     Far from its point, a label has a line to it; where nothing is free, a point stays without. Boxes are (left,
@@ -232,39 +197,32 @@ def _place_labels(axes: Axes, rows: pd.DataFrame, colours: dict[str, str], metri
     """
     scale = 72 / axes.figure.dpi
     frame = np.asarray(axes.get_window_extent().extents) * scale
-    crosses = [(row, _cross(axes, row, metrics) * scale) for row in records(rows)]
-    taken = np.concatenate([_boxes(cross) for _, cross in crosses])
-    for row, cross in crosses:
-        if not row["named"]:
-            continue
+    middles = rows[[x, y]].to_numpy(float)
+    reach = np.stack([whiskers(rows, x), whiskers(rows, y)], axis=-1)
+    at, low, high = (
+        axes.transData.transform(ends) * scale for ends in (middles, middles - reach[0], middles + reach[1])
+    )
+    taken = np.concatenate(  # by markers and by whiskers
+        [
+            np.hstack([at - 4, at + 4]),
+            np.column_stack([low[:, 0], at[:, 1] - 0.5, high[:, 0], at[:, 1] + 0.5]),
+            np.column_stack([at[:, 0] - 0.5, low[:, 1], at[:, 0] + 0.5, high[:, 1]]),
+        ]
+    )
+    for row, middle in zip(records(rows), at, strict=True):
         text = _short_label(row)
         half = np.array([0.6 * len(text), 1.1]) * LABEL_SIZE / 2
-        for far, angle in LABEL_PLACES:
+        for far, angle in LABEL_PLACES if row["named"] else ():
             away = far * np.array([math.cos(angle), math.sin(angle)])
             shift = away + np.sign(away.round()) * half
-            low, high = cross[0] + shift - half, cross[0] + shift + half
-            inside = (low > frame[:2]).all() and (high < frame[2:]).all()
-            if inside and not ((taken[:, :2] < high) & (taken[:, 2:] > low)).all(axis=1).any():
+            left, right = middle + shift - half, middle + shift + half
+            inside = (left > frame[:2]).all() and (right < frame[2:]).all()
+            if inside and not ((taken[:, :2] < right) & (taken[:, 2:] > left)).all(axis=1).any():
+                taken = np.vstack([taken, [*left, *right]])
+                line = {"arrowstyle": "-", "lw": 0.5, "color": FAINT, "shrinkB": 3} if far > 14 else None
+                how: dict[str, Any] = {"ha": "center", "fontsize": LABEL_SIZE, "color": colours[row["model"]]}
+                note(axes, text, (row[x], row[y]), tuple(shift), arrowprops=line, **how)
                 break
-        else:
-            continue
-        taken = np.vstack([taken, [*low, *high]])
-        line = {"arrowstyle": "-", "lw": 0.5, "color": FAINT, "shrinkB": 3} if far > 14 else None
-        style: dict[str, Any] = {"ha": "center", "fontsize": LABEL_SIZE, "color": colours[row["model"]]}
-        note(axes, text, (row[metrics[0]], row[metrics[1]]), tuple(shift), arrowprops=line, **style)
-
-
-def _cross(axes: Axes, row: dict[str, Any], metrics: tuple[str, str]) -> "np.ndarray[Any, Any]":
-    """A point and the lower left and upper right ends of its whiskers, in pixels. (3, 2)"""
-    ends = [[row.get(f"{metric}{end}", math.nan) for end in ("_low", "", "_high")] for metric in metrics]
-    (left, x, right), (low, y, high) = ([v if v == v else some[1] for v in some] for some in ends)
-    return np.asarray(axes.transData.transform([(x, y), (left, low), (right, high)]))
-
-
-def _boxes(cross: "np.ndarray[Any, Any]") -> list[tuple[float, float, float, float]]:
-    """Where a point's marker and its whiskers are."""
-    (x, y), (left, low), (right, high) = cross
-    return [(x - 4, y - 4, x + 4, y + 4), (left, y - 0.5, right, y + 0.5), (x - 0.5, low, x + 0.5, high)]
 
 
 def _short_label(row: dict[str, Any]) -> str:

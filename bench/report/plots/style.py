@@ -93,6 +93,12 @@ def save(figure: Figure, suffix: str) -> bytes:
     return data.getvalue()
 
 
+def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, Any]:
+    """A figure of so many inches, and its axes (rows, columns)."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
 def title(figure: Figure, text: str, subtitle: str) -> None:
     """Title and, smaller, what is drawn; then fix the layout, so that saving neither lays out nor measures again."""
     inch, left = 1 / figure.get_figheight(), 0.12 / figure.get_figwidth()
@@ -115,6 +121,12 @@ def marker_of(dtype: str) -> str:
 
 def measured(summary: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return summary[(summary["n"] > 0) & summary[list(columns)].notna().all(axis=1)]
+
+
+def whiskers(rows: pd.DataFrame, metric: str) -> "np.ndarray[Any, Any]":
+    """Lengths of intervals down and up, (2, rows); 0 where one isn't known."""
+    ends = np.array([rows.get(f"{metric}_{end}", rows[metric]) for end in ("low", "high")], dtype=float)
+    return np.nan_to_num(np.clip([[-1], [1]] * (ends - rows[metric].to_numpy(float)), 0, None))
 
 
 def leading(rows: pd.DataFrame, first: "pd.Series[bool]") -> pd.DataFrame:
@@ -225,16 +237,18 @@ def faint_curves(axes: Axes, points: pd.DataFrame, columns: tuple[str, str], col
 def legend(figure: Figure, rows: pd.DataFrame, colours: dict[str, str], *more: Line2D) -> None:
     """Family by colour, numeric mode by marker, in one line below the axes."""
     modes = sorted(set(rows["dtype"]), key=lambda dtype: [*MARKERS, dtype].index(dtype))
-    shapes = [Line2D([], [], ls="", marker=marker_of(m), ms=6, mfc="none", mec=INK, label=m) for m in modes]
+    shapes = [dot(mode, INK, marker=marker_of(mode), ms=6, mfc="none") for mode in modes]
     legend_below(figure, [*family_handles(rows["model"], colours), *shapes, *more], columnspacing=1.4)
 
 
 def family_handles(models: Iterable[str], colours: dict[str, str]) -> list[Line2D]:
     """For a legend: a dot in the colour of each family."""
-    return [
-        Line2D([], [], ls="", marker="o", ms=8, color=colours[model], label=family_title(model))
-        for model in dict.fromkeys(models)
-    ]
+    return [dot(family_title(model), colours[model], ms=8) for model in dict.fromkeys(models)]
+
+
+def dot(label: str, colour: str, **how: Any) -> Line2D:
+    """A marker for a legend."""
+    return Line2D([], [], **({"ls": "", "marker": "o", "ms": 7, "color": colour, "mec": colour, "label": label} | how))
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], **style: Any) -> None:
