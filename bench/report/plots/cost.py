@@ -1,11 +1,9 @@
 """Plots of what a configuration costs: memory, the parts of a step, inference by batch size, more processes."""
 
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -21,7 +19,7 @@ from bench.report.plots.style import (
     MOST_ROWS,
     PLAIN,
     SHADES,
-    WIDTH,
+    canvas,
     count_seeds,
     faint_curves,
     family_colours,
@@ -33,6 +31,7 @@ from bench.report.plots.style import (
     note,
     size_axis,
     title,
+    whiskers,
 )
 
 MEMORY_PARTS = {
@@ -62,19 +61,17 @@ def _memory_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_memory_alt,
 )
 def memory(tables: Tables) -> Figure | None:
-    """Peak memory of training, split where that is known."""
-    rows = measured(tables.like_for_like, "peak_memory_bytes").sort_values("peak_memory_bytes")
+    rows = measured(tables.like_for_like, "peak_memory_bytes")
     return _bars(tables, rows, MEMORY_PARTS, "peak_memory_bytes", 2**-20, (memory.title, "peak training memory, MiB"))
 
 
 def _step_alt(tables: Tables, rows: pd.DataFrame) -> str:
     steps = []
-    for row in records(rows[rows["best_of_family"]]):
+    for row in records(rows[rows["best_of_family"]].dropna(subset=[*STEP_PARTS])):
         sizes = {name: row[part] for part, name in STEP_PARTS.items()}
         longest, total = max(sizes, key=lambda name: sizes[name]), sum(sizes.values())
-        if total > 0:
-            share = f"its longest part is {longest}, {sizes[longest] / total:.0%}"
-            steps.append(f"a step of {row['label']} takes {milliseconds(total)}, {share}")
+        share = f"its longest part is {longest}, {sizes[longest] / (total or 1):.0%}"
+        steps.append(f"a step of {row['label']} takes {milliseconds(total)}, {share}")
     return f"In medians {'; '.join(steps)}." if steps else ""
 
 
@@ -85,9 +82,8 @@ def _step_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_step_alt,
 )
 def step_split(tables: Tables) -> Figure | None:
-    """How a training step's time splits into data, forward, backward and optimiser."""
     rows = measured(tables.like_for_like, *STEP_PARTS)
-    rows = rows.assign(split_seconds=rows[list(STEP_PARTS)].sum(axis=1)).sort_values("split_seconds")
+    rows = rows.assign(split_seconds=rows[list(STEP_PARTS)].sum(axis=1))
     return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, (step_split.title, "ms a step"))
 
 
@@ -97,28 +93,25 @@ def _bars(
     """Stacked bars, the shortest first; one whose parts aren't known is plain."""
     if rows.empty:
         return None
-    total, best = len(rows), rows.index[rows["best_of_family"]]
-    kept = [*best, *rows.index.difference(best, sort=False)][:MOST_ROWS]
-    rows = rows.loc[kept].sort_values(whole)
-    figure = Figure(figsize=(WIDTH, 1.7 + 0.27 * len(rows)), layout="constrained")
-    axes, colours = figure.subplots(), family_colours(tables.summary["model"])
-    known = rows[list(parts)].notna().all(axis=1).to_numpy()
-    places, left = np.arange(len(rows)), np.zeros(known.sum())
+    total = len(rows)
+    kept = rows.sort_values(whole).sort_values("best_of_family", ascending=False, kind="stable").head(MOST_ROWS)
+    rows = kept.sort_values(whole)
+    figure, ((axes,),) = canvas(1.7 + 0.27 * len(rows))
+    colours, places = family_colours(tables.summary["model"]), np.arange(len(rows))
+    known, sizes = rows[list(parts)].notna().all(axis=1), unit * rows[[*parts, whole]]
+    ends = sizes[list(parts)].cumsum(axis=1)
     for part, colour in zip(parts, SHADES, strict=True):
-        sizes = rows.loc[known, part].to_numpy() * unit
-        axes.barh(places[known], sizes, 0.66, left, color=colour, lw=0)
-        left = left + sizes
-    axes.barh(places[~known], rows.loc[~known, whole] * unit, 0.66, color=PLAIN, lw=0)
-    ends = rows[whole].to_numpy() * unit
-    ends[known] = np.maximum(ends[known], left)
-    for y, (end, size) in enumerate(zip(ends, rows[whole] * unit, strict=True)):
+        starts = (ends[part] - sizes[part])[known]
+        axes.barh(places[known], sizes.loc[known, part], 0.66, starts, color=colour, lw=0)
+    axes.barh(places[~known], sizes.loc[~known, whole], 0.66, color=PLAIN, lw=0)
+    for y, (end, size) in enumerate(zip(ends.assign(whole=sizes[whole]).max(axis=1), sizes[whole], strict=True)):
         note(axes, three_digits(size), (end, y), (5, 0), fontsize=8.5)
-    axes.set_xlim(0, float(rows[whole].max()) * unit * 1.08)
+    axes.set_xlim(0, float(sizes[whole].max()) * 1.08)
     axes.set_xlabel(titles[1])
     name_rows(axes, list(rows["label"]), [colours[model] for model in rows["model"]])
-    handles = [Patch(color=colour, label=name) for name, colour in zip(parts.values(), SHADES, strict=True)]
-    handles = (handles if known.any() else []) + ([] if known.all() else [Patch(color=PLAIN, label="not split")])
-    legend_below(figure, handles, handletextpad=0.8)
+    named = dict(zip(parts.values(), SHADES, strict=True)) if known.any() else {}
+    named |= {} if known.all() else {"not split": PLAIN}
+    legend_below(figure, [Patch(color=colour, label=name) for name, colour in named.items()], handletextpad=0.8)
     cut = f"; {len(rows)} of {total}: the smallest, and each family's best on validation" if len(rows) < total else ""
     title(figure, titles[0], f"medians, {count_seeds(rows, 'n_timed')}{cut}")
     return figure
@@ -142,24 +135,23 @@ def _inference_alt(tables: Tables, rows: pd.DataFrame) -> str:
 def inference_by_batch(tables: Tables) -> Figure | None:
     """Inference speed against the batch's size: the best of each family in full, the others faint."""
     points = _rates(tables)
-    best = tables.summary[tables.summary["best_of_family"]]
-    best = best[best["config_id"].isin(points["config_id"])]
+    best = tables.summary[tables.summary["best_of_family"] & tables.summary["config_id"].isin(points["config_id"])]
     if best.empty or points["batch_size"].nunique() < 2:
         return None
-    devices, colours = list(dict.fromkeys(best["device_name"])), family_colours(tables.summary["model"])
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    panels = figure.subplots(1, len(devices), sharey=True, squeeze=False)[0]
-    for axes, device in zip(panels, devices, strict=True):
+    devices, colours = best["device_name"].unique(), family_colours(tables.summary["model"])
+    figure, panels = canvas(4.6, 1, len(devices), sharey=True)
+    for axes, device in zip(panels[0], devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
         faint_curves(axes, here[~here["config_id"].isin(chosen["config_id"])], ("batch_size", "rate"), colours)
         for row in records(chosen):
             line = here[here["config_id"] == row["config_id"]]
-            style: dict[str, Any] = {"color": colours[row["model"]], "marker": marker_of(row["dtype"])}
-            label = row["label"] + _latency(row)
-            axes.plot(line["batch_size"], line["rate"], lw=2.4, ms=6, mec="white", mew=0.7, label=label, **style)
+            p50, p99 = (three_digits(row[f"latency_p{p}_seconds"] * 1e3) for p in (50, 99))
+            label = row["label"] + ("" if "nan" in (p50, p99) else f" (latency p50 {p50}, p99 {p99} ms)")
+            how: dict[str, Any] = {"color": colours[row["model"]], "marker": marker_of(row["dtype"])}
+            axes.plot(line["batch_size"], line["rate"], lw=2.4, ms=6, mec="white", mew=0.7, label=label, **how)
         size_axis(axes, sorted(here["batch_size"].unique()), "batch size, images")
         axes.legend(loc="lower right", title=device if len(devices) > 1 else None)
-    log_axis(panels[0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
+    log_axis(panels[0, 0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
     others = "; faint: the other configurations" if len(tables.summary) > len(best) else ""
     seeds = count_seeds(best, "n_timed")
     subtitle = f"each family's best on validation, medians, {seeds}; latency is of one image{others}"
@@ -174,11 +166,6 @@ def _rates(tables: Tables) -> pd.DataFrame:
     blocks = blocks.assign(rate=blocks["images"] / blocks["seconds"]).merge(known, on="trial_id")
     keys = ["config_id", "device_name", "model", "batch_size"]
     return blocks.groupby([*keys, "trial_id"], sort=False)["rate"].median().groupby(keys).median().reset_index()
-
-
-def _latency(row: dict[str, Any]) -> str:
-    ends = [row[f"latency_p{p}_seconds"] * 1e3 for p in (50, 99)]
-    return "" if math.isnan(sum(ends)) else f" (latency p50 {three_digits(ends[0])}, p99 {three_digits(ends[1])} ms)"
 
 
 def _scaling_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -201,33 +188,44 @@ def _scaling_alt(tables: Tables, rows: pd.DataFrame) -> str:
 )
 def scaling(tables: Tables) -> Figure | None:
     """Two panels a device: speed on logarithmic axes, where ideal is a straight line, and efficiency."""
-    found = {name: _timed_ladders(tables, name) for name in dict.fromkeys(tables.summary["device_name"])}
+    found = {name: _timed_ladders(tables, name) for name in tables.summary["device_name"].unique()}
     drawn = {name: own[:MOST_SCALED] for name, own in found.items() if own}
     if not drawn:
         return None
-    colours = family_colours(tables.summary["model"])
-    figure = Figure(figsize=(WIDTH, 0.9 + 4.2 * len(drawn)), layout="constrained")
-    panels = figure.subplots(len(drawn), 2, squeeze=False)
+    colours, shown = family_colours(tables.summary["model"]), []
+    figure, panels = canvas(0.9 + 4.2 * len(drawn), len(drawn), 2)
     for (speed, share), (name, own) in zip(panels, drawn.items(), strict=True):
-        key = []
+        key, here = [], []
         for group, marker in zip(own, SCALED_MARKERS, strict=False):
-            style: dict[str, Any] = {"color": colours[group[0].base["model"]], "marker": marker, "mec": "white"}
-            style |= {"lw": 2, "ms": 7}
-            key.append(Line2D([], [], label=group[0].name, **style))
+            how: dict[str, Any] = {"color": colours[group[0].base["model"]], "marker": marker, "mec": "white"}
+            key.append(Line2D([], [], label=group[0].name, lw=2, ms=7, **how))
             for ladder in group:
-                _ladder(tables, (speed, share), ladder, style)
-        _scaling_axes(speed, share, [ladder for group in own for ladder in group])
+                rungs, line = _rungs(tables, ladder), SCALED_LINES.get(ladder.global_batch, ("-", ""))[0]
+                for axes, metric in ((speed, "images_per_second"), (share, "share")):
+                    more = how | {"ls": line, "lw": 2, "ms": 7, "mew": 0.7, "capsize": 3, "elinewidth": 1}
+                    axes.errorbar(rungs["world_size"], rungs[metric], whiskers(rungs, metric), **more)
+                speed.plot(rungs["world_size"], rungs["ideal"], ls="--", lw=1, color=FAINT, zorder=1)
+                here.append(rungs)
+        shown += here
+        rungs = pd.concat(here)
+        fastest = rungs[["images_per_second", "ideal"]].max(axis=None)
+        log_axis(speed, "training, images/s", rungs["images_per_second"].min(), fastest, "y", margin=1.2)
+        for axes in (speed, share):
+            sizes = sorted(rungs["world_size"].unique())
+            size_axis(axes, sizes, "processes that train one model together", margin=1.15)
+        share.axhline(100, ls="--", lw=1, color=FAINT, zorder=1)
+        highest = 1.1 * max(100.0, rungs["share"].max())  # an interval of two seeds may reach far beyond
+        share.set(ylabel="efficiency, %", ylim=(0, highest))
         # where the lines all begin at 100%, there is room below them
         share.legend(handles=key, loc="lower left", title=name if len(drawn) > 1 else None, handlelength=3)
-    ideal = Line2D([], [], ls="--", lw=1, color=FAINT, label="ideal: each process worth as much as the first")
-    shown = [ladder for own in drawn.values() for group in own for ladder in group]
-    batches = {ladder.global_batch for ladder in shown}
-    kinds = [line for batch, line in SCALED_LINES.items() if batch in batches]
+    rungs = pd.concat(shown)
+    kinds = [line for batch, line in SCALED_LINES.items() if batch in set(rungs["ladder"])]
     lines = [Line2D([], [], ls=ls, lw=2, color=INK, label=text) for ls, text in kinds]
+    ideal = Line2D([], [], ls="--", lw=1, color=FAINT, label="ideal: each process worth as much as the first")
     figure.legend(handles=[*lines, ideal], loc="outside lower center", ncols=3)
     few, total = (sum(len(own) for own in each.values()) for each in (drawn, found))
     cut = f"; {few} of {total} configurations, the families' best among them" if few < total else ""
-    seeds = count_seeds(pd.DataFrame([row for ladder in shown for row in ladder.rows]), "n_timed")
+    seeds = count_seeds(rungs, "n_timed")
     subtitle = f"efficiency: images/s a process over those of the first; medians and 95% intervals, {seeds}{cut}"
     title(figure, scaling.title, subtitle)
     return figure
@@ -239,35 +237,12 @@ def _timed_ladders(tables: Tables, device: str) -> list[list[Ladder]]:
     return by_configuration([each for each in own if any(row["images_per_second"] > 0 for row in each.more)])
 
 
-def _ladder(tables: Tables, panels: tuple[Axes, Axes], ladder: Ladder, style: dict[str, Any]) -> None:
-    """Draw one configuration's speeds and efficiencies with more and more processes."""
-    line, _ = SCALED_LINES.get(ladder.global_batch, ("-", ""))
-    style = style | {"ls": line, "mew": 0.7, "capsize": 3, "elinewidth": 1}
+def _rungs(tables: Tables, ladder: Ladder) -> pd.DataFrame:
+    """A ladder's timed rows, with the efficiency of each, its `share`, in %, and the speed that would be ideal."""
     rows = [row for row in ladder.rows if row["images_per_second"] > 0]
-    sizes, speeds = ([row[key] for row in rows] for key in ("world_size", "images_per_second"))
-    ends = np.array([[row[f"images_per_second_{end}"] for row in rows] for end in ("low", "high")])
-    panels[0].errorbar(sizes, speeds, np.nan_to_num(np.abs(ends - speeds)), **style)
-    panels[0].plot(sizes, [speeds[0] * size / sizes[0] for size in sizes], ls="--", lw=1, color=FAINT, zorder=1)
-    shares = [(row["world_size"], efficiency(tables, ladder, row)) for row in rows[1:]]
-    known = [(sizes[0], 1.0, 1.0, 1.0), *((size, s.median, s.low, s.high) for size, s in shares if s)]
-    sizes, middles, lows, highs = (list(column) for column in zip(*known, strict=True))
-    ends = np.nan_to_num(np.abs(np.array([lows, highs]) - middles))
-    panels[1].errorbar(sizes, np.multiply(100, middles), 100 * ends, **style)
-
-
-def _scaling_axes(speed: Axes, share: Axes, own: list[Ladder]) -> None:
-    sizes = sorted({row["world_size"] for ladder in own for row in ladder.rows})
-    speeds = [row["images_per_second"] for ladder in own for row in ladder.rows if row["images_per_second"] > 0]
-    ideal = [ladder.base["images_per_second"] * sizes[-1] / ladder.base["world_size"] for ladder in own]
-    log_axis(speed, "training, images/s", min(speeds), max([*speeds, *ideal]), "y", margin=1.2)
-    for axes in (speed, share):
-        size_axis(axes, sizes, "processes that train one model together", margin=1.15)
-    share.axhline(100, ls="--", lw=1, color=FAINT, zorder=1)
-    share.set_ylabel("efficiency, %")
-    shares = [
-        row["images_per_second"] * ladder.base["world_size"] / (ladder.base["images_per_second"] * row["world_size"])
-        for ladder in own
-        for row in ladder.more
-        if row["images_per_second"] > 0
-    ]
-    share.set_ylim(0, 110 * max(1.0, *shares))  # an interval of two seeds may reach far beyond
+    known = [efficiency(tables, ladder, row) for row in rows]
+    ends = [each[:3] if each else (1.0, 1.0, 1.0) for each in known]
+    shares = 100 * pd.DataFrame(ends, columns=["share_low", "share", "share_high"])
+    one = ladder.base["images_per_second"] / ladder.base["world_size"]
+    rungs = pd.DataFrame(rows).join(shares)
+    return rungs.assign(ladder=ladder.global_batch, ideal=one * rungs["world_size"])

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,8 +15,8 @@ from bench.report.plots.plot import run_plot
 from bench.report.plots.style import (
     FAINT,
     MOST_ROWS,
-    WIDTH,
     accuracy_axis,
+    canvas,
     count_seeds,
     faint_curves,
     family_colours,
@@ -57,48 +56,40 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     """How long each configuration trains until it first reaches each target; who never does stands at the edge."""
     targets = targets_of(tables.run)[-5:]
     columns = [f"seconds_to_{target:g}" for target in targets]
-    rows = tables.like_for_like
-    rows = rows[rows["n_raced"] > 0]
-    if not targets or rows.empty or not rows[columns].notna().any(axis=None):
+    every = tables.like_for_like[tables.like_for_like["n_raced"] > 0]
+    if not every[columns].notna().any(axis=None):
         return None
-    total = len(rows)
     headline = f"seconds_to_{tables.run.get('target_accuracy') or targets[-1]:g}"
-    rows = rows.sort_values([headline if headline in columns else columns[-1], *columns[::-1]]).head(MOST_ROWS)
-    figure = Figure(figsize=(WIDTH, 1.8 + 0.27 * len(rows)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(targets), sharex=True, sharey=True))
+    first = headline if headline in columns else columns[-1]
+    rows = every.sort_values([first, *columns[::-1]]).head(MOST_ROWS)
+    rows = rows.assign(y=range(len(rows)))
+    seeds = tables.trials.merge(rows[["config_id", "device_name", "y"]], on=["config_id", "device_name"])
     colours, times = family_colours(tables.summary["model"]), tables.trials[columns].to_numpy()
-    first, last = float(np.nanmin(times)), float(np.nanmax(times))
-    step = max(last / first, 3.0) ** 0.1  # of the log axis; what missed stands beyond the last time
-    for axes, target in zip(panels, targets, strict=True):
-        axes.axvspan(last * step, last * step**10, color="#f2f2f2", zorder=0)
-        _target_panel(axes, rows, tables.trials, target, last * step**2, colours)
+    low, high = float(np.nanmin(times)), float(np.nanmax(times))
+    step = max(high / low, 3.0) ** 0.1  # of the log axis; what missed stands beyond the last time
+    edge = high * step**2
+    figure, (panels,) = canvas(1.8 + 0.27 * len(rows), 1, len(targets), sharex=True, sharey=True)
+    for axes, target, column in zip(panels, targets, columns, strict=True):
+        axes.axvspan(high * step, high * step**10, color="#f2f2f2", zorder=0)
         axes.set_title(f"{100 * target:g}%", fontweight="bold")
-    log_axis(panels[0], "", first, last, margin=step**0.6)
-    panels[0].set_xlim(first / step, last * step**5.5)
+        missed = rows["n_raced"] - rows[f"reached_{target:g}"]
+        for (model, dtype), group in rows.groupby(["model", "dtype"]):
+            how: dict[str, Any] = {"ls": "", "marker": marker_of(str(dtype)), "color": colours[str(model)]}
+            own, late = seeds[seeds["y"].isin(group["y"])], group.loc[missed[group.index] > 0, "y"]
+            axes.plot(own[column], own["y"], ms=3, alpha=0.55, **how)
+            axes.plot(group[column], group["y"], ms=7, mec="white", mew=0.7, **how)
+            axes.plot([edge] * len(late), late, ms=5, mfc="white", mew=1, **how)
+        for y, count, of in zip(rows["y"], missed, rows["n_raced"], strict=True):
+            note(axes, f"{count}/{of}" if count else "", (edge, y), (6, 0), color=FAINT)
+    log_axis(panels[0], "", low, high, margin=step**0.6)
+    panels[0].set_xlim(low / step, high * step**5.5)
     name_rows(panels[0], list(rows["label"]), [colours[model] for model in rows["model"]])
     panels[len(panels) // 2].set_xlabel("training seconds to the target on validation (evaluations not counted)")
-    cut = f"; the {len(rows)} quickest of {total}" if len(rows) < total else ""
+    cut = f"; the {len(rows)} quickest of {len(every)}" if len(rows) < len(every) else ""
     subtitle = f"large: median, {count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
     legend(figure, tables.summary, colours)
     title(figure, time_to_accuracy.title, subtitle)
     return figure
-
-
-def _target_panel(
-    axes: Axes, rows: pd.DataFrame, trials: pd.DataFrame, target: float, edge: float, colours: dict[str, str]
-) -> None:
-    """All configurations at one target: their seeds, the median, and at the edge how many missed."""
-    column = f"seconds_to_{target:g}"
-    rows = rows.assign(y=range(len(rows)), missed=rows["n_raced"] - rows[f"reached_{target:g}"])
-    seeds = trials.merge(rows[["config_id", "device_name", "y"]], on=["config_id", "device_name"])
-    for (model, dtype), group in rows.groupby(["model", "dtype"]):
-        style: dict[str, Any] = {"ls": "", "marker": marker_of(str(dtype)), "color": colours[str(model)]}
-        own, missed = seeds[seeds["y"].isin(group["y"])], group.loc[group["missed"] > 0, "y"]
-        axes.plot(own[column], own["y"], ms=3, alpha=0.55, **style)
-        axes.plot(group[column], group["y"], ms=7, mec="white", mew=0.7, **style)
-        axes.plot([edge] * len(missed), missed, ms=5, mfc="white", mew=1, **style)
-    for row in records(rows[rows["missed"] > 0]):
-        note(axes, f"{row['missed']}/{row['n_raced']}", (edge, row["y"]), (6, 0), color=FAINT)
 
 
 def _curves_caption(tables: Tables) -> str:
@@ -123,25 +114,24 @@ def learning_curves(tables: Tables) -> Figure | None:
     points = tables.evaluations.merge(known, on="trial_id").dropna(subset=["val_accuracy"])
     points["train_seconds"] = points["train_seconds"].where(points["timed"] != "false")  # a shared clock tells nothing
     points = points[(points["train_seconds"] > 0) | ((points["timed"] == "false") & (points["epoch"] > 0))]
-    best, columns = tables.summary[tables.summary["best_of_family"]], ["train_seconds", "epoch"]
-    columns = columns if points["train_seconds"].notna().any() else ["epoch"]
+    best = tables.summary[tables.summary["best_of_family"]]
+    columns = ["train_seconds", "epoch"] if points["train_seconds"].notna().any() else ["epoch"]
     if points.empty or best.empty:
         return None
-    devices, colours = list(dict.fromkeys(best["device_name"])), family_colours(tables.summary["model"])
+    devices, colours = best["device_name"].unique(), family_colours(tables.summary["model"])
     low = points.groupby("trial_id")["val_accuracy"].quantile(0.1).quantile(0.1)
-    figure = Figure(figsize=(WIDTH, 0.9 + 4.0 * len(devices)), layout="constrained")
-    panels = figure.subplots(len(devices), len(columns), sharey=True, squeeze=False)
+    figure, panels = canvas(0.9 + 4.0 * len(devices), len(devices), len(columns), sharey=True)
     for pair, device in zip(panels, devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
         others = _medians(here[~here["config_id"].isin(chosen["config_id"])])
         for axes, x in zip(pair, columns, strict=True):
             faint_curves(axes, others, (x, "val_accuracy"), colours)
             for row in records(chosen):
-                seeds = here[here["config_id"] == row["config_id"]]
+                seeds, colour = here[here["config_id"] == row["config_id"]], colours[row["model"]]
                 for _, seed in seeds.groupby("trial_id"):
-                    axes.plot(seed[x], seed["val_accuracy"], color=colours[row["model"]], lw=0.7, alpha=0.6)
+                    axes.plot(seed[x], seed["val_accuracy"], color=colour, lw=0.7, alpha=0.6)
                 median, label = _medians(seeds), f"{row['label']}, n = {row['n']:g}"
-                axes.plot(median[x], median["val_accuracy"], color=colours[row["model"]], lw=2.6, label=label)
+                axes.plot(median[x], median["val_accuracy"], color=colour, lw=2.6, label=label)
         seen = here.loc[here["val_accuracy"] >= low, "train_seconds"].dropna()
         if len(seen):
             log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
@@ -151,7 +141,7 @@ def learning_curves(tables: Tables) -> Figure | None:
         pair[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
         pair[0].set_ylabel("validation accuracy, %")
         pair[-1].legend(loc="lower right", title=device if len(devices) > 1 else None)
-    accuracy_axis(panels[0][0], pd.Series([low, points["val_accuracy"].max()]))
+    accuracy_axis(panels[0, 0], pd.Series([low, points["val_accuracy"].max()]))
     faint = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
     subtitle = f"each family's best on validation: thin, every seed; thick, the median{faint}"
     title(figure, learning_curves.title, subtitle)
@@ -183,34 +173,32 @@ def _maps_alt(tables: Tables, rows: pd.DataFrame) -> str:
 def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     """What patch size and depth cost and bring, a row of maps for each numeric mode."""
     rows = measured(tables.like_for_like, "patch_size", "depth")
-    rows = rows.assign(mode=[mode_title(row) for row in records(rows)])
     maps = [each for each in MAPS if rows[each[0]].notna().any()]
     if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not maps:
         return None
     import seaborn  # here, since it takes longer to load than all else that draws
 
-    groups = list(rows.groupby(["model", "device_name", "mode"], sort=False))
-    cut = f"; {MOST_MODES} of {len(groups)} modes" if len(groups) > MOST_MODES else ""
-    several = rows["device_name"].nunique() > 1
-    names = [
-        f"{family_title(str(model))} {mode}{f' {device}' if several else ''}" for (model, device, mode), _ in groups
-    ]
-    shown = pd.concat([group.assign(group=place) for place, (_, group) in enumerate(groups[:MOST_MODES])])
-    lines = sorted({(place, depth) for place, depth in zip(shown["group"], shown["depth"], strict=True)})
-    breaks = [y for y in range(1, len(lines)) if lines[y][0] != lines[y - 1][0]]
-    figure = Figure(figsize=(WIDTH, 1.6 + 0.36 * len(lines)), layout="constrained")
-    panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+    devices = rows["device_name"] if rows["device_name"].nunique() > 1 else ""
+    modes = [f"{family_title(row['model'])} {mode_title(row)}" for row in records(rows)]
+    rows = rows.assign(mode=modes).assign(device=devices)
+    rows["group"] = rows.groupby(["model", "device_name", "mode"], sort=False).ngroup()
+    shown = rows[rows["group"] < MOST_MODES].sort_values(["group", "depth"])
+    lines = shown.drop_duplicates(["group", "depth"])
+    figure, (panels,) = canvas(1.6 + 0.36 * len(lines), 1, len(maps), sharey=True)
     for axes, (metric, name, factor, fmt, _, cmap) in zip(panels, maps, strict=True):
-        grid = shown.pivot_table(index=["group", "depth"], columns="patch_size", values=metric, aggfunc="median")
-        grid = (grid * factor).reindex(pd.MultiIndex.from_tuples(lines))
-        grid.columns = grid.columns.astype(int)
+        grid = factor * shown.pivot_table(
+            index=["group", "depth"], columns="patch_size", values=metric, aggfunc="median"
+        )
+        grid = grid.reindex(pd.MultiIndex.from_frame(lines[["group", "depth"]])).rename(columns=int)
         seaborn.heatmap(grid, ax=axes, annot=True, fmt=fmt, cmap=cmap, cbar=False, linewidths=2, yticklabels=False)
         axes.set(title=name, xlabel="patch size, px", ylabel="")
         axes.tick_params(rotation=0, length=0)
         axes.grid(visible=False)
-        for y in breaks:
+        for y in np.flatnonzero(lines["group"].diff() > 0):
             axes.axhline(y, color="white", lw=9)
-    labels = [f"{names[place]} d{depth:g}" for place, depth in lines]
-    panels[0].set_yticks([y + 0.5 for y in range(len(lines))], labels, fontsize=9)
+    labels = [f"{row['mode']} {row['device']}".strip() + f" d{row['depth']:g}" for row in records(lines)]
+    panels[0].set_yticks(np.arange(len(lines)) + 0.5, labels, fontsize=9)
+    groups = rows["group"].nunique()
+    cut = f"; {MOST_MODES} of {groups} modes" if groups > MOST_MODES else ""
     title(figure, patch_depth_heatmaps.title, f"medians, {count_seeds(rows)}; darker is more; d: blocks{cut}")
     return figure
