@@ -15,32 +15,19 @@ from bench.analysis.formatting import listed
 from bench.inference.error_analysis import confused_pairs
 from bench.inference.gallery_file import Array, Gallery, Shown
 from bench.measure.stats import accuracy_interval
+from bench.report.plots import style
 from bench.report.plots.plot import gallery_plot
-from bench.report.plots.style import (
-    FAINT,
-    INK,
-    PLAIN,
-    SHADES,
-    WIDTH,
-    class_labels,
-    family_colours,
-    legend_below,
-    name_rows,
-    note,
-    shortened,
-    title,
-)
 
 MOST_CLASSES = 30  # more can't be read: then the hardest, the largest and smallest, the most confused
 PAIRS = 12
 NAME = 22  # letters of a class's name beside a chart
-ERRORS = LinearSegmentedColormap.from_list("errors", ("#f0eff2", SHADES[0]))
+ERRORS = LinearSegmentedColormap.from_list("errors", ("#f0eff2", style.SHADES[0]))
 
 
 def colours_of(gallery: Gallery) -> list[str]:
     """A colour for each model, its family's."""
-    colours = family_colours(gallery.families)
-    return [colours.get(model.model, INK) for model in gallery.models]
+    colours = style.family_colours(gallery.families)
+    return [colours.get(model.model, style.INK) for model in gallery.models]
 
 
 def count_images(gallery: Gallery) -> str:
@@ -49,7 +36,7 @@ def count_images(gallery: Gallery) -> str:
 
 def class_name(gallery: Gallery, index: int) -> str:
     """As alt texts say it."""
-    return shortened(gallery.class_names[int(index)], 30) or f"class {index}"
+    return style.shortened(gallery.class_names[int(index)], 30) or f"class {index}"
 
 
 def _labels_alt(gallery: Gallery) -> str:
@@ -69,7 +56,6 @@ def _labels_alt(gallery: Gallery) -> str:
     as_svg=True,
 )
 def label_distribution(gallery: Gallery) -> Figure | None:
-    """How often each class occurs in the three parts of the data."""
     counts = gallery.label_counts
     if counts is None:
         return None
@@ -78,31 +64,28 @@ def label_distribution(gallery: Gallery) -> Figure | None:
         order = np.argsort(-counts[0], kind="stable")
         chosen = np.concatenate([order[: MOST_CLASSES // 2], order[-MOST_CLASSES // 2 :]])
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(WIDTH, 1.75 + 0.25 * len(chosen)), layout="constrained")
-    axes, places = figure.subplots(), np.arange(len(chosen))
-    axes.barh(places, shares[0, chosen], 0.66, color=PLAIN, lw=0)
-    dot: dict[str, Any] = {"ls": "", "mec": "white", "mew": 0.6}
-    val: dict[str, Any] = {"ls": "", "marker": "D", "ms": 5, "color": SHADES[1]}
-    test: dict[str, Any] = {"ls": "", "marker": "o", "ms": 6, "color": SHADES[0]}
-    axes.plot(shares[1, chosen], places, **(val | dot))
-    axes.plot(shares[2, chosen], places, **(test | dot))
-    equal: dict[str, Any] = {"color": FAINT, "lw": 0.9, "ls": (0, (4, 3))}
-    axes.axvline(100 / counts.shape[1], **equal)
+    figure, ((axes,),) = style.canvas(1.75 + 0.25 * len(chosen))
+    places = np.arange(len(chosen))
+    axes.barh(places, shares[0, chosen], 0.66, color=style.PLAIN, lw=0)
+    handles: list[Any] = [Patch(color=style.PLAIN, label="training")]
+    for part, (name, marker, size) in enumerate((("validation", "D", 5), ("test", "o", 6)), 1):
+        how: dict[str, Any] = {"ls": "", "marker": marker, "ms": size, "color": style.SHADES[2 - part]}
+        axes.plot(shares[part, chosen], places, mec="white", mew=0.6, **how)
+        handles.append(Line2D([], [], label=name, **how))
+    handles.append(axes.axvline(100 / counts.shape[1], color=style.FAINT, lw=0.9, ls=(0, (4, 3)), label="equal shares"))
     aside: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "fontsize": 8.5}
     aside |= {"annotation_clip": False, "in_layout": True}
     for x, part, name in zip((52, 108, 154), counts, ("training", "validation", "test"), strict=True):
-        note(axes, name, (1, -1), (x, 0), **(aside | {"color": FAINT}))
+        style.note(axes, name, (1, -1), (x, 0), **(aside | {"color": style.FAINT}))
         for place, count in enumerate(part[chosen]):
-            note(axes, f"{count:,}", (1, place), (x, 0), **aside)
+            style.note(axes, f"{count:,}", (1, place), (x, 0), **aside)
     axes.set_xlabel("share of the images in its part, %")
-    labels = class_labels(gallery.class_names, NAME)
-    name_rows(axes, [labels[k] for k in chosen])
-    marks = [Line2D([], [], label=name, **mark) for name, mark in (("validation", val), ("test", test))]
-    handles = [Patch(color=PLAIN, label="training"), *marks, Line2D([], [], label="equal shares", **equal)]
-    legend_below(figure, handles, handletextpad=0.8)
+    labels = style.class_labels(gallery.class_names, NAME)
+    style.name_rows(axes, [labels[k] for k in chosen])
+    style.legend_below(figure, handles, handletextpad=0.8)
     sizes = "{:,} training, {:,} validation, {:,} test images".format(*counts.sum(axis=1))
     cut = f"; the {MOST_CLASSES // 2} largest and smallest of {counts.shape[1]} classes"
-    title(figure, label_distribution.title, f"{sizes}{cut if len(chosen) < counts.shape[1] else ''}")
+    style.title(figure, label_distribution.title, sizes + (cut if len(chosen) < counts.shape[1] else ""))
     return figure
 
 
@@ -140,55 +123,51 @@ def confusion(gallery: Gallery) -> Figure | None:
         return _pairs(gallery)
     wide = classes > 15 and len(gallery.models) > 1
     rows, columns = (len(gallery.models), 1) if wide else (1, len(gallery.models))
-    figure = Figure(figsize=(WIDTH, 1.6 + rows * (0.27 * classes + 0.4 if wide else 4.35)), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    shares = [100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1) for matrix in gallery.confusion]
-    worst = max(float((share - np.diag(np.diag(share))).max()) for share in shares) or 1.0
-    labels = class_labels(gallery.class_names, 12)
+    figure, panels = style.canvas(1.6 + rows * (0.27 * classes + 0.4 if wide else 4.35), rows, columns)
+    diagonal = np.eye(classes, dtype=bool)
+    shares = 100 * gallery.confusion / np.maximum(gallery.confusion.sum(axis=2, keepdims=True), 1)
+    scale = Normalize(0, float(shares[:, ~diagonal].max(initial=0)) or 1.0)
+    labels = style.class_labels(gallery.class_names, 12)
     for axes, matrix, share, model, colour in zip(
-        panels, gallery.confusion, shares, gallery.models, colours_of(gallery), strict=True
+        panels.flat, gallery.confusion, shares, gallery.models, colours_of(gallery), strict=True
     ):
-        _matrix(axes, matrix, share, worst, labels)
+        colours = ERRORS(scale(np.where(diagonal | (matrix == 0), np.nan, share)))
+        colours[diagonal] = to_rgba("#f0f0f0")
+        axes.imshow(colours, aspect="auto")
+        _numbers(axes, matrix, share, scale, labels)
         axes.set_title(f"{model.name}: {_wrong(matrix)} of {matrix.sum():,} wrong", color=colour)
         axes.set_xlabel("prediction")
-    panels[0].set_ylabel("truth")
-    for axes in panels[1:] if columns > 1 else []:
+    panels[0, 0].set_ylabel("truth")
+    for axes in panels[0, 1:]:
         axes.set_yticks(range(classes), [])
-    scale = ScalarMappable(Normalize(0, worst), ERRORS)
-    bar = figure.colorbar(scale, ax=list(panels), shrink=0.6, pad=0.015, aspect=30)
+    bar = figure.colorbar(ScalarMappable(scale, ERRORS), ax=list(panels.flat), shrink=0.6, pad=0.015, aspect=30)
     bar.set_label("of the true class's images, %")
     bar.outline.set_visible(False)
-    diagonal = "on the diagonal: % of the class that was right"
-    title(figure, confusion.title, f"{diagonal}; elsewhere: images, coloured by their share of the true class")
+    said = (
+        "on the diagonal: % of the class that was right; elsewhere: images, coloured by their share of the true class"
+    )
+    style.title(figure, confusion.title, said)
     return figure
 
 
-def _matrix(axes: Axes, matrix: Array, share: Array, worst: float, labels: Sequence[str]) -> None:
+def _numbers(axes: Axes, matrix: Array, share: Array, scale: Normalize, labels: Sequence[str]) -> None:
+    """Write the cells of a matrix and the names beside it; each class's share of right ones on the diagonal."""
     classes = len(matrix)
-    diagonal = np.eye(classes, dtype=bool)
-    off = np.where(diagonal | (matrix == 0), np.nan, share)
-    colours = ERRORS(Normalize(0, worst)(off))
-    colours[diagonal] = to_rgba("#f0f0f0")
-    axes.imshow(colours, aspect="auto")
-    size = 8.5 if classes <= 12 else 7
-    style: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}  # a solver needn't measure each cell
-    for truth, predicted in zip(*np.nonzero(diagonal | (matrix > 0)), strict=True):
+    size, long = 8.5 if classes <= 12 else 7, max(map(len, labels)) > 3
+    how: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}  # a solver needn't measure each cell
+    for truth, predicted in zip(*np.nonzero(np.eye(classes, dtype=bool) | (matrix > 0)), strict=True):
         if truth == predicted:
             text = f"{share[truth, truth]:.1f}" if matrix[truth].sum() else "–"
-            axes.text(truth, truth, text, fontsize=size - 1, color=INK, **style)
+            axes.text(truth, truth, text, fontsize=size - 1, color=style.INK, **how)
         else:
-            ink = "white" if share[truth, predicted] > 0.5 * worst else INK
-            axes.text(predicted, truth, f"{matrix[truth, predicted]}", fontsize=size, color=ink, **style)
-    long = max(map(len, labels)) > 3
-    axes.set_xticks(range(classes), labels, fontsize=size)
-    axes.tick_params(axis="x", rotation=45 if long else 0)
-    for label in axes.get_xticklabels() if long else []:
-        label.set(ha="right", rotation_mode="anchor")
+            ink = "white" if scale(share[truth, predicted]) > 0.5 else style.INK
+            axes.text(predicted, truth, f"{matrix[truth, predicted]}", fontsize=size, color=ink, **how)
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    axes.set_xticks(range(classes), labels, fontsize=size, **turned)
     axes.set_yticks(range(classes), labels, fontsize=size)
     axes.grid(visible=False)
-    edges = np.arange(0.5, classes - 1)
-    axes.vlines(edges, -0.5, classes - 0.5, color="#ececec", lw=0.6)
-    axes.hlines(edges, -0.5, classes - 0.5, color="#ececec", lw=0.6)
+    for lines in (axes.vlines, axes.hlines):
+        lines(np.arange(0.5, classes - 1), -0.5, classes - 0.5, color="#ececec", lw=0.6)
 
 
 def _wrong(matrix: Array) -> str:
@@ -200,19 +179,19 @@ def _pairs(gallery: Gallery) -> Figure | None:
     pairs = confused_pairs(gallery.confusion.sum(axis=0))[:PAIRS]
     if not pairs:
         return None
-    figure = Figure(figsize=(WIDTH, 1.8 + 0.3 * len(pairs)), layout="constrained")
-    axes, labels = figure.subplots(), class_labels(gallery.class_names, NAME)
-    height = 0.76 / len(gallery.models)
-    for index, colour in enumerate(colours_of(gallery)):
-        images = [gallery.confusion[index, truth, predicted] for truth, predicted, _ in pairs]
+    figure, ((axes,),) = style.canvas(1.8 + 0.3 * len(pairs))
+    labels, height = style.class_labels(gallery.class_names, NAME), 0.76 / len(gallery.models)
+    truths, predicted, _ = zip(*pairs, strict=True)
+    for index, (colour, matrix) in enumerate(zip(colours_of(gallery), gallery.confusion, strict=True)):
         places = np.arange(len(pairs)) + (index - (len(gallery.models) - 1) / 2) * height
-        axes.bar_label(axes.barh(places, images, height, color=colour, lw=0), padding=4, fontsize=8)
+        bars = axes.barh(places, matrix[truths, predicted], height, color=colour, lw=0)
+        axes.bar_label(bars, padding=4, fontsize=8)
     axes.set_xlabel("test images")
-    name_rows(axes, [f"{labels[truth]} → {labels[predicted]}" for truth, predicted, _ in pairs])
+    style.name_rows(axes, [f"{labels[truth]} → {labels[other]}" for truth, other, _ in pairs])
     _legend(figure, gallery)
     wrong = [f"{m.name} {_wrong(matrix)} wrong" for m, matrix in zip(gallery.models, gallery.confusion, strict=True)]
     total = f"of {gallery.confusion[0].sum():,}: {', '.join(wrong)}"
-    title(figure, confusion.title, f"the {len(pairs)} most confused pairs, truth → prediction; {total}")
+    style.title(figure, confusion.title, f"the {len(pairs)} most confused pairs, truth → prediction; {total}")
     return figure
 
 
@@ -237,14 +216,13 @@ def _accuracy_alt(gallery: Gallery) -> str:
     as_svg=True,
 )
 def class_accuracy(gallery: Gallery) -> Figure | None:
-    """Accuracy by class with its interval, the hardest class on top."""
     sizes = gallery.confusion[0].sum(axis=1)
     right = np.stack([np.diag(matrix) for matrix in gallery.confusion])
     present = np.flatnonzero(sizes)
     order = present[np.argsort((right[:, present].sum(axis=0) / sizes[present]), kind="stable")]
     chosen = order[:MOST_CLASSES]
-    figure = Figure(figsize=(WIDTH, 1.75 + 0.3 * len(chosen)), layout="constrained")
-    axes, labels = figure.subplots(), class_labels(gallery.class_names, NAME)
+    figure, ((axes,),) = style.canvas(1.75 + 0.3 * len(chosen))
+    labels = style.class_labels(gallery.class_names, NAME)
     lowest = 1.0
     for index, colour in enumerate(colours_of(gallery)):
         shift = (index - (len(gallery.models) - 1) / 2) * 0.26
@@ -258,17 +236,17 @@ def class_accuracy(gallery: Gallery) -> Figure | None:
     axes.set_xlim(100 * max(0.0, lowest - room), 100 * (1 + room))
     axes.set_xlabel("test accuracy, %")
     axes.axvline(100, color="#cccccc", lw=0.8)
-    name_rows(axes, [f"{labels[k]}  (n = {sizes[k]:,})" for k in chosen])
-    _legend(figure, gallery, Line2D([], [], color=FAINT, lw=1, ls=(0, (4, 3)), label="over all classes"))
+    style.name_rows(axes, [f"{labels[k]}  (n = {sizes[k]:,})" for k in chosen])
+    _legend(figure, gallery, Line2D([], [], color=style.FAINT, lw=1, ls=(0, (4, 3)), label="over all classes"))
     cut = f"; the {len(chosen)} hardest of {len(order)}" if len(chosen) < len(order) else ""
     subtitle = f"hardest on top; lines: 95% intervals for so many test images (Wilson){cut}"
-    title(figure, class_accuracy.title, subtitle)
+    style.title(figure, class_accuracy.title, subtitle)
     return figure
 
 
 def _legend(figure: Figure, gallery: Gallery, *more: Line2D) -> None:
     handles = [
-        Line2D([], [], ls="", marker="o", ms=8, color=colour, label=f"{model.name}, {100 * model.accuracy:.2f}%")
+        style.dot(f"{model.name}, {100 * model.accuracy:.2f}%", colour, ms=8)
         for model, colour in zip(gallery.models, colours_of(gallery), strict=True)
     ]
-    legend_below(figure, [*handles, *more], handletextpad=0.8)
+    style.legend_below(figure, [*handles, *more], handletextpad=0.8)

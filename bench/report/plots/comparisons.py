@@ -15,26 +15,8 @@ from bench.analysis.matched_pairs import Pair, find_pairs, pair_sentences, shape
 from bench.analysis.modes import Twin, twins
 from bench.analysis.scaling import best_at_each_size
 from bench.analysis.summary import Tables
+from bench.report.plots import style
 from bench.report.plots.plot import run_plot
-from bench.report.plots.style import (
-    FAINT,
-    INK,
-    MOST_ROWS,
-    PLAIN,
-    accuracy_axis,
-    canvas,
-    count_seeds,
-    dot,
-    family_colours,
-    family_handles,
-    legend_below,
-    log_axis,
-    measured,
-    name_rows,
-    note,
-    title,
-    whiskers,
-)
 
 METRICS = {  # metric -> what its axis says
     "images_per_second": "training speed, times the twin's",
@@ -68,26 +50,29 @@ def mode_ratios(tables: Tables) -> Figure | None:
     every = [twin for twin in twins(records(rows[rows["n"] > 0])) if _compared(tables, twin)]
     if not every:
         return None
-    several, colours = rows["device_name"].nunique() > 1, family_colours(tables.summary["model"])
+    several, colours = rows["device_name"].nunique() > 1, style.family_colours(tables.summary["model"])
     shown = _best_of_each_choice(every)
     lines: list[tuple[str, str, dict[str, Comparison]]] = []  # name, colour, comparisons: none of a choice's head
     for choice, places in shown.groupby("choice", sort=False).groups.items():
-        lines.append((str(choice), INK, {}))
+        lines.append((str(choice), style.INK, {}))
         for twin in (every[place] for place in places):
             name = twin.row["label"] if several else without_device(twin.row)
             lines.append((name, colours[twin.row["model"]], _compared(tables, twin)))
     metrics = [metric for metric in METRICS if any(metric in found for *_, found in lines)]
-    figure, panels = canvas(1.9 + 0.25 * len(lines), 1, len(metrics), sharey=True)
+    figure, panels = style.canvas(1.9 + 0.25 * len(lines), 1, len(metrics), sharey=True)
     for axes, metric in zip(panels[0], metrics, strict=True):
         own = [(y, colour, found[metric]) for y, (_, colour, found) in enumerate(lines) if metric in found]
         _changes(axes, own, METRICS[metric])
-    name_rows(panels[0, 0], [name for name, *_ in lines], [colour for _, colour, _ in lines])
+    style.name_rows(panels[0, 0], [name for name, *_ in lines], [colour for _, colour, _ in lines])
     for text, (*_, found) in zip(panels[0, 0].get_yticklabels(), lines, strict=True):
         text.set_fontweight("normal" if found else "bold")
-    legend_below(figure, [*family_handles(shown["model"], colours), dot("no difference shown", INK, mfc="white")])
+    style.legend_below(
+        figure,
+        [*style.family_handles(shown["model"], colours), style.dot("no difference shown", style.INK, mfc="white")],
+    )
     cut = f"; {len(shown)} of {len(every)} twins, the best on validation" if len(shown) < len(every) else ""
     what = "each configuration against the one that differs in this choice alone; 95% intervals"
-    title(figure, mode_ratios.title, f"{what}, {count_seeds(shown)}{cut}")
+    style.title(figure, mode_ratios.title, f"{what}, {style.count_seeds(shown)}{cut}")
     return figure
 
 
@@ -104,7 +89,7 @@ def _best_of_each_choice(pairs: list[Twin]) -> pd.DataFrame:
     """All rows, or of too many as many of each choice and family, the best on validation, in the order they had."""
     rows = pd.DataFrame([twin.row | {"choice": _choice(twin)} for twin in pairs])
     groups = rows.sort_values("val_accuracy", ascending=False, kind="stable").groupby(["choice", "model"])
-    most = MOST_ROWS if len(rows) <= MOST_ROWS else max(1, MOST_ROWS // groups.ngroups)
+    most = style.MOST_ROWS if len(rows) <= style.MOST_ROWS else max(1, style.MOST_ROWS // groups.ngroups)
     return rows.loc[sorted(groups.head(most).index)]
 
 
@@ -120,12 +105,12 @@ def _changes(axes: Axes, changes: list[Change], label: str, marker: str = "o", h
     axes.scatter(middles, places, s=36, c=fills, edgecolors=colours, lw=1, zorder=3, marker=marker)
     for middle, y in zip(middles, places, strict=True):
         text = ratio(middle) if none else f"{round(middle, 2) + 0.0:+.2f}"
-        note(axes, text, (middle, y), (0, 3), ha="center", va="bottom", fontsize=7.5)
-    axes.axvline(none, color=FAINT, ls="--", lw=1, zorder=1)
+        style.note(axes, text, (middle, y), (0, 3), ha="center", va="bottom", fontsize=7.5)
+    axes.axvline(none, color=style.FAINT, ls="--", lw=1, zorder=1)
     axes.grid(visible=False, axis="y")
     ends = [none, *(factor * end for each in found for end in each.interval[:3] if not math.isnan(end))]
     if none:
-        log_axis(axes, label, min(ends), max(ends), margin=1.15)
+        style.log_axis(axes, label, min(ends), max(ends), margin=1.15)
     else:
         room = 0.12 * max(max(ends) - min(ends), 0.1)
         axes.set(xlim=(min(ends) - room, max(ends) + room), xlabel=label)
@@ -149,12 +134,12 @@ def _data_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_data_alt,
 )
 def data_efficiency(tables: Tables) -> Figure | None:
-    rows = measured(tables.summary, "test_accuracy", "num_train_images")
+    rows = style.measured(tables.summary, "test_accuracy", "num_train_images")
     rows = rows[rows["match"].isna() | (rows["match"] == "")]
     if rows["train_fraction"].nunique() < 2:
         return None
-    devices, colours = rows["device_name"].unique(), family_colours(tables.summary["model"])
-    figure, panels = canvas(4.8, 1, len(devices), sharey=True)
+    devices, colours = rows["device_name"].unique(), style.family_colours(tables.summary["model"])
+    figure, panels = style.canvas(4.8, 1, len(devices), sharey=True)
     best = best_at_each_size(rows)
     for axes, device in zip(panels[0], devices, strict=True):
         here = best[best["device_name"] == device].sort_values("num_train_images")
@@ -167,14 +152,16 @@ def data_efficiency(tables: Tables) -> Figure | None:
             axes.fill_between(x, line["test_accuracy_low"], line["test_accuracy_high"], color=colour, alpha=0.18, lw=0)
             axes.plot(x, line["test_accuracy"], "o-", color=colour, lw=2.2, ms=6, mec="white", mew=0.7, label=label)
         ends = here["num_train_images"].iloc[[0, -1]]
-        log_axis(axes, "different training images (the number of steps stays)", *ends)
-        axes.set_title(device if len(devices) > 1 else "", color=FAINT)
+        style.log_axis(axes, "different training images (the number of steps stays)", *ends)
+        axes.set_title(device if len(devices) > 1 else "", color=style.FAINT)
         axes.legend(loc="lower right")
-    accuracy_axis(panels[0, 0], *(best[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
+    style.accuracy_axis(panels[0, 0], *(best[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
     panels[0, 0].set_ylabel("test accuracy, %")
     faint = "; faint: the other configurations" if len(rows) > len(best) else ""
-    subtitle = f"each family's best on validation at each size, median and 95% interval, {count_seeds(rows)}{faint}"
-    title(figure, data_efficiency.title, subtitle)
+    subtitle = (
+        f"each family's best on validation at each size, median and 95% interval, {style.count_seeds(rows)}{faint}"
+    )
+    style.title(figure, data_efficiency.title, subtitle)
     return figure
 
 
@@ -192,10 +179,10 @@ def matched_pairs(tables: Tables) -> Figure | None:
     every = [pair for pair in find_pairs(tables) if {"test_accuracy", "images_per_second"} <= pair.found.keys()]
     if not every:
         return None
-    pairs, colours = sorted(every, key=_order)[:MOST_ROWS], family_colours(tables.summary["model"])
-    figure, ((accuracy, speed),) = canvas(1.9 + 0.3 * len(pairs), 1, 2, sharey=True, width_ratios=(3, 2))
+    pairs, colours = sorted(every, key=_order)[: style.MOST_ROWS], style.family_colours(tables.summary["model"])
+    figure, ((accuracy, speed),) = style.canvas(1.9 + 0.3 * len(pairs), 1, 2, sharey=True, width_ratios=(3, 2))
     ends = [[(100 * row["test_accuracy"], y) for row in (pair.base, pair.made)] for y, pair in enumerate(pairs)]
-    accuracy.add_collection(LineCollection(ends, colors=PLAIN, lw=3))
+    accuracy.add_collection(LineCollection(ends, colors=style.PLAIN, lw=3))
     sides = {"o": pd.DataFrame([pair.base for pair in pairs]), "D": pd.DataFrame([pair.made for pair in pairs])}
     for (marker, rows), shift in zip(sides.items(), (-0.12, 0.12), strict=True):
         for model, own in rows.groupby("model", sort=False):
@@ -206,21 +193,21 @@ def matched_pairs(tables: Tables) -> Figure | None:
                 "mec": "white",
                 "mew": 0.7,
             }
-            how |= {"xerr": 100 * whiskers(own, "test_accuracy"), "elinewidth": 1, "ls": "", "zorder": 3}
+            how |= {"xerr": 100 * style.whiskers(own, "test_accuracy"), "elinewidth": 1, "ls": "", "zorder": 3}
             accuracy.errorbar(100 * own["test_accuracy"], own.index + shift, **how)
     names = dict.fromkeys(pair.names for pair in pairs)
     which = " over ".join(reversed(next(iter(names)))) if len(names) == 1 else "made over given"
-    speeds = [(y, INK, pair.found["images_per_second"]) for y, pair in enumerate(pairs)]
+    speeds = [(y, style.INK, pair.found["images_per_second"]) for y, pair in enumerate(pairs)]
     _changes(speed, speeds, f"training speed, {which}", "s", hollow=False)
     accuracy.set_xlabel("test accuracy, %")
-    name_rows(accuracy, _names(pairs))
+    style.name_rows(accuracy, _names(pairs))
     families = sorted({(model, marker) for marker, rows in sides.items() for model in rows["model"]})
-    handles = [dot(family_title(model), colours[model], marker=marker) for model, marker in families]
-    legend_below(figure, handles, handletextpad=0.8)
+    handles = [style.dot(family_title(model), colours[model], marker=marker) for model, marker in families]
+    style.legend_below(figure, handles, handletextpad=0.8)
     cut = f"; {len(pairs)} of {len(every)}" if len(pairs) < len(every) else ""
-    seeds = count_seeds(pd.concat(sides.values()))
+    seeds = style.count_seeds(pd.concat(sides.values()))
     subtitle = f"medians and 95% intervals, {seeds}; right of the dashed line, the one made equal is faster{cut}"
-    title(figure, matched_pairs.title, subtitle)
+    style.title(figure, matched_pairs.title, subtitle)
     return figure
 
 

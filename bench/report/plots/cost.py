@@ -12,27 +12,8 @@ from bench.analysis.formatting import mebibytes, milliseconds, rate, three_digit
 from bench.analysis.labels import records
 from bench.analysis.scaling import Ladder, by_configuration, efficiency, ladders, speed_up
 from bench.analysis.summary import Tables
+from bench.report.plots import style
 from bench.report.plots.plot import run_plot, value_range
-from bench.report.plots.style import (
-    FAINT,
-    INK,
-    MOST_ROWS,
-    PLAIN,
-    SHADES,
-    canvas,
-    count_seeds,
-    faint_curves,
-    family_colours,
-    legend_below,
-    log_axis,
-    marker_of,
-    measured,
-    name_rows,
-    note,
-    size_axis,
-    title,
-    whiskers,
-)
 
 MEMORY_PARTS = {
     "param_bytes": "parameters",
@@ -61,7 +42,7 @@ def _memory_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_memory_alt,
 )
 def memory(tables: Tables) -> Figure | None:
-    rows = measured(tables.like_for_like, "peak_memory_bytes")
+    rows = style.measured(tables.like_for_like, "peak_memory_bytes")
     return _bars(tables, rows, MEMORY_PARTS, "peak_memory_bytes", 2**-20, (memory.title, "peak training memory, MiB"))
 
 
@@ -82,7 +63,7 @@ def _step_alt(tables: Tables, rows: pd.DataFrame) -> str:
     alt=_step_alt,
 )
 def step_split(tables: Tables) -> Figure | None:
-    rows = measured(tables.like_for_like, *STEP_PARTS)
+    rows = style.measured(tables.like_for_like, *STEP_PARTS)
     rows = rows.assign(split_seconds=rows[list(STEP_PARTS)].sum(axis=1))
     return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, (step_split.title, "ms a step"))
 
@@ -94,26 +75,26 @@ def _bars(
     if rows.empty:
         return None
     total = len(rows)
-    kept = rows.sort_values(whole).sort_values("best_of_family", ascending=False, kind="stable").head(MOST_ROWS)
+    kept = rows.sort_values(whole).sort_values("best_of_family", ascending=False, kind="stable").head(style.MOST_ROWS)
     rows = kept.sort_values(whole)
-    figure, ((axes,),) = canvas(1.7 + 0.27 * len(rows))
-    colours, places = family_colours(tables.summary["model"]), np.arange(len(rows))
+    figure, ((axes,),) = style.canvas(1.7 + 0.27 * len(rows))
+    colours, places = style.family_colours(tables.summary["model"]), np.arange(len(rows))
     known, sizes = rows[list(parts)].notna().all(axis=1), unit * rows[[*parts, whole]]
     ends = sizes[list(parts)].cumsum(axis=1)
-    for part, colour in zip(parts, SHADES, strict=True):
+    for part, colour in zip(parts, style.SHADES, strict=True):
         starts = (ends[part] - sizes[part])[known]
         axes.barh(places[known], sizes.loc[known, part], 0.66, starts, color=colour, lw=0)
-    axes.barh(places[~known], sizes.loc[~known, whole], 0.66, color=PLAIN, lw=0)
+    axes.barh(places[~known], sizes.loc[~known, whole], 0.66, color=style.PLAIN, lw=0)
     for y, (end, size) in enumerate(zip(ends.assign(whole=sizes[whole]).max(axis=1), sizes[whole], strict=True)):
-        note(axes, three_digits(size), (end, y), (5, 0), fontsize=8.5)
+        style.note(axes, three_digits(size), (end, y), (5, 0), fontsize=8.5)
     axes.set_xlim(0, float(sizes[whole].max()) * 1.08)
     axes.set_xlabel(titles[1])
-    name_rows(axes, list(rows["label"]), [colours[model] for model in rows["model"]])
-    named = dict(zip(parts.values(), SHADES, strict=True)) if known.any() else {}
-    named |= {} if known.all() else {"not split": PLAIN}
-    legend_below(figure, [Patch(color=colour, label=name) for name, colour in named.items()], handletextpad=0.8)
+    style.name_rows(axes, list(rows["label"]), [colours[model] for model in rows["model"]])
+    named = dict(zip(parts.values(), style.SHADES, strict=True)) if known.any() else {}
+    named |= {} if known.all() else {"not split": style.PLAIN}
+    style.legend_below(figure, [Patch(color=colour, label=name) for name, colour in named.items()], handletextpad=0.8)
     cut = f"; {len(rows)} of {total}: the smallest, and each family's best on validation" if len(rows) < total else ""
-    title(figure, titles[0], f"medians, {count_seeds(rows, 'n_timed')}{cut}")
+    style.title(figure, titles[0], f"medians, {style.count_seeds(rows, 'n_timed')}{cut}")
     return figure
 
 
@@ -138,24 +119,24 @@ def inference_by_batch(tables: Tables) -> Figure | None:
     best = tables.summary[tables.summary["best_of_family"] & tables.summary["config_id"].isin(points["config_id"])]
     if best.empty or points["batch_size"].nunique() < 2:
         return None
-    devices, colours = best["device_name"].unique(), family_colours(tables.summary["model"])
-    figure, panels = canvas(4.6, 1, len(devices), sharey=True)
+    devices, colours = best["device_name"].unique(), style.family_colours(tables.summary["model"])
+    figure, panels = style.canvas(4.6, 1, len(devices), sharey=True)
     for axes, device in zip(panels[0], devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
-        faint_curves(axes, here[~here["config_id"].isin(chosen["config_id"])], ("batch_size", "rate"), colours)
+        style.faint_curves(axes, here[~here["config_id"].isin(chosen["config_id"])], ("batch_size", "rate"), colours)
         for row in records(chosen):
             line = here[here["config_id"] == row["config_id"]]
             p50, p99 = (three_digits(row[f"latency_p{p}_seconds"] * 1e3) for p in (50, 99))
             label = row["label"] + ("" if "nan" in (p50, p99) else f" (latency p50 {p50}, p99 {p99} ms)")
-            how: dict[str, Any] = {"color": colours[row["model"]], "marker": marker_of(row["dtype"])}
+            how: dict[str, Any] = {"color": colours[row["model"]], "marker": style.marker_of(row["dtype"])}
             axes.plot(line["batch_size"], line["rate"], lw=2.4, ms=6, mec="white", mew=0.7, label=label, **how)
-        size_axis(axes, sorted(here["batch_size"].unique()), "batch size, images")
+        style.size_axis(axes, sorted(here["batch_size"].unique()), "batch size, images")
         axes.legend(loc="lower right", title=device if len(devices) > 1 else None)
-    log_axis(panels[0, 0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
+    style.log_axis(panels[0, 0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
     others = "; faint: the other configurations" if len(tables.summary) > len(best) else ""
-    seeds = count_seeds(best, "n_timed")
+    seeds = style.count_seeds(best, "n_timed")
     subtitle = f"each family's best on validation, medians, {seeds}; latency is of one image{others}"
-    title(figure, inference_by_batch.title, subtitle)
+    style.title(figure, inference_by_batch.title, subtitle)
     return figure
 
 
@@ -192,8 +173,8 @@ def scaling(tables: Tables) -> Figure | None:
     drawn = {name: own[:MOST_SCALED] for name, own in found.items() if own}
     if not drawn:
         return None
-    colours, shown = family_colours(tables.summary["model"]), []
-    figure, panels = canvas(0.9 + 4.2 * len(drawn), len(drawn), 2)
+    colours, shown = style.family_colours(tables.summary["model"]), []
+    figure, panels = style.canvas(0.9 + 4.2 * len(drawn), len(drawn), 2)
     for (speed, share), (name, own) in zip(panels, drawn.items(), strict=True):
         key, here = [], []
         for group, marker in zip(own, SCALED_MARKERS, strict=False):
@@ -203,31 +184,31 @@ def scaling(tables: Tables) -> Figure | None:
                 rungs, line = _rungs(tables, ladder), SCALED_LINES.get(ladder.global_batch, ("-", ""))[0]
                 for axes, metric in ((speed, "images_per_second"), (share, "share")):
                     more = how | {"ls": line, "lw": 2, "ms": 7, "mew": 0.7, "capsize": 3, "elinewidth": 1}
-                    axes.errorbar(rungs["world_size"], rungs[metric], whiskers(rungs, metric), **more)
-                speed.plot(rungs["world_size"], rungs["ideal"], ls="--", lw=1, color=FAINT, zorder=1)
+                    axes.errorbar(rungs["world_size"], rungs[metric], style.whiskers(rungs, metric), **more)
+                speed.plot(rungs["world_size"], rungs["ideal"], ls="--", lw=1, color=style.FAINT, zorder=1)
                 here.append(rungs)
         shown += here
         rungs = pd.concat(here)
         fastest = rungs[["images_per_second", "ideal"]].max(axis=None)
-        log_axis(speed, "training, images/s", rungs["images_per_second"].min(), fastest, "y", margin=1.2)
+        style.log_axis(speed, "training, images/s", rungs["images_per_second"].min(), fastest, "y", margin=1.2)
         for axes in (speed, share):
             sizes = sorted(rungs["world_size"].unique())
-            size_axis(axes, sizes, "processes that train one model together", margin=1.15)
-        share.axhline(100, ls="--", lw=1, color=FAINT, zorder=1)
+            style.size_axis(axes, sizes, "processes that train one model together", margin=1.15)
+        share.axhline(100, ls="--", lw=1, color=style.FAINT, zorder=1)
         highest = 1.1 * max(100.0, rungs["share"].max())  # an interval of two seeds may reach far beyond
         share.set(ylabel="efficiency, %", ylim=(0, highest))
         # where the lines all begin at 100%, there is room below them
         share.legend(handles=key, loc="lower left", title=name if len(drawn) > 1 else None, handlelength=3)
     rungs = pd.concat(shown)
     kinds = [line for batch, line in SCALED_LINES.items() if batch in set(rungs["ladder"])]
-    lines = [Line2D([], [], ls=ls, lw=2, color=INK, label=text) for ls, text in kinds]
-    ideal = Line2D([], [], ls="--", lw=1, color=FAINT, label="ideal: each process worth as much as the first")
+    lines = [Line2D([], [], ls=ls, lw=2, color=style.INK, label=text) for ls, text in kinds]
+    ideal = Line2D([], [], ls="--", lw=1, color=style.FAINT, label="ideal: each process worth as much as the first")
     figure.legend(handles=[*lines, ideal], loc="outside lower center", ncols=3)
     few, total = (sum(len(own) for own in each.values()) for each in (drawn, found))
     cut = f"; {few} of {total} configurations, the families' best among them" if few < total else ""
-    seeds = count_seeds(rungs, "n_timed")
+    seeds = style.count_seeds(rungs, "n_timed")
     subtitle = f"efficiency: images/s a process over those of the first; medians and 95% intervals, {seeds}{cut}"
-    title(figure, scaling.title, subtitle)
+    style.title(figure, scaling.title, subtitle)
     return figure
 
 

@@ -11,23 +11,8 @@ from bench.analysis.formatting import mebibytes, percent, seconds, three_digits
 from bench.analysis.labels import family_title, records
 from bench.analysis.modes import mode_title
 from bench.analysis.summary import Tables, targets_of
+from bench.report.plots import style
 from bench.report.plots.plot import run_plot
-from bench.report.plots.style import (
-    FAINT,
-    MOST_ROWS,
-    accuracy_axis,
-    canvas,
-    count_seeds,
-    faint_curves,
-    family_colours,
-    legend,
-    log_axis,
-    marker_of,
-    measured,
-    name_rows,
-    note,
-    title,
-)
 
 MOST_MODES = 5  # rows of heat maps: one more numeric mode shows little that these don't
 MAPS = (  # metric, title, factor, format and its alt text's words and format, colours
@@ -61,34 +46,34 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
         return None
     headline = f"seconds_to_{tables.run.get('target_accuracy') or targets[-1]:g}"
     first = headline if headline in columns else columns[-1]
-    rows = every.sort_values([first, *columns[::-1]]).head(MOST_ROWS)
+    rows = every.sort_values([first, *columns[::-1]]).head(style.MOST_ROWS)
     rows = rows.assign(y=range(len(rows)))
     seeds = tables.trials.merge(rows[["config_id", "device_name", "y"]], on=["config_id", "device_name"])
-    colours, times = family_colours(tables.summary["model"]), tables.trials[columns].to_numpy()
+    colours, times = style.family_colours(tables.summary["model"]), tables.trials[columns].to_numpy()
     low, high = float(np.nanmin(times)), float(np.nanmax(times))
     step = max(high / low, 3.0) ** 0.1  # of the log axis; what missed stands beyond the last time
     edge = high * step**2
-    figure, (panels,) = canvas(1.8 + 0.27 * len(rows), 1, len(targets), sharex=True, sharey=True)
+    figure, (panels,) = style.canvas(1.8 + 0.27 * len(rows), 1, len(targets), sharex=True, sharey=True)
     for axes, target, column in zip(panels, targets, columns, strict=True):
         axes.axvspan(high * step, high * step**10, color="#f2f2f2", zorder=0)
         axes.set_title(f"{100 * target:g}%", fontweight="bold")
         missed = rows["n_raced"] - rows[f"reached_{target:g}"]
         for (model, dtype), group in rows.groupby(["model", "dtype"]):
-            how: dict[str, Any] = {"ls": "", "marker": marker_of(str(dtype)), "color": colours[str(model)]}
+            how: dict[str, Any] = {"ls": "", "marker": style.marker_of(str(dtype)), "color": colours[str(model)]}
             own, late = seeds[seeds["y"].isin(group["y"])], group.loc[missed[group.index] > 0, "y"]
             axes.plot(own[column], own["y"], ms=3, alpha=0.55, **how)
             axes.plot(group[column], group["y"], ms=7, mec="white", mew=0.7, **how)
             axes.plot([edge] * len(late), late, ms=5, mfc="white", mew=1, **how)
         for y, count, of in zip(rows["y"], missed, rows["n_raced"], strict=True):
-            note(axes, f"{count}/{of}" if count else "", (edge, y), (6, 0), color=FAINT)
-    log_axis(panels[0], "", low, high, margin=step**0.6)
+            style.note(axes, f"{count}/{of}" if count else "", (edge, y), (6, 0), color=style.FAINT)
+    style.log_axis(panels[0], "", low, high, margin=step**0.6)
     panels[0].set_xlim(low / step, high * step**5.5)
-    name_rows(panels[0], list(rows["label"]), [colours[model] for model in rows["model"]])
+    style.name_rows(panels[0], list(rows["label"]), [colours[model] for model in rows["model"]])
     panels[len(panels) // 2].set_xlabel("training seconds to the target on validation (evaluations not counted)")
     cut = f"; the {len(rows)} quickest of {len(every)}" if len(rows) < len(every) else ""
-    subtitle = f"large: median, {count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
-    legend(figure, tables.summary, colours)
-    title(figure, time_to_accuracy.title, subtitle)
+    subtitle = f"large: median, {style.count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
+    style.legend(figure, tables.summary, colours)
+    style.title(figure, time_to_accuracy.title, subtitle)
     return figure
 
 
@@ -118,14 +103,14 @@ def learning_curves(tables: Tables) -> Figure | None:
     columns = ["train_seconds", "epoch"] if points["train_seconds"].notna().any() else ["epoch"]
     if points.empty or best.empty:
         return None
-    devices, colours = best["device_name"].unique(), family_colours(tables.summary["model"])
+    devices, colours = best["device_name"].unique(), style.family_colours(tables.summary["model"])
     low = points.groupby("trial_id")["val_accuracy"].quantile(0.1).quantile(0.1)
-    figure, panels = canvas(0.9 + 4.0 * len(devices), len(devices), len(columns), sharey=True)
+    figure, panels = style.canvas(0.9 + 4.0 * len(devices), len(devices), len(columns), sharey=True)
     for pair, device in zip(panels, devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
         others = _medians(here[~here["config_id"].isin(chosen["config_id"])])
         for axes, x in zip(pair, columns, strict=True):
-            faint_curves(axes, others, (x, "val_accuracy"), colours)
+            style.faint_curves(axes, others, (x, "val_accuracy"), colours)
             for row in records(chosen):
                 seeds, colour = here[here["config_id"] == row["config_id"]], colours[row["model"]]
                 for _, seed in seeds.groupby("trial_id"):
@@ -134,17 +119,17 @@ def learning_curves(tables: Tables) -> Figure | None:
                 axes.plot(median[x], median["val_accuracy"], color=colour, lw=2.6, label=label)
         seen = here.loc[here["val_accuracy"] >= low, "train_seconds"].dropna()
         if len(seen):
-            log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
+            style.log_axis(pair[0], "training seconds (evaluations not counted)", seen.min(), seen.max(), margin=1.1)
         elif len(columns) > 1:
             pair[0].set_xlabel("not timed on this device")
         pair[-1].set_xlabel("epoch")
         pair[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
         pair[0].set_ylabel("validation accuracy, %")
         pair[-1].legend(loc="lower right", title=device if len(devices) > 1 else None)
-    accuracy_axis(panels[0, 0], pd.Series([low, points["val_accuracy"].max()]))
+    style.accuracy_axis(panels[0, 0], pd.Series([low, points["val_accuracy"].max()]))
     faint = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
     subtitle = f"each family's best on validation: thin, every seed; thick, the median{faint}"
-    title(figure, learning_curves.title, subtitle)
+    style.title(figure, learning_curves.title, subtitle)
     return figure
 
 
@@ -172,7 +157,7 @@ def _maps_alt(tables: Tables, rows: pd.DataFrame) -> str:
 )
 def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     """What patch size and depth cost and bring, a row of maps for each numeric mode."""
-    rows = measured(tables.like_for_like, "patch_size", "depth")
+    rows = style.measured(tables.like_for_like, "patch_size", "depth")
     maps = [each for each in MAPS if rows[each[0]].notna().any()]
     if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not maps:
         return None
@@ -184,7 +169,7 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     rows["group"] = rows.groupby(["model", "device_name", "mode"], sort=False).ngroup()
     shown = rows[rows["group"] < MOST_MODES].sort_values(["group", "depth"])
     lines = shown.drop_duplicates(["group", "depth"])
-    figure, (panels,) = canvas(1.6 + 0.36 * len(lines), 1, len(maps), sharey=True)
+    figure, (panels,) = style.canvas(1.6 + 0.36 * len(lines), 1, len(maps), sharey=True)
     for axes, (metric, name, factor, fmt, _, cmap) in zip(panels, maps, strict=True):
         grid = factor * shown.pivot_table(
             index=["group", "depth"], columns="patch_size", values=metric, aggfunc="median"
@@ -200,5 +185,7 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     panels[0].set_yticks(np.arange(len(lines)) + 0.5, labels, fontsize=9)
     groups = rows["group"].nunique()
     cut = f"; {MOST_MODES} of {groups} modes" if groups > MOST_MODES else ""
-    title(figure, patch_depth_heatmaps.title, f"medians, {count_seeds(rows)}; darker is more; d: blocks{cut}")
+    style.title(
+        figure, patch_depth_heatmaps.title, f"medians, {style.count_seeds(rows)}; darker is more; d: blocks{cut}"
+    )
     return figure

@@ -14,23 +14,8 @@ from bench.analysis.formatting import listed, milliseconds, percent, rate, three
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables
 from bench.measure.stats import pareto_front
+from bench.report.plots import style
 from bench.report.plots.plot import run_plot, value_range
-from bench.report.plots.style import (
-    FAINT,
-    MOST_ROWS,
-    accuracy_axis,
-    canvas,
-    count_seeds,
-    family_colours,
-    leading,
-    legend,
-    log_axis,
-    marker_of,
-    measured,
-    note,
-    title,
-    whiskers,
-)
 
 PANELS_BESIDE = 3  # of several devices
 LABEL_SIZE = 8.5  # points
@@ -86,7 +71,7 @@ def accuracy_against_latency(tables: Tables) -> Figure | None:
 
 def _against(tables: Tables, rows: pd.DataFrame, speeds: list[str], text: str) -> Figure | None:
     """A panel for each device and speed, with the Pareto front of both."""
-    rows = measured(rows, "test_accuracy")
+    rows = style.measured(rows, "test_accuracy")
     speeds = [speed for speed in speeds if rows[speed].notna().any()]
     if not speeds:
         return None
@@ -94,14 +79,14 @@ def _against(tables: Tables, rows: pd.DataFrame, speeds: list[str], text: str) -
     def draw(axes: Axes, here: pd.DataFrame, x: str) -> "pd.Series[bool]":
         speed = 1 / here[x] if x == "latency_ms" else here[x]
         front = here[pareto_front(speed, here["test_accuracy"])].sort_values(x)
-        axes.plot(front[x], front["test_accuracy"], "--", color=FAINT, lw=1, zorder=1)
-        log_axis(axes, SPEEDS[x], here[x].min(), here[x].max())
+        axes.plot(front[x], front["test_accuracy"], "--", color=style.FAINT, lw=1, zorder=1)
+        style.log_axis(axes, SPEEDS[x], here[x].min(), here[x].max())
         return here["best_of_family"] | here.index.isin(front.index)
 
-    sizes = [len(measured(here, speed)) for _, here in rows.groupby("device_name") for speed in speeds]
+    sizes = [len(style.measured(here, speed)) for _, here in rows.groupby("device_name") for speed in speeds]
     alone = "; of one seed, the interval is that of its test images and timed blocks" if rows["n"].min() == 1 else ""
-    cut = f"; faint: all but {MOST_ROWS} of a device's configurations" if max(sizes) > MOST_ROWS else ""
-    subtitle = f"median and 95% interval, {count_seeds(rows)}{alone}{cut}"
+    cut = f"; faint: all but {style.MOST_ROWS} of a device's configurations" if max(sizes) > style.MOST_ROWS else ""
+    subtitle = f"median and 95% interval, {style.count_seeds(rows)}{alone}{cut}"
     return _panels(tables, rows, speeds, "test_accuracy", draw, "Pareto front", (text, subtitle))
 
 
@@ -128,16 +113,22 @@ def flops_share(tables: Tables) -> Figure | None:
     def draw(axes: Axes, here: pd.DataFrame, x: str) -> "pd.Series[bool]":
         right, peaks = here[x].max() * 1.5, here.groupby("dtype")["matmul_flops_per_second"].median().dropna() / 1e9
         for text, equal in peaks.groupby(peaks.map(three_digits), sort=False):
-            how: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8.5, "color": FAINT, "in_layout": True}
-            note(axes, f"{listed(list(equal.index))} peak {text} GFLOP/s", (right, equal.iloc[0]), (-6, 2), **how)
+            how: dict[str, Any] = {
+                "ha": "right",
+                "va": "bottom",
+                "fontsize": 8.5,
+                "color": style.FAINT,
+                "in_layout": True,
+            }
+            style.note(axes, f"{listed(list(equal.index))} peak {text} GFLOP/s", (right, equal.iloc[0]), (-6, 2), **how)
         for peak in peaks:
-            axes.axhline(peak, color=FAINT, ls="--", lw=1, zorder=1)
-        log_axis(axes, "MFLOP an image (training)", here[x].min(), here[x].max(), margin=1.5)
+            axes.axhline(peak, color=style.FAINT, ls="--", lw=1, zorder=1)
+        style.log_axis(axes, "MFLOP an image (training)", here[x].min(), here[x].max(), margin=1.5)
         highest = max([here["gflops"].max(), *peaks])
-        log_axis(axes, "GFLOP/s in training", here["gflops"].min(), highest, "y", margin=1.5)
+        style.log_axis(axes, "GFLOP/s in training", here["gflops"].min(), highest, "y", margin=1.5)
         return here["best_of_family"]
 
-    subtitle = f"medians, {count_seeds(rows, 'n_timed')}; forward and backward, a multiply-add is two FLOPs"
+    subtitle = f"medians, {style.count_seeds(rows, 'n_timed')}; forward and backward, a multiply-add is two FLOPs"
     titles = flops_share.title, subtitle
     return _panels(tables, rows, ["mflop"], "gflops", draw, "matrix-product peak, measured", titles)
 
@@ -149,21 +140,21 @@ def _panels(
     wanted = [(device, metric) for device in rows["device_name"].unique() for metric in metrics]
     beside = len(metrics) if len(metrics) > 1 else min(len(wanted), PANELS_BESIDE)
     down = -(-len(wanted) // beside)
-    figure, panels = canvas(5.4 if down == 1 else 1.2 + 3.4 * down, down, beside, sharey=y == "test_accuracy")
-    colours, drawn = family_colours(tables.summary["model"]), []
+    figure, panels = style.canvas(5.4 if down == 1 else 1.2 + 3.4 * down, down, beside, sharey=y == "test_accuracy")
+    colours, drawn = style.family_colours(tables.summary["model"]), []
     for axes, (device, x) in zip(panels.flat, wanted, strict=False):
-        here = measured(rows[rows["device_name"] == device], x)
+        here = style.measured(rows[rows["device_name"] == device], x)
         if len(here):
             drawn.append((axes, _points(axes, here, draw(axes, here, x), (x, y), colours), x, y))
-        axes.set_title(device if len(wanted) > len(metrics) else "", color=FAINT)
+        axes.set_title(device if len(wanted) > len(metrics) else "", color=style.FAINT)
     for axes in panels.flat[len(wanted) :]:
         axes.set_visible(False)
     if y == "test_accuracy":
-        accuracy_axis(panels[0, 0], *(rows[f"{y}{end}"] for end in ("", "_low", "_high")))
+        style.accuracy_axis(panels[0, 0], *(rows[f"{y}{end}"] for end in ("", "_low", "_high")))
         for axes in panels[:, 0]:
             axes.set_ylabel("test accuracy, %")
-    legend(figure, rows, colours, Line2D([], [], ls="--", lw=1, color=FAINT, label=dashed))
-    title(figure, *titles)
+    style.legend(figure, rows, colours, Line2D([], [], ls="--", lw=1, color=style.FAINT, label=dashed))
+    style.title(figure, *titles)
     for panel in drawn:
         _place_labels(*panel, colours)
     return figure
@@ -177,14 +168,14 @@ def _points(
     Their column `named` says which get a label: all, or of many those of `first`.
     """
     x, y = metrics
-    shown = leading(here, first)
+    shown = style.leading(here, first)
     rest = here.drop(shown.index)
     if len(rest):
         shades = rest["model"].map(colours)
         axes.scatter(rest[x], rest[y], s=10, c=shades, alpha=0.25, lw=0, zorder=2, rasterized=True)
     for (model, dtype), group in shown.groupby(["model", "dtype"], sort=False):
-        how: dict[str, Any] = {"color": colours[str(model)], "marker": marker_of(str(dtype)), "ms": 7, "mew": 0.7}
-        ends = whiskers(group, y), whiskers(group, x)
+        how: dict[str, Any] = {"color": colours[str(model)], "marker": style.marker_of(str(dtype)), "ms": 7, "mew": 0.7}
+        ends = style.whiskers(group, y), style.whiskers(group, x)
         axes.errorbar(group[x], group[y], *ends, ls="", elinewidth=0.9, mec="white", zorder=3, **how)
     return shown.assign(named=first[shown.index] if len(rest) else True)
 
@@ -198,7 +189,7 @@ def _place_labels(axes: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[
     scale = 72 / axes.figure.dpi
     frame = np.asarray(axes.get_window_extent().extents) * scale
     middles = rows[[x, y]].to_numpy(float)
-    reach = np.stack([whiskers(rows, x), whiskers(rows, y)], axis=-1)
+    reach = np.stack([style.whiskers(rows, x), style.whiskers(rows, y)], axis=-1)
     at, low, high = (
         axes.transData.transform(ends) * scale for ends in (middles, middles - reach[0], middles + reach[1])
     )
@@ -219,9 +210,9 @@ def _place_labels(axes: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[
             inside = (left > frame[:2]).all() and (right < frame[2:]).all()
             if inside and not ((taken[:, :2] < right) & (taken[:, 2:] > left)).all(axis=1).any():
                 taken = np.vstack([taken, [*left, *right]])
-                line = {"arrowstyle": "-", "lw": 0.5, "color": FAINT, "shrinkB": 3} if far > 14 else None
+                line = {"arrowstyle": "-", "lw": 0.5, "color": style.FAINT, "shrinkB": 3} if far > 14 else None
                 how: dict[str, Any] = {"ha": "center", "fontsize": LABEL_SIZE, "color": colours[row["model"]]}
-                note(axes, text, (row[x], row[y]), tuple(shift), arrowprops=line, **how)
+                style.note(axes, text, (row[x], row[y]), tuple(shift), arrowprops=line, **how)
                 break
 
 
