@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from bench.analysis.comparison import Cell
 from bench.analysis.formatting import three_digits, whole
 from bench.analysis.labels import family_title, records
@@ -16,11 +14,7 @@ MIB, MILLI, PERCENT = 1 / 2**20, 1e3, 100.0  # factors from bytes, seconds and f
 RESULTS = "Results"  # the group of columns that comes first, and that the page shows before more are chosen
 ALWAYS = ("label", "config_id", "model", "dtype", "device_name", "n", "n_timed", "not_ok")  # of a downloaded CSV
 CHOICES = {"model": "Family", "dtype": "Numeric mode", "device_name": "Device", "world_size": "Processes"}
-LONG = 40  # rows; a longer table scrolls in a frame of its own, below its head
-
-
-def two_decimals(x: float) -> str:
-    return f"{x:.2f}"
+SETTINGS = "Settings"  # the last group, of columns that differ between configurations
 
 
 @dataclass(frozen=True)
@@ -48,22 +42,16 @@ class Column:
 
     def cell(self, row: dict[str, Any], best: dict[Any, dict[Any, float]]) -> Cell:
         """The value of a row of the summary, marked where it is its device's best."""
-        value, note = row[self.key], self._note(row)
+        value, note = row[self.key], ""
+        if self.noted and not math.isnan(row[self.beside[0]]):
+            first, last = (row[key] for key in self.beside)
+            note = f"{self.show(first * self.factor)} to {self.show(last * self.factor)}"
+            if self.key.startswith("seconds_to_"):
+                note = "" if first == last else f"{first} of {last}"
         if math.isnan(value):
             return Cell("–", note)
         is_best = self.better != "" and value == best[row["device_name"]][self.key]
         return Cell(self.show(value * self.factor), note, is_best)
-
-    def _note(self, row: dict[str, Any]) -> str:
-        if not self.noted or math.isnan(row[self.beside[0]]):
-            return ""
-        first, last = (row[key] for key in self.beside)
-        if self.key.startswith("seconds_to_"):
-            return "" if first == last else f"{first} of {last}"
-        return f"{self.show(first * self.factor)} to {self.show(last * self.factor)}"
-
-
-Groups = dict[str, list[Column]]
 
 
 @dataclass(frozen=True)
@@ -76,102 +64,92 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A box to choose one value of a column by: (value, title) each."""
-
-    key: str
-    title: str
-    options: list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
 class PageTable:
     """What the page's template and script need.
 
     Attributes:
         groups: titles of the columns' groups, each with its columns' numbers; the configuration's name is column 0.
+        choices: boxes to choose one value of a column by: "key", "title" and "options", (value, title) each.
         data: for the script: columns in order, and `values`, a list a column of the summary, in base units and full;
             None is not measured.
     """
 
     grid: Grid
     groups: dict[str, list[int]]
-    choices: list[Choice]
+    choices: list[dict[str, Any]]
     data: dict[str, Any]
-
-    @property
-    def is_long(self) -> bool:
-        return len(self.grid.rows) > LONG
 
 
 def results_grid(tables: Tables, most: int | None = None) -> Grid:
     """What each configuration reached; of more than `most`, the best."""
-    return _grid(tables, _result_columns(tables.run), most)
+    return _grid(tables, column_groups(tables).get(RESULTS, []), most)
 
 
 def costs_grid(tables: Tables, most: int | None = None) -> Grid:
     """Where time and memory go; of more than `most` configurations, the best."""
-    return _grid(tables, [column for group in _cost_columns(tables.run).values() for column in group], most)
+    groups = column_groups(tables)
+    costs = [column for title in groups if title not in (RESULTS, SETTINGS) for column in groups[title]]
+    return _grid(tables, costs, most)
 
 
 def page_table(tables: Tables) -> PageTable:
     """One table with everything: results first, then costs and settings."""
-    groups, columns = dict[str, list[int]](), list[Column]()
+    groups, columns, described = dict[str, list[int]](), list[Column](), []
     for title, group in column_groups(tables).items():
         groups[title] = list(range(len(columns) + 1, len(columns) + 1 + len(group)))
         columns += group
-    described = [
-        {"key": column.key, "title": column.title, "factor": column.factor, "better": column.better}
-        | {"beside": column.beside, "first": number in groups[RESULTS]}
-        for number, column in enumerate(columns, 1)
-    ]
+        for each in group:
+            what = {key: getattr(each, key) for key in ("key", "title", "factor", "better", "beside")}
+            described.append(what | {"first": title == RESULTS})
     keys = dict.fromkeys([*ALWAYS, *(key for column in columns for key in (column.key, *column.beside))])
     values = {key: [_plain(value) for value in tables.summary[key].tolist()] for key in keys}
-    choices = [
-        Choice(key, title, [(value, family_title(value) if key == "model" else value) for value in known])
-        for key, title in CHOICES.items()
-        if len(known := [str(_plain(value)) for value in dict.fromkeys(tables.summary[key])]) > 1
-    ]
+    choices = []
+    for key, title in CHOICES.items():
+        known = [str(_plain(value)) for value in tables.summary[key].unique()]
+        options = [(value, family_title(value) if key == "model" else value) for value in known]
+        choices += [{"key": key, "title": title, "options": options}] if len(known) > 1 else []
     data = {"always": ALWAYS, "columns": described, "values": values}
     return PageTable(_grid(tables, columns), groups, choices, data)
 
 
-def column_groups(tables: Tables) -> Groups:
+def column_groups(tables: Tables) -> dict[str, list[Column]]:
     """All columns that hold something, by what they are about; results come first."""
-    settings = {"Settings": _setting_columns(tables.summary)}
-    groups = {RESULTS: _result_columns(tables.run)} | _cost_columns(tables.run) | settings
-    measured = {title: _measured(tables, columns) for title, columns in groups.items()}
-    return {title: columns for title, columns in measured.items() if columns}
+    summary, raced = tables.summary, tables.summary["n_raced"].any()
+    groups = {}
+    for title, columns in _all_columns(tables.run).items():
+        known = [column for column in columns if column.key in summary]
+        known = [each for each in known if (each.always and raced) or summary[each.key].notna().any()]
+        groups[title] = [each for each in known if title != SETTINGS or summary[each.key].nunique(dropna=False) > 1]
+    return {title: columns for title, columns in groups.items() if columns}
 
 
-def _result_columns(run: dict[str, Any]) -> list[Column]:
-    """What each configuration reached."""
+def _all_columns(run: dict[str, Any]) -> dict[str, list[Column]]:
+    accuracy: dict[str, Any] = {"show": lambda x: f"{x:.2f}", "factor": PERCENT, "better": "higher"}
     times = []
     for target in targets_of(run):
         seeds = (f"reached_{target:g}", "n_raced")
         title = f"to {100 * target:g}%, s"
         times.append(Column(title, f"seconds_to_{target:g}", better="lower", beside=seeds, noted=True, always=True))
-    return [
-        _with_ends("test accuracy, %", "test_accuracy", show=two_decimals, factor=PERCENT, better="higher", noted=True),
-        _with_ends("validation, %", "val_accuracy", show=two_decimals, factor=PERCENT, better="higher"),
-        _with_ends("images/s", "images_per_second", better="higher", noted=True),
-        *times,
-        _with_ends("memory, MiB", "peak_memory_bytes", factor=MIB, better="lower"),
-        _with_ends("training, s", "train_seconds"),
-        Column("parameters", "num_params", whole),
-        Column("MFLOP per image", "num_flops", factor=1e-6),
-    ]
-
-
-def _cost_columns(run: dict[str, Any]) -> Groups:
-    """Where time, memory and energy go, by what they are about: all that was measured besides the results."""
     target = run.get("target_accuracy")
     goal = f"{100 * target:g}%" if isinstance(target, (int, float)) else "target"
     milliseconds = {"step": "step", "data": "data", "forward": "forward", "backward": "backward"}
     milliseconds |= {"optimiser": "optimizer"}
     seconds = {"waiting for data": "data_wait", "compile": "compile", "first step": "first_step", "warm-up": "warm_up"}
     memory = {"parameters": "param", "gradients": "gradient", "optimiser": "optimizer", "activations": "activation"}
+    settings = {"patch size": "patch_size", "depth": "depth", "embedding": "embed_dim", "heads": "num_heads"}
+    settings |= {"width": "width", "batch size": "batch_size", "processes": "world_size", "epochs": "epochs"}
+    settings |= {"threads": "num_threads"}
     return {
+        RESULTS: [
+            _with_ends("test accuracy, %", "test_accuracy", noted=True, **accuracy),
+            _with_ends("validation, %", "val_accuracy", **accuracy),
+            _with_ends("images/s", "images_per_second", better="higher", noted=True),
+            *times,
+            _with_ends("memory, MiB", "peak_memory_bytes", factor=MIB, better="lower"),
+            _with_ends("training, s", "train_seconds"),
+            Column("parameters", "num_params", whole),
+            Column("MFLOP per image", "num_flops", factor=1e-6),
+        ],
         "Inference": [
             _with_ends("inference, images/s", "inference_images_per_second", better="higher", noted=True),
             Column("latency p50, ms", "latency_p50_seconds", factor=MILLI, better="lower"),
@@ -188,20 +166,12 @@ def _cost_columns(run: dict[str, Any]) -> Groups:
             Column("J per epoch", "joules_per_epoch", better="lower"),
             Column(f"J to {goal}", "joules_to_accuracy", better="lower"),
         ],
+        SETTINGS: [
+            *(Column(title, key, whole) for title, key in settings.items()),
+            Column("share of the data, %", "train_fraction", lambda x: f"{x:.3g}", PERCENT),
+            Column("mismatch of the pair, %", "mismatch", lambda x: f"{x:+.2f}", PERCENT),
+        ],
     }
-
-
-def _setting_columns(summary: pd.DataFrame) -> list[Column]:
-    """Settings that are numbers, where they differ between configurations."""
-    settings = {"patch size": "patch_size", "depth": "depth", "embedding": "embed_dim", "heads": "num_heads"}
-    settings |= {"width": "width", "batch size": "batch_size", "processes": "world_size", "epochs": "epochs"}
-    settings |= {"threads": "num_threads"}
-    columns = [
-        *(Column(title, key, whole) for title, key in settings.items()),
-        Column("share of the data, %", "train_fraction", lambda x: f"{x:.3g}", PERCENT),
-        Column("mismatch of the pair, %", "mismatch", lambda x: f"{x:+.2f}", PERCENT),
-    ]
-    return [column for column in columns if summary[column.key].nunique(dropna=False) > 1]
 
 
 def _with_ends(title: str, key: str, **more: Any) -> Column:
@@ -210,35 +180,20 @@ def _with_ends(title: str, key: str, **more: Any) -> Column:
 
 
 def _grid(tables: Tables, columns: list[Column], most: int | None = None) -> Grid:
-    """Rows of the summary, of more than `most` the best; columns without a single value are left out."""
-    columns = _measured(tables, columns)
-    by_device = tables.summary.groupby("device_name")[[column.key for column in columns]]
+    """Rows of the summary, of more than `most` the best: each family's and the Pareto front, then by validation."""
+    summary = shown = tables.summary
+    by_device = summary.groupby("device_name")[[column.key for column in columns]]
     best = {"": {}, "higher": by_device.max().to_dict("index"), "lower": by_device.min().to_dict("index")}
-    shown = tables.summary if most is None or len(tables.summary) <= most else _leading(tables.summary).head(most)
-    rows = [
-        (Cell(row["label"], _counts(row)), [column.cell(row, best[column.better]) for column in columns])
-        for row in records(shown)
-    ]
-    return Grid(columns, rows, len(tables.summary) - len(shown))
-
-
-def _measured(tables: Tables, columns: list[Column]) -> list[Column]:
-    known = [column for column in columns if column.key in tables.summary]
-    raced = bool(tables.summary["n_raced"].any())
-    return [column for column in known if (column.always and raced) or tables.summary[column.key].notna().any()]
-
-
-def _leading(summary: pd.DataFrame) -> pd.DataFrame:
-    """Each family's best and the Pareto front, then the others by validation accuracy; test never chooses."""
-    stands_out = summary["best_of_family"] | summary["pareto"]
-    order = summary.assign(stands_out=stands_out).sort_values(["stands_out", "val_accuracy"], ascending=False)
-    return order.drop(columns="stands_out")
-
-
-def _counts(row: dict[str, Any]) -> str:
-    """ "n = 8; 3 timed; 1 failed": the seeds behind accuracies, those behind speeds where they are fewer, the rest."""
-    timed = f"{row['n_timed']} timed" if row["n_timed"] != row["n"] else ""
-    return "; ".join(part for part in (f"n = {row['n']}", timed, row["not_ok"]) if part)
+    if most is not None and len(summary) > most:
+        order = summary.assign(first=summary["best_of_family"] | summary["pareto"])
+        order = order.sort_values(["first", "val_accuracy"], ascending=False)  # test never chooses
+        shown = summary.loc[order.index[:most]]
+    rows = []
+    for row in records(shown):
+        timed = f"{row['n_timed']} timed" if row["n_timed"] != row["n"] else ""
+        counts = "; ".join(part for part in (f"n = {row['n']}", timed, row["not_ok"]) if part)
+        rows.append((Cell(row["label"], counts), [column.cell(row, best[column.better]) for column in columns]))
+    return Grid(columns, rows, len(summary) - len(shown))
 
 
 def _plain(value: Any) -> Any:

@@ -88,8 +88,8 @@ def test_the_table_holds_all_results_and_costs_and_the_settings_that_vary(writte
     of_both = [*results_grid(tables).columns, *costs_grid(tables).columns]
     assert set(titles) == {column.title for column in of_both} | {"patch size", "depth", "embedding", "heads", "width"}
     assert [titles[number - 1] for number in whole.groups["Settings"]] == titles[-5:]
-    assert [choice.title for choice in whole.choices] == ["Family", "Numeric mode"]
-    assert whole.choices[0].options == [("vit", "ViT"), ("cnn", "CNN")]
+    assert [choice["title"] for choice in whole.choices] == ["Family", "Numeric mode"]
+    assert whole.choices[0]["options"] == [("vit", "ViT"), ("cnn", "CNN")]
 
 
 def test_values_behind_the_table_are_those_of_the_summary_in_full(written: Written) -> None:
