@@ -57,15 +57,16 @@ def write_pages(tables: Tables) -> list[Verdict]:
     """Write plots/, report.md and report.html of tables into their folder; return the answer for each device."""
     verdicts = decide(tables)
     page = _page(tables, verdicts)
-    templates = _templates()
     for name in ("report.md", "report.html"):
-        write_atomically(tables.folder / name, templates.get_template(f"{name}.j2").render(page))
+        write_atomically(tables.folder / name, _templates().get_template(f"{name}.j2").render(page))
     return verdicts
 
 
 def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
     """What the templates need, in reading order."""
-    has_rows = len(tables.summary) > 0
+    several, warnings = len(verdicts) > 1, list(tables.run.get("notes", ()))
+    for verdict in verdicts:  # of several devices, each says which it is about
+        warnings += [f"{verdict.device_name}: {text}" if several and text else text for text in verdict.warnings]
     page: dict[str, Any] = {
         "title": _title(tables),
         "context": _context(tables),
@@ -74,11 +75,11 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "overall": overall_sentence(verdicts),
         "choices": recommendation_sheets(tables),
         "across": cross_device_sheet(tables),
-        "warnings": [*dict.fromkeys(text for text in (*tables.run.get("notes", ()), *_warnings(verdicts)) if text)],
+        "warnings": [*dict.fromkeys(text for text in warnings if text)],
         "published": published_sheets(tables),
         "figures": draw_run(tables),
         "learned": draw_gallery(tables.folder),
-        "table": page_table(tables) if has_rows else None,
+        "table": page_table(tables) if len(tables.summary) else None,
         "results": results_grid(tables, ROWS_OF_TEXT),
         "costs": costs_grid(tables, ROWS_OF_TEXT),
         "pairs": pair_sheets(tables),
@@ -96,31 +97,20 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
     return page | {"contents": {key: name for key, name in SECTIONS.items() if key in always or page[key]}}
 
 
-def _warnings(verdicts: list[Verdict]) -> list[str]:
-    """What every device's verdict warns of; of several, each says which it is about."""
-    if len(verdicts) == 1:
-        return verdicts[0].warnings
-    return [f"{verdict.device_name}: {text}" for verdict in verdicts for text in verdict.warnings if text]
-
-
 @cache  # to compile them takes longer than to fill them in
 def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
-        finalize=_clean,
+        # no switches of direction or controls, whoever put them on the page; markup was cleaned as text
+        finalize=lambda value: clean_text(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     templates.filters["md"] = formatting.markdown_text
     templates.filters["one_line"] = lambda text: html.escape(" ".join(str(text).split()))
     return templates
-
-
-def _clean(value: object) -> object:
-    """Text without switches of direction or controls, whoever put it on the page; markup was cleaned as text."""
-    return clean_text(value) if type(value) is str else value
 
 
 @cache
@@ -132,7 +122,7 @@ def _script() -> tuple[str, str]:
 
 def _title(tables: Tables) -> str:
     dataset = tables.run.get("dataset") or {}
-    families = [family_title(str(model)) for model in dict.fromkeys(tables.summary["model"])]
+    families = [family_title(model) for model in tables.summary["model"].unique()]
     asked = formatting.listed(families or ["Benchmark"], "or")
     mark = "?" if len(families) > 1 else ""
     return f"{asked} on {dataset.get('title') or dataset.get('name') or 'unnamed data'}{mark}"
@@ -144,7 +134,7 @@ def _context(tables: Tables) -> str:
     planned = len(tables.run.get("plan") or []) or len(tables.trials)
     parts = [
         f"suite {tables.run['suite']}" if tables.run.get("suite") else "",
-        formatting.listed(list(dict.fromkeys(tables.summary["device_name"]))),
+        formatting.listed(list(tables.summary["device_name"].unique())),
         f"{formatting.whole(ok)} of {formatting.whole(planned)} trials ok",
         f"{seeds} seed{'' if seeds == 1 else 's'}",
         str(tables.run.get("created_at") or "")[:10],

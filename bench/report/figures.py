@@ -79,12 +79,12 @@ def draw_run(tables: Tables) -> list[Figure]:
 def draw_gallery(folder: Path) -> list[Figure]:
     """Draw what the gallery of a run's folder shows; without one that can be read, take away what is left of one."""
     gallery, target = read_gallery(folder), folder / "plots"
-    if gallery is None:
-        for plot in GALLERY_PLOTS:
-            _write(target, plot.name, {})
-        return []
-    names = gallery.class_names
-    return [figure for plot in GALLERY_PLOTS if (figure := _figure(plot, gallery, target, names))]
+    if gallery is not None:
+        names = gallery.class_names
+        return [figure for plot in GALLERY_PLOTS if (figure := _figure(plot, gallery, target, names))]
+    for plot in GALLERY_PLOTS:
+        _write(target, plot.name, {})
+    return []
 
 
 def _figure(plot: Plot[Data], data: Data, folder: Path, names: Sequence[str] = ()) -> Figure | None:

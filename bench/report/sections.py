@@ -5,8 +5,6 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-import pandas as pd
-
 from bench.analysis.comparison import Cell, Sheet
 from bench.analysis.formatting import percent, points, three_digits, whole
 from bench.analysis.labels import records
@@ -62,8 +60,7 @@ RULES = (
 
 def condition_sets(tables: Tables) -> list[tuple[str, list[tuple[str, str]]]]:
     """A title and rows (name, text) for each run that stands side by side; of a run alone, the title is ""."""
-    runs = tables.run.get("runs") or [("", tables.run)]
-    return [(title, _conditions(run)) for title, run in runs]
+    return [(title, _conditions(run)) for title, run in tables.run.get("runs") or [("", tables.run)]]
 
 
 def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
@@ -76,6 +73,7 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     notes = [str(note) for note in data.get("notes") or []]
     shape = [data.get(key) for key in ("image_size", "in_channels", "num_classes")]
     sizes = [f"{whole(split_size(run, part))} {name}" for part, name in PARTS.items() if split_size(run, part) > 0]
+    targets = _joined([f"{100 * target:g}%" for target in targets_of(run)])
     stated = {
         "Run": str(run.get("folder") or ""),
         "Hardware": _joined([machine.get("cpu"), cores, size]),
@@ -89,15 +87,13 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
         "Preparation": " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes),
         "Checksum": str(data.get("checksum") or ""),
         "Split": _joined([*sizes, f"seed {split['seed']}" if "seed" in split else ""]),
-        "Targets": _joined([f"{100 * target:g}%" for target in targets_of(run)]) + " on validation",
+        "Targets": f"{targets} on validation" if targets else "",
         "Seeds": _joined(run.get("seeds") or []),
         "Started": str(run.get("created_at") or ""),
     }
-    recipes = [
-        (f"Recipe {name}", _joined([f"{key} {value}" for key, value in (settings or {}).items()]))
-        for name, settings in (run.get("recipes") or {}).items()
-    ]
-    return [*((name, text) for name, text in stated.items() if text and text != " on validation"), *recipes]
+    for name, settings in (run.get("recipes") or {}).items():
+        stated[f"Recipe {name}"] = _joined([f"{key} {value}" for key, value in (settings or {}).items()])
+    return [(name, text) for name, text in stated.items() if text]
 
 
 def _joined(parts: list[Any], by: str = ", ") -> str:
@@ -108,56 +104,40 @@ def published_sheets(tables: Tables) -> list[Sheet]:
     """For each published table: epoch by epoch, its figures and the suite's first configuration's, on every device."""
     first = tables.summary.drop_duplicates("device_name")
     return [
-        _sheet(tables, published, row, f" on {row['device_name']}" if len(first) > 1 else "")
+        _published(tables, published, row, f" on {row['device_name']}" if len(first) > 1 else "")
         for published in tables.run.get("published") or []
         for row in records(first[first["n"] > 0])
     ]
 
 
-def _sheet(tables: Tables, published: dict[str, Any], row: dict[str, Any], where: str) -> Sheet:
-    points_of = [point for point in published["points"] if point["epoch"] <= row["epochs"]]
-    given = [name for name in PUBLISHED if any(point.get(name) is not None for point in points_of)]
+def _published(tables: Tables, published: dict[str, Any], row: dict[str, Any], where: str) -> Sheet:
+    reached = [point for point in published["points"] if point["epoch"] <= row["epochs"]]
+    given = [name for name in PUBLISHED if any(point.get(name) is not None for point in reached)]
     head = ["after epoch"]
     for title, _, beside in (PUBLISHED[name] for name in given):
-        ours = "validation accuracy" if beside == "val_accuracy" else title
-        head += [f"published: {title}", f"here: {ours}"]
+        head += [f"published: {title}", f"here: {'validation accuracy' if beside == 'val_accuracy' else title}"]
+    ended = tables.trials[tables.trials["status"] == "ok"]
+    own = ended[(ended["config_id"] == row["config_id"]) & (ended["device_name"] == row["device_name"])]
+    seen = tables.evaluations[tables.evaluations["trial_id"].isin(own["trial_id"])]
     table = []
-    for point in points_of:
-        here, cells = _evaluations(tables, row, point["epoch"]), [Cell(f"{point['epoch']:g}")]
+    for point in reached:
+        here, cells = seen[(seen["epoch"] - point["epoch"]).abs() < 1e-6], [Cell(f"{point['epoch']:g}")]
         for name in given:
             (_, show, beside), theirs = PUBLISHED[name], point.get(name)
-            cells += [Cell("–" if theirs is None else show(theirs)), _median(here[beside], show)]
+            cells.append(Cell("–" if theirs is None else show(theirs)))
+            ends = here[beside].agg(["min", "median", "max"])
+            low, middle, high = ("–" if math.isnan(end) else show(end) for end in ends)
+            cells.append(Cell(middle, "" if low == high else f"{low} to {high}"))
         table.append(cells)
-    return Sheet(f"{published['title']}{where}", _sentences(published, row), head, table)
-
-
-def _sentences(published: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Who published the figures, which configuration stands beside them, and how far apart both end."""
-    source = f"Published: {published['source']}"
-    here = f"Here: {row['label']}, n = {row['n']} seed{'' if row['n'] == 1 else 's'}, median and range."
+    said = f"Here: {row['label']}, n = {row['n']} seed{'' if row['n'] == 1 else 's'}, median and range."
     last = published["points"][-1]
-    theirs = last.get("test_accuracy") or last.get("val_accuracy")
-    if theirs is None or math.isnan(row["test_accuracy"]) or last["epoch"] != row["epochs"]:
-        return [source, here]
     split = "validation" if last.get("test_accuracy") is None else "test"
-    ours = row["val_accuracy" if split == "validation" else "test_accuracy"]
-    against = f"{points(abs(ours - theirs))} {'above' if ours >= theirs else 'below'} the published {percent(theirs)}"
-    return [source, f"{here} After {last['epoch']:g} epochs {percent(ours)} on {split}, {against}."]
-
-
-def _evaluations(tables: Tables, row: dict[str, Any], epoch: float) -> pd.DataFrame:
-    """Evaluations of a configuration's finished trials at the end of an epoch."""
-    trials = tables.trials
-    own = trials[(trials["config_id"] == row["config_id"]) & (trials["device_name"] == row["device_name"])]
-    seen = tables.evaluations[tables.evaluations["trial_id"].isin(own.loc[own["status"] == "ok", "trial_id"])]
-    return seen[(seen["epoch"] - epoch).abs() < 1e-6]
-
-
-def _median(values: pd.Series, show: Any) -> Cell:
-    if values.dropna().empty:
-        return Cell("–")
-    low, high = show(values.min()), show(values.max())
-    return Cell(show(values.median()), "" if low == high else f"{low} to {high}")
+    theirs = last.get("test_accuracy") or last.get("val_accuracy")
+    if theirs is not None and not math.isnan(row["test_accuracy"]) and last["epoch"] == row["epochs"]:
+        ours = row["test_accuracy" if split == "test" else "val_accuracy"]
+        apart = f"{points(abs(ours - theirs))} {'above' if ours >= theirs else 'below'} the published {percent(theirs)}"
+        said += f" After {last['epoch']:g} epochs {percent(ours)} on {split}, {apart}."
+    return Sheet(f"{published['title']}{where}", [f"Published: {published['source']}", said], head, table)
 
 
 def failure_sheet(tables: Tables) -> Sheet | None:
@@ -168,24 +148,17 @@ def failure_sheet(tables: Tables) -> Sheet | None:
     reasons = [failed["status"].astype(str), failed["error"].astype(str).str.split().str.join(" ")]
     groups = failed["trial_id"].astype(str).groupby(reasons, sort=False).agg(list)
     groups = groups.sort_values(key=lambda names: -names.map(len), kind="stable")
-    rows = []
-    shown: dict[Any, list[str]] = groups.head(MOST_REASONS).to_dict()
+    rows, shown = [], dict[Any, list[str]](groups.head(MOST_REASONS))
     for (status, error), names in shown.items():
         more = f" and {whole(len(names) - MOST_NAMED)} more" if len(names) > MOST_NAMED else ""
         count = Cell(f"{whole(len(names))} trial{'s' * (len(names) > 1)}", ", ".join(names[:MOST_NAMED]) + more)
-        reason = Cell(error or "no reason was kept")
-        rows.append([count, Cell(status or "unknown"), reason, _stack(tables, names)])
+        files = (f"{name}.txt" for name in names if TRIAL_ID.fullmatch(name))
+        stack = next((file for file in files if (tables.folder / "failures" / file).is_file()), "")  # the first left
+        where = Cell(stack, link=f"failures/{quote(stack)}") if stack else Cell("–")
+        rows.append([count, Cell(status or "unknown"), Cell(error or "no reason was kept"), where])
     left_out = sum(map(len, groups.iloc[MOST_REASONS:]))
     cut = f"The {MOST_REASONS} most frequent reasons; {whole(left_out)} more trials are in trials.csv."
     kinds = f", {whole(len(groups))} reasons" if 1 < len(groups) < len(failed) else ""
     title = f"{whole(len(failed))} of {whole(len(tables.trials))} trials{kinds}"
     head = ["trials", "status", "reason", "where in the program"]
     return Sheet(title, [cut] if left_out else [], head, rows)
-
-
-def _stack(tables: Tables, names: list[str]) -> Cell:
-    """A link to the stack of the first trial that left one."""
-    for name in names:
-        if TRIAL_ID.fullmatch(name) and (tables.folder / "failures" / f"{name}.txt").is_file():
-            return Cell(f"{name}.txt", link=f"failures/{quote(name)}.txt")
-    return Cell("–")

@@ -7,7 +7,7 @@ is recognised as such.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,43 +85,48 @@ def join(runs: Sequence[Tables]) -> Tables:
         parts.append([frame.assign(trial_id=f"{tail}: " + frame["trial_id"]) for frame in frames])
         plan += [f"{tail}: {trial_id}" for trial_id in tables.run.get("plan") or tables.trials["trial_id"]]
     run = _merged(records) | {"plan": plan}
-    trials, evaluations, inference = (_stacked([part[i] for part in parts]) for i in range(3))
+    trials, evaluations, inference = (  # empty ones are left out, since their columns have no types yet
+        pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+        for frames in zip(*parts, strict=True)
+    )
     trials = with_times_to_targets(labelled(trials), evaluations, targets_of(run))
     return Tables(Path(), run, trials, evaluations, summarise(trials, evaluations, run), inference)
 
 
 def _refuse_other_data(runs: Sequence[Tables]) -> None:
     """Accuracies on other images can't stand on one axis, and nothing else would be left to compare: two reports."""
-    facts: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "data": lambda run: (run.get("dataset") or {}).get("name"),
-        "contents of the data (checksum)": lambda run: (run.get("dataset") or {}).get("checksum"),
-        "number of test images": lambda run: (run.get("split") or {}).get("test"),
+    facts = {
+        "data": ("dataset", "name"),
+        "contents of the data (checksum)": ("dataset", "checksum"),
+        "number of test images": ("split", "test"),
     }
-    for what, of in facts.items():
-        known = [(tables, of(tables.run)) for tables in runs if of(tables.run) is not None]
-        for tables, value in known[1:]:
-            if value != known[0][1]:
+    for what, (part, key) in facts.items():
+        known = [(tables.folder, (tables.run.get(part) or {}).get(key)) for tables in runs]
+        (first, own), *others = [each for each in known if each[1] is not None] or [(None, None)]
+        for folder, value in others:
+            if value != own:
                 raise StoreError(
-                    f"{tables.folder}: its {what} is {value}, that of {known[0][0].folder} is {known[0][1]}; only runs "
-                    "on the same images stand side by side, so report on these apart"
+                    f"{folder}: its {what} is {value}, that of {first} is {own}; only runs on the same images stand "
+                    "side by side, so report on these apart"
                 )
 
 
 def _device_names(runs: Sequence[Tables], tails: list[str]) -> list[dict[str, str]]:
     """For each run, what its devices are called: short where that is enough, else with the date, else the folder."""
-    found = [list(dict.fromkeys(tables.trials["device_name"])) for tables in runs]
-    shortened = {name: " ".join(NOISE.sub(" ", name).split()) or name for names in found for name in names}
-    if len(set(shortened.values())) < len(shortened):  # two devices that differ in the noise alone
-        shortened = {name: name for name in shortened}
     dates = [str(tables.run.get("created_at") or "")[:10] for tables in runs]
+    days: dict[str, list[str]] = {}  # by device
+    for tables, date in zip(runs, dates, strict=True):
+        for name in tables.trials["device_name"].unique():
+            days.setdefault(name, []).append(date)
+    short = {name: " ".join(NOISE.sub(" ", name).split()) or name for name in days}
+    if len(set(short.values())) < len(short):  # two devices that differ in the noise alone
+        short = {name: name for name in short}
     called = []
-    for names, date, tail in zip(found, dates, tails, strict=True):
-        own = {}
-        for name in names:
-            days = [day for day, others in zip(dates, found, strict=True) if name in others]
-            mark = "" if len(days) == 1 else date if date and len(set(days)) == len(days) else tail
-            own[name] = f"{shortened[name]} ({mark})" if mark else shortened[name]
-        called.append(own)
+    for tables, date, tail in zip(runs, dates, tails, strict=True):
+        own = list(tables.trials["device_name"].unique())
+        marks = [date if date and len(set(days[name])) == len(days[name]) else tail for name in own]
+        pairs = zip(own, marks, strict=True)
+        called.append({name: f"{short[name]} ({mark})" if len(days[name]) > 1 else short[name] for name, mark in pairs})
     return called
 
 
@@ -132,12 +137,6 @@ def _tails(folders: Sequence[Path]) -> list[str]:
         if len(set(tails)) == len(tails):
             return tails
     return [f"run {number}" for number in range(1, len(folders) + 1)]
-
-
-def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Empty ones are left out, since their columns have no types yet."""
-    filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled, ignore_index=True) if filled else frames[0]
 
 
 def _merged(records: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -163,14 +162,13 @@ def _merged(records: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 def _differences(runs: list[dict[str, Any]]) -> list[str]:
     """What else than the device is different, and may be behind a difference; sentences for the report's warnings."""
     machines, lines = [run.get("environment") or {} for run in runs], []
-    for what, key, length in (("versions of torch", "torch", None), ("commits of this program", "git_commit", 12)):
-        known = list(dict.fromkeys(str(machine[key])[:length] for machine in machines if machine.get(key)))
+    for what, key in (("versions of torch", "torch"), ("commits of this program", "git_commit")):
+        known = list(dict.fromkeys(str(machine[key])[:12] for machine in machines if machine.get(key)))
         if len(known) > 1:
-            lines.append(
-                f"The runs were made with different {what} ({listed(known)}); not all that differs is the device's."
-            )
+            differ = f"The runs were made with different {what} ({listed(known)})"
+            lines.append(f"{differ}; not all that differs is the device's.")
     if any(machine.get("git_dirty") for machine in machines):
         lines.append("Of one run or more, the program had uncommitted changes.")
-    if len({json.dumps(run.get("split"), sort_keys=True) for run in runs}) > 1:
+    if any(run.get("split") != runs[0].get("split") for run in runs):
         lines.append("The runs split training from validation differently; accuracies on validation aren't alike.")
     return lines
