@@ -38,9 +38,8 @@ def write_side_by_side(folders: list[Path], out: Path) -> list[Verdict]:
     refuse_occupied(out)
     tables = replace(join(_read_all(folders)), folder=out)
     out.mkdir(parents=True, exist_ok=True)
-    runs = [
-        {"name": name, "run": run["folder"], "created_at": run.get("created_at")} for name, run in tables.run["runs"]
-    ]
+    records = tables.run["runs"]
+    runs = [{"name": name, "run": run["folder"], "created_at": run.get("created_at")} for name, run in records]
     write_atomically(out / MARKER, json.dumps({"runs": runs}, indent=2, ensure_ascii=False) + "\n")
     write_atomically(out / "summary.csv", summary_csv(tables.summary))
     return write_pages(tables)
@@ -162,8 +161,8 @@ def _merged(records: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 def _differences(runs: list[dict[str, Any]]) -> list[str]:
     """What else than the device is different, and may be behind a difference; sentences for the report's warnings."""
     machines, lines = [run.get("environment") or {} for run in runs], []
-    for what, key in (("versions of torch", "torch"), ("commits of this program", "git_commit")):
-        known = list(dict.fromkeys(str(machine[key])[:12] for machine in machines if machine.get(key)))
+    for what, key, length in (("versions of torch", "torch", None), ("commits of this program", "git_commit", 12)):
+        known = list(dict.fromkeys(str(machine[key])[:length] for machine in machines if machine.get(key)))
         if len(known) > 1:
             differ = f"The runs were made with different {what} ({listed(known)})"
             lines.append(f"{differ}; not all that differs is the device's.")

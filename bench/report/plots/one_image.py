@@ -26,8 +26,7 @@ def picture_of(look: ImageView) -> Figure:
         heading, rows, together = _heads(look.image, look.attention)
     elif look.kernels is not None and look.responses is not None:
         heading, rows, together = _filters(look.kernels, look.responses)
-    columns = len(rows[0]) if rows else 1
-    side, pitch = squares(columns, aside=(columns // together - 1) * 2 * GAP, widest=1.5)
+    side, pitch = squares(len(rows[0]) if rows else 1, (len(rows[0]) // together - 1) * 2 * GAP if rows else 0, 1.5)
     pitch_down = side + (2 * LINE if look.attention is not None else GAP)
     with house_style([look.title, *look.class_names]):
         sheet = ContactSheet(LINE + LARGE + (2.5 * LINE + len(rows) * pitch_down if rows else 0))
@@ -57,20 +56,20 @@ def save_picture(path: Path, figure: Figure) -> None:
 
 def _large_images(sheet: ContactSheet, look: ImageView) -> None:
     """The image, the probabilities of the classes, and maps of what they rest on."""
-    top, left, right = TITLE_INCHES + LINE, WIDTH - 2 * LARGE - MARGIN - 0.25, WIDTH - LARGE - MARGIN
+    top, right = TITLE_INCHES + LINE, WIDTH - LARGE - MARGIN
     truth = [] if look.truth is None else class_labels([look.class_names[look.truth]], 24)
-    saliency = colours(look.saliency, HEAT, 0, float(look.saliency.max()))
-    second = ("saliency, pixel by pixel", saliency)
+    second = ("saliency, pixel by pixel", colours(look.saliency, HEAT, 0, float(look.saliency.max())))
     if look.rollout is not None:
         second = ("attention rollout", overlay(look.image, look.rollout))
     for x, heading, pixels in (
         (MARGIN, ": ".join(["the image", *truth]), look.image),
-        (left, *second),
+        (2.75, "how sure the model is, %", None),
+        (right - LARGE - 0.25, *second),
         (right, "saliency over the image", overlay(look.image, look.saliency)),
     ):
         sheet.write(x, top - 0.07, heading, ha="left", fontsize=9.5)
-        sheet.image(x, top, LARGE, pixels)
-    sheet.write(2.75, top - 0.07, "how sure the model is, %", ha="left", fontsize=9.5)
+        if pixels is not None:
+            sheet.image(x, top, LARGE, pixels)
     _probabilities(sheet.axes(4.0, top, 1.6, LARGE), look)
 
 
@@ -80,13 +79,11 @@ def _probabilities(axes: Axes, look: ImageView) -> None:
     if look.truth is not None and look.truth not in likely:
         likely[-1] = look.truth
     shown = sorted(likely) if len(look.probabilities) <= MOST_BARS else likely
-    shares = (100 * look.probabilities[shown]).tolist()
-    bars = axes.barh(range(len(shown)), shares, height=0.72, color="#bdbdbd")
+    shares = 100 * look.probabilities[shown]
+    shades = [INK if index == look.probabilities.argmax() else "#bdbdbd" for index in shown]
+    bars = axes.barh(range(len(shown)), shares, height=0.72, color=shades)
     texts = ["<0.1" if share < 0.05 else f"{share:.1f}" for share in shares]
-    for place, (index, share, text) in enumerate(zip(shown, shares, texts, strict=True)):
-        axes.text(share + 2, place, text, va="center", fontsize=8, color=INK)
-        if index == look.probabilities.argmax():
-            bars[place].set_color(INK)
+    axes.bar_label(bars, texts, padding=2, fontsize=8, color=INK)
     labels = class_labels([look.class_names[i] for i in shown], 13)
     names = [f"{name} (truth)" if i == look.truth else name for i, name in zip(shown, labels, strict=True)]
     axes.set_yticks(range(len(shown)), names, fontsize=9)
@@ -103,9 +100,8 @@ def _heads(image: Array, attention: Array) -> tuple[str, list[list[Tile]], int]:
     shown_heads = min(heads, MOST_COLUMNS)
     beside = min(max(1, 10 // shown_heads), depth)  # blocks
     blocks = np.linspace(0, depth - 1, min(depth, MOST_ROWS * beside)).round().astype(int).tolist()
-    heading = (
-        f"attention of each head, and its largest share for one patch (evenly spread: {100 / np.prod(sides):.2g}%)"
-    )
+    even = f"evenly spread: {100 / np.prod(sides):.2g}%"
+    heading = f"attention of each head, and its largest share for one patch ({even})"
     heading += "" if len(blocks) == depth else f"; {len(blocks)} of {depth} blocks"
     heading += "" if shown_heads == heads else f"; {shown_heads} of {heads} heads"
     tiles = []
@@ -122,8 +118,5 @@ def _filters(kernels: Array, responses: Array) -> tuple[str, list[list[Tile]], i
     order = np.argsort(-np.abs(responses).mean(axis=(1, 2)), kind="stable")[:MOST_COLUMNS].tolist()
     count = f"{len(order)} of {len(kernels)}, the strongest" if len(order) < len(kernels) else "the strongest first"
     heading = f"first filters ({count}) and what they make of the image; red adds, blue subtracts"
-    return (
-        heading,
-        [[("", signed_colours(each[index]), "") for index in order] for each in (kernels, responses)],
-        len(order),
-    )
+    rows = [[("", signed_colours(each[index]), "") for index in order] for each in (kernels, responses)]
+    return heading, rows, len(order)

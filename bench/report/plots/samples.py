@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from bench.analysis.formatting import listed
 from bench.inference.gallery_file import Array, Gallery
 from bench.report.plots.classes import class_name, colours_of, count_images
 from bench.report.plots.contact_sheet import MARGIN, ContactSheet, as_pixels, squares
 from bench.report.plots.plot import gallery_plot
-from bench.report.plots.style import FAINT, INK, TITLE_INCHES, class_labels
+from bench.report.plots.style import FAINT, INK, TITLE_INCHES, class_labels, dot
 
 COLUMNS = 10
 NAME, LETTERS = 12, 14  # letters of a class's name, and of a line, that fit the width of an image
@@ -32,14 +31,11 @@ def _samples_alt(gallery: Gallery) -> str:
     alt=_samples_alt,
 )
 def samples(gallery: Gallery) -> Figure | None:
-    """Test images drawn at random, with the truth above and each model's prediction below."""
-    if gallery.images is None or not len(gallery.samples):
-        return None
-    models = range(len(gallery.models))
-    rows = [gallery.samples[start : start + COLUMNS] for start in range(0, len(gallery.samples), COLUMNS)]
-    sheet = _sheet(gallery, [(None, row, models) for row in rows], legend=True)
+    starts = range(0, len(gallery.samples), COLUMNS)
+    rows: list[Row] = [(None, gallery.samples[i : i + COLUMNS], range(len(gallery.models))) for i in starts]
     drawn = f"{len(gallery.samples)} of {int(gallery.confusion[0].sum()):,} test images, drawn at random"
-    return sheet.finish(samples.title, f"{drawn}; above: truth, below: prediction and confidence")
+    subtitle = f"{drawn}; above: truth, below: prediction and confidence"
+    return _sheet(gallery, rows, samples.title, subtitle, legend=True)
 
 
 def _mistakes_alt(gallery: Gallery) -> str:
@@ -61,17 +57,14 @@ def _mistakes_alt(gallery: Gallery) -> str:
     alt=_mistakes_alt,
 )
 def worst_mistakes(gallery: Gallery) -> Figure | None:
-    """Where each model was surest and wrong."""
-    lists = [(model, places) for model, places in enumerate(gallery.mistakes) if len(places)]
-    if gallery.images is None or not lists:
-        return None
-    rows = []
-    for model, places in lists:
-        wrong = int(gallery.confusion[model].sum() - np.trace(gallery.confusion[model]))
-        text = f"{gallery.models[model].name}: {len(places)} of its {wrong:,} mistakes"
-        rows.append(((text, colours_of(gallery)[model]), places[:COLUMNS], [model]))
+    rows: list[Row] = []
+    for index, (model, places, matrix) in enumerate(
+        zip(gallery.models, gallery.mistakes, gallery.confusion, strict=True)
+    ):
+        text = f"{model.name}: {len(places)} of its {matrix.sum() - np.trace(matrix):,} mistakes"
+        rows.append(((text, colours_of(gallery)[index]), places[:COLUMNS], [index]))
     subtitle = "most confident first; above: truth, below: prediction and confidence"
-    return _sheet(gallery, rows).finish(worst_mistakes.title, subtitle)
+    return _sheet(gallery, rows, worst_mistakes.title, subtitle)
 
 
 def _agreement(gallery: Gallery) -> str:
@@ -90,49 +83,47 @@ def _agreement(gallery: Gallery) -> str:
     alt=lambda gallery: f"Test images that one model got right and the other wrong. {_agreement(gallery)}",
 )
 def disagreements(gallery: Gallery) -> Figure | None:
-    """Images that one model got right and the other wrong."""
-    lists = [(model, places) for model, places in enumerate(gallery.only) if len(places)]
-    if gallery.images is None or not lists:
+    if len(gallery.models) < 2:
         return None
-    counts = [gallery.agreement[name] for name in ("only_first", "only_second")]
-    rows = []
-    for model, places in lists:
-        text = f"only the {gallery.models[model].name} is right: {len(places)} of {counts[model]:,} images"
-        rows.append(((text, colours_of(gallery)[model]), places[:COLUMNS], range(2)))
-    both, alike, apart = (gallery.agreement[name] for name in ("both_right", "both_wrong_alike", "both_wrong_apart"))
-    wrong = f"both wrong: {alike + apart:,}, of them {alike:,} with the same answer"
-    subtitle = f"both right: {both:,}; {wrong}; surest first"
-    return _sheet(gallery, rows, legend=True).finish(disagreements.title, subtitle)
+    count, rows = gallery.agreement, list[Row]()
+    for index, (model, places) in enumerate(zip(gallery.models, gallery.only, strict=True)):
+        total = count[("only_first", "only_second")[index]]
+        text = f"only the {model.name} is right: {len(places)} of {total:,} images"
+        rows.append(((text, colours_of(gallery)[index]), places[:COLUMNS], range(2)))
+    wrong, alike = count["both_wrong_alike"] + count["both_wrong_apart"], count["both_wrong_alike"]
+    subtitle = f"both right: {count['both_right']:,}; both wrong: {wrong:,}, of them {alike:,} with the same answer"
+    return _sheet(gallery, rows, disagreements.title, f"{subtitle}; surest first", legend=True)
 
 
-def _sheet(gallery: Gallery, rows: Sequence[Row], legend: bool = False) -> ContactSheet:
-    """Rows of images, the truth above each image and what models say below."""
+def _sheet(gallery: Gallery, rows: list[Row], title: str, subtitle: str, legend: bool = False) -> Figure | None:
+    """Rows of images, the truth above each image and what models say below; None of no images."""
+    rows = [row for row in rows if len(row[1])]
+    if gallery.images is None or not rows:
+        return None
     side, pitch = squares(COLUMNS)
-    heights = [(2.4 if head else 1.3) * LINE + side + (len(models) + 0.7) * LINE for head, _, models in rows]
-    sheet, y = ContactSheet(sum(heights) + legend * LEGEND), TITLE_INCHES
-    assert gallery.images is not None
+    above = [(2.4 if head else 1.3) * LINE for head, *_ in rows]
+    below = [(len(models) + 0.7) * LINE for *_, models in rows]
+    sheet, y = ContactSheet(sum(above) + sum(below) + len(rows) * side + legend * LEGEND), TITLE_INCHES
     labels, colours = class_labels(gallery.class_names, NAME), colours_of(gallery)
-    for (head, places, models), height in zip(rows, heights, strict=True):
-        top = y + height - (len(models) + 0.7) * LINE - side
+    for (head, places, models), over, under in zip(rows, above, below, strict=True):
         if head:
             sheet.write(MARGIN, y + LINE, head[0], color=head[1], fontweight="bold", ha="left", fontsize=10)
+        y += over
         for column, place in enumerate(places):
             x = MARGIN + column * pitch
-            sheet.image(x, top, side, as_pixels(gallery.images[place]))
-            sheet.write(x + side / 2, top - 0.05, labels[gallery.labels[place]], color=INK)
+            sheet.image(x, y, side, as_pixels(gallery.images[place]))
+            sheet.write(x + side / 2, y - 0.05, labels[gallery.labels[place]], color=INK)
             for line, model in enumerate(models):
                 text, wrong = _prediction(gallery, int(place), model, labels)
                 style = {"color": colours[model], "fontweight": "bold" if wrong else "normal"}
-                sheet.write(x + side / 2, top + side + 0.86 * LINE + line * LINE, text, **style)
-        y += height
+                sheet.write(x + side / 2, y + side + (0.86 + line) * LINE, text, **style)
+        y += side + under
     if legend:
-        handles = [
-            Line2D([], [], ls="", marker="s", ms=7, color=colour, label=f"{line} line: {model.name}")
-            for line, model, colour in zip(("first", "second"), gallery.models, colours, strict=False)
-        ]
-        handles.append(Line2D([], [], ls="", marker="x", ms=6, mew=2, color=FAINT, label="wrong"))
+        lines = zip(("first", "second"), gallery.models, colours, strict=False)
+        handles = [dot(f"{line} line: {model.name}", colour, marker="s") for line, model, colour in lines]
+        handles.append(dot("wrong", FAINT, marker="x", ms=6, mew=2))
         sheet.figure.legend(handles=handles, loc="lower center", ncols=len(handles), handletextpad=0.3)
-    return sheet
+    return sheet.finish(title, subtitle)
 
 
 def _prediction(gallery: Gallery, place: int, model: int, labels: Sequence[str]) -> tuple[str, bool]:
