@@ -6,6 +6,7 @@ Names and errors of a run may be anybody's: clean_text and its like take out the
 import hashlib
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -93,7 +94,7 @@ def markdown_text(text: object) -> str:
     words = re.sub(r"([\\`*_\[\]<>|~#$&])", r"\\\1", " ".join(str(text).split()))
     words = re.sub(r"@(?=\S)", "@<!-- -->", words)
     words = re.sub(r"(?i)www(?=\.)|(?=:\\?/\\?/)", r"\g<0>\\", words)
-    return re.sub(r"^(\d*)(?=[.)](?:\s|$)|[-+=](?:[-+=\s]|$))", _escaped, words)
+    return re.sub(r"^(\d*)(?=[.)](?:\s|$)|[-+=](?:[-+=\s]|$))", r"\1\\", words)  # would begin a list or a line
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
@@ -101,11 +102,6 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Co
     rule = ["--:" if index in right else ":--" for index in range(len(head))]
     lines = [head, rule, *([markdown_text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    """What would begin a list or a line: a backslash before the sign."""
-    return f"{found[1]}\\"
 
 
 def _or_dash(x: float, show: Callable[[float], str]) -> str:
@@ -134,8 +130,9 @@ def clean_table(table: pd.DataFrame) -> pd.DataFrame:
     for key in table:
         if pd.api.types.is_numeric_dtype(table[key]):
             continue
-        most = LONGEST_ERROR if key == "error" else None
-        new = {text: _cut(clean_text(text), most) for text in table[key].unique() if isinstance(text, str)}
+        most = LONGEST_ERROR if key == "error" else sys.maxsize
+        new = {text: clean_text(text) for text in table[key].unique() if isinstance(text, str)}
+        new = {text: made[:most] + "…" * (len(made) > most) for text, made in new.items()}
         if any(text != made for text, made in new.items()):
             changed[str(key)] = table[key].map(new)
     return table.assign(**changed) if changed else table
@@ -147,7 +144,3 @@ def shortened(name: str, most: int) -> str:
         return name
     mark = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:6]
     return f"{name[: most - 8]}… {mark}"
-
-
-def _cut(text: str, most: int | None) -> str:
-    return text if most is None or len(text) <= most else f"{text[:most]}…"

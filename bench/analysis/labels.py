@@ -68,7 +68,8 @@ def _labels(configs: pd.DataFrame) -> list[str]:
     devices = "device" if configs["device"].nunique() == configs["device_name"].nunique() else "device_name"
     varying = {str(model): _varying(rows) for model, rows in configs.groupby("model")}
     in_run = _varying(configs)
-    own_batches = configs.assign(batch_size=_batch_of_a_process(configs)).groupby("model")["batch_size"].nunique()
+    split = configs["world_size"].where(configs["global_batch"] == "scaled", 1.0)
+    own_batches = (configs["batch_size"] / split).groupby(configs["model"]).nunique()  # of a process
     shapes = {row["config_id"]: _shape(row, varying[row["model"]]) for row in records(configs)}
     labels = []
     for row in records(configs):
@@ -97,10 +98,6 @@ def processes_title(row: dict[str, Any]) -> str:
     return f"x{row['world_size']:g} processes{scaled}" if row["world_size"] > 1 else ""
 
 
-def _batch_of_a_process(configs: pd.DataFrame) -> pd.Series:
-    return configs["batch_size"] / configs["world_size"].where(configs["global_batch"] == "scaled", 1.0)
-
-
 UNITS = {"num_threads": "threads", "epochs": "epochs"}
 SAID_WHERE_VARIED = (*SHAPE_LETTERS, *UNITS, "compile", "channels_last", "attention", "train_fraction")
 
@@ -120,23 +117,20 @@ def _shape(row: dict[str, Any], varying: set[str]) -> str:
 
 def _told_apart(labels: list[str], configs: pd.DataFrame) -> list[str]:
     """Add to labels that several configurations share what differs in their settings or, failing that, their id."""
+    told = list(labels)
     alike: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
         alike.setdefault(label, []).append(index)
-    told = list(labels)
-    for indices in (indices for indices in alike.values() if len(indices) > 1):
+    for shared, indices in ((label, indices) for label, indices in alike.items() if len(indices) > 1):
         settings = [_settings(configs.iloc[index]) for index in indices]
         keys = sorted({key for some in settings for key in some})
         differing = [key for key in keys if len({some.get(key) for some in settings}) > 1]
         distinct = len({tuple(some.get(key) for key in differing) for some in settings}) == len(settings)
         for index, some in zip(indices, settings, strict=True):
-            extra = [f"{key}={_value(some, key)}" for key in differing] if distinct and len(differing) <= 3 else []
-            told[index] = " ".join([labels[index], *(extra or [str(configs.iloc[index]["config_id"])])])
+            extra = [f"{key}={shortened(some.get(key, ''), LONGEST_SETTING)}" for key in differing]
+            told_by = extra if distinct and 0 < len(extra) <= 3 else [str(configs.iloc[index]["config_id"])]
+            told[index] = " ".join([shared, *told_by])
     return told
-
-
-def _value(settings: dict[str, str], key: str) -> str:
-    return shortened(settings.get(key, ""), LONGEST_SETTING)
 
 
 def _settings(row: pd.Series) -> dict[str, str]:
