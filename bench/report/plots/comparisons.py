@@ -38,14 +38,11 @@ def _modes_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"{'; '.join(ranges)}." if ranges else ""
 
 
-@run_plot(
-    "What each choice changed",
-    caption="What a numeric mode, a compilation or a memory layout changed: each configuration over its twin without "
-    "it. Right of the dashed line is faster, more memory, more accurate; hollow points show no difference.",
-    alt=_modes_alt,
-)
+@run_plot("What each choice changed", alt=_modes_alt)
 def mode_ratios(tables: Tables) -> Figure | None:
-    """Speed and memory as ratios to the plain twin, accuracy as a difference, with the intervals of both paired."""
+    """What a numeric mode, a compilation or a memory layout changed: each configuration over its twin without it. Right
+    of the dashed line is faster, more memory, more accurate; hollow points show no difference.
+    """
     rows = tables.like_for_like
     every = [twin for twin in twins(records(rows[rows["n"] > 0])) if _compared(tables, twin)]
     if not every:
@@ -127,13 +124,11 @@ def _data_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"Test accuracy of {'; of '.join(lines)}." if lines else ""
 
 
-@run_plot(
-    "Data efficiency",
-    caption="Test accuracy with fewer different training images and as many steps; the steeper the line, the "
-    "hungrier for data.",
-    alt=_data_alt,
-)
+@run_plot("Data efficiency", alt=_data_alt)
 def data_efficiency(tables: Tables) -> Figure | None:
+    """Test accuracy with fewer different training images and as many steps; the steeper the line, the hungrier for
+    data.
+    """
     rows = style.measured(tables.summary, "test_accuracy", "num_train_images")
     rows = rows[rows["match"].isna() | (rows["match"] == "")]
     if rows["train_fraction"].nunique() < 2:
@@ -169,32 +164,26 @@ def _pairs_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return " ".join(pair_sentences(find_pairs(tables, rows["device_name"].iloc[0])))
 
 
-@run_plot(
-    "Matched pairs",
-    caption="Each line is a pair of equal size: on the left the test accuracy of both, on the right the ratio of "
-    "their training speeds.",
-    alt=_pairs_alt,
-)
+@run_plot("Matched pairs", alt=_pairs_alt)
 def matched_pairs(tables: Tables) -> Figure | None:
+    """Each line is a pair of equal size: on the left the test accuracy of both, on the right the ratio of their
+    training speeds.
+    """
     every = [pair for pair in find_pairs(tables) if {"test_accuracy", "images_per_second"} <= pair.found.keys()]
     if not every:
         return None
-    pairs, colours = sorted(every, key=_order)[: style.MOST_ROWS], style.family_colours(tables.summary["model"])
+    order = {by: place for place, by in enumerate(MATCH_TITLES)}
+    pairs = sorted(every, key=lambda pair: (order.get(pair.by, 9), -pair.base["test_accuracy"]))[: style.MOST_ROWS]
+    colours = style.family_colours(tables.summary["model"])
     figure, ((accuracy, speed),) = style.canvas(1.9 + 0.3 * len(pairs), 1, 2, sharey=True, width_ratios=(3, 2))
     ends = [[(100 * row["test_accuracy"], y) for row in (pair.base, pair.made)] for y, pair in enumerate(pairs)]
     accuracy.add_collection(LineCollection(ends, colors=style.PLAIN, lw=3))
     sides = {"o": pd.DataFrame([pair.base for pair in pairs]), "D": pd.DataFrame([pair.made for pair in pairs])}
     for (marker, rows), shift in zip(sides.items(), (-0.12, 0.12), strict=True):
         for model, own in rows.groupby("model", sort=False):
-            how: dict[str, Any] = {
-                "color": colours[str(model)],
-                "marker": marker,
-                "ms": 6.5,
-                "mec": "white",
-                "mew": 0.7,
-            }
-            how |= {"xerr": 100 * style.whiskers(own, "test_accuracy"), "elinewidth": 1, "ls": "", "zorder": 3}
-            accuracy.errorbar(100 * own["test_accuracy"], own.index + shift, **how)
+            x, ends = 100 * own["test_accuracy"], 100 * style.whiskers(own, "test_accuracy")
+            how: dict[str, Any] = {"fmt": marker, "color": colours[str(model)], "ms": 6.5, "mec": "white", "mew": 0.7}
+            accuracy.errorbar(x, own.index + shift, xerr=ends, elinewidth=1, zorder=3, **how)
     names = dict.fromkeys(pair.names for pair in pairs)
     which = " over ".join(reversed(next(iter(names)))) if len(names) == 1 else "made over given"
     speeds = [(y, style.INK, pair.found["images_per_second"]) for y, pair in enumerate(pairs)]
@@ -209,10 +198,6 @@ def matched_pairs(tables: Tables) -> Figure | None:
     subtitle = f"medians and 95% intervals, {seeds}; right of the dashed line, the one made equal is faster{cut}"
     style.title(figure, matched_pairs.title, subtitle)
     return figure
-
-
-def _order(pair: Pair) -> tuple[Any, ...]:
-    return list(MATCH_TITLES).index(pair.by) if pair.by in MATCH_TITLES else 9, -pair.base["test_accuracy"]
 
 
 def _names(pairs: list[Pair]) -> list[str]:

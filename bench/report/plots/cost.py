@@ -36,12 +36,9 @@ def _memory_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"Peak training memory goes {value_range(rows, 'peak_memory_bytes', mebibytes, less_is_better=True)}."
 
 
-@run_plot(
-    "Memory",
-    caption="Peak memory that training adds, split into what holds it; shorter is better.",
-    alt=_memory_alt,
-)
+@run_plot("Memory", alt=_memory_alt)
 def memory(tables: Tables) -> Figure | None:
+    """Peak memory that training adds, split into what holds it; shorter is better."""
     rows = style.measured(tables.like_for_like, "peak_memory_bytes")
     return _bars(tables, rows, MEMORY_PARTS, "peak_memory_bytes", 2**-20, (memory.title, "peak training memory, MiB"))
 
@@ -56,13 +53,11 @@ def _step_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"In medians {'; '.join(steps)}." if steps else ""
 
 
-@run_plot(
-    "Where a training step goes",
-    caption="Where the time of a training step goes, from a pass of its own that waits for the device after each "
-    "part; shorter is better.",
-    alt=_step_alt,
-)
+@run_plot("Where a training step goes", alt=_step_alt)
 def step_split(tables: Tables) -> Figure | None:
+    """Where the time of a training step goes, from a pass of its own that waits for the device after each part; shorter
+    is better.
+    """
     rows = style.measured(tables.like_for_like, *STEP_PARTS)
     rows = rows.assign(split_seconds=rows[list(STEP_PARTS)].sum(axis=1))
     return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, (step_split.title, "ms a step"))
@@ -107,14 +102,11 @@ def _inference_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"{'; '.join(speeds)}."
 
 
-@run_plot(
-    "Inference by batch size",
-    caption="Inference speed at each batch size, and the latency of single images; a small net gains most from a "
-    "larger batch.",
-    alt=_inference_alt,
-)
+@run_plot("Inference by batch size", alt=_inference_alt)
 def inference_by_batch(tables: Tables) -> Figure | None:
-    """Inference speed against the batch's size: the best of each family in full, the others faint."""
+    """Inference speed at each batch size, and the latency of single images; a small net gains most from a larger
+    batch.
+    """
     points = _rates(tables)
     best = tables.summary[tables.summary["best_of_family"] & tables.summary["config_id"].isin(points["config_id"])]
     if best.empty or points["batch_size"].nunique() < 2:
@@ -161,14 +153,11 @@ def _scaling_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"{'; '.join(ends[:4])}{more}." if ends else ""
 
 
-@run_plot(
-    "Training speed with more processes",
-    caption="Training speed with more processes, and what each of them is worth beside the first. On the dashed line "
-    "nothing is lost to waiting and talking.",
-    alt=_scaling_alt,
-)
+@run_plot("Training speed with more processes", alt=_scaling_alt)
 def scaling(tables: Tables) -> Figure | None:
-    """Two panels a device: speed on logarithmic axes, where ideal is a straight line, and efficiency."""
+    """Training speed with more processes, and what each of them is worth beside the first. On the dashed line nothing
+    is lost to waiting and talking.
+    """
     found = {name: _timed_ladders(tables, name) for name in tables.summary["device_name"].unique()}
     drawn = {name: own[:MOST_SCALED] for name, own in found.items() if own}
     if not drawn:

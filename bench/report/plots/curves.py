@@ -32,13 +32,9 @@ def _targets_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"First to reach each target, in the median: {'; '.join(reached)}."
 
 
-@run_plot(
-    "Time to accuracy",
-    caption="Training time until validation accuracy first reaches each target; further left is sooner.",
-    alt=_targets_alt,
-)
+@run_plot("Time to accuracy", alt=_targets_alt)
 def time_to_accuracy(tables: Tables) -> Figure | None:
-    """How long each configuration trains until it first reaches each target; who never does stands at the edge."""
+    """Training time until validation accuracy first reaches each target; further left is sooner."""
     targets = targets_of(tables.run)[-5:]
     columns = [f"seconds_to_{target:g}" for target in targets]
     every = tables.like_for_like[tables.like_for_like["n_raced"] > 0]
@@ -94,7 +90,6 @@ def _curves_alt(tables: Tables, rows: pd.DataFrame) -> str:
 
 @run_plot("Learning curves", caption=_curves_caption, alt=_curves_alt)
 def learning_curves(tables: Tables) -> Figure | None:
-    """Validation accuracy as training goes on: the best of each family in full, the others faint."""
     known = tables.trials[["trial_id", "config_id", "device_name", "model", "timed"]].drop_duplicates("trial_id")
     points = tables.evaluations.merge(known, on="trial_id").dropna(subset=["val_accuracy"])
     points["train_seconds"] = points["train_seconds"].where(points["timed"] != "false")  # a shared clock tells nothing
@@ -149,14 +144,11 @@ def _maps_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"Heat maps; medians over depths and modes by patch size: {'; '.join(ranges)}." if ranges else ""
 
 
-@run_plot(
-    "Patch size and depth",
-    caption="What patch size and depth bring and cost: a smaller patch makes more tokens, so training is slower and "
-    "takes more memory.",
-    alt=_maps_alt,
-)
+@run_plot("Patch size and depth", alt=_maps_alt)
 def patch_depth_heatmaps(tables: Tables) -> Figure | None:
-    """What patch size and depth cost and bring, a row of maps for each numeric mode."""
+    """What patch size and depth bring and cost: a smaller patch makes more tokens, so training is slower and takes more
+    memory.
+    """
     rows = style.measured(tables.like_for_like, "patch_size", "depth")
     maps = [each for each in MAPS if rows[each[0]].notna().any()]
     if len(rows[["patch_size", "depth"]].drop_duplicates()) < 2 or not maps:

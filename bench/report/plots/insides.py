@@ -54,13 +54,11 @@ def _heads_alt(gallery: Gallery) -> str:
     )
 
 
-@gallery_plot(
-    "Attention, head by head and block by block",
-    caption="Where the answer looks, as multiples of an equal share for every patch: the class token's attention or, "
-    "in a net without one, the mean over all tokens.",
-    alt=_heads_alt,
-)
+@gallery_plot("Attention, head by head and block by block", alt=_heads_alt)
 def attention_heads(gallery: Gallery) -> Figure | None:
+    """Where the answer looks, as multiples of an equal share for every patch: the class token's attention or, in a net
+    without one, the mean over all tokens.
+    """
     found = _first_with(gallery, "attention_heads", "attention_depths")
     if found is None or gallery.images is None:
         return None
@@ -78,8 +76,7 @@ def attention_heads(gallery: Gallery) -> Figure | None:
     labels = class_labels(gallery.class_names, 9)
     beside = [(labels[k], INK) for k in gallery.labels[looked]]
     sheet = _grid(rows, ["", *names], beside, scale, apart=1 + len(some_heads))
-    of_heads = _some(len(some_heads), heads.shape[1], "head")
-    of_blocks = _some(len(some_blocks), depths.shape[1], "block")
+    of_heads, of_blocks = _some(some_heads, heads.shape[1], "head"), _some(some_blocks, depths.shape[1], "block")
     subtitle = f"{shown.label}: {of_heads} of the last block; then the mean over heads in {of_blocks}"
     return sheet.finish(attention_heads.title, subtitle)
 
@@ -197,33 +194,28 @@ def _spread(count: int, most: int) -> Array:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
-def _some(shown: int, of: int, noun: str) -> str:
+def _some(shown: Array, of: int, noun: str) -> str:
     """ "both heads", "all 4 blocks", "6 of 12 heads", "its one head"."""
-    if shown < of:
-        return f"{shown} of {of} {noun}s"
+    if len(shown) < of:
+        return f"{len(shown)} of {of} {noun}s"
     return {1: f"its one {noun}", 2: f"both {noun}s"}.get(of, f"all {of} {noun}s")
 
 
-def _filters_alt(filters: Array) -> str:
+def _filters_alt(gallery: Gallery, which: str) -> str:
+    filters = _first_with(gallery, which)[1]
     size, most = filters.shape[-1], float(np.abs(filters.astype(np.float64)).max())
     return f"{len(filters)} filters of {size} by {size} pixels, weights up to {most:.2f}."
 
 
-@gallery_plot(
-    "Patch filters: what a token is made of",
-    caption="Each number of a token starts as the sum of a patch's pixels, weighted like this.",
-    alt=lambda gallery: _filters_alt(_first_with(gallery, "patch_filters")[1]),
-)
+@gallery_plot("Patch filters: what a token is made of", alt=lambda gallery: _filters_alt(gallery, "patch_filters"))
 def patch_filters(gallery: Gallery) -> Figure | None:
+    """Each number of a token starts as the sum of a patch's pixels, weighted like this."""
     return _filters(gallery, patch_filters.title, "patch_filters")
 
 
-@gallery_plot(
-    "First filters",
-    caption="The kernels of the first convolution and, below each, what it makes of a test image.",
-    alt=lambda gallery: _filters_alt(_first_with(gallery, "first_filters")[1]),
-)
+@gallery_plot("First filters", alt=lambda gallery: _filters_alt(gallery, "first_filters"))
 def first_filters(gallery: Gallery) -> Figure | None:
+    """The kernels of the first convolution and, below each, what it makes of a test image."""
     return _filters(gallery, first_filters.title, "first_filters")
 
 
@@ -269,14 +261,11 @@ def _similarity_alt(gallery: Gallery) -> str:
     return f"Cosines of {side * side} position embeddings; on average {listed(means)}."
 
 
-@gallery_plot(
-    "Position embeddings: which places look alike",
-    caption="If a net has learned where patches lie, near ones have more similar embeddings than far ones; a falling "
-    "line on the right shows it.",
-    alt=_similarity_alt,
-)
+@gallery_plot("Position embeddings: which places look alike", alt=_similarity_alt)
 def position_similarity(gallery: Gallery) -> Figure | None:
-    """Each panel is one position beside all others, where it lies in the image; on the right, by distance."""
+    """If a net has learned where patches lie, near ones have more similar embeddings than far ones; a falling line on
+    the right shows it.
+    """
     found = _first_with(gallery, "similarity", "similar_to")
     if found is None:
         return None

@@ -83,7 +83,7 @@ def _probabilities(axes: Axes, look: ImageView) -> None:
     shades = [INK if index == look.probabilities.argmax() else "#bdbdbd" for index in shown]
     bars = axes.barh(range(len(shown)), shares, height=0.72, color=shades)
     texts = ["<0.1" if share < 0.05 else f"{share:.1f}" for share in shares]
-    axes.bar_label(bars, texts, padding=2, fontsize=8, color=INK)
+    axes.bar_label(bars, texts, padding=2.3, fontsize=8, color=INK)
     labels = class_labels([look.class_names[i] for i in shown], 13)
     names = [f"{name} (truth)" if i == look.truth else name for i, name in zip(shown, labels, strict=True)]
     axes.set_yticks(range(len(shown)), names, fontsize=9)

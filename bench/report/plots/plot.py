@@ -13,7 +13,8 @@ from bench.inference.gallery_file import Gallery
 from bench.report.plots.style import house_style
 
 Data = TypeVar("Data")  # what is drawn: a run's Tables, or its Gallery of trained models
-Text = str | Callable[[Data], str]
+Draw = Callable[[Data], Figure | None]
+Caption = Callable[[Data], str]
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Plot(Generic[Data]):
 
     name: str
     title: str
-    draw: Callable[[Data], Figure | None]
-    caption: Callable[[Data], str]
+    draw: Draw[Data]
+    caption: Caption[Data]
     alt: Callable[[Data], str]
     as_svg: bool = True
 
@@ -43,9 +44,12 @@ class Plot(Generic[Data]):
 
 
 def run_plot(
-    title: str, caption: Text[Tables], alt: Callable[[Tables, pd.DataFrame], str]
-) -> Callable[[Callable[[Tables], Figure | None]], Plot[Tables]]:
-    """Make a plot of a function that draws a run's tables; `alt` gets one device's like-for-like rows at a time."""
+    title: str, alt: Callable[[Tables, pd.DataFrame], str], caption: Caption[Tables] | None = None
+) -> Callable[[Draw[Tables]], Plot[Tables]]:
+    """Make a plot of a function that draws a run's tables; its docstring is the caption, where none is given.
+
+    `alt` gets one device's like-for-like rows at a time.
+    """
 
     def of_all_devices(tables: Tables) -> str:
         several, sentences = tables.summary["device_name"].nunique() > 1, []
@@ -55,18 +59,19 @@ def run_plot(
             sentences += [f"{device}: {sentence}" if several else sentence] if sentence else []
         return " ".join([*sentences, "The table of configurations holds the numbers."])
 
-    return lambda draw: Plot(draw.__name__, title, draw, _function(caption), of_all_devices)
+    return lambda draw: Plot(draw.__name__, title, draw, caption or _docstring(draw), of_all_devices)
 
 
 def gallery_plot(
-    title: str, caption: Text[Gallery], alt: Callable[[Gallery], str], as_svg: bool = False
-) -> Callable[[Callable[[Gallery], Figure | None]], Plot[Gallery]]:
-    """Make a plot of a function that draws what trained models get right and wrong, or look at."""
-    return lambda draw: Plot(draw.__name__, title, draw, _function(caption), alt, as_svg)
+    title: str, alt: Callable[[Gallery], str], caption: Caption[Gallery] | None = None, as_svg: bool = False
+) -> Callable[[Draw[Gallery]], Plot[Gallery]]:
+    """The same of a function that draws what trained models get right and wrong, or look at."""
+    return lambda draw: Plot(draw.__name__, title, draw, caption or _docstring(draw), alt, as_svg)
 
 
-def _function(text: Text[Data]) -> Callable[[Data], str]:
-    return text if callable(text) else lambda data: text
+def _docstring(draw: Draw[Data]) -> Caption[Data]:
+    text = " ".join((draw.__doc__ or "").split())
+    return lambda data: text
 
 
 # For alt texts.

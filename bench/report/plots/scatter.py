@@ -40,13 +40,11 @@ def _throughput_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"Test accuracy goes {value_range(rows, 'test_accuracy', percent)}, training throughput {speeds}.{front}"
 
 
-@run_plot(
-    "Test accuracy against training speed",
-    caption="Up is more accurate, right is faster. Nothing beats a point on the Pareto front on both. Accuracy is "
-    "spaced by the logarithm of the error.",
-    alt=_throughput_alt,
-)
+@run_plot("Test accuracy against training speed", alt=_throughput_alt)
 def accuracy_against_throughput(tables: Tables) -> Figure | None:
+    """Up is more accurate, right is faster. Nothing beats a point on the Pareto front on both. Accuracy is spaced by
+    the logarithm of the error.
+    """
     return _against(tables, tables.like_for_like, ["images_per_second"], accuracy_against_throughput.title)
 
 
@@ -57,13 +55,11 @@ def _latency_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return " ".join([f"Test accuracy goes {value_range(rows, 'test_accuracy', percent)}.", *filter(None, parts)])
 
 
-@run_plot(
-    "Test accuracy against inference",
-    caption="On the left the time of one image, where further left is better; on the right how many go through in "
-    "batches, where further right is. Nothing beats a point on the Pareto front on both.",
-    alt=_latency_alt,
-)
+@run_plot("Test accuracy against inference", alt=_latency_alt)
 def accuracy_against_latency(tables: Tables) -> Figure | None:
+    """On the left the time of one image, where further left is better; on the right how many go through in batches,
+    where further right is. Nothing beats a point on the Pareto front on both.
+    """
     rows = tables.like_for_like
     rows = rows.assign(latency_ms=rows["latency_p50_seconds"] * 1e3)
     return _against(tables, rows, ["latency_ms", "inference_images_per_second"], accuracy_against_latency.title)
@@ -97,13 +93,11 @@ def _flops_alt(tables: Tables, rows: pd.DataFrame) -> str:
     return f"Work in training goes {work}.{peak}" if work else ""
 
 
-@run_plot(
-    "Work done a second against the work of one image",
-    caption="How much of its matrix-product speed the device brings to training; higher is better used. Small nets "
-    "stay far below it, as their time goes elsewhere.",
-    alt=_flops_alt,
-)
+@run_plot("Work done a second against the work of one image", alt=_flops_alt)
 def flops_share(tables: Tables) -> Figure | None:
+    """How much of its matrix-product speed the device brings to training; higher is better used. Small nets stay far
+    below it, as their time goes elsewhere.
+    """
     rows = tables.like_for_like
     rows = rows.assign(mflop=rows["num_train_flops"] / 1e6, gflops=rows["flops_per_second"] / 1e9)
     rows = rows[(rows["n"] > 0) & (rows["mflop"] > 0) & (rows["gflops"] > 0)]

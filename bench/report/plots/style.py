@@ -149,19 +149,25 @@ def accuracy_axis(
 
     Wide intervals widen the axis by a third of what the medians span, no more; beyond that they leave the frame.
     """
-    low, high = (_log_error(end) for end in (medians.min(), medians.max()))
-    room = max((high - low) / 3, 0.08)
+    low, high = _log_error([medians.min(), medians.max()])
     if lows is not None and highs is not None:
+        room = max((high - low) / 3, 0.08)
         low, high = max(low - room, _log_error(lows.min())), min(high + room, _log_error(highs.max()))
     pad = max(0.06 * (high - low), 0.02)
     bottom, top = _accuracy(max(low - pad, 0.0)), _accuracy(high + pad)
     axes.set_yscale("function", functions=(_log_error, _accuracy))
     axes.set_ylim(bottom, top)
     nice = (0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
-    ticks = [tick for tick in nice if bottom <= tick <= top]
-    if len(ticks) < 4:
-        ticks = [tick for tick in MaxNLocator(6).tick_values(bottom, top) if bottom <= tick <= top]
-    set_ticks(axes.yaxis, ticks, lambda y: f"{100 * y:.6g}")
+    set_ticks(axes.yaxis, _ticks(bottom, top, [nice], 4, MaxNLocator(6)), lambda y: f"{100 * y:.6g}")
+
+
+def _ticks(low: float, high: float, choices: Iterable[Iterable[float]], least: int, even: MaxNLocator) -> list[float]:
+    """Of the first choice that has at least so many between `low` and `high`; even ones where none has."""
+    for ticks in (*choices, even.tick_values(low, high)):
+        within = [tick for tick in ticks if low <= tick <= high]
+        if len(within) >= least:
+            break
+    return within
 
 
 def _log_error(accuracy: Any) -> Any:
@@ -177,13 +183,10 @@ def log_axis(axes: Axes, label: str, low: float, high: float, which: str = "x", 
     low, high = low / margin, high * margin
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high), f"{which}label": label})
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
-        ticks = [step * 10.0**decade for decade in decades for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= 3:
-            break
-    else:  # less than a factor of two or so: as good as linear
-        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    steps = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0))
+    choices = [[step * 10.0**decade for decade in decades for step in some] for some in steps]
+    # within less than a factor of two or so, it is as good as linear
+    ticks = _ticks(low, high, choices, 3, MaxNLocator(4))
     set_ticks(axes.xaxis if which == "x" else axes.yaxis, ticks, _thousands)
 
 
@@ -214,13 +217,8 @@ def name_rows(axes: Axes, labels: Sequence[str], colours: Sequence[str] = ()) ->
 
 def note(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **style: Any) -> None:
     """A few letters beside a point, `shift` points (1/72 inch) away; the layout needn't measure them."""
-    plain: dict[str, Any] = {
-        "textcoords": "offset points",
-        "va": "center",
-        "fontsize": 8,
-        "color": INK,
-        "in_layout": False,
-    }
+    plain: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": INK}
+    plain |= {"in_layout": False}
     axes.annotate(text, at, shift, **(plain | style))
 
 
