@@ -78,17 +78,13 @@ def draw_run(tables: Tables) -> list[Figure]:
 
 def draw_gallery(folder: Path) -> list[Figure]:
     """Draw what the gallery of a run's folder shows; without one that can be read, take away what is left of one."""
-    gallery, target = read_gallery(folder), folder / "plots"
-    if gallery is not None:
-        names = gallery.class_names
-        return [figure for plot in GALLERY_PLOTS if (figure := _figure(plot, gallery, target, names))]
-    for plot in GALLERY_PLOTS:
-        _write(target, plot.name, {})
-    return []
+    gallery = read_gallery(folder)
+    names = gallery.class_names if gallery else ()
+    return [figure for plot in GALLERY_PLOTS if (figure := _figure(plot, gallery, folder / "plots", names))]
 
 
-def _figure(plot: Plot[Data], data: Data, folder: Path, names: Sequence[str] = ()) -> Figure | None:
-    """Draw and write one plot; None where it has nothing to show.
+def _figure(plot: Plot[Data], data: Data | None, folder: Path, names: Sequence[str] = ()) -> Figure | None:
+    """Draw and write one plot; None where it has nothing to show, and no files of an earlier report are left.
 
     What raises costs the report neither its tables nor its other figures: it becomes a line, on the page and in the
     terminal.
@@ -104,10 +100,18 @@ def _figure(plot: Plot[Data], data: Data, folder: Path, names: Sequence[str] = (
             print(f"warning: {failures[-1]}", file=sys.stderr)
             return None
 
-    with house_style(names):
-        files = attempt("the figure", lambda: _files(plot.draw(data), plot.as_svg)) or {}
-    _write(folder, plot.name, files)
-    if not files:
+    files = {}
+    if data is not None:
+        with house_style(names):
+            files = attempt("the figure", lambda: _files(plot.draw(data), plot.as_svg)) or {}
+    for suffix in ("png", "svg"):
+        path = folder / f"{plot.name}.{suffix}"
+        if suffix in files:
+            folder.mkdir(exist_ok=True)
+            write_atomically(path, files[suffix])
+        else:
+            path.unlink(missing_ok=True)
+    if data is None or not files:
         return Figure(plot.name, plot.title, failure=failures[0]) if failures else None
     caption, alt = attempt("the caption", lambda: plot.caption(data)), attempt("the alt text", lambda: plot.alt(data))
     use_svg = "svg" in files and len(files["svg"]) <= LARGEST_SVG
@@ -127,13 +131,3 @@ def _files(drawing: Drawing | None, as_svg: bool) -> dict[str, bytes]:
         image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "png")
         files["png"] = small.getvalue()
     return files
-
-
-def _write(folder: Path, name: str, files: dict[str, bytes]) -> None:
-    """Write a plot's files, and take away those of an earlier report that it hasn't got any more."""
-    for suffix in ("png", "svg"):
-        if suffix in files:
-            folder.mkdir(exist_ok=True)
-            write_atomically(folder / f"{name}.{suffix}", files[suffix])
-        else:
-            (folder / f"{name}.{suffix}").unlink(missing_ok=True)

@@ -130,8 +130,8 @@ def _all_columns(run: dict[str, Any]) -> dict[str, list[Column]]:
         seeds = (f"reached_{target:g}", "n_raced")
         title = f"to {100 * target:g}%, s"
         times.append(Column(title, f"seconds_to_{target:g}", better="lower", beside=seeds, noted=True, always=True))
-    target = run.get("target_accuracy")
-    goal = f"{100 * target:g}%" if isinstance(target, (int, float)) else "target"
+    headline = run.get("target_accuracy")
+    goal = f"{100 * headline:g}%" if isinstance(headline, (int, float)) else "target"
     milliseconds = {"step": "step", "data": "data", "forward": "forward", "backward": "backward"}
     milliseconds |= {"optimiser": "optimizer"}
     seconds = {"waiting for data": "data_wait", "compile": "compile", "first step": "first_step", "warm-up": "warm_up"}

@@ -85,8 +85,7 @@ def label_distribution(gallery: Gallery) -> Figure | None:
     style.legend_below(figure, handles, handletextpad=0.8)
     sizes = "{:,} training, {:,} validation, {:,} test images".format(*counts.sum(axis=1))
     cut = f"; the {MOST_CLASSES // 2} largest and smallest of {counts.shape[1]} classes"
-    style.title(figure, label_distribution.title, sizes + (cut if len(chosen) < counts.shape[1] else ""))
-    return figure
+    return style.title(figure, label_distribution.title, sizes + (cut if len(chosen) < counts.shape[1] else ""))
 
 
 def _confusion_caption(gallery: Gallery) -> str:
@@ -146,8 +145,7 @@ def confusion(gallery: Gallery) -> Figure | None:
     said = (
         "on the diagonal: % of the class that was right; elsewhere: images, coloured by their share of the true class"
     )
-    style.title(figure, confusion.title, said)
-    return figure
+    return style.title(figure, confusion.title, said)
 
 
 def _numbers(axes: Axes, matrix: Array, share: Array, scale: Normalize, labels: Sequence[str]) -> None:
@@ -191,8 +189,7 @@ def _pairs(gallery: Gallery) -> Figure | None:
     _legend(figure, gallery)
     wrong = [f"{m.name} {_wrong(matrix)} wrong" for m, matrix in zip(gallery.models, gallery.confusion, strict=True)]
     total = f"of {gallery.confusion[0].sum():,}: {', '.join(wrong)}"
-    style.title(figure, confusion.title, f"the {len(pairs)} most confused pairs, truth → prediction; {total}")
-    return figure
+    return style.title(figure, confusion.title, f"the {len(pairs)} most confused pairs, truth → prediction; {total}")
 
 
 def _accuracy_alt(gallery: Gallery) -> str:
@@ -240,8 +237,7 @@ def class_accuracy(gallery: Gallery) -> Figure | None:
     _legend(figure, gallery, Line2D([], [], color=style.FAINT, lw=1, ls=(0, (4, 3)), label="over all classes"))
     cut = f"; the {len(chosen)} hardest of {len(order)}" if len(chosen) < len(order) else ""
     subtitle = f"hardest on top; lines: 95% intervals for so many test images (Wilson){cut}"
-    style.title(figure, class_accuracy.title, subtitle)
-    return figure
+    return style.title(figure, class_accuracy.title, subtitle)
 
 
 def _legend(figure: Figure, gallery: Gallery, *more: Line2D) -> None:

@@ -69,8 +69,7 @@ def mode_ratios(tables: Tables) -> Figure | None:
     )
     cut = f"; {len(shown)} of {len(every)} twins, the best on validation" if len(shown) < len(every) else ""
     what = "each configuration against the one that differs in this choice alone; 95% intervals"
-    style.title(figure, mode_ratios.title, f"{what}, {style.count_seeds(shown)}{cut}")
-    return figure
+    return style.title(figure, mode_ratios.title, f"{what}, {style.count_seeds(shown)}{cut}")
 
 
 def _compared(tables: Tables, twin: Twin) -> dict[str, Comparison]:
@@ -156,8 +155,7 @@ def data_efficiency(tables: Tables) -> Figure | None:
     subtitle = (
         f"each family's best on validation at each size, median and 95% interval, {style.count_seeds(rows)}{faint}"
     )
-    style.title(figure, data_efficiency.title, subtitle)
-    return figure
+    return style.title(figure, data_efficiency.title, subtitle)
 
 
 def _pairs_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -196,8 +194,7 @@ def matched_pairs(tables: Tables) -> Figure | None:
     cut = f"; {len(pairs)} of {len(every)}" if len(pairs) < len(every) else ""
     seeds = style.count_seeds(pd.concat(sides.values()))
     subtitle = f"medians and 95% intervals, {seeds}; right of the dashed line, the one made equal is faster{cut}"
-    style.title(figure, matched_pairs.title, subtitle)
-    return figure
+    return style.title(figure, matched_pairs.title, subtitle)
 
 
 def _names(pairs: list[Pair]) -> list[str]:

@@ -89,8 +89,7 @@ def _bars(
     named |= {} if known.all() else {"not split": style.PLAIN}
     style.legend_below(figure, [Patch(color=colour, label=name) for name, colour in named.items()], handletextpad=0.8)
     cut = f"; {len(rows)} of {total}: the smallest, and each family's best on validation" if len(rows) < total else ""
-    style.title(figure, titles[0], f"medians, {style.count_seeds(rows, 'n_timed')}{cut}")
-    return figure
+    return style.title(figure, titles[0], f"medians, {style.count_seeds(rows, 'n_timed')}{cut}")
 
 
 def _inference_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -128,8 +127,7 @@ def inference_by_batch(tables: Tables) -> Figure | None:
     others = "; faint: the other configurations" if len(tables.summary) > len(best) else ""
     seeds = style.count_seeds(best, "n_timed")
     subtitle = f"each family's best on validation, medians, {seeds}; latency is of one image{others}"
-    style.title(figure, inference_by_batch.title, subtitle)
-    return figure
+    return style.title(figure, inference_by_batch.title, subtitle)
 
 
 def _rates(tables: Tables) -> pd.DataFrame:
@@ -197,8 +195,7 @@ def scaling(tables: Tables) -> Figure | None:
     cut = f"; {few} of {total} configurations, the families' best among them" if few < total else ""
     seeds = style.count_seeds(rungs, "n_timed")
     subtitle = f"efficiency: images/s a process over those of the first; medians and 95% intervals, {seeds}{cut}"
-    style.title(figure, scaling.title, subtitle)
-    return figure
+    return style.title(figure, scaling.title, subtitle)
 
 
 def _timed_ladders(tables: Tables, device: str) -> list[list[Ladder]]:

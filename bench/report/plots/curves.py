@@ -69,8 +69,7 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     cut = f"; the {len(rows)} quickest of {len(every)}" if len(rows) < len(every) else ""
     subtitle = f"large: median, {style.count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
     style.legend(figure, tables.summary, colours)
-    style.title(figure, time_to_accuracy.title, subtitle)
-    return figure
+    return style.title(figure, time_to_accuracy.title, subtitle)
 
 
 def _curves_caption(tables: Tables) -> str:
@@ -124,8 +123,7 @@ def learning_curves(tables: Tables) -> Figure | None:
     style.accuracy_axis(panels[0, 0], pd.Series([low, points["val_accuracy"].max()]))
     faint = "; faint: medians of the other configurations" if len(tables.summary) > len(best) else ""
     subtitle = f"each family's best on validation: thin, every seed; thick, the median{faint}"
-    style.title(figure, learning_curves.title, subtitle)
-    return figure
+    return style.title(figure, learning_curves.title, subtitle)
 
 
 def _medians(points: pd.DataFrame) -> pd.DataFrame:

@@ -99,14 +99,15 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tup
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
-def title(figure: Figure, text: str, subtitle: str) -> None:
-    """Title and, smaller, what is drawn; then fix the layout, so that saving neither lays out nor measures again."""
+def title(figure: Figure, text: str, subtitle: str) -> Figure:
+    """The figure with its title and, smaller, what is drawn; laid out here, so that saving needn't measure again."""
     inch, left = 1 / figure.get_figheight(), 0.12 / figure.get_figwidth()
     engine = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - TITLE_INCHES * inch))
     engine.execute(figure)
     figure.set_layout_engine(None)
     figure.text(left, 1 - 0.24 * inch, text, va="center", fontsize=13, fontweight="bold")
     figure.text(left, 1 - 0.47 * inch, subtitle, va="center", fontsize=9, color=FAINT)
+    return figure
 
 
 def family_colours(models: Iterable[object]) -> dict[str, str]:
@@ -246,7 +247,8 @@ def family_handles(models: Iterable[str], colours: dict[str, str]) -> list[Line2
 
 def dot(label: str, colour: str, **how: Any) -> Line2D:
     """A marker for a legend."""
-    return Line2D([], [], **({"ls": "", "marker": "o", "ms": 7, "color": colour, "mec": colour, "label": label} | how))
+    plain: dict[str, Any] = {"ls": "", "marker": "o", "ms": 7, "color": colour, "mec": colour}
+    return Line2D([], [], label=label, **(plain | how))
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], **style: Any) -> None:
