@@ -101,8 +101,9 @@ def _refuse_other_data(runs: Sequence[Tables]) -> None:
     }
     for what, (part, key) in facts.items():
         known = [(tables.folder, (tables.run.get(part) or {}).get(key)) for tables in runs]
-        (first, own), *others = [each for each in known if each[1] is not None] or [(None, None)]
-        for folder, value in others:
+        known = [(folder, value) for folder, value in known if value is not None]
+        for folder, value in known[1:]:
+            first, own = known[0]
             if value != own:
                 raise StoreError(
                     f"{folder}: its {what} is {value}, that of {first} is {own}; only runs on the same images stand "

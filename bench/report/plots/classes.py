@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from bench.analysis.formatting import listed
 from bench.inference.error_analysis import confused_pairs
-from bench.inference.gallery_file import Array, Gallery, Shown
+from bench.inference.gallery_file import Array, Gallery
 from bench.measure.stats import accuracy_interval
 from bench.report.plots import style
 from bench.report.plots.plot import gallery_plot
@@ -46,16 +46,11 @@ def _labels_alt(gallery: Gallery) -> str:
     return f"Training images of each of {len(counts)} classes: from {' to '.join(ends)}."
 
 
-@gallery_plot(
-    "Label distribution",
-    caption=lambda gallery: (
-        f"How the images of {gallery.dataset} are spread over its classes. A class with few "
-        "training images is harder to learn; one with few test images has an accuracy that is known less well."
-    ),
-    alt=_labels_alt,
-    as_svg=True,
-)
+@gallery_plot("Label distribution", alt=_labels_alt, as_svg=True)
 def label_distribution(gallery: Gallery) -> Figure | None:
+    """How the images of {dataset} are spread over its classes. A class with few training images is harder to learn; one
+    with few test images has an accuracy that is known less well.
+    """
     counts = gallery.label_counts
     if counts is None:
         return None
@@ -89,14 +84,13 @@ def label_distribution(gallery: Gallery) -> Figure | None:
 
 
 def _confusion_caption(gallery: Gallery) -> str:
-    """Which models are shown, of which seeds, and how to read their matrices."""
-
-    def chosen(model: Shown) -> str:
-        if model.num_seeds == 1:
-            return "its only seed"
-        return f"seed {model.seed}, of {model.num_seeds} the one of median validation accuracy"
-
-    models = listed([f"{model.label} ({chosen(model)})" for model in gallery.models])
+    seeds = [
+        f"seed {model.seed}, of {model.num_seeds} the one of median validation accuracy"
+        if model.num_seeds > 1
+        else "its only seed"
+        for model in gallery.models
+    ]
+    models = listed([f"{model.label} ({seed})" for model, seed in zip(gallery.models, seeds, strict=True)])
     return (
         f"{models}, on {count_images(gallery)}, with the weights that validation chose. Rows are the truth; only "
         "mistakes are coloured, on one scale for all."
@@ -204,15 +198,9 @@ def _accuracy_alt(gallery: Gallery) -> str:
     return " ".join(parts)
 
 
-@gallery_plot(
-    "Accuracy by class",
-    caption=lambda gallery: (
-        f"{count_images(gallery)} in all. Where intervals overlap widely, a class has too few test images to tell."
-    ),
-    alt=_accuracy_alt,
-    as_svg=True,
-)
+@gallery_plot("Accuracy by class", alt=_accuracy_alt, as_svg=True)
 def class_accuracy(gallery: Gallery) -> Figure | None:
+    """n = {test_images} test images in all. Where intervals overlap widely, a class has too few test images to tell."""
     sizes = gallery.confusion[0].sum(axis=1)
     right = np.stack([np.diag(matrix) for matrix in gallery.confusion])
     present = np.flatnonzero(sizes)

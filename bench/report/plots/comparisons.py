@@ -179,9 +179,9 @@ def matched_pairs(tables: Tables) -> Figure | None:
     sides = {"o": pd.DataFrame([pair.base for pair in pairs]), "D": pd.DataFrame([pair.made for pair in pairs])}
     for (marker, rows), shift in zip(sides.items(), (-0.12, 0.12), strict=True):
         for model, own in rows.groupby("model", sort=False):
-            x, ends = 100 * own["test_accuracy"], 100 * style.whiskers(own, "test_accuracy")
+            x, reach = 100 * own["test_accuracy"], 100 * style.whiskers(own, "test_accuracy")
             how: dict[str, Any] = {"fmt": marker, "color": colours[str(model)], "ms": 6.5, "mec": "white", "mew": 0.7}
-            accuracy.errorbar(x, own.index + shift, xerr=ends, elinewidth=1, zorder=3, **how)
+            accuracy.errorbar(x, own.index + shift, xerr=reach, elinewidth=1, zorder=3, **how)
     names = dict.fromkeys(pair.names for pair in pairs)
     which = " over ".join(reversed(next(iter(names)))) if len(names) == 1 else "made over given"
     speeds = [(y, style.INK, pair.found["images_per_second"]) for y, pair in enumerate(pairs)]

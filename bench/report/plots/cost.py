@@ -176,7 +176,7 @@ def scaling(tables: Tables) -> Figure | None:
                 here.append(rungs)
         shown += here
         rungs = pd.concat(here)
-        fastest = rungs[["images_per_second", "ideal"]].max(axis=None)
+        fastest = rungs[["images_per_second", "ideal"]].to_numpy().max()
         style.log_axis(speed, "training, images/s", rungs["images_per_second"].min(), fastest, "y", margin=1.2)
         for axes in (speed, share):
             sizes = sorted(rungs["world_size"].unique())

@@ -1,7 +1,6 @@
 """Plots of what trained models look at and have learned: attention, saliency, filters, position embeddings."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Any
 
 import matplotlib
@@ -87,16 +86,11 @@ def _rollout_alt(gallery: Gallery) -> str:
     return f"Heat maps over test images of {names}: patches get {shares.min():.2f} to {shares.max():.2f} equal shares."
 
 
-@gallery_plot(
-    "Attention rollout: which patches reach the answer",
-    caption=lambda gallery: (
-        "Attention multiplied through all blocks, with their shortcuts counted as half (Abnar & "
-        "Zuidema 2020): an estimate of what reaches the answer, no proof of what it rests on. "
-        f"n = {len(gallery.looked)} images."
-    ),
-    alt=_rollout_alt,
-)
+@gallery_plot("Attention rollout: which patches reach the answer", alt=_rollout_alt)
 def attention_rollout(gallery: Gallery) -> Figure | None:
+    """Attention multiplied through all blocks, with their shortcuts counted as half (Abnar & Zuidema 2020): an estimate
+    of what reaches the answer, no proof of what it rests on. n = {looked} images.
+    """
     found = _first_with(gallery, "rollout")
     if found is None or gallery.images is None:
         return None
@@ -118,15 +112,11 @@ def _saliency_alt(gallery: Gallery) -> str:
     return f"Maps of {len(gallery.looked)} test images. The strongest tenth of the pixels holds {listed(parts)}."
 
 
-@gallery_plot(
-    "Saliency: which pixels matter",
-    caption=lambda gallery: (
-        "The gradient of the true class's logit by each pixel (Simonyan et al. 2014): where a "
-        f"small change of the image would move the answer most. n = {len(gallery.looked)} images."
-    ),
-    alt=_saliency_alt,
-)
+@gallery_plot("Saliency: which pixels matter", alt=_saliency_alt)
 def saliency(gallery: Gallery) -> Figure | None:
+    """The gradient of the true class's logit by each pixel (Simonyan et al. 2014): where a small change of the image
+    would move the answer most. n = {looked} images.
+    """
     with_maps = [(i, inside.saliency) for i, inside in enumerate(gallery.insides) if inside.saliency is not None]
     if not with_maps or gallery.images is None:
         return None
@@ -159,7 +149,7 @@ def _grid(
     for x, name in zip(xs, above, strict=True):
         sheet.write(x + side / 2, top - 0.08, name, fontsize=9)
     how: dict[str, Any] = {"fontweight": "bold", "fontsize": 9, "rotation": 90, "va": "center"}
-    for i, (row, (name, colour)) in enumerate(zip_longest(rows, beside, fillvalue=("", INK))):
+    for i, (row, (name, colour)) in enumerate(zip(rows, [*beside, *[("", INK)] * len(rows)], strict=False)):
         y = top + i * (side + GAP)
         sheet.write(MARGIN + 0.08, y + side / 2, name, color=colour, **how)
         for x, pixels in zip(xs, row, strict=True):

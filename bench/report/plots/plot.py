@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import pandas as pd
@@ -59,19 +60,27 @@ def run_plot(
             sentences += [f"{device}: {sentence}" if several else sentence] if sentence else []
         return " ".join([*sentences, "The table of configurations holds the numbers."])
 
-    return lambda draw: Plot(draw.__name__, title, draw, caption or _docstring(draw), of_all_devices)
+    return lambda draw: Plot(draw.__name__, title, draw, caption or (lambda tables: _docstring(draw)), of_all_devices)
 
 
 def gallery_plot(
     title: str, alt: Callable[[Gallery], str], caption: Caption[Gallery] | None = None, as_svg: bool = False
 ) -> Callable[[Draw[Gallery]], Plot[Gallery]]:
-    """The same of a function that draws what trained models get right and wrong, or look at."""
-    return lambda draw: Plot(draw.__name__, title, draw, caption or _docstring(draw), alt, as_svg)
+    """The same of a function that draws what trained models get right and wrong, or look at.
+
+    In its docstring, {dataset} stands for the name of the data, {test_images}, {drawn} and {looked} for counts.
+    """
+
+    def of_gallery(text: str, gallery: Gallery) -> str:
+        counts = {"drawn": len(gallery.samples), "looked": len(gallery.looked)}
+        test_images = f"{int(gallery.confusion[0].sum()):,}"
+        return text.format(dataset=gallery.dataset, test_images=test_images, **counts)
+
+    return lambda draw: Plot(draw.__name__, title, draw, caption or partial(of_gallery, _docstring(draw)), alt, as_svg)
 
 
-def _docstring(draw: Draw[Data]) -> Caption[Data]:
-    text = " ".join((draw.__doc__ or "").split())
-    return lambda data: text
+def _docstring(draw: Callable[..., Figure | None]) -> str:
+    return " ".join((draw.__doc__ or "").split())
 
 
 # For alt texts.

@@ -25,12 +25,9 @@ def _samples_alt(gallery: Gallery) -> str:
     return f"{len(gallery.samples)} test images drawn at random. Right of them: {listed(counts)}."
 
 
-@gallery_plot(
-    "Sample predictions",
-    caption=lambda gallery: f"{len(gallery.samples)} of {count_images(gallery)}, drawn once at random, not chosen.",
-    alt=_samples_alt,
-)
+@gallery_plot("Sample predictions", alt=_samples_alt)
 def samples(gallery: Gallery) -> Figure | None:
+    """{drawn} of n = {test_images} test images, drawn once at random, not chosen."""
     starts = range(0, len(gallery.samples), COLUMNS)
     rows: list[Row] = [(None, gallery.samples[i : i + COLUMNS], range(len(gallery.models))) for i in starts]
     drawn = f"{len(gallery.samples)} of {int(gallery.confusion[0].sum()):,} test images, drawn at random"
@@ -48,15 +45,11 @@ def _mistakes_alt(gallery: Gallery) -> str:
     return f"Test images that each got wrong with the most confidence: {'; '.join(worst)}."
 
 
-@gallery_plot(
-    "Worst mistakes",
-    caption=lambda gallery: (
-        f"Of {count_images(gallery)} those that each got wrong with the most confidence. Some of "
-        "these labels people would dispute, too."
-    ),
-    alt=_mistakes_alt,
-)
+@gallery_plot("Worst mistakes", alt=_mistakes_alt)
 def worst_mistakes(gallery: Gallery) -> Figure | None:
+    """Of n = {test_images} test images those that each got wrong with the most confidence. Some of these labels people
+    would dispute, too.
+    """
     rows: list[Row] = []
     for index, (model, places, matrix) in enumerate(
         zip(gallery.models, gallery.mistakes, gallery.confusion, strict=True)
