@@ -21,33 +21,20 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 LONGEST_ERROR = 1000  # characters that a report shows of one
 
 
-def percent(fraction: float) -> str:
-    return _or_dash(fraction, lambda x: f"{100 * x:.2f}%")
+def _or_dash(show: Callable[[float], str]) -> Callable[[float], str]:
+    """The same, with a dash for what isn't known."""
+    return lambda x: "–" if math.isnan(x) else show(x)
 
 
-def points(fraction: float) -> str:
-    """A difference of two accuracies."""
-    return _or_dash(fraction, lambda x: f"{100 * x:.2f} points")
-
-
-def rate(images_per_second: float) -> str:
-    return _or_dash(images_per_second, lambda x: f"{three_digits(x)} images/s")
-
-
-def seconds(duration: float) -> str:
-    return _or_dash(duration, lambda x: f"{three_digits(x)} s" if x < 600 else f"{three_digits(x / 60)} min")
-
-
-def milliseconds(duration: float) -> str:
-    return _or_dash(duration, lambda x: f"{three_digits(x * 1e3)} ms")
-
-
-def mebibytes(size: float) -> str:
-    return _or_dash(size, lambda x: f"{three_digits(x / 2**20)} MiB")
-
-
-def ratio(factor: float) -> str:
-    return _or_dash(factor, lambda x: f"{x:.2f}" if x < 10 else three_digits(x))
+# of base units: fractions, seconds, bytes, counts
+percent = _or_dash(lambda x: f"{100 * x:.2f}%")
+points = _or_dash(lambda x: f"{100 * x:.2f} points")  # a difference of two accuracies
+rate = _or_dash(lambda x: f"{three_digits(x)} images/s")
+seconds = _or_dash(lambda x: f"{three_digits(x)} s" if x < 600 else f"{three_digits(x / 60)} min")
+milliseconds = _or_dash(lambda x: f"{three_digits(x * 1e3)} ms")
+mebibytes = _or_dash(lambda x: f"{three_digits(x / 2**20)} MiB")
+ratio = _or_dash(lambda x: f"{x:.2f}" if x < 10 else three_digits(x))
+whole = _or_dash(lambda x: f"{x:,.0f}")
 
 
 def ratio_end(factor: float) -> str:
@@ -66,10 +53,6 @@ def span(values: Sequence[float], show: Callable[[float], str]) -> str:
     """ "1.2 to 1.4", or "1.2" where both ends read alike."""
     low, high = show(min(values)), show(max(values))
     return low if low == high else f"{low} to {high}"
-
-
-def whole(count: float) -> str:
-    return _or_dash(count, lambda x: f"{x:,.0f}")
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
@@ -102,10 +85,6 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Co
     rule = ["--:" if index in right else ":--" for index in range(len(head))]
     lines = [head, rule, *([markdown_text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _or_dash(x: float, show: Callable[[float], str]) -> str:
-    return "–" if math.isnan(x) else show(x)
 
 
 def clean_text(text: str) -> str:

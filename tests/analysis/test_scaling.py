@@ -45,7 +45,7 @@ def test_labels_say_how_many_processes_and_what_became_of_the_batch(scaled: Tabl
         "CNN d2 fp32 x4 processes (scaled batch)",
     ]
     table = page_table(scaled)
-    assert [choice.options for choice in table.choices if choice.title == "Processes"] == [
+    assert [choice["options"] for choice in table.choices if choice["title"] == "Processes"] == [
         [("1", "1"), ("2", "2"), ("4", "4")],
     ]
     assert {"processes", "batch size"} <= {column.title for column in table.grid.columns}
