@@ -12,3 +12,8 @@ from bench.execution.local import set_environment
 set_environment()
 settings.register_profile("same", derandomize=True, deadline=None)  # a search for new examples is a job of its own
 settings.load_profile("same")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: the tests of limits, gates and servers sleep for a good part."""
+    return (os.cpu_count() or 1) + 1

@@ -52,6 +52,7 @@ def test_fashion_mnist_from_idx_files(tmp_path: Path) -> None:
     assert result.test_accuracy > 0.4  # a guess has 0.1
 
 
+@pytest.mark.slow
 def test_mnist_from_a_csv(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(gzip.decompress((REAL / "mnist.csv.gz").read_bytes()))
     result = trained_on(str(tmp_path / "train.csv"), tmp_path, epochs=8)
@@ -89,7 +90,8 @@ def shoes_and_bags(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stream", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in memory", "streamed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [False, True], ids=["in memory", "streamed"])
 def test_a_folder_of_pngs_of_mixed_sizes(stream: bool, shoes_and_bags: Path, tmp_path: Path) -> None:
     data = {"path": str(shoes_and_bags), "image_size": 28, "stream": stream}
     result = trained_on(data, tmp_path, epochs=40)

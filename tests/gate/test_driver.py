@@ -57,6 +57,7 @@ def test_equal_trees_pass_and_a_slower_one_is_confirmed(tmp_path: Path) -> None:
     assert (equal.verdict, equal.launches["confirm"]) == ("pass", 0)
 
 
+@pytest.mark.slow
 def test_each_launch_has_processes_and_layout_of_its_own_and_both_orders_come(tmp_path: Path) -> None:
     seen = "open(os.environ['SEEN'], 'a').write(f\"{os.getpid()} {os.environ['PYTHONHASHSEED']}\\n\")"
     with pytest.MonkeyPatch.context() as patch:

@@ -55,7 +55,9 @@ def test_logits_change_with_the_image(case: Case) -> None:
     checks.check_logits_change_with_the_image(case)
 
 
-@every_case
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case.image_size == 32 else ()) for case in CASES], ids=str
+)
 def test_every_pixel_of_every_channel_matters(case: Case) -> None:
     checks.check_every_pixel_matters(case)
 

@@ -280,6 +280,7 @@ def test_stops_are_even_and_end_each_epoch() -> None:
     assert evaluation_stops(asked, 2) == [1, 2, 3, 4]  # never more often than there are steps
 
 
+@pytest.mark.slow
 def test_progress_is_told_of_each_evaluation() -> None:
     told: list[dict[str, float]] = []
     run_trial(trial(), report=told.append)
