@@ -1,5 +1,6 @@
 """What every test needs: the same examples in every run, and torch on one thread beside the other test processes."""
 
+import gc
 import os
 
 from hypothesis import settings
@@ -17,3 +18,8 @@ settings.load_profile("same")
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores: the tests of limits, gates and servers sleep for a good part."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish() -> None:
+    """Each trial collects garbage more than once, which takes half a second among all that the tests have loaded."""
+    gc.freeze()

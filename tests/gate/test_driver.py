@@ -43,6 +43,7 @@ def gate(tmp_path: Path, base: dict[str, object], head: dict[str, object], **mor
     return decide(run_gate(ask(tmp_path, trees[0], trees[1], **more), SILENT))
 
 
+@pytest.mark.slow
 def test_equal_trees_pass_and_a_slower_one_is_confirmed(tmp_path: Path) -> None:
     slower = gate(tmp_path, {}, {"seconds": 0.0056})
     assert (slower.verdict, slower.exit_status) == ("regression", 1)

@@ -41,6 +41,12 @@ def trial(
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No speed is looked at here, so a machine that never settles need not be waited for."""
+    monkeypatch.setattr("bench.measure.stopwatch.WARM_UP_BLOCK_SECONDS", 0.005)
+
+
 def losses(result: Result) -> list[tuple[float, float]]:
     assert result.status == "ok", result.error
     return [(row["train_loss"], row["val_loss"]) for row in result.evaluations]
