@@ -206,6 +206,7 @@ def test_budget_leaves_out_trials_and_says_so_and_more_seeds_extend_the_run(fold
     assert trials.trial_id[: len(first)].equals(first.trial_id)
 
 
+@pytest.mark.slow
 def test_a_diverged_trial_is_a_row_and_the_exit_status_says_so(folder: Path, typed: Typed) -> None:
     extreme = ("--set", "models.cnn.learning_rate=1e20", "--set", "models.cnn.optimizer=sgd", *FEW, "--seeds", "1")
     status, err = typed("--suite", "tiny.yaml", "--out", "wild", *extreme)

@@ -101,6 +101,7 @@ def test_a_folder_of_pngs_of_mixed_sizes(stream: bool, shoes_and_bags: Path, tmp
     assert not stream or 0 <= (result.data_wait_seconds or 0) <= (result.train_seconds or 0)
 
 
+@pytest.mark.slow
 def test_a_whole_run_on_ones_own_images(shoes_and_bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     suite = {"dataset": "digits", "models": [VIT | {"patch_size": 7}], "epochs": 2, "instrument_seconds": 0}
