@@ -16,12 +16,13 @@ from typing import Any
 from rich.console import Console
 
 from bench.analysis.answer import Answer, Verdict, keep_verdicts, kept_verdicts
+from bench.config.inventory import HERE, Inventory
 from bench.config.plan import Plan, load_plan, side_by_side
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
 from bench.data.download import fetch
 from bench.data.spec import UserData
-from bench.errors import DataError, StoreError, UserError
-from bench.execution import EXECUTORS, inventory_of
+from bench.errors import DataError, StoreError, UserError, nearest
+from bench.execution import EXECUTORS
 from bench.execution.base import Options
 from bench.execution.estimate import estimate_seconds
 from bench.execution.progress import Display, Progress, duration
@@ -115,7 +116,7 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
 
     Raises: UserError: anything that can't be run.
     """
-    inventory = inventory_of(request.executor, request.address)
+    inventory = _inventory_of(request.executor, request.address)
     if request.out:
         refuse_used(request.out)
     begun = read_begun(request.resume) if request.resume else Begun()
@@ -139,6 +140,19 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     if (request.jobs or 1) > 1:
         plan = side_by_side(plan)
     return plan, text, estimate_seconds(plan.trials, RESULTS, inventory)
+
+
+def _inventory_of(executor: str, address: str | None) -> Inventory:
+    """The devices of this machine, or of the cluster at an address."""
+    if executor not in EXECUTORS:
+        raise UserError(f"unknown executor '{executor}'; {nearest(executor, EXECUTORS)}")
+    if executor == "ray":
+        from bench.execution.cluster.executor import connect  # ray is an extra, and takes a second to load
+
+        return connect(address)
+    if address:
+        raise UserError(f"--address is for --executor ray, not for '{executor}'")
+    return HERE
 
 
 def _check_data(plan: Plan, data_dir: Path | None, request: Request, begun: Begun | None) -> None:
