@@ -40,7 +40,11 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "gate": (
         "has a change made training slower? two source trees in turns",
-        {"config", "training", "analysis", "measure", "data", "store", "system"},
+        {"speed", "config", "training", "analysis", "measure", "data", "store", "system"},
+    ),
+    "speed": (
+        "steps timed in short slices, in turns, in fresh processes",
+        {"config", "training", "data", "measure"},
     ),
     "config": (
         "a suite file becomes a checked plan of trials",

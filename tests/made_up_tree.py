@@ -43,6 +43,13 @@ models:
   - {model: cnn}
 """
 
+# Where trees have kept their cells and what counts their work, by the package of the cells.
+LAYOUTS = {
+    "speed": ("speed/cells.py", "gate/step_work.py"),
+    "gate": ("gate/cells.py", "gate/step_work.py"),
+    "top": ("cells.py", "invariants.py"),
+}
+
 
 def make_tree(
     folder: Path,
@@ -52,15 +59,15 @@ def make_tree(
     models: tuple[str, ...] = ("vit", "cnn"),
     protocol: int = 1,
     parameters: int = 100,
-    moved: bool = False,
+    layout: str = "speed",
 ) -> Path:
-    """Write the tree; `step` and `top` are code that runs in each step and at import; `moved`: laid out as today."""
+    """Write the tree; `step` and `top` are code that runs in each step and at import; `layout`: see LAYOUTS."""
     bench = folder / "bench"
     bench.mkdir(parents=True, exist_ok=True)
     (bench / "errors.py").write_text("class UserError(Exception):\n    pass\n")
-    cells, counting = ("gate/cells.py", "gate/step_work.py") if moved else ("cells.py", "invariants.py")
-    (bench / cells).parent.mkdir(exist_ok=True)
-    for package in {bench, (bench / cells).parent}:
+    cells, counting = LAYOUTS[layout]
+    for package in {bench, (bench / cells).parent, (bench / counting).parent}:
+        package.mkdir(exist_ok=True)
         (package / "__init__.py").write_text("")
     (bench / cells).write_text(
         CELLS.format(seconds=seconds, step=step, top=top, models=list(models), protocol=protocol)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.config.recipes import RECIPES
 from bench.data.dataset import evaluation_batches
-from bench.gate.cells import Cell, Work
+from bench.speed.cells import Cell, Work
 from bench.measure.stopwatch import Stopwatch
 from bench.training.trial_setup import new_learner, set_up
 from bench.trial import Trial

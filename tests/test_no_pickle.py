@@ -64,7 +64,7 @@ ALLOWED = {
     ): "what the suite names: a library, or a file of the user",
     ("bench/data/sources.py", "urllib.request.urlopen"): "what is fetched counts only with its checksum",
     ("bench/execution/trackers/base.py", "importlib.import_module"): "our own modules, from a fixed table",
-    ("bench/gate/worker.py", "importlib.import_module"): "our own cells, from a fixed table of places",
+    ("bench/speed/worker.py", "importlib.import_module"): "our own cells, from a fixed table of places",
     ("bench/gate/exports.py", "xml"): "writes JUnit files and reads none",
 }
 

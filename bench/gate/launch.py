@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bench import speed
 from bench.gate.journal import Arm, Failure, Phase, Slice
 
 PROTOCOL = 1
@@ -31,7 +32,7 @@ SLICE_SECONDS = 0.06
 BLOCKS = 4  # of four slices, a launch and cell, a second in all
 DISCARDED_SECONDS = 0.01  # at the start of a slice, a step at least, while the caches are the other arm's
 ANSWER_SECONDS = 120.0  # a worker that says nothing for so long hangs
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(speed.__file__).with_name("worker.py")
 MOST_PADDING = 4096  # bytes of environment, which move the stack: a layout is luck, so each launch draws its own
 
 

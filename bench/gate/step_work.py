@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.gate.cells import Cell
+from bench.speed.cells import Cell
 from bench.measure.flops import NEEDS_NUMBERS, flop_counter
 from bench.training.trial_setup import TrialSetup
 

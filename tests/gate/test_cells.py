@@ -5,7 +5,7 @@ import torch
 
 from bench.config.suite_file import find_suite, read_suite
 from bench.errors import UserError
-from bench.gate.cells import PROTOCOL, Work, open_cell
+from bench.speed.cells import PROTOCOL, Work, open_cell
 from bench.gate.launch import PROTOCOL as OF_THE_GATE
 from bench.gate.request import configurations
 

@@ -99,16 +99,16 @@ def test_a_head_that_fails_has_its_own_exit_status_and_one_line(
 
 def test_a_base_without_the_protocol_is_not_comparable_and_never_lent_the_installed_one(tmp_path: Path) -> None:
     base, head = make_tree(tmp_path / "base"), make_tree(tmp_path / "head")
-    (base / "bench" / "cells.py").unlink()
+    (base / "bench" / "speed" / "cells.py").unlink()
     decision = decide(run_gate(ask(tmp_path, base, head), SILENT))
     assert decision.exit_status == 4
-    assert "no bench/gate/cells.py" in decision.headline
+    assert "no bench/speed/cells.py" in decision.headline
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moved", ["base", "head"])
-def test_trees_that_keep_their_cells_in_other_places_are_compared(tmp_path: Path, moved: str) -> None:
-    trees = {arm: make_tree(tmp_path / arm, moved=arm == moved) for arm in ("base", "head")}
+@pytest.mark.parametrize("layout", ["gate", "top"])
+def test_trees_that_keep_their_cells_in_other_places_are_compared(tmp_path: Path, layout: str) -> None:
+    trees = {"base": make_tree(tmp_path / "base", layout=layout), "head": make_tree(tmp_path / "head")}
     decision = decide(run_gate(ask(tmp_path, trees["base"], trees["head"], cells=("vit",)), SILENT))
     assert decision.launches["screen"] > 0
     assert not decision.work

@@ -18,7 +18,11 @@ from types import ModuleType
 from typing import Any
 
 # Where a tree keeps its cells, and what counts the work of a step: as it is today, and as it was in earlier revisions.
-PLACES = (("bench.gate.cells", "bench.gate.step_work"), ("bench.cells", "bench.invariants"))
+PLACES = (
+    ("bench.speed.cells", "bench.gate.step_work"),
+    ("bench.gate.cells", "bench.gate.step_work"),
+    ("bench.cells", "bench.invariants"),
+)
 SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1

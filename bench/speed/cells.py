@@ -1,6 +1,6 @@
 """Cells: what the gate times. A cell is a training step, or an inference, of one configuration.
 
-This module is what a source tree must have to be compared: bench/gate/worker.py of the program that compares asks
+This module is what a source tree must have to be compared: bench/speed/worker.py of the program that compares asks
 the tree for PROTOCOL, for `open_cell` and, of the cell, for what the class below has.
 """
 
