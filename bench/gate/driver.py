@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -24,10 +24,11 @@ from bench.data.download import fetch
 from bench.errors import UserError
 from bench.gate.decision import FEWEST_LAUNCHES, flagged, unsettled
 from bench.gate.journal import Arm, Journal, Phase, Record, read_journal
-from bench.gate.launch import GateCell, Launch, Setting, WorkerError, run_launch
+from bench.gate.launch import GateCell, Launch, Setting, failure_of, run_launch
 from bench.gate.launch_stats import forecast
 from bench.gate.request import GateRequest, gate_cells, journal_header
 from bench.gate.worktrees import Tree, checked_out, find_repository, given, is_dirty
+from bench.speed.process import WorkerError
 from bench.system.environment import cores
 
 MOST_LAUNCHES = 30  # of a phase; more would only tell differences that aren't worth telling
@@ -102,6 +103,7 @@ class _Gate:
     say: Say
     now: Callable[[], float]
     dice: random.Random = field(default_factory=random.Random)
+    launch: int | None = None  # that runs, or ran last; None before the first
 
     def __post_init__(self) -> None:
         request = self.request
@@ -125,7 +127,7 @@ class _Gate:
                 self._screen()
                 self._confirm()
         except WorkerError as error:
-            self.journal.failure(error.failure)
+            self.journal.failure(failure_of(error, self.launch))
         self.journal.append("end", {"seconds": round(self.now() - self.start, 1)})
         return self.record
 
@@ -179,10 +181,8 @@ class _Gate:
                 break
             core = self.cores[done % len(self.cores)] if self.cores else None
             number = sum(map(len, self.record.launches.values()))
-            try:
-                slices = run_launch(number, phase, cells, core, self.setting, self.dice)
-            except WorkerError as error:
-                raise WorkerError(replace(error.failure, launch=number)) from None
+            self.launch = number
+            slices = run_launch(number, phase, cells, core, self.setting, self.dice)
             took = self.now() - start
             self.journal.launch(number, phase, core, slices, took)
             done += 1

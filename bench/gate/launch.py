@@ -2,28 +2,19 @@
 
 Noise of a shared machine changes from second to second and from process to process. So both arms, base and head, are
 timed within the same seconds, on the same core, in slices ordered ABBA or BAAB by chance, and the launch is the unit
-of whatever is said. The driver sends a worker (worker.py) orders, a JSON object a line, and reads its answers likewise.
+of whatever is said.
 """
 
-import json
 import math
-import os
-import queue
 import random
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from bench import speed
 from bench.gate.journal import Arm, Failure, Phase, Slice
+from bench.speed.process import ANSWER_SECONDS, PROTOCOL, SliceWorker, WorkerError
 
-PROTOCOL = 1
 ARMS: tuple[Arm, Arm] = ("base", "head")
 # A neighbour slows a shared core down for some tenths of a second at a time, and the finer the arms alternate within
 # that, the better it cancels: 4 slices of 250 ms scattered by 5.6%, 16 of 62 ms by 1.6%
@@ -31,17 +22,6 @@ ARMS: tuple[Arm, Arm] = ("base", "head")
 SLICE_SECONDS = 0.06
 BLOCKS = 4  # of four slices, a launch and cell, a second in all
 DISCARDED_SECONDS = 0.01  # at the start of a slice, a step at least, while the caches are the other arm's
-ANSWER_SECONDS = 120.0  # a worker that says nothing for so long hangs
-WORKER = Path(speed.__file__).with_name("worker.py")
-MOST_PADDING = 4096  # bytes of environment, which move the stack: a layout is luck, so each launch draws its own
-
-
-class WorkerError(Exception):
-    """A worker that can't go on; what it says is for a person."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
-        self.failure = failure
 
 
 @dataclass(frozen=True)
@@ -76,12 +56,15 @@ class Launch:
 
     def __init__(self, setting: Setting, dice: random.Random) -> None:
         self.setting, self.dice = setting, dice
-        self.workers: dict[Arm, ArmProcess] = {}
+        self.workers: dict[Arm, SliceWorker] = {}
 
     def __enter__(self) -> "Launch":
         try:
             for arm in self.dice.sample(ARMS, 2):
-                self.workers[arm] = ArmProcess(arm, self.setting, self.dice)
+                setting = self.setting
+                self.workers[arm] = SliceWorker(
+                    arm, setting.trees[arm], self.dice, _variables(setting.threads), setting.answer_seconds
+                )
                 self.workers[arm].send("start", protocol=PROTOCOL)
             for worker in self.workers.values():
                 worker.answer()
@@ -106,9 +89,9 @@ class Launch:
             try:
                 worker.answer(cell.name)
             except WorkerError as error:
-                if error.failure.kind != "missing":  # that leaves the workers fit for other cells
+                if error.kind != "missing":  # that leaves the workers fit for other cells
                     raise
-                failures.append(error.failure)
+                failures.append(failure_of(error))
         return failures
 
     def count(self, cell: GateCell) -> dict[Arm, dict[str, Any]]:
@@ -148,85 +131,15 @@ def run_launch(
     with Launch(setting, dice) as launch:
         for cell in cells:
             for failure in launch.open(cell):
-                raise WorkerError(failure)
+                raise WorkerError(failure.kind, failure.arm, failure.cell, failure.reason)
         return launch.measure(number, phase, cells, core)
 
 
-class ArmProcess:
-    """A process of one arm, and the lines that pass between."""
-
-    def __init__(self, arm: Arm, setting: Setting, dice: random.Random) -> None:
-        self.arm, self.limit, tree = arm, setting.answer_seconds, setting.trees[arm]
-        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER), str(tree)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._last_words, text=True, encoding="utf-8",
-            cwd=tree, env=_environment(setting.threads, dice), start_new_session=True,
-        )  # fmt: skip
-        assert self._process.stdin
-        assert self._process.stdout
-        self._orders, self._told = self._process.stdin, self._process.stdout
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        """Pass on lines until the worker's end, which is an empty one."""
-        with suppress(ValueError):  # closed by `close`
-            for line in self._told:
-                self._answers.put(line)
-        self._answers.put("")
-
-    def send(self, do: str, **order: Any) -> None:
-        with suppress(OSError):  # it has died; the answer will say so
-            self._orders.write(json.dumps({"do": do, **order}) + "\n")
-            self._orders.flush()
-
-    def answer(self, cell: str | None = None) -> dict[str, Any]:
-        """What it has to say. Raises: WorkerError: it died, hangs, or says that it can't."""
-        worker = f"{self.arm}'s worker"
-        try:
-            line = self._answers.get(timeout=self.limit)
-        except queue.Empty:
-            reason = f"{worker} gave no answer within {self.limit:g} s"
-            raise WorkerError(Failure("timeout", self.arm, cell, reason)) from None
-        if not line:
-            raise WorkerError(Failure("crash", self.arm, cell, f"{worker} {self._death()}"))
-        answer: dict[str, Any] = json.loads(line)
-        if "crashed" in answer:
-            raise WorkerError(Failure("crash", self.arm, cell, f"{worker}: {answer['crashed']}"))
-        if "missing" in answer:
-            raise WorkerError(Failure("missing", self.arm, cell, f"{self.arm}: {answer['missing']}"))
-        return answer
-
-    def ask(self, do: str, cell: str | None = None, **order: Any) -> dict[str, Any]:
-        self.send(do, **order)
-        return self.answer(cell)
-
-    def close(self) -> None:
-        """End it now; it has nothing to lose."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._orders, self._told, self._last_words):
-            with suppress(OSError):  # an order that a dead worker never took
-                stream.close()
-
-    def _death(self) -> str:
-        status = self._process.wait()
-        self._last_words.seek(0, os.SEEK_END)
-        self._last_words.seek(max(0, self._last_words.tell() - 2000))
-        words = self._last_words.read().decode(errors="replace").strip().splitlines()
-        how = f"died of signal {-status}" if status < 0 else f"exited with status {status}"
-        return f"{how}{': ' + words[-1].strip()[:300] if words else ''}"
+def failure_of(error: WorkerError, launch: int | None = None) -> Failure:
+    """As the journal has it."""
+    return Failure(error.kind, cast(Arm, error.who), error.cell, error.reason, launch)
 
 
-def _environment(threads: int, dice: random.Random) -> dict[str, str]:
-    """The user's own variables, a hash seed and a padding by chance, and threads that don't spin when idle."""
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return variables | {
-        "PYTHONHASHSEED": str(dice.randrange(2**32)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "VIT_CNN_BENCH_PADDING": "x" * dice.randrange(MOST_PADDING),
-    }
+def _variables(threads: int) -> dict[str, str]:
+    """So many threads, which don't spin when idle."""
+    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.speed.cells import Cell
 from bench.measure.flops import NEEDS_NUMBERS, flop_counter
+from bench.speed.cells import Cell
 from bench.training.trial_setup import TrialSetup
 
 LOSS_STEPS = 8  # enough that a wrong update shows in the next loss; they warm the cell up too
