@@ -1,4 +1,4 @@
-"""Result: what is measured, in which unit, which way is better; and the columns of a run's tables.
+"""Result and Launch: what is measured, in which unit, which way is better; and the columns of a run's tables.
 
 Nothing here imports torch or pandas.
 """
@@ -111,6 +111,9 @@ class Result:
     test_accuracy: float | None = column(better="higher", about="final weights; read once")
     test_accuracy_best: float | None = column(better="higher", about="weights that validation chose; read once")
     target_accuracy: float | None = column(about="the suite's headline target, on validation")
+    images_to_accuracy: int | None = column(
+        "images", better="lower", about="that training saw up to the target; empty: never reached"
+    )
     time_to_accuracy_seconds: float | None = column("s", better="lower", about="training seconds; empty: never reached")
     evaluation_interval_seconds: float | None = column("s", about="resolution of time to accuracy")
     data_wait_seconds: float | None = column("s", better="lower", about="of training: for images from disk; else empty")
@@ -132,6 +135,45 @@ class Result:
         return {name: getattr(self, name) for name in COLUMNS}
 
 
+SLICE_COLUMNS = (
+    *("config_id", "num_threads", "work", "batch_size", "group", "round", "slot", "steps", "images", "seconds"),
+    *("waited_seconds", "stolen_seconds", "throttled_seconds", "p50_seconds", "p95_seconds", "p99_seconds"),
+)
+SPLIT_COLUMNS = ("config_id", "num_threads", "data_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds")
+
+
+@dataclass
+class Launch:
+    """Fresh processes in which a device's configurations were open together and timed in short slices by turns.
+
+    A slice's `work` is "train" (a step's undisturbed pace), "loop" (a longer stretch of the real training loop, with
+    its data and garbage collection) or "infer", where a `batch_size` of 1 has the percentiles of single calls, too.
+    `group` numbers the configurations that were open at once, where memory doesn't hold all. `waited_seconds`,
+    `stolen_seconds` and `throttled_seconds` are those in which a thread was ready and had no core, the hypervisor had
+    the core, and the container's quota was used up; None where the system doesn't tell.
+
+    Attributes:
+        launch: its number in the run, from 0.
+        started_at: UTC, ISO 8601.
+        machine: around the launch: load, megahertz, quota and the like.
+        slices: rows of SLICE_COLUMNS, in the order in which they were timed.
+        splits: rows of SPLIT_COLUMNS: seconds of the parts of a training step.
+        peaks: dtype -> FLOP/s of the device's best matrix product.
+        missing: config_id -> why it couldn't be measured.
+    """
+
+    launch: int
+    device: str
+    device_name: str
+    started_at: str
+    wall_seconds: float
+    machine: dict[str, float | None]
+    slices: list[dict[str, Any]]
+    splits: list[dict[str, Any]]
+    peaks: dict[str, float]
+    missing: dict[str, str]
+
+
 COLUMNS: dict[str, dict[str, str]] = {f.name: dict(f.metadata) for f in fields(Result) if f.metadata}
 # Settings that set a run's configurations apart. Whatever asks "is this the same configuration?" goes by them; each
 # field of bench.trial.Trial is one of them, or is named as none where the ids are made.
@@ -140,15 +182,21 @@ AXES = (
     *("num_threads", "train_fraction", "world_size", "global_batch"),
 )
 TEXT_COLUMNS = {f.name for f in fields(Result) if f.metadata and ("str" in str(f.type) or "bool" in str(f.type))}
+TEXT_COLUMNS.add("work")  # of a slice; the tables of slices have no other text that isn't a trial's, too
 EVALUATION_COLUMNS = (
     *("trial_id", "epoch", "step", "train_seconds", "train_joules"),
     *("train_loss", "val_loss", "val_accuracy"),
 )
-BLOCK_COLUMNS = ("trial_id", "block", "steps", "images", "seconds")
+BLOCK_COLUMNS = ("trial_id", "block", "steps", "images", "seconds")  # as a trial's line in the journal has them
 INFERENCE_COLUMNS = ("trial_id", "batch_size", "block", "images", "seconds")
+_MEASURED = ("trial_id", "config_id", "device_name", "num_threads")  # a trial's blocks have no launch, slices no trial
+_PACE = ("steps", "images", "seconds", "waited_seconds", "stolen_seconds", "throttled_seconds")
 TABLES: dict[str, Sequence[str]] = {
     "trials.csv": tuple(COLUMNS),
     "evaluations.csv": EVALUATION_COLUMNS,
-    "throughput.csv": BLOCK_COLUMNS,
-    "inference.csv": INFERENCE_COLUMNS,
+    "throughput.csv": (*_MEASURED, "launch", "round", "slot", "work", *_PACE),
+    "inference.csv": (
+        *(*_MEASURED, "batch_size", "launch", "round", "slot", *_PACE),
+        *("p50_seconds", "p95_seconds", "p99_seconds"),
+    ),
 }

@@ -122,7 +122,8 @@ def change_rows(folder: Path, changes: dict[str, dict[str, Any]]) -> None:
     path = folder / "journal.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
-        line["row"] |= changes.get(line["trial_id"], {})
+        if line["kind"] == "trial":
+            line["row"] |= changes.get(line["trial_id"], {})
         del line["digest"]
     path.write_bytes(b"".join(map(as_line, lines)))
 

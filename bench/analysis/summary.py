@@ -106,6 +106,7 @@ def read_tables(folder: Path) -> Tables:
     run = clean_record(read_run(folder))
     frames = read_frames(folder, ["trials.csv", "evaluations.csv", "inference.csv"])
     evaluations, inference = clean_table(frames["evaluations.csv"]), clean_table(frames["inference.csv"])
+    inference = inference.loc[inference["trial_id"] != "", ["trial_id", "batch_size", "images", "seconds"]]
     trials = labelled(clean_table(frames["trials.csv"]))
     trials.loc[trials["timed"] == "false", list(UNTIMED)] = math.nan  # each that ran beside others slowed them
     trials = with_times_to_targets(trials, evaluations, targets_of(run))

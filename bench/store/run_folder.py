@@ -1,10 +1,11 @@
 """A run folder that one process writes into: each finished trial is on disk, whole, before the next begins.
 
-A finished trial is one line of `journal.jsonl`, written and flushed at once. The CSV tables (`trials.csv`: a row a
-trial; `evaluations.csv`; raw timed blocks: `throughput.csv` of training and `inference.csv`; `retried.csv`: rows of
-trials that were run again) are views of the journal: appended after the line, and made anew from the journal where
-they differ when a folder is opened. Lines that are damaged or foreign are moved to `set_aside/`, as they were, and the
-trials they belonged to count as not run. What a trial that failed left is `failures/<trial_id>.txt`.
+A finished trial is one line of `journal.jsonl`, written and flushed at once, and so is a launch of the speed rounds.
+The CSV tables (`trials.csv`: a row a trial; `evaluations.csv`; what was timed, raw: `throughput.csv` of training and
+`inference.csv`, with the blocks of trials and the slices of launches; `retried.csv`: rows of trials that were run
+again) are views of the journal: appended after the line, and made anew from the journal where they differ when a
+folder is opened. Lines that are damaged or foreign are moved to `set_aside/`, as they were, and the trials they
+belonged to count as not run. What a trial that failed left is `failures/<trial_id>.txt`.
 """
 
 import itertools
@@ -14,8 +15,8 @@ import shlex
 import socket
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,19 +24,23 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import StoreError, printable
-from bench.result import TABLES, Result
+from bench.result import SLICE_COLUMNS, SPLIT_COLUMNS, TABLES, Launch, Result
 from bench.store.journal import BOM, append_line, as_line, as_written, digest_of
 from bench.store.tables import (
     JOURNAL,
+    OLD_TABLES,
+    PART_COLUMNS,
     PARTS,
     PREVIOUS,
     RECORD,
     SCHEMA_VERSION,
     Entries,
     Entry,
+    LaunchEntry,
     as_plain,
     failure_path,
     is_name,
+    launch_entry,
     read_journal,
     read_run,
     record_digest,
@@ -53,7 +58,8 @@ class RunFolder:
     """A run folder, held by one process at a time.
 
     Attributes:
-        notices: what a person should know of opening it, a line each: a driver that had died, lines set aside.
+        notices: what a person should know of opening it, a line each: a driver that had died, lines set aside, a run
+            of schema version 5 that has become one of version 6.
 
     Raises: StoreError: the folder isn't a run, is of another version, or is in use by another process.
     """
@@ -64,6 +70,7 @@ class RunFolder:
         self._lock = FileLock(folder / LOCK)
         self._statuses: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
+        self._launches = 0
         self._sizes: dict[str, int | None] = {}
 
     @classmethod
@@ -81,6 +88,8 @@ class RunFolder:
     @classmethod
     def open(cls, folder: Path, retry: bool = False) -> "RunFolder":
         """An existing run; damaged and foreign lines are set aside, tables that differ from the journal made anew.
+
+        A run of schema version 5 becomes one of this version.
 
         Args:
             retry: trials that didn't end well count as not run; their rows go to `retried.csv`.
@@ -112,13 +121,23 @@ class RunFolder:
             raise StoreError(f"{str(result.error).removeprefix('StoreError: ')}; {self._kept()}")
         if not is_name(str(result.trial_id)):
             raise StoreError(f"{result.trial_id}: can't be the name of a trial's files")
-        with process.held():
-            try:
-                if self._sizes != self._measured():  # somebody else was here, or a table couldn't be written
-                    self._restore()
-                self._append(result)
-            except OSError as error:
-                raise unwritable(Path(error.filename or self.folder), error, self._kept()) from None
+        with self._writing():
+            self._append(result)
+
+    def append_launch(self, launch: Launch) -> None:
+        """Put a launch on disk, as `append` does with a trial.
+
+        Raises:
+            StoreError: it can't be written; or it is in the journal, and a table can't be written.
+            ValueError: its number is taken, or it holds what couldn't be read again, such as an infinity.
+        """
+        with self._writing():
+            self._append_launch(launch)
+
+    @property
+    def launches(self) -> int:
+        """How many launches the run had, lost ones before the last counted: the number of the next."""
+        return self._launches
 
     def finished(self) -> set[str]:
         return set(self._statuses)
@@ -149,6 +168,7 @@ class RunFolder:
             if run is not None:
                 self.write_run(run)  # first: with it the folder is a run, and opening it makes what else is missing
             found = self._restore()
+            self._renew_record()
             again = [name for name, entry in found.trials.items() if entry.row["status"] != "ok"]
             if retry and again:
                 lines = (as_line({"kind": "retried", "trial_id": name}) for name in again)
@@ -161,6 +181,33 @@ class RunFolder:
             self.close()
             raise
 
+    def _renew_record(self) -> None:
+        """Make a run of an earlier schema version one of this, so that no earlier program meets lines unknown to it.
+
+        Raises: StoreError: its record can't be written again.
+        """
+        record = read_run(self.folder)
+        if (version := record["schema_version"]) == SCHEMA_VERSION:
+            return
+        try:
+            self.write_run(record)
+        except (ValueError, RecursionError) as error:  # NaN, half a character: somebody changed it
+            raise StoreError(f"{self.folder / RECORD}: can't be written again ({printable(str(error), 200)})") from None
+        self.notices.append(
+            f"it was of schema version {version} and is now of {SCHEMA_VERSION}: older programs refuse it"
+        )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Interrupts wait meanwhile, and the tables are as the journal has them. Raises: StoreError for OSError."""
+        with process.held():
+            try:
+                if self._sizes != self._measured():  # somebody else was here, or a table couldn't be written
+                    self._restore()
+                yield
+            except OSError as error:
+                raise unwritable(Path(error.filename or self.folder), error, self._kept()) from None
+
     def _append(self, result: Result) -> None:
         trial_id = str(result.trial_id)
         sums, failure = self.folder / "trials" / trial_id / SUMS, failure_path(self.folder, trial_id)
@@ -169,10 +216,7 @@ class RunFolder:
             write_atomically(failure, result.trace.encode(errors="backslashreplace"))
         cells = {key: as_plain(value) for key, value in result.row().items() if key not in ("trial_id", "seal")}
         row = {key: value for key, value in cells.items() if value is not None}
-        parts = {  # by columns, so that no name is there for each row
-            name: {column: [as_plain(each.get(column)) for each in getattr(result, key)] for column in TABLES[name][1:]}
-            for name, key in PARTS.items()
-        }
+        parts = {name: _by_columns(getattr(result, key), PART_COLUMNS[name]) for name, key in PARTS.items()}
         content = {
             "kind": "trial",
             "trial_id": trial_id,
@@ -184,10 +228,28 @@ class RunFolder:
         }
         digest = append_line(self.folder / JOURNAL, content)
         self._statuses[trial_id] = str(result.status)
-        self._sizes = {}  # until the tables are there, too
-        entry = Entry(0, row | {"trial_id": trial_id, "seal": digest}, parts)
-        for name in TABLES:
-            append(self.folder / name, render([entry], name), flush=False)
+        self._append_to_tables(Entry(0, 0, row | {"trial_id": trial_id, "seal": digest}, parts))
+
+    def _append_launch(self, launch: Launch) -> None:
+        if launch.launch < self._launches:
+            raise ValueError(f"launch {launch.launch} comes after launch {self._launches - 1}")
+        content = {
+            "kind": "launch",
+            **{key: as_plain(value) for key, value in vars(launch).items()},
+            "slices": _by_columns(launch.slices, SLICE_COLUMNS),
+            "splits": _by_columns(launch.splits, SPLIT_COLUMNS),
+        }
+        entry = launch_entry(0, content)
+        if isinstance(entry, str):
+            raise ValueError(f"launch {launch.launch} {entry}")
+        append_line(self.folder / JOURNAL, content)
+        self._launches = launch.launch + 1
+        self._append_to_tables(entry)
+
+    def _append_to_tables(self, entry: Entry | LaunchEntry) -> None:
+        self._sizes = {}  # until it is in all of them
+        for name, columns in TABLES.items():
+            append(self.folder / name, render([entry], name, columns), flush=False)
         self._sizes = self._measured()
 
     def _restore(self) -> Entries:
@@ -206,16 +268,19 @@ class RunFolder:
             if left.is_file():
                 left.rename(_free(left.parent, trial_id, ".txt", first=1))
                 sync_folder(left.parent)
+        old: dict[str, bytes] = {}
         for name, text in views(self.folder, found).items():
             view = self.folder / name
             before = view.read_bytes() if view.exists() else b""
             if before != text or not view.exists():
-                known = set(text.split(b"\n"))
+                old = old or views(self.folder, found, OLD_TABLES)  # of an earlier version isn't foreign
+                known = {*text.split(b"\n"), *old[name].split(b"\n")}
                 lines = [line.rstrip(b"\r") for line in before.removeprefix(BOM).split(b"\n")]
                 self._set_aside(name, [line for line in lines if line not in known])
                 write_atomically(view, text)
         self._statuses = {name: str(entry.row["status"]) for name, entry in found.trials.items()}
         self._attempts = found.attempts
+        self._launches = found.next_launch()
         self._sizes = self._measured()
         return found
 
@@ -242,6 +307,11 @@ class RunFolder:
             f"{count:,} finished trial{' is' if count == 1 else 's are'} kept" if count else "no trial had finished yet"
         )
         return f"{kept}; when that is mended, go on with --resume {self.folder}"
+
+
+def _by_columns(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Rows as the journal keeps them, so that no name is there for each row; None for what a row doesn't have."""
+    return {column: [as_plain(row.get(column)) for row in rows] for column in columns}
 
 
 def _take(lock: FileLock, folder: Path) -> str | None:

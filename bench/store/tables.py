@@ -1,7 +1,8 @@
 """What a run folder holds, read: its record (run.json), its journal, and the CSV tables that the journal gives.
 
-`journal.jsonl` has a line for each finished trial: its row, its evaluations, its timed blocks, and digests of its
-files. The tables are views of it, for people and other programs; nothing here reads them.
+`journal.jsonl` has a line for each finished trial (its row, its evaluations, its timed blocks, and digests of its
+files) and for each launch of the speed rounds. The tables are views of it, for people and other programs; nothing here
+reads them. A journal of schema version 5 is one without launches, whose tables had other columns.
 """
 
 import csv
@@ -11,24 +12,49 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import StoreError
-from bench.result import COLUMNS, STATUSES, TABLES, TEXT_COLUMNS
+from bench.result import (
+    BLOCK_COLUMNS,
+    COLUMNS,
+    EVALUATION_COLUMNS,
+    INFERENCE_COLUMNS,
+    SLICE_COLUMNS,
+    SPLIT_COLUMNS,
+    STATUSES,
+    TABLES,
+    TEXT_COLUMNS,
+    Launch,
+)
 from bench.store.journal import Line, digest_of, read_lines
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+READABLE = (5, SCHEMA_VERSION)
 RECORD, JOURNAL, TRIALS, RETRIED = "run.json", "journal.jsonl", "trials.csv", "retried.csv"
 PREVIOUS = ".run.json.previous"  # run.json as it was before it was last written
-PARTS = {"evaluations.csv": "evaluations", "throughput.csv": "blocks", "inference.csv": "inference_blocks"}
+THROUGHPUT, INFERENCE = "throughput.csv", "inference.csv"
+PARTS = {"evaluations.csv": "evaluations", THROUGHPUT: "blocks", INFERENCE: "inference_blocks"}
+PART_COLUMNS: dict[str, Sequence[str]] = {  # of a trial's line
+    "evaluations.csv": EVALUATION_COLUMNS[1:],
+    THROUGHPUT: BLOCK_COLUMNS[1:],
+    INFERENCE: INFERENCE_COLUMNS[1:],
+}
+OLD_TABLES: dict[str, Sequence[str]] = TABLES | {  # of schema version 5
+    TRIALS: tuple(key for key in COLUMNS if key != "images_to_accuracy"),
+    THROUGHPUT: BLOCK_COLUMNS,
+    INFERENCE: INFERENCE_COLUMNS,
+}
 LONGEST_CELL = 100_000  # characters; csv reads no more than 131,072
 _SCALARS = {type(None), bool, int, float, str}
+_NUMBERS = {type(None), int, float}
+_FACTS = [each.name for each in fields(Launch) if each.name not in ("slices", "splits")]
 
 # Text that a spreadsheet would run as a formula is made harmless in a CSV file, and read back as it was.
 #
@@ -47,12 +73,14 @@ class Entry:
     """A finished trial, as its line in the journal tells it.
 
     Attributes:
+        number: of the line.
         attempt: how many times it had been finished before, and was then asked for again.
         row: of trials.csv, with the line's digest as `seal`; what wasn't measured is left out.
-        parts: by the name of another table, its columns there: lists of the same length.
+        parts: by the name of another table, the line's columns for it: lists of the same length.
         sums, failure: digests of its SHA256SUMS and of what its failure left; None where there was no such file.
     """
 
+    number: int
     attempt: int
     row: dict[str, Any]
     parts: dict[str, dict[str, list[Any]]]
@@ -63,11 +91,46 @@ class Entry:
     def trial_id(self) -> str:
         return str(self.row["trial_id"])
 
-    def rows(self, name: str) -> Iterable[tuple[Any, ...]]:
-        """Its rows of a table, in the order of the columns."""
-        if name in PARTS:
-            return zip(itertools.repeat(self.trial_id), *map(self.parts[name].get, TABLES[name][1:]))
-        return [tuple(map(self.row.get, COLUMNS))]
+    def cells(self, name: str, columns: Sequence[str]) -> list[list[Any]]:
+        """Its rows of a table, by columns; None in columns that a trial doesn't have."""
+        if name == TRIALS:
+            return [[self.row.get(key)] for key in columns]
+        part = self.parts[name]
+        length = len(next(iter(part.values())))
+        own = part | {"slot": part.get("block", [])}
+        whole = self.row | {"work": "train"}  # the same in each row
+        return [own[key] if key in own else [whole.get(key)] * length for key in columns]
+
+
+@dataclass(slots=True)
+class LaunchEntry:
+    """A launch, as its line in the journal tells it.
+
+    Attributes:
+        number: of the line.
+        facts: all of Launch but its slices and splits, by name.
+        slices, splits: by columns: lists of the same length.
+    """
+
+    number: int
+    facts: dict[str, Any]
+    slices: dict[str, list[Any]]
+    splits: dict[str, list[Any]]
+
+    def cells(self, name: str, columns: Sequence[str]) -> list[list[Any]]:
+        """Its rows of a table, by columns; None in columns that a slice doesn't have."""
+        infers = [work == "infer" for work in self.slices["work"]]
+        its = {INFERENCE: infers, THROUGHPUT: [not infer for infer in infers]}.get(name, [])
+        length = sum(its)
+        slices = {key: [*itertools.compress(cells, its)] for key, cells in self.slices.items() if key in columns}
+        return [slices[key] if key in slices else [self.facts.get(key)] * length for key in columns]
+
+    def launch(self) -> Launch:
+        slices, splits = (
+            [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+            for table in (self.slices, self.splits)
+        )
+        return Launch(**self.facts, slices=slices, splits=splits)
 
 
 @dataclass
@@ -76,12 +139,14 @@ class Entries:
 
     Attributes:
         trials: the finished ones by trial_id, in the order in which they ended.
+        launches: by their numbers, in the order in which they ended.
         retried: those that were run again, or are to be.
         attempts: how many times each of those had been finished.
         bad: lines that are damaged or foreign; `problem` says what is wrong.
     """
 
     trials: dict[str, Entry] = field(default_factory=dict)
+    launches: dict[int, LaunchEntry] = field(default_factory=dict)
     retried: list[Entry] = field(default_factory=list)
     attempts: dict[str, int] = field(default_factory=dict)
     bad: list[Line] = field(default_factory=list)
@@ -91,6 +156,14 @@ class Entries:
         entry = self.trials.pop(trial_id)
         self.retried.append(entry)
         self.attempts[trial_id] = entry.attempt + 1
+
+    def finished(self) -> list[Entry | LaunchEntry]:
+        """Trials and launches, as they follow one another in the journal and in its tables."""
+        return sorted([*self.trials.values(), *self.launches.values()], key=lambda entry: entry.number)
+
+    def next_launch(self) -> int:
+        """The number after the highest: what a lost line had isn't given twice."""
+        return max(self.launches, default=-1) + 1
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -110,9 +183,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     if version > SCHEMA_VERSION:
         newer = f"written by a newer version of this program (schema {str(version)[:20]}, this one reads"
         raise StoreError(f"{path}: {newer} {SCHEMA_VERSION}); update the program")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         how = f"; convert it: python tests/benchmarks/convert_store.py {folder}" if version == 4 else ""
-        raise StoreError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}{how}")
+        reads = " and ".join(map(str, READABLE))
+        raise StoreError(f"{path}: schema version {version}, this program reads {reads}{how}")
     return run
 
 
@@ -148,8 +222,9 @@ def read_rows(folder: Path, name: str = TRIALS) -> list[dict[str, str]]:
 
     Raises: StoreError, OSError: as `read_journal`.
     """
-    rows = (row for entry in read_journal(folder).trials.values() for row in entry.rows(name))
-    return [dict(zip(TABLES[name], map(as_text, row), strict=True)) for row in rows]
+    columns = TABLES[name]
+    rows = (zip(*entry.cells(name, columns), strict=True) for entry in read_journal(folder).finished())
+    return [dict(zip(columns, map(as_text, row), strict=True)) for row in itertools.chain.from_iterable(rows)]
 
 
 def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str, pd.DataFrame]":
@@ -159,43 +234,64 @@ def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str
     """
     import pandas as pd
 
-    try:
-        trials = read_journal(folder).trials.values()
-    except OSError as error:
-        missing = "; --resume makes a missing one" if isinstance(error, FileNotFoundError) else ""
-        raise StoreError(f"{folder / JOURNAL}: can't be read ({error.strerror}){missing}") from None
+    finished = _readable(folder).finished()
     frames = {}
     for name in names:
-        rows = itertools.chain.from_iterable(entry.rows(name) for entry in trials)
-        columns = [*zip(*rows, strict=True)] or [()] * len(TABLES[name])
+        columns = TABLES[name]
+        cells = [entry.cells(name, columns) for entry in finished]
         frames[name] = pd.DataFrame(
             {
-                key: pd.Series([*map(as_text, cells)], dtype=object)
+                key: pd.Series([*map(as_text, itertools.chain.from_iterable(own))], dtype=object)
                 if key in TEXT_COLUMNS
-                else pd.Series([*map(as_number, cells)], dtype=float)
-                for key, cells in zip(TABLES[name], columns, strict=True)
+                else pd.Series([*map(as_number, itertools.chain.from_iterable(own))], dtype=float)
+                for key, *own in zip(columns, *cells, strict=True)
             }
         )
     return frames
 
 
-def render(entries: Iterable[Entry], name: str) -> bytes:
-    """The lines that trials have in a CSV table."""
+def read_launches(folder: Path) -> list[Launch]:
+    """The launches of a run, in the order in which they ended; none in a run of schema version 5.
+
+    Raises: StoreError: the folder is no run, or its journal can't be read.
+    """
+    return [entry.launch() for entry in _readable(folder).launches.values()]
+
+
+def render(entries: Iterable[Entry | LaunchEntry], name: str, columns: Sequence[str]) -> bytes:
+    """The lines that trials and launches have in a CSV table."""
     text = io.StringIO(newline="")
-    rows = itertools.chain.from_iterable(entry.rows(name) for entry in entries)
-    if name not in PARTS:  # those hold numbers, which csv writes as we do: in full, and nothing for None
-        rows = (map(as_cell, row) for row in rows)  # type: ignore[assignment]
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    for entry in entries:
+        cells: list[Iterable[Any]] = [*entry.cells(name, columns)]
+        for place, key in enumerate(columns):
+            if name == TRIALS or key in TEXT_COLUMNS:  # else numbers, which csv writes as we do, and nothing for None
+                cells[place] = map(as_cell, cells[place])
+        writer.writerows(zip(*cells, strict=True))
     return text.getvalue().encode(errors="backslashreplace")
 
 
-def views(folder: Path, entries: Entries) -> dict[str, bytes]:
-    """The CSV tables that a journal gives: name -> contents; retried.csv only where there is a use for it."""
-    headers = {name: ",".join(columns).encode() + b"\n" for name, columns in TABLES.items()}
-    found = {name: headers[name] + render(entries.trials.values(), name) for name in TABLES}
+def views(folder: Path, entries: Entries, tables: Mapping[str, Sequence[str]] = TABLES) -> dict[str, bytes]:
+    """The CSV tables that a journal gives: name -> contents; retried.csv only where there is a use for it.
+
+    Args:
+        tables: name -> columns.
+    """
+    headers = {name: ",".join(columns).encode() + b"\n" for name, columns in tables.items()}
+    finished = entries.finished()
+    found = {name: headers[name] + render(finished, name, columns) for name, columns in tables.items()}
     if entries.retried or (folder / RETRIED).exists():
-        found[RETRIED] = headers[TRIALS] + render(entries.retried, TRIALS)
+        found[RETRIED] = headers[TRIALS] + render(entries.retried, TRIALS, tables[TRIALS])
     return found
+
+
+def _readable(folder: Path) -> Entries:
+    """The journal, for whoever only reads. Raises: StoreError: no run, or it can't be read."""
+    try:
+        return read_journal(folder)
+    except OSError as error:
+        missing = "; --resume makes a missing one" if isinstance(error, FileNotFoundError) else ""
+        raise StoreError(f"{folder / JOURNAL}: can't be read ({error.strerror}){missing}") from None
 
 
 def is_name(text: str) -> bool:
@@ -250,7 +346,12 @@ def as_number(value: Any) -> float:
 
 
 def as_plain(value: Any) -> Any:
-    """A value as the journal keeps it: None, a number, true or false, or text on one line; infinity is text, too."""
+    """A value as the journal keeps it: None, a number, true or false, or text on one line; infinity is text, too.
+
+    Of a dictionary all values so.
+    """
+    if isinstance(value, dict):
+        return {key: as_plain(each) for key, each in value.items()}
     if isinstance(value, str):
         return one_line(value)
     if hasattr(value, "item"):
@@ -276,6 +377,14 @@ def _take(line: Line, planned: Collection[str], found: Entries) -> str:
     kind, trial_id = content.get("kind"), content.get("trial_id")
     if not line.digest:
         return "has no digest"
+    if kind == "launch":
+        launch = launch_entry(line.number, content)
+        if isinstance(launch, str):
+            return launch
+        if (number := launch.facts["launch"]) in found.launches:
+            return f"launch {number} is there more than once"
+        found.launches[number] = launch
+        return ""
     if kind not in ("trial", "retried"):
         return f"has the unknown kind {str(kind)[:40]!r}"
     if not isinstance(trial_id, str) or not is_name(trial_id):
@@ -301,19 +410,43 @@ def _take(line: Line, planned: Collection[str], found: Entries) -> str:
 
 def _entry(line: Line, content: dict[str, Any]) -> Entry | str:
     """The trial of a line, or why it is none."""
-    row, attempt, sums, failure = (content.get(key) for key in ("row", "attempt", "sums", "failure"))
+    row, attempt = content.get("row"), content.get("attempt")
+    texts = {key: content.get(key) for key in ("sums", "failure")}
     parts: dict[str, Any] = {name: content.get(key) for name, key in PARTS.items()}
-    digests = all(isinstance(digest, str | None) for digest in (sums, failure))
-    if not isinstance(row, dict) or not set(map(type, row.values())) <= _SCALARS or not digests:
+    fits = all(isinstance(text, str | None) for text in texts.values())
+    if not isinstance(row, dict) or not set(map(type, row.values())) <= _SCALARS or not fits:
         return "isn't a trial's line"
     if type(attempt) is not int:
         return "has no number of its attempt"
-    if not all(_is_table(part, TABLES[name][1:]) for name, part in parts.items()):
+    if not all(_is_table(part, PART_COLUMNS[name]) for name, part in parts.items()):
         return "has rows that are none"
     if row.get("status") not in STATUSES:
         return f"has the unknown status {str(row.get('status'))[:40]!r}"
     own = {**row, "trial_id": content["trial_id"], "seal": line.digest}
-    return Entry(attempt, own, parts, sums, failure)
+    return Entry(line.number, attempt, own, parts, **texts)
+
+
+def launch_entry(number: int, content: Mapping[str, Any]) -> LaunchEntry | str:
+    """The launch of a line of that number, or why it is none."""
+    facts = {key: content.get(key) for key in _FACTS}
+    slices: Any = content.get("slices")
+    splits: Any = content.get("splits")
+    if type(facts["launch"]) is not int or facts["launch"] < 0:
+        return "has no number of its launch"
+    texts = all(isinstance(facts[key], str) for key in ("device", "device_name", "started_at"))
+    named = _holds(facts["machine"], _NUMBERS) and _holds(facts["peaks"], _NUMBERS) and _holds(facts["missing"], {str})
+    if not texts or not named or type(facts["wall_seconds"]) not in (int, float):
+        return "isn't a launch's line"
+    for table, columns in ((slices, SLICE_COLUMNS), (splits, SPLIT_COLUMNS)):
+        if not _is_table(table, columns):
+            return "has rows that are none"
+        if not all(set(map(type, table[key])) <= ({str} if key in TEXT_COLUMNS else _NUMBERS) for key in columns):
+            return "has cells of another kind than their columns"
+    return LaunchEntry(number, facts, slices, splits)
+
+
+def _holds(values: Any, kinds: Collection[type]) -> bool:
+    return isinstance(values, dict) and set(map(type, values.values())) <= set(kinds)
 
 
 def _is_table(part: Any, columns: Collection[str]) -> bool:

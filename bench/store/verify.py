@@ -1,7 +1,7 @@
 """Verify: a run folder held against its own record; what is wrong is named, and nothing is changed.
 
-Damage is found by digests: of run.json, of each trial's line in the journal, of its files and of what its failure left.
-The tables have to be what the journal gives.
+Damage is found by digests: of run.json, of each line in the journal (a trial's, a launch's), of a trial's files and of
+what its failure left. The tables have to be what the journal gives, with the columns of the run's schema version.
 """
 
 import json
@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.result import TEXT_COLUMNS
+from bench.result import TABLES, TEXT_COLUMNS
 from bench.store.journal import as_written, digest_of
 from bench.store.tables import (
     JOURNAL,
-    PARTS,
+    OLD_TABLES,
     PREVIOUS,
     RECORD,
+    SCHEMA_VERSION,
     Entries,
     Entry,
+    LaunchEntry,
     failure_path,
     read_journal,
     read_run,
@@ -43,11 +45,13 @@ class Verification:
         trials: finished ones that can be read.
         problems: what is wrong, a line each: file, row, what was found.
         notes: what is worth knowing and no fault, such as trials that haven't run yet.
+        launches: those that can be read.
     """
 
     trials: int = 0
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    launches: int = 0
 
 
 def verify_run(folder: Path) -> Verification:
@@ -62,14 +66,17 @@ def verify_run(folder: Path) -> Verification:
             found.problems.append(f"{JOURNAL}: holds bytes that weren't written there")
     except OSError as error:
         found.problems.append(f"{JOURNAL}: can't be read ({error.strerror})")
-    for name, text in views(folder, entries).items():
+    tables = TABLES if run["schema_version"] == SCHEMA_VERSION else OLD_TABLES
+    for name, text in views(folder, entries, tables).items():
         found.problems += _of_table(folder / name, text)
-    found.trials = len(entries.trials)
+    found.trials, found.launches = len(entries.trials), len(entries.launches)
     dataset, plan = run.get("dataset"), run.get("plan")
     checksum = dataset.get("checksum") if isinstance(dataset, dict) else None
     for trial_id, entry in entries.trials.items():
         problems = (*_of_values(entry, checksum), *_of_files(folder, entry))
         found.problems += [f"trial {trial_id}: {problem}" for problem in problems]
+    for number, launch in entries.launches.items():
+        found.problems += [f"launch {number}: {problem}" for problem in _of_launch(launch)]
     for entry in entries.retried:
         found.problems += _of_earlier_failure(folder, entry)
     planned = set(map(str, plan)) if isinstance(plan, list) else set()
@@ -124,13 +131,28 @@ def _of_values(entry: Entry, checksum: Any) -> Iterator[str]:
         yield "was measured on other contents of the dataset than run.json names"
     row = {key: [value] for key, value in entry.row.items()}
     for name, part in (("its row", row), *entry.parts.items()):
-        for key in part.keys() - TEXT_COLUMNS:
-            if wrong := _wrong(key, part[key]):
-                yield f"{name}: {key[:40]} is {wrong}"
-    for name in PARTS:
-        cells = [*entry.rows(name)]
-        if len(set(cells)) < len(cells):
-            yield f"{len(cells) - len(set(cells))} of its rows in {name} are there more than once"
+        yield from _of_columns(name, part)
+    for name, part in entry.parts.items():
+        yield from _of_repeated(name, part)
+
+
+def _of_launch(launch: LaunchEntry) -> Iterator[str]:
+    facts = {key: [value] for key, value in launch.facts.items() if isinstance(value, int | float)}
+    for name, part in (("its line", facts), ("its slices", launch.slices), ("its splits", launch.splits)):
+        yield from _of_columns(name, part)
+    yield from _of_repeated("the slices", launch.slices)
+
+
+def _of_columns(name: str, part: dict[str, list[Any]]) -> Iterator[str]:
+    for key in part.keys() - TEXT_COLUMNS:
+        if wrong := _wrong(key, part[key]):
+            yield f"{name}: {key[:40]} is {wrong}"
+
+
+def _of_repeated(name: str, part: dict[str, list[Any]]) -> Iterator[str]:
+    rows = [*zip(*part.values(), strict=True)]
+    if len(set(rows)) < len(rows):
+        yield f"{len(rows) - len(set(rows))} of its rows in {name} are there more than once"
 
 
 def _wrong(key: str, values: list[Any]) -> str:

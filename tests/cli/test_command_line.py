@@ -267,7 +267,7 @@ def test_an_out_that_is_a_file_is_refused(mine: Path, here: Path, refused: Calla
         ("", "run.json: can't be read as a run's record"),
         ("[1]", "run.json: can't be read as a run's record"),
         ('{"schema_version": 4}', "convert it: python tests/benchmarks/convert_store.py old"),
-        ('{"schema_version": -1}', f"run.json: schema version -1, this program reads {SCHEMA_VERSION}"),
+        ('{"schema_version": -1}', f"run.json: schema version -1, this program reads 5 and {SCHEMA_VERSION}"),
     ],
 )
 def test_a_folder_that_is_no_run_cannot_be_resumed(

@@ -18,14 +18,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import read_table, result
+from made_up_launch import made_up_launch
 
-from bench.analysis.summary import write_summary
+from bench.analysis.summary import read_tables
 from bench.errors import StoreError
 from bench.result import COLUMNS, TABLES, Result
 from bench.store import run_folder
 from bench.store.journal import as_line
 from bench.store.run_folder import RunFolder, read_note
-from bench.store.tables import as_cell, as_plain, as_text, read_rows, read_run, unguarded
+from bench.store.tables import (
+    as_cell,
+    as_plain,
+    as_text,
+    read_launches,
+    read_rows,
+    read_run,
+    unguarded,
+)
 from bench.store.verify import verify_run
 from bench.system import files
 from bench.system.files import write_atomically
@@ -125,7 +134,6 @@ def test_whoever_only_reads_needs_no_table_and_changes_nothing(store: RunFolder)
     for name in TABLES:
         (store.folder / name).unlink()
     before = sorted(store.folder.iterdir())
-    assert write_summary is not None
     assert len(read_table(store.folder, "evaluations.csv")) == 2
     verify_run(store.folder)
     assert sorted(store.folder.iterdir()) == before
@@ -538,22 +546,88 @@ def test_a_file_system_without_locks_is_refused_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_run_of_this_version_is_read_and_goes_on(tmp_path: Path) -> None:
-    """What a real run wrote, so that a later version notices when it can't read it any more."""
-    folder = Path(shutil.copytree(STORES / "v5", tmp_path / "run"))
-    assert of_tables(verify_run(folder).problems) == []
-    before = {name: (folder / name).read_bytes() for name in FILES}
-    assert set(write_summary(folder).summary["n"]) == {2}
-    store = RunFolder.open(folder)
-    assert (len(store.finished()), store.notices) == (2, [])
-    assert {name: (folder / name).read_bytes() for name in FILES} == before
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """What a real run of schema version 5 wrote."""
+    return Path(shutil.copytree(STORES / "v5", tmp_path / "run"))
+
+
+RENEWED = "it was of schema version 5 and is now of 6: older programs refuse it"
+
+
+def test_a_run_of_version_5_is_read_as_it_is(old: Path) -> None:
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    assert verify_run(old).problems == []
+    assert set(read_tables(old).summary["n"]) == {2}
+    assert read_launches(old) == []
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+    (old / "throughput.csv").write_bytes((old / "throughput.csv").read_bytes() + b"mine\n")
+    (problem,) = verify_run(old).problems
+    assert problem == "throughput.csv, line 4: isn't what journal.jsonl gives; --resume makes the table again"
+
+
+def test_a_run_of_version_5_goes_on_as_one_of_version_6(old: Path) -> None:
+    journal, run = (old / "journal.jsonl").read_bytes(), read_run(old)
+    rows = pd.read_csv(old / "throughput.csv")
+    store = RunFolder.open(old)
+    assert (len(store.finished()), store.launches, store.notices) == (2, 0, [RENEWED])
+    assert not (old / "set_aside").exists()
+    assert (old / "journal.jsonl").read_bytes() == journal
+    record = read_run(old)
+    assert {**record, "digest": 0} == {**run, "schema_version": 6, "digest": 0}
+    for name, columns in TABLES.items():
+        assert list(pd.read_csv(old / name).columns) == list(columns)
+    assert pd.read_csv(old / "throughput.csv")["seconds"].tolist() == rows["seconds"].tolist()
+    store.append_launch(made_up_launch())
+    store = reopened(store)
+    assert (store.launches, store.notices) == (1, [])
+    assert verify_run(old).problems == []
+
+
+def test_lines_of_nobodys_in_tables_of_version_5_are_kept(old: Path) -> None:
+    for name in FILES:
+        with open(old / name, "ab") as file:
+            file.write(b"mine,alone\n")
+    store = RunFolder.open(old)
+    kept = {path.name.partition("Z-")[2]: path.read_bytes() for path in (old / "set_aside").iterdir()}
+    assert kept == dict.fromkeys(FILES, b"mine,alone\n")
+    assert verify_run(old).problems == []
     store.close()
 
 
+def test_a_crash_before_a_run_of_version_5_was_made_new_is_in_nobodys_way(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_run", crash)
+        with pytest.raises(KeyboardInterrupt):
+            RunFolder.open(old)
+    assert read_run(old)["schema_version"] == 5
+    assert set(read_tables(old).summary["n"]) == {2}
+    store = RunFolder.open(old)
+    assert store.notices == [RENEWED]
+    assert not (old / "set_aside").exists()
+    assert verify_run(old).problems == []
+    store.close()
+
+
+@pytest.mark.parametrize("odd", ["NaN", '"\\ud800"'])
+def test_a_record_of_version_5_that_cannot_be_written_again_is_told_of_in_one_line(old: Path, odd: str) -> None:
+    text = (old / "run.json").read_text(encoding="utf-8")
+    (old / "run.json").write_text(text.replace("{", '{"odd": ' + odd + ",", 1), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"run\.json: can't be written again \(") as refusal:
+        RunFolder.open(old)
+    assert "\n" not in str(refusal.value)
+    assert len(read_rows(old)) == 2
+
+
 def test_a_run_of_a_later_version_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"schema_version": 6}')
+    (tmp_path / "run.json").write_text('{"schema_version": 7}')
     with pytest.raises(
-        StoreError, match=r"newer version of this program \(schema 6, .*; update the program"
+        StoreError, match=r"newer version of this program \(schema 7, .*; update the program"
     ) as refusal:
         RunFolder.open(tmp_path)
     assert "\n" not in str(refusal.value)
