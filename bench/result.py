@@ -20,6 +20,10 @@ class Result:
     """One trial: a row of trials.csv, and the rows it adds to evaluations.csv, throughput.csv and inference.csv.
 
     None means "not measured" and becomes an empty cell; it is never 0.
+
+    Attributes:
+        correct: which test images the final weights got right: a bit an image in the order of the test split, as
+            numpy.packbits, zlib and base64 leave them. In the journal alone, as it is no column.
     """
 
     trial_id: str | None = column(about="identity of the trial: settings and seed")
@@ -128,6 +132,7 @@ class Result:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[dict[str, Any]] = field(default_factory=list)
     inference_blocks: list[dict[str, Any]] = field(default_factory=list)
+    correct: str | None = None
     unsaved: bool = False  # its files couldn't be written: the disk's fault, which each further trial would meet
     trace: str | None = None  # of a failure: where in the program; a file beside the tables, not a column
 

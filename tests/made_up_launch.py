@@ -4,12 +4,16 @@ What a real launch adds on the whole scatters by some percent, a slice within it
 waited for a core takes longer by what it waited.
 """
 
+import base64
 import math
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+import numpy as np
 
 from bench.result import SLICE_COLUMNS, Launch
 from bench.store.run_folder import RunFolder
@@ -105,3 +109,8 @@ def add_launches(folder: Path, count: int = 8, **how: Any) -> list[Launch]:
                 store.append_launch(launches[-1])
         store.close()
     return launches
+
+
+def packed(right: Sequence[bool]) -> str:
+    """`Result.correct` of images that were got right, or not."""
+    return base64.b64encode(zlib.compress(np.packbits(np.array(right, bool)).tobytes())).decode()

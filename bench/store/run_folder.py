@@ -226,6 +226,8 @@ class RunFolder:
             "sums": digest_of(sums.read_bytes()) if sums.is_file() else None,
             "failure": digest_of(failure.read_bytes()) if failure.is_file() else None,
         }
+        if result.correct is not None:
+            content["correct"] = result.correct
         digest = append_line(self.folder / JOURNAL, content)
         self._statuses[trial_id] = str(result.status)
         self._append_to_tables(Entry(0, 0, row | {"trial_id": trial_id, "seal": digest}, parts))

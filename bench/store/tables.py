@@ -5,6 +5,7 @@ files) and for each launch of the speed rounds. The tables are views of it, for 
 reads them. A journal of schema version 5 is one without launches, whose tables had other columns.
 """
 
+import base64
 import csv
 import gc
 import io
@@ -12,6 +13,7 @@ import itertools
 import json
 import math
 import re
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,7 +35,9 @@ from bench.result import (
 from bench.store.journal import Line, digest_of, read_lines
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 6
 READABLE = (5, SCHEMA_VERSION)
@@ -78,6 +82,7 @@ class Entry:
         row: of trials.csv, with the line's digest as `seal`; what wasn't measured is left out.
         parts: by the name of another table, the line's columns for it: lists of the same length.
         sums, failure: digests of its SHA256SUMS and of what its failure left; None where there was no such file.
+        correct: as in Result.
     """
 
     number: int
@@ -86,6 +91,7 @@ class Entry:
     parts: dict[str, dict[str, list[Any]]]
     sums: str | None = None
     failure: str | None = None
+    correct: str | None = None
 
     @property
     def trial_id(self) -> str:
@@ -258,6 +264,43 @@ def read_launches(folder: Path) -> list[Launch]:
     return [entry.launch() for entry in _readable(folder).launches.values()]
 
 
+def read_correct(folder: Path) -> "dict[str, NDArray[np.bool_]]":
+    """trial_id -> for each image of the test split, in its order, whether the trial's final weights got it right.
+
+    A trial of which that isn't known isn't there, nor is one whose bits aren't as many as `split` of run.json has test
+    images.
+
+    Raises: StoreError: the folder is no run, or its journal can't be read.
+    """
+    images = count_test_images(read_run(folder))
+    found = {name: unpacked(entry.correct, images) for name, entry in _readable(folder).trials.items()}
+    return {name: right for name, right in found.items() if right is not None}
+
+
+def count_test_images(run: Mapping[str, Any]) -> int:
+    """What run.json says; 0 where it doesn't."""
+    split = run.get("split")
+    images = split.get("test") if isinstance(split, dict) else None
+    return images if type(images) is int and images > 0 else 0
+
+
+def unpacked(correct: str | None, images: int) -> "NDArray[np.bool_] | None":
+    """The bits of `Result.correct`: a truth value an image; None where they aren't of so many images."""
+    import numpy as np
+
+    if correct is None or not images:
+        return None
+    size = (images + 7) // 8
+    stream = zlib.decompressobj()
+    try:
+        packed = stream.decompress(base64.b64decode(correct, validate=True), size + 1)
+    except (ValueError, zlib.error, OverflowError):
+        return None
+    if len(packed) != size or not stream.eof:
+        return None
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=images).astype(bool)
+
+
 def render(entries: Iterable[Entry | LaunchEntry], name: str, columns: Sequence[str]) -> bytes:
     """The lines that trials and launches have in a CSV table."""
     text = io.StringIO(newline="")
@@ -411,7 +454,7 @@ def _take(line: Line, planned: Collection[str], found: Entries) -> str:
 def _entry(line: Line, content: dict[str, Any]) -> Entry | str:
     """The trial of a line, or why it is none."""
     row, attempt = content.get("row"), content.get("attempt")
-    texts = {key: content.get(key) for key in ("sums", "failure")}
+    texts = {key: content.get(key) for key in ("sums", "failure", "correct")}
     parts: dict[str, Any] = {name: content.get(key) for name, key in PARTS.items()}
     fits = all(isinstance(text, str | None) for text in texts.values())
     if not isinstance(row, dict) or not set(map(type, row.values())) <= _SCALARS or not fits:

@@ -23,10 +23,12 @@ from bench.store.tables import (
     Entries,
     Entry,
     LaunchEntry,
+    count_test_images,
     failure_path,
     read_journal,
     read_run,
     record_digest,
+    unpacked,
     views,
 )
 from bench.system.files import SUMS, check_sums
@@ -72,8 +74,9 @@ def verify_run(folder: Path) -> Verification:
     found.trials, found.launches = len(entries.trials), len(entries.launches)
     dataset, plan = run.get("dataset"), run.get("plan")
     checksum = dataset.get("checksum") if isinstance(dataset, dict) else None
+    images = count_test_images(run)
     for trial_id, entry in entries.trials.items():
-        problems = (*_of_values(entry, checksum), *_of_files(folder, entry))
+        problems = (*_of_values(entry, checksum, images), *_of_files(folder, entry))
         found.problems += [f"trial {trial_id}: {problem}" for problem in problems]
     for number, launch in entries.launches.items():
         found.problems += [f"launch {number}: {problem}" for problem in _of_launch(launch)]
@@ -124,11 +127,13 @@ def _of_table(path: Path, text: bytes) -> Iterator[str]:
         yield f"{path.name}, line {number}: isn't what {JOURNAL} gives; --resume makes the table again"
 
 
-def _of_values(entry: Entry, checksum: Any) -> Iterator[str]:
+def _of_values(entry: Entry, checksum: Any, images: int) -> Iterator[str]:
     if entry.row["status"] == "ok" and not entry.parts["evaluations.csv"]["step"]:
         yield "ended ok, and has no evaluations"
     if checksum and entry.row.get("dataset_checksum") not in (None, checksum):
         yield "was measured on other contents of the dataset than run.json names"
+    if entry.correct is not None and images and unpacked(entry.correct, images) is None:
+        yield f"which test images it got right: isn't {images:,} bits, as many as run.json names"
     row = {key: [value] for key, value in entry.row.items()}
     for name, part in (("its row", row), *entry.parts.items()):
         yield from _of_columns(name, part)

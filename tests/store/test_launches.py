@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import make_run, read_table, result
-from made_up_launch import add_launches, made_up_launch
+from made_up_launch import add_launches, made_up_launch, packed
 
 from bench.errors import StoreError
 from bench.result import SLICE_COLUMNS, TABLES, Launch
 from bench.store import run_folder
 from bench.store.journal import as_line
 from bench.store.run_folder import RunFolder
-from bench.store.tables import read_launches, read_rows, unguarded
+from bench.store.tables import read_correct, read_launches, read_rows, unguarded
 from bench.store.verify import verify_run
 from bench.system import files
 from bench.system.process import listening
@@ -34,6 +34,7 @@ RECORD: dict[str, Any] = {
     "dataset": {},
     "environment": {},
     "created_at": "2026-03-01T09:30:00Z",
+    "split": {"test": 297},
 }
 FILES = ("journal.jsonl", *TABLES)
 
@@ -396,3 +397,45 @@ def test_launches_of_a_made_up_run_belong_to_its_configurations(tmp_path: Path) 
     own = {row["config_id"] for row in read_rows(folder)}
     assert {row["config_id"] for row in read_rows(folder, "throughput.csv") if row["launch"]} == own
     assert verify_run(folder).problems == []
+
+
+def test_which_test_images_a_trial_got_right_is_read_back_bit_by_bit(store: RunFolder) -> None:
+    chance = random.Random(1)
+    right = {name: [chance.random() < 0.9 for _ in range(297)] for name in "ab"}
+    for name in "ab":
+        store.append(result(name, correct=packed(right[name])))
+    store.append(result("c"))
+    found = read_correct(store.folder)
+    assert {name: bits.tolist() for name, bits in found.items()} == right
+    assert all(bits.dtype == bool for bits in found.values())
+    *_, last = (store.folder / "journal.jsonl").read_text().splitlines()
+    assert "correct" not in json.loads(last)
+    store = reopened(store)
+    assert verify_run(store.folder).problems == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [packed([True] * 8), packed([True] * 400), packed([True] * 297)[:-8], "no base64: ü", "", "AAAA"],
+    ids=["too few", "too many", "cut", "text", "nothing", "no zlib"],
+)
+def test_bits_that_are_not_those_of_the_test_images_are_named_and_left_out(store: RunFolder, wrong: str) -> None:
+    store.append(result("a", correct=wrong))
+    store.append(result("b", correct=packed([True] * 297)))
+    assert [*read_correct(store.folder)] == ["b"]
+    (problem,) = verify_run(store.folder).problems
+    assert problem == "trial a: which test images it got right: isn't 297 bits, as many as run.json names"
+
+
+def test_what_a_replaced_try_got_right_does_not_count(store: RunFolder) -> None:
+    store.append(result("a", status="diverged", correct=packed([True] * 297)))
+    store = reopened(store, retry=True)
+    assert read_correct(store.folder) == {}
+    store.append(result("a", correct=packed([False] * 297)))
+    assert not read_correct(store.folder)["a"].any()
+
+
+def test_without_the_number_of_test_images_nobody_knows_which_bits_are_theirs(store: RunFolder) -> None:
+    store.append(result("a", correct=packed([True] * 297)))
+    store.write_run({key: value for key, value in RECORD.items() if key != "split"})
+    assert read_correct(store.folder) == {}

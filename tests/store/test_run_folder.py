@@ -30,6 +30,7 @@ from bench.store.tables import (
     as_cell,
     as_plain,
     as_text,
+    read_correct,
     read_launches,
     read_rows,
     read_run,
@@ -559,7 +560,7 @@ def test_a_run_of_version_5_is_read_as_it_is(old: Path) -> None:
     before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
     assert verify_run(old).problems == []
     assert set(read_tables(old).summary["n"]) == {2}
-    assert read_launches(old) == []
+    assert (read_launches(old), read_correct(old)) == ([], {})
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
     (old / "throughput.csv").write_bytes((old / "throughput.csv").read_bytes() + b"mine\n")
     (problem,) = verify_run(old).problems
