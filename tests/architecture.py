@@ -64,7 +64,7 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
         {"store", "result", "measure", "system"},
     ),
     "data": ("images on a device: download, readers, splits, augmentation", {"system"}),
-    "measure": ("clocks, FLOPs, memory, statistics", {"system"}),
+    "measure": ("clocks, FLOPs, memory, statistics", {"system", "result"}),
     "store": ("the run folder, whose finished rows survive any crash", {"system", "result"}),
     "system": ("this machine: devices, numeric modes, files, processes", set()),
     "result": ("what a trial yields: the columns of every table", set()),

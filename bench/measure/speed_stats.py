@@ -1,0 +1,279 @@
+"""What launches say about speeds: estimates of images/s and of ratios, with intervals whose unit is the launch.
+
+A launch (bench.result.Launch) timed all configurations in turns within the same seconds, so what the machine did to
+all of them drops out of a ratio. The noise that is left is the launch's own (layout of memory, placement on cores),
+which is why more slices of one launch narrow nothing.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.measure.stats import CONFIDENCE
+from bench.result import Launch
+
+WAITED = 0.01  # of a slice's seconds, all threads together: what a slice may have waited and still be undisturbed
+TAKEN = 0.90  # quantile of images/s over a launch's undisturbed slices
+FEWEST_LAUNCHES = 3  # that a ratio needs
+MOST_PRIOR = 10.0  # degrees of freedom that other pairs lend a pair's variance
+
+Array = NDArray[np.float64]
+
+
+class Cell(NamedTuple):
+    """What is timed: a step of training (`work` "train", or "loop": see bench.result), or an inference ("infer")."""
+
+    config_id: str
+    work: str
+    batch_size: int
+    num_threads: int
+
+
+class Panel(NamedTuple):
+    """Cells that are compared with each other: the same work with as many threads; one image is a work of its own."""
+
+    work: str
+    one_image: bool
+    num_threads: int
+
+
+class Estimate(NamedTuple):
+    """A speed in images/s, or a ratio of two, between the ends of its 95% interval; n counts launches.
+
+    Ends are NaN where they aren't known.
+    """
+
+    low: float
+    amount: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval, as a share: 0.03 for 1.00 (0.971 to 1.030); infinite where it isn't known."""
+        return math.inf if math.isnan(self.low) else math.log(self.high / self.low) / 2
+
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def is_clean(piece: Mapping[str, Any]) -> bool:
+    """Whether nothing took the processor from a slice, as far as the system tells."""
+    waited, stolen, throttled = (piece.get(f"{kind}_seconds") or 0.0 for kind in ("waited", "stolen", "throttled"))
+    return waited <= WAITED * piece["seconds"] and not stolen and not throttled
+
+
+@dataclass
+class Speeds:
+    """The launches of one device, analysed; ratios are ratios of the speeds that are given.
+
+    Speeds are what an additive model of launches and cells leaves on each cell (least squares, on logarithms): where
+    all launches have all cells, the geometric mean over launches. A launch's own figure for a cell is the 90th
+    percentile over its undisturbed slices: a neighbour only slows down, so the upper end is the code's own.
+    """
+
+    launches: Sequence[Launch]
+    _panels: dict[Panel, "_Fit"] = field(default_factory=dict)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All that was timed undisturbed at least once, in the order of the first launch that has it."""
+        return list(self._logs)
+
+    @property
+    def threads(self) -> list[int]:
+        """Numbers of CPU threads that were tried, fewest first."""
+        return sorted({piece["num_threads"] for launch in self.launches for piece in launch.slices})
+
+    def speed(self, cell: Cell) -> Estimate:
+        """Images/s; of one image, 1 over the median seconds of a call."""
+        return self._fit(panel_of(cell)).speed(cell)
+
+    def ratio(self, a: Cell, b: Cell) -> Estimate:
+        """Speed of a over that of b, which do the same work with as many threads."""
+        return self._fit(panel_of(a)).ratio(a, b)
+
+    def stall_share(self, config_id: str, batch_size: int, num_threads: int) -> Estimate:
+        """Share of training time that a step's undisturbed pace doesn't explain: waits for data, collections, sleep.
+
+        Taken launch by launch, from the training loop's pace against that of its steps within the same seconds.
+        """
+        train, loop = (Cell(config_id, work, batch_size, num_threads) for work in ("train", "loop"))
+        both = self._logs.get(train, {}), self._logs.get(loop, {})
+        kept = np.array([both[1][launch] - both[0][launch] for launch in sorted(both[0].keys() & both[1].keys())])
+        variance, n = _variance(kept)
+        if not n:
+            return UNKNOWN
+        middle, half = float(kept.mean()), _half_width(variance, n, n - 1.0)
+        return Estimate(1 - math.exp(middle + half), 1 - math.exp(middle), 1 - math.exp(middle - half), n)
+
+    def clean_share(self, num_threads: int) -> float:
+        """Share of the slices with so many threads that nothing disturbed; NaN of none."""
+        own = [
+            is_clean(piece) for each in self.launches for piece in each.slices if piece["num_threads"] == num_threads
+        ]
+        return sum(own) / len(own) if own else math.nan
+
+    def half_widths(self, panel: Panel) -> list[float]:
+        """Of the ratios of all pairs of a panel's cells; infinite where a ratio isn't known."""
+        return [self.ratio(a, b).half_width for a, b in combinations(self._fit(panel).cells, 2)]
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """Those of training steps and inference at each configuration's own batch size, and of one image."""
+        return list(dict.fromkeys(panel_of(cell) for cell in self.cells if cell.work != "loop"))
+
+    @cached_property
+    def _logs(self) -> dict[Cell, dict[int, float]]:
+        """Cell -> launch -> log of its images/s there."""
+        found: dict[Cell, dict[int, float]] = defaultdict(dict)
+        for launch in self.launches:
+            for cell, value in _launch_logs(launch).items():
+                found[cell][launch.launch] = value
+        return dict(found)
+
+    def _fit(self, panel: Panel) -> "_Fit":
+        if panel not in self._panels:
+            own = {cell: values for cell, values in self._logs.items() if panel_of(cell) == panel}
+            self._panels[panel] = _Fit(own)
+        return self._panels[panel]
+
+
+def panel_of(cell: Cell) -> Panel:
+    return Panel(cell.work, cell.work == "infer" and cell.batch_size == 1, cell.num_threads)
+
+
+class _Fit:
+    """One panel: a matrix of launches and cells on logarithms, with gaps where a launch has no figure for a cell."""
+
+    def __init__(self, logs: Mapping[Cell, Mapping[int, float]]) -> None:
+        self.cells = list(logs)
+        self._column = {cell: index for index, cell in enumerate(self.cells)}
+        numbers = sorted({launch for values in logs.values() for launch in values})
+        self._values = np.array(
+            [[logs[cell].get(launch, math.nan) for cell in self.cells] for launch in numbers], dtype=float
+        ).reshape(len(numbers), len(self.cells))
+        self._means = _cell_effects(self._values)
+        spread = [_variance(column) for column in self._values.T]
+        self._own_prior = _prior(spread, 1)
+        pairs = combinations(self._values.T, 2)
+        self._pair_prior = _prior([_variance(a - b) for a, b in pairs], len(self.cells) - 2)
+
+    def speed(self, cell: Cell) -> Estimate:
+        if cell not in self._column:
+            return UNKNOWN
+        column = self._column[cell]
+        return self._estimate(self._means[column], self._values[:, column], self._own_prior)
+
+    def ratio(self, a: Cell, b: Cell) -> Estimate:
+        if a not in self._column or b not in self._column:
+            return UNKNOWN
+        first, second = self._column[a], self._column[b]
+        apart = self._values[:, first] - self._values[:, second]
+        return self._estimate(self._means[first] - self._means[second], apart, self._pair_prior)
+
+    def _estimate(self, middle: float, values: Array, prior: "tuple[float, float]") -> Estimate:
+        variance, n = _variance(values)
+        if not n or math.isnan(middle):
+            return UNKNOWN
+        half = math.nan
+        if n >= FEWEST_LAUNCHES:
+            expected, lent = prior
+            degrees = n - 1 + lent
+            half = _half_width((lent * expected + (n - 1) * variance) / degrees, n, degrees)
+        return Estimate(math.exp(middle - half), math.exp(middle), math.exp(middle + half), n)
+
+
+def _launch_logs(launch: Launch) -> dict[Cell, float]:
+    """Cell -> log images/s of a launch's undisturbed slices.
+
+    Configurations that were open in another process than the first group's are moved by what sets the processes apart:
+    by the anchors', which stand in every group.
+    """
+    speeds: dict[tuple[int, Cell], list[float]] = defaultdict(list)
+    for piece in launch.slices:
+        if is_clean(piece) and piece["seconds"] > 0:
+            cell = Cell(piece["config_id"], piece["work"], int(piece["batch_size"]), int(piece["num_threads"]))
+            one = panel_of(cell).one_image and piece.get("p50_seconds")
+            speeds[int(piece.get("group") or 0), cell].append(1 / one if one else piece["images"] / piece["seconds"])
+    logs = {key: math.log(float(np.quantile(values, TAKEN))) for key, values in speeds.items()}
+    first = {cell: value for (group, cell), value in logs.items() if group == 0}
+    moved = dict(first)
+    shifts: dict[tuple[int, Panel], list[float]] = defaultdict(list)
+    for (group, cell), value in logs.items():
+        if group and cell in first:
+            shifts[group, panel_of(cell)].append(first[cell] - value)
+    for (group, cell), value in logs.items():
+        if group and cell not in first and shifts[group, panel_of(cell)]:
+            moved[cell] = value + float(np.mean(shifts[group, panel_of(cell)]))
+    return moved
+
+
+def _cell_effects(values: Array, rounds: int = 50) -> Array:
+    """What a table of launches and cells, with gaps, has of each cell when launches and cells add up."""
+    if not values.size:
+        return np.zeros(values.shape[1])
+    known = ~np.isnan(values)
+    filled, cells = np.where(known, values, 0.0), np.zeros(values.shape[1])
+    shared, per_cell = np.maximum(known.sum(axis=1), 1), np.maximum(known.sum(axis=0), 1)
+    launches = np.zeros(values.shape[0])
+    for _ in range(rounds):  # alternating means: the least squares of two-way tables
+        cells = (filled - known * launches[:, None]).sum(axis=0) / per_cell
+        launches = (filled - known * cells[None, :]).sum(axis=1) / shared
+        launches -= launches.mean()
+    return cells
+
+
+def _variance(values: Array) -> tuple[float, int]:
+    """Sample variance and count of what isn't NaN; the variance of fewer than two is NaN."""
+    kept = values[~np.isnan(values)]
+    return (float(kept.var(ddof=1)) if kept.size > 1 else math.nan), int(kept.size)
+
+
+def _prior(variances: Iterable[tuple[float, int]], most: float) -> tuple[float, float]:
+    """What variances of several say of any one of them: its expected value, and degrees of freedom that it is worth.
+
+    The moderated variance of Smyth 2004 ("Linear models and empirical Bayes methods"): where the variances scatter no
+    more than chance has it, others lend much; where they truly differ, little. `most` bounds the loan by how many
+    independent ones there are, per launch.
+    """
+    from scipy.special import digamma, polygamma
+
+    known = [(variance, n - 1) for variance, n in variances if variance > 0 and n >= FEWEST_LAUNCHES]
+    if len(known) < 2 or most <= 0:
+        return 0.0, 0.0
+    degrees = np.array([d for _, d in known], dtype=float)
+    logs = np.log([v for v, _ in known]) - digamma(degrees / 2) + np.log(degrees / 2)
+    limit = min(MOST_PRIOR, most * float(np.median(degrees)))
+    excess = float(logs.var(ddof=1) - polygamma(1, degrees / 2).mean())
+    lent = limit if excess <= 0 else min(limit, 2 * _inverse_trigamma(excess))
+    return float(np.exp(logs.mean() + digamma(lent / 2) - np.log(lent / 2))), lent
+
+
+def _inverse_trigamma(y: float) -> float:
+    """x with trigamma(x) = y, by Newton's method (Smyth 2004, appendix)."""
+    from scipy.special import polygamma
+
+    x = 0.5 + 1 / y
+    for _ in range(50):
+        value = float(polygamma(1, x))
+        step = value * (1 - value / y) / float(polygamma(2, x))
+        x += step
+        if -step / x < 1e-8:
+            break
+    return x
+
+
+def _half_width(variance: float, n: int, degrees: float) -> float:
+    if n < 2 or math.isnan(variance):
+        return math.nan
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n)
