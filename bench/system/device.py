@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from bench.errors import DeviceError, nearest
-from bench.system.environment import Meter, cpu_name, nvml_meter, rapl_meter
+from bench.system.environment import cpu_name
+from bench.system.power import Meter, nvml_meter, rapl_meter
 from bench.system.precision import DTYPES
 from bench.system.process import PROC, line_of
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.system.environment import nvml_meter, rapl_meter
+from bench.system.power import nvml_meter, rapl_meter
 
 RANGE = 262_143_328_850  # microjoules, a real package's
 
