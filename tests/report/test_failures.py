@@ -29,6 +29,16 @@ def test_a_run_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> No
     assert "budget of 1s spent" in (folder / "report.md").read_text()
 
 
+def test_a_run_of_which_nothing_could_be_run_still_has_a_report(tmp_path: Path) -> None:
+    unknown = dict.fromkeys(("device_name", "num_params", "num_flops"))
+    skipped = {"status": "skipped", "error": "this processor has no bfloat16 of its own", **unknown}
+    folder = make_run(tmp_path / "run", configs=SMALL, seeds=[0], overrides={"": skipped})
+    (verdict,) = write_plainly(folder)
+    assert verdict.headline == "Nothing to compare: no trial ended well."
+    assert_well_made(read_page(folder))
+    assert "this processor has no bfloat16 of its own" in read_page(folder).text
+
+
 def test_a_run_that_says_next_to_nothing_of_itself_still_has_a_report(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0])
     (folder / "run.json").write_text(
