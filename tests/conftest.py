@@ -3,6 +3,7 @@
 import gc
 import os
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: pytest-xdist already has a process on each core
@@ -13,6 +14,12 @@ from bench.execution.local import set_environment
 set_environment()
 settings.register_profile("same", derandomize=True, deadline=None)  # a search for new examples is a job of its own
 settings.load_profile("same")
+
+
+@pytest.fixture
+def native_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor has bfloat16 and float16 of its own, so that no mode is left out for want of them."""
+    monkeypatch.setattr("bench.system.device.emulated", lambda dtype: False)
 
 
 def pytest_xdist_auto_num_workers() -> int:

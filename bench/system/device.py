@@ -5,6 +5,7 @@ A device is an object of a class in DEVICES, named like torch's ("cpu", "cuda", 
 
 import ctypes
 import gc
+import platform
 import sys
 from contextlib import suppress
 from functools import cached_property
@@ -17,6 +18,21 @@ from bench.system.environment import cpu_name
 from bench.system.power import Meter, nvml_meter, rapl_meter
 from bench.system.precision import DTYPES
 from bench.system.process import PROC, line_of
+
+HALF_PRECISION = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+def emulated(dtype: torch.dtype) -> bool:
+    """Whether this processor computes in `dtype` by way of float32, which takes 7 to 15 times as long as float32 does.
+
+    True of x86 processors where oneDNN, and with it torch, finds no instructions that it can use. What a step costs on
+    other kinds was never measured: False.
+    """
+    known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
+    if dtype not in HALF_PRECISION or not known:
+        return False
+    bfloat16, float16 = torch.ops.mkldnn._is_mkldnn_bf16_supported, torch.ops.mkldnn._is_mkldnn_fp16_supported
+    return not (bfloat16 if dtype is torch.bfloat16 else float16)()
 
 
 class CPU:
@@ -46,7 +62,10 @@ class CPU:
 
     def lacks(self, dtype: str) -> str | None:
         """Why the numeric mode `dtype` can't run here, in one clause, or None if it can."""
-        return "a CPU has no TF32" if DTYPES[dtype].tf32 else None
+        if DTYPES[dtype].tf32:
+            return "a CPU has no TF32"
+        half = DTYPES[dtype].compute_dtype
+        return f"this processor has no {HALF_PRECISION[half]} of its own" if emulated(half) else None
 
     def reset_peak_memory(self) -> None:
         """Begin to watch: what is in use now becomes the floor, and peaks so far are forgotten."""

@@ -216,6 +216,7 @@ def test_a_replay_begins_with_the_model_that_it_replays(name: str) -> None:
     assert plan.suite.published[0].points[-1].epoch == first.training.epochs
 
 
+@pytest.mark.usefixtures("native_half_precision")
 def test_what_a_device_lacks_is_skipped_with_the_reason(plan_of: PlanOf, toaster: None) -> None:
     plan = plan_of(SMALL, "device=['toaster:1', cpu]", "dtype=[fp32, amp-bf16]")
     lacking = [t.trial_id for t in plan.trials if t.device == "toaster:1" and t.dtype == "amp-bf16"]

@@ -148,6 +148,7 @@ def test_without_labels_there_is_no_column_of_them() -> None:
     )
 
 
+@pytest.mark.usefixtures("native_half_precision")
 @pytest.mark.parametrize(("family", "dtype"), [("vit", "amp-bf16"), ("cnn", "bf16")])
 def test_a_model_predicts_in_the_mode_it_was_trained_in(tmp_path: Path, family: str, dtype: str) -> None:
     folder = train_trial(tmp_path / "t", family, dtype)

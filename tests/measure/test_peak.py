@@ -77,6 +77,7 @@ def test_device_is_waited_for_before_each_reading_of_the_clock() -> None:
     assert matmul_peak(device, DTYPES["fp32"], seconds=0.3, now=lambda: device.time) == pytest.approx(2 * 256**3 / 0.1)
 
 
+@pytest.mark.usefixtures("native_half_precision")
 @pytest.mark.parametrize("name", list(DTYPES))
 def test_real_product_has_a_rate_and_draws_no_random_numbers(name: str) -> None:
     device = open_device("cpu")

@@ -1,6 +1,7 @@
 """Every device that is here keeps one contract; memory is held against a known allocation."""
 
 import multiprocessing
+import platform
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -46,6 +47,7 @@ def test_devices_are_counted_and_listed_by_index(kind: str) -> None:
     assert [open_device(name).index for name in listed] == list(range(count))
 
 
+@pytest.mark.usefixtures("native_half_precision")
 @kinds
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numeric_mode_computes_in_its_type_or_says_why_not(kind: str, dtype: str) -> None:
@@ -222,8 +224,44 @@ def test_apple_gpu_lacks_tf32_and_before_macos_14_bfloat16(
     assert {dtype for dtype in DTYPES if MPS().lacks(dtype)} == lacking
 
 
-def test_processor_lacks_tf32_alone() -> None:
+def fake_processor(monkeypatch: pytest.MonkeyPatch, machine: str, bfloat16: bool, float16: bool) -> None:
+    """A processor of this architecture, for which oneDNN says what it has instructions for."""
+    monkeypatch.setattr(device_module.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bfloat16)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: float16)
+
+
+@pytest.mark.parametrize(
+    ("machine", "bfloat16", "float16", "lacking"),
+    [
+        ("x86_64", True, True, set()),
+        ("AMD64", True, False, {"amp-fp16", "fp16"}),
+        ("x86_64", False, True, {"amp-bf16", "bf16"}),
+        ("AMD64", False, False, {"amp-bf16", "bf16", "amp-fp16", "fp16"}),
+        ("aarch64", False, False, set()),
+    ],
+)
+def test_x86_processor_lacks_the_modes_that_it_would_only_emulate(
+    machine: str, bfloat16: bool, float16: bool, lacking: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_processor(monkeypatch, machine, bfloat16, float16)
+    reasons = {dtype: reason for dtype in DTYPES if (reason := CPU().lacks(dtype))}
+    assert set(reasons) == lacking | {"tf32"}
+    for dtype, kind in (("bf16", "bfloat16"), ("amp-fp16", "float16")):
+        assert reasons.get(dtype) in (None, f"this processor has no {kind} of its own")
+
+
+def test_torch_without_onednn_tells_nothing_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_processor(monkeypatch, "x86_64", bfloat16=False, float16=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert {dtype for dtype in DTYPES if CPU().lacks(dtype)} == {"tf32"}
+
+
+def test_this_machines_answer_is_onednns() -> None:
+    known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
+    for dtype, supported in (("bf16", "_is_mkldnn_bf16_supported"), ("fp16", "_is_mkldnn_fp16_supported")):
+        assert (CPU().lacks(dtype) is None) == (not known or getattr(torch.ops.mkldnn, supported)())
 
 
 def test_unknown_device_is_refused_with_the_nearest_name() -> None:

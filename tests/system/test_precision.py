@@ -58,6 +58,7 @@ def test_only_amp_fp16_scales_its_gradients() -> None:
     assert not DTYPES["fp16"].scaler(CPU()).is_enabled()
 
 
+@pytest.mark.usefixtures("native_half_precision")  # emulated, it is slower and no less right
 @pytest.mark.parametrize("name", available_devices())
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("family", FAMILIES)

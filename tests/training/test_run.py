@@ -58,7 +58,7 @@ def losses(result: Result) -> list[tuple[float, float]]:
     [
         pytest.param(name, marks=() if name in ("fp32", "amp-bf16") else pytest.mark.slow)
         for name in DTYPES
-        if CPU().lacks(name) is None
+        if not DTYPES[name].tf32
     ],
 )
 def test_a_trial_fills_its_row(family: str, dtype: str) -> None:
