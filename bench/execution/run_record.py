@@ -17,6 +17,7 @@ from bench.config.recipes import RECIPES
 from bench.config.suite_file import SUITES_FOLDER, SuiteText, find_suite
 from bench.errors import StoreError, SuiteError
 from bench.store.tables import read_run
+from bench.system.cgroup import cpu_quota, memory_limit
 from bench.system.environment import cpu_name, git_state, usable_cores
 from bench.system.redaction import redacted, redacted_command, redacted_in
 
@@ -70,6 +71,7 @@ def describe_environment() -> dict[str, Any]:
     memory, (commit, dirty) = None, git_state()
     with suppress(AttributeError, ValueError, OSError):  # Windows
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = {"cpu_quota": cpu_quota(), "memory_limit_bytes": memory_limit()}  # of a container
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "torchvision", "numpy", "pandas")},
@@ -77,6 +79,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": usable_cores(),
         "memory_bytes": memory,
+        **{name: limit for name, limit in limits.items() if limit is not None},
         "git_commit": commit,
         "git_dirty": dirty,
         "devices": [{"device": name, "name": open_device(name).name} for name in available_devices()],

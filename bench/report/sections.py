@@ -67,7 +67,9 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     """What the numbers hold for; what the run doesn't say is left out."""
     machine, data, split = (run.get(key) or {} for key in ("environment", "dataset", "split"))
     cores = f"{machine['cores']} cores" if machine.get("cores") else ""
+    quota = f"CPU quota of {machine['cpu_quota']:g}" if machine.get("cpu_quota") else ""
     size = f"{machine['memory_bytes'] / 2**30:.1f} GiB memory" if machine.get("memory_bytes") else ""
+    limit = f"limited to {machine['memory_limit_bytes'] / 2**30:.1f} GiB" if machine.get("memory_limit_bytes") else ""
     versions = [f"{name} {machine[key]}" for key, name in VERSIONS.items() if machine.get(key)]
     commit = str(machine.get("git_commit") or "")
     notes = [str(note) for note in data.get("notes") or []]
@@ -76,7 +78,7 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     targets = _joined([f"{100 * target:g}%" for target in targets_of(run)])
     stated = {
         "Run": str(run.get("folder") or ""),
-        "Hardware": _joined([machine.get("cpu"), cores, size]),
+        "Hardware": _joined([machine.get("cpu"), cores, quota, size, limit]),
         "Devices": _joined([f"{d.get('device')}: {d.get('name')}" for d in machine.get("devices") or []], "; "),
         "Versions": _joined([*versions, machine.get("os")]),
         "Commit": commit + (" with uncommitted changes" if commit and machine.get("git_dirty") else ""),

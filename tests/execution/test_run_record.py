@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bench.errors import StoreError
-from bench.execution.run_record import read_begun
+from bench.execution import run_record
+from bench.execution.run_record import describe_environment, read_begun
 from bench.store.tables import SCHEMA_VERSION
 
 
@@ -38,3 +39,13 @@ def test_anything_of_another_kind_is_one_line_that_names_it(tmp_path: Path, reco
     with pytest.raises(StoreError, match=rf"run\.json: {place}: .*it was changed since") as refused:
         read_begun(written(tmp_path, **record))
     assert "\n" not in str(refused.value)
+
+
+def test_environment_tells_the_limits_of_a_container_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_record, "cpu_quota", lambda: None)
+    monkeypatch.setattr(run_record, "memory_limit", lambda: None)
+    assert not {"cpu_quota", "memory_limit_bytes"} & set(describe_environment())
+    monkeypatch.setattr(run_record, "cpu_quota", lambda: 1.5)
+    monkeypatch.setattr(run_record, "memory_limit", lambda: 2**30)
+    found = describe_environment()
+    assert (found["cpu_quota"], found["memory_limit_bytes"]) == (1.5, 2**30)

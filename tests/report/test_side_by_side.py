@@ -108,6 +108,16 @@ def test_what_the_runs_share_and_what_is_open_is_in_the_record(tmp_path: Path, d
     ]
 
 
+def test_limits_of_a_container_stand_with_the_hardware(tmp_path: Path) -> None:
+    limits = {"cpu_quota": 1.5, "memory_limit_bytes": 2 * 2**30}
+    for index, (more, told) in enumerate(
+        [({}, "8.0 GiB memory"), (limits, "CPU quota of 1.5, 8.0 GiB memory, limited to 2.0 GiB")]
+    ):
+        folder = run(tmp_path / str(index), cpu=EPYC, changes={"environment": ENVIRONMENT | more})
+        ((_, rows),) = condition_sets(read_tables(folder))
+        assert dict(rows)["Hardware"] == f"AMD EPYC 7R13, 2 cores, {told}"
+
+
 def test_every_run_has_its_own_conditions(tmp_path: Path, desk: Path) -> None:
     dataset = {"name": "mnist", "notes": ["resized from 17 sizes to 32 x 32 pixels", "Read while training."]}
     sets = condition_sets(joined(desk, run(tmp_path / "other", cpu=EPYC, changes={"dataset": dataset})))
