@@ -1,10 +1,13 @@
 """Where and with what a run was made: hardware, versions, revision. Nothing of the user's variables is recorded."""
 
+import math
 import os
 import platform
 import subprocess
 from functools import cache
 from pathlib import Path
+
+from bench.system.cgroup import cpu_quota
 
 
 @cache
@@ -41,5 +44,23 @@ def cores() -> list[int]:
 
 
 def usable_cores() -> int:
-    """How many processors this process may use."""
-    return len(cores())
+    """How many processors this process can keep busy: those it may use, but no more than its container's CPU quota."""
+    return _within_quota(len(cores()))
+
+
+def default_threads(torch_choice: int) -> int:
+    """How many threads to compute with where nobody said: torch's choice, but no more than the CPU quota.
+
+    Torch goes by the processors that it may use and doesn't know the quota. Threads beyond it are stopped all together
+    when it is used up, several times a second, and wait for each other in between.
+
+    Args:
+        torch_choice: `torch.get_num_threads()`, asked before anybody set it.
+    """
+    return _within_quota(torch_choice)
+
+
+def _within_quota(count: int) -> int:
+    # Rounded down: two threads on a quota of a core and a half would stand still for a quarter of the time.
+    quota = cpu_quota()
+    return count if quota is None else max(1, min(count, math.floor(quota)))

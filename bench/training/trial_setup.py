@@ -9,6 +9,7 @@ import torch
 from bench.data.dataset import Dataset, ImageFormat, TrainingBatches, evaluation_batches, load_dataset
 from bench.measure.stopwatch import Stopwatch
 from bench.system.device import CPU, open_device
+from bench.system.environment import default_threads
 from bench.system.precision import DTYPES, Precision, set_exact_arithmetic
 from bench.training.compilation import compiled
 from bench.training.data_parallel import ALONE, Replicas
@@ -43,8 +44,7 @@ def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Repl
     precision = DTYPES[trial.dtype]
     set_exact_arithmetic(precision)
     threads = replicas.num_threads(trial.num_threads) if trial.timed else 1
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
     device = open_device(replicas.device_name(trial.device))
     watch.synchronize, watch.energy, watch.processes = device.synchronize, replicas.meter(device), replicas.size
     own, normalization = trial.data, trial.training.normalization

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench.config.recipes import RECIPES
 from bench.data.dataset import evaluation_batches, load_dataset
+from bench.measure.stopwatch import Stopwatch
 from bench.result import Result
 from bench.system.device import CPU
 from bench.system.precision import DTYPES
@@ -45,6 +46,20 @@ def trial(
 def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """No speed is looked at here, so a machine that never settles need not be waited for."""
     monkeypatch.setattr("bench.measure.stopwatch.WARM_UP_BLOCK_SECONDS", 0.005)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 2), (3, 3)])
+def test_default_threads_follow_a_containers_quota_and_a_number_of_threads_does_not(
+    asked: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.system.environment.cpu_quota", lambda: 2.5)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        trial_setup.set_up(trial(axes={"num_threads": asked}), None, Stopwatch())
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 def losses(result: Result) -> list[tuple[float, float]]:

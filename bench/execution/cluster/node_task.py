@@ -93,7 +93,7 @@ def run(
 
 
 def _run(trial: Trial, node: str, num_cards: int, timeout_seconds: float | None) -> Message:
-    load, node_cores = os.getloadavg()[0] / usable_cores(), usable_cores()
+    load, node_cores = os.getloadavg()[0] / len(cores()), usable_cores()  # the load is the whole machine's
     _bind_to_share_of_cores(num_cards)
     _remove_leftovers()
     with TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as work:
