@@ -21,8 +21,15 @@ from hypothesis import strategies as st
 
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.data.spec import UserDataOptions
-from bench.result import BLOCK_COLUMNS, COLUMNS, EVALUATION_COLUMNS, INFERENCE_COLUMNS
-from bench.store.tables import SCHEMA_VERSION
+from bench.result import (
+    BLOCK_COLUMNS,
+    COLUMNS,
+    EVALUATION_COLUMNS,
+    INFERENCE_COLUMNS,
+    SLICE_COLUMNS,
+    SPLIT_COLUMNS,
+)
+from bench.store.tables import READABLE
 from bench.trial import Training
 from models.cnn import CNNConfig
 from models.vit import ViTConfig
@@ -164,10 +171,39 @@ def folders(draw: st.DrawFn) -> bytes:
     return NEXT_FILE.join(draw(st.lists(tables(), min_size=1, max_size=3)))
 
 
+def _trial_line(draw: st.DrawFn, odd: st.SearchStrategy[object]) -> dict[str, object]:
+    parts = {"evaluations": EVALUATION_COLUMNS, "blocks": BLOCK_COLUMNS, "inference_blocks": INFERENCE_COLUMNS}
+    line: dict[str, object] = {"kind": draw(st.sampled_from(["trial", "trial", "retried"]))}
+    line |= {"trial_id": draw(st.sampled_from(["a", "b", "c"])), "attempt": draw(st.sampled_from([0, 1, 2]))}
+    row: dict[str, object] = {"status": draw(st.sampled_from(["ok", "failed"]))}
+    for key in draw(st.lists(st.sampled_from([*COLUMNS]), max_size=5)):
+        row[key] = draw(odd)
+    length = draw(st.integers(0, 2))
+    line |= {key: {each: [draw(odd)] * length for each in columns[1:]} for key, columns in parts.items()}
+    return line | {"row": row, "sums": None, "failure": None, "correct": draw(st.sampled_from([None, "eJz7DwABAQEA"]))}
+
+
+def _launch_line(draw: st.DrawFn, odd: st.SearchStrategy[object]) -> dict[str, object]:
+    line: dict[str, object] = {"kind": "launch", "launch": draw(st.sampled_from([0, 0, 1, 10**20]))}
+    line |= {"device": "cpu", "device_name": draw(st.sampled_from(["x", "=1", "\ud800"])), "started_at": "2026"}
+    line |= {"wall_seconds": draw(st.sampled_from([1.5, -1, 10**400])), "missing": {}}
+    line |= {key: {"x": draw(st.sampled_from([None, 1, 0.5, "x"]))} for key in ("machine", "peaks")}
+    for key, columns in (("slices", SLICE_COLUMNS), ("splits", SPLIT_COLUMNS)):
+        length, numbers = draw(st.integers(0, 2)), draw(st.sampled_from([None, 0.5, -1, 10**400]))
+        cells = {each: ["a" if each == "config_id" else numbers] * length for each in columns}
+        if key == "slices":
+            cells["work"] = [draw(st.sampled_from(["train", "loop", "infer", "=1"]))] * length
+        line[key] = cells | {
+            draw(st.sampled_from(columns)): [draw(odd)] * length for _ in range(draw(st.integers(0, 1)))
+        }
+    return line
+
+
 @st.composite
 def runs(draw: st.DrawFn) -> bytes:
     """A run's record, its journal with odd values, and tables that are another's."""
-    record = {"schema_version": SCHEMA_VERSION, "plan": ["a", "b"], "suite": "s", "content": {}, "options": []}
+    record = {"schema_version": draw(st.sampled_from(READABLE)), "plan": ["a", "b"], "suite": "s"}
+    record |= {"content": {}, "options": [], "split": {"test": 8}}
     for _ in range(draw(st.integers(0, 3))):
         record[draw(st.sampled_from([*record, "environment", "digest"]))] = draw(values)
     odd = st.one_of(
@@ -175,15 +211,7 @@ def runs(draw: st.DrawFn) -> bytes:
     )
     lines = []
     for _ in range(draw(st.integers(0, 4))):
-        parts = {"evaluations": EVALUATION_COLUMNS, "blocks": BLOCK_COLUMNS, "inference_blocks": INFERENCE_COLUMNS}
-        line: dict[str, object] = {"kind": draw(st.sampled_from(["trial", "trial", "retried"]))}
-        line |= {"trial_id": draw(st.sampled_from(["a", "b", "c"])), "attempt": draw(st.sampled_from([0, 1, 2]))}
-        row: dict[str, object] = {"status": draw(st.sampled_from(["ok", "failed"]))}
-        for key in draw(st.lists(st.sampled_from([*COLUMNS]), max_size=5)):
-            row[key] = draw(odd)
-        length = draw(st.integers(0, 2))
-        line |= {key: {each: [draw(odd)] * length for each in columns[1:]} for key, columns in parts.items()}
-        line |= {"row": row, "sums": None, "failure": None}
+        line = draw(st.sampled_from([_trial_line, _trial_line, _launch_line]))(draw, odd)
         for key in draw(st.lists(st.sampled_from([*line]), max_size=1)):
             line[key] = draw(odd)
         lines.append(json.dumps(line, separators=(",", ":"))[:-1] + ',"digest":"?"}')

@@ -184,12 +184,14 @@ def folder(data: bytes, folder: Path) -> object:
 def store(data: bytes, folder: Path) -> object:
     """The files of a run folder, read, put right and read again."""
     from bench.store.run_folder import RunFolder
-    from bench.store.tables import read_frames, read_rows, read_run
+    from bench.store.tables import read_correct, read_frames, read_launches, read_rows, read_run
 
     _lay_out(data, folder)
     read_run(folder)
     if (folder / "journal.jsonl").exists():
         read_frames(folder)
+        read_launches(folder)
+        read_correct(folder)
     with closing(RunFolder.open(folder, retry=len(data) % 2 == 1)) as opened:
         opened.finished()
     return read_rows(folder), read_frames(folder)
