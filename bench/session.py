@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench.analysis.answer import Answer, Verdict, keep_verdicts, kept_verdicts
 from bench.config.inventory import HERE, Inventory
-from bench.config.plan import Plan, load_plan, side_by_side
+from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
 from bench.data.download import fetch
 from bench.data.spec import UserData
@@ -137,8 +137,8 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
             f"{request.resume}: suite '{plan.name}' no longer has all trials of this run (was the suite, an option or "
             "the device changed?); put it back, or start a new run"
         )
-    if (request.jobs or 1) > 1:
-        plan = side_by_side(plan)
+    if (request.jobs or 1) > 1 and plan.suite.timing == "whole":
+        raise UserError("--jobs: with timing: whole each trial has the machine to itself; leave it out, or the timing")
     return plan, text, estimate_seconds(plan.trials, RESULTS, inventory)
 
 

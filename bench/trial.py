@@ -94,7 +94,7 @@ class Trial(BaseModel):
     split_seed: int = 0
     targets: tuple[float, ...] = ()
     instrument_seconds: float = 2.5  # for the passes after training that measure what training doesn't show
-    timed: bool = True  # False: for its accuracy alone, beside others on one thread
+    timed: bool = True  # False: beside others, on one thread; its speed is measured elsewhere
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy has ids of its own: pydantic takes over what the original has worked out."""

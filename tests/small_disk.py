@@ -27,6 +27,7 @@ dataset: digits
 models: [{model: cnn, depth: 1, width: 4}]
 batch_size: 50
 num_threads: 1
+timing: whole
 instrument_seconds: 0.0
 epochs: 1
 targets: [0.5]

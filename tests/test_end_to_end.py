@@ -33,6 +33,7 @@ models:
   - {model: cnn, depth: 1, width: 4}
 batch_size: 50
 num_threads: 1
+timing: whole
 instrument_seconds: 0.05
 epochs: 2
 evaluations_per_epoch: 2

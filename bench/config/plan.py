@@ -4,9 +4,8 @@ A list in a suite means "sweep this". Seeds vary slowest, so that stopping at an
 grid, and slow drift of the machine hits all configurations alike.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_args
 
@@ -63,8 +62,8 @@ def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -
     suite = validated(SuiteFile, own, Origin(text))
     shared = {key: value for key, value in text.content.items() if key not in SuiteFile.model_fields}
     swept = [swept_by(index, entry, shared) for index, entry in enumerate(suite.models)]
-    rounds = [*_rounds(suite)]
-    check_size(text, swept, len(rounds), yes)
+    seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
+    check_size(text, swept, len(seeds), yes)
     spec = find_data(suite.dataset, text)
     device_name = cache(inventory.device_name)  # asked of every configuration, and few devices are named
     _check_shared(text, shared, spec, device_name)
@@ -73,36 +72,19 @@ def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -
     kinds: Iterable[MatchedBy] = [suite.match] if isinstance(suite.match, str) else dict.fromkeys(suite.match or ())
     grid = [trial for entry in entries for trial in entry.trials]
     if kinds:
-        grid = pair_up([*_without_repeats(entries)], [*kinds], where, len(rounds), yes)
+        grid = pair_up([*_without_repeats(entries)], [*kinds], where, len(seeds), yes)
     for index, entry in enumerate(entries):
         if (wanted := _matches_of(text, suite, index)) and not kinds:  # the suite's, if any, is said of all
             sized = [other for other in entries if other.trials[0].model in SIZE_SETTINGS]
-            grid += pair_up([entry, *sized], wanted, where, len(rounds), yes, every_one=False)
+            grid += pair_up([entry, *sized], wanted, where, len(seeds), yes, every_one=False)
     devices = [*dict.fromkeys(trial.device for trial in grid)]
     grid.sort(key=lambda trial: devices.index(trial.device))
-    trials = {trial.trial_id: trial for round_ in rounds for trial in (_with_seed(one, *round_) for one in grid)}
+    seeded = (trial.model_copy(update={"seed": seed}) for seed in seeds for trial in grid)
+    trials = {trial.trial_id: trial for trial in seeded}
     num_params = {trial.config_id: count_params(trial) for trial in grid}
     lacking = {trial.config_id: inventory.lacks(trial) for trial in grid}
     skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacking[trial.config_id])}
     return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params)
-
-
-def side_by_side(plan: Plan) -> Plan:
-    """The plan with all its trials for their accuracy alone: they share the machine, and nobody times them."""
-    return replace(plan, trials=tuple(trial.model_copy(update={"timed": False}) for trial in plan.trials))
-
-
-def _rounds(suite: SuiteFile) -> Iterator[tuple[int, bool]]:
-    """Seeds, and whether they are timed: first those that are, then those for their accuracy alone."""
-    seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
-    yield from ((seed, True) for seed in seeds)
-    others = (seed for seed in itertools.count() if seed not in seeds)
-    yield from ((seed, False) for seed in itertools.islice(others, suite.accuracy_seeds))
-
-
-def _with_seed(trial: Trial, seed: int, timed: bool) -> Trial:
-    """A device other than the processor isn't shared: there, every trial has it to itself, and is timed."""
-    return trial.model_copy(update={"seed": seed, "timed": timed or trial.device != "cpu"})
 
 
 def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy]:
@@ -161,6 +143,8 @@ def _expand_entry(
             split_seed=suite.split_seed,
             targets=tuple(sorted(suite.targets)),
             instrument_seconds=suite.instrument_seconds,
+            # What has its device to itself is timed at no cost, and no speed round measures several processes.
+            timed=suite.timing == "whole" or axes.device != "cpu" or axes.world_size > 1,
         )
         try:
             count_flops(trial)  # builds and runs a sketch of it; the model alone knows what fits

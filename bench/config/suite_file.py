@@ -209,7 +209,7 @@ def check_size(text: SuiteText, entries: Sequence[Swept], rounds: int, yes: bool
     """Counted before anything is expanded, so that an absurd product is refused at once.
 
     Args:
-        rounds: seeds of each configuration, those for accuracy alone among them.
+        rounds: seeds of each configuration.
         yes: more than MOST_TRIALS trials are allowed.
 
     Raises: SuiteError: more trials than that, with what multiplies to them; it blames the longest list.

@@ -1,6 +1,6 @@
 """The keys of a suite that belong neither to a model nor to training."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ MOST_SEEDS = 1_000
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
@@ -54,15 +55,22 @@ class SuiteFile(Keys):
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Seed], Field(min_length=1)] = Field(
         1, description="how many (counted from 0), or which"
     )
-    accuracy_seeds: int = Field(
-        0, ge=0, le=MOST_SEEDS,
-        description="more seeds for their accuracy alone; on a CPU side by side, one thread each, never timed",
-    )  # fmt: skip
     split_seed: Annotated[Seed, Field(description="of the training/validation split")] = 0
     targets: Annotated[list[Fraction], Field(description="validation accuracies to time; the middle is headline")] = []
-    instrument_seconds: float = Field(
-        2.5, ge=0, le=600, description="after training: inference, latency, where a step's time goes; 0 leaves them out"
+    timing: Literal["rounds", "whole"] = Field(
+        "rounds",
+        description="speeds from rounds of short slices, trials on a CPU side by side; or from trials run alone",
     )
+    speed_precision: Fraction = Field(
+        0.03, description="speed rounds end when the headline ratios' 95% half-widths are no more than this share"
+    )
+    speed_seconds: float = Field(240.0, ge=0, le=86_400, description="most seconds of speed rounds; 0 leaves them out")
+    equivalent_speed: Share = Field(0.03, description="speeds that differ by no more than this share are equivalent")
+    equivalent_accuracy: Share = Field(0.001, description="accuracies that differ by no more than this are equivalent")
+    instrument_seconds: float = Field(
+        2.5, ge=0, le=600,
+        description="after a timed trial: inference, latency, where a step's time goes; 0 leaves them out",
+    )  # fmt: skip
     published: list[Published] = Field(
         [], description="figures of others, to stand in the report beside the first configuration"
     )

@@ -21,7 +21,8 @@ from bench.system.redaction import redacted, redacted_in
 
 # Keys that say how often, with what aim and for how long a suite runs; a single step has no use for them.
 OF_A_RUN = (
-    *("description", "seeds", "accuracy_seeds", "targets", "instrument_seconds", "trial_timeout_seconds"),
+    *("description", "seeds", "targets", "instrument_seconds", "trial_timeout_seconds"),
+    *("timing", "speed_precision", "speed_seconds", "equivalent_speed", "equivalent_accuracy"),
     *("published", "match"),  # `match` of an entry; a suite's own is refused
     "num_threads",  # the gate's own
     *("world_size", "global_batch"),  # a step is one process's

@@ -50,7 +50,7 @@ def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: P
     """
     models = [{**entry, "num_threads": num_threads} for entry in content["models"]]
     plan = load_plan(SuiteText("cell", "gate", {**content, "models": models}, {}))
-    trial = plan.trials[0]
+    trial = plan.trials[0].model_copy(update={"timed": True})  # else it would have one thread, whatever was asked
     for reason in plan.skipped.values():
         raise DeviceError(reason)
     setup = set_up(trial, data_dir, Stopwatch())

@@ -30,6 +30,7 @@ models:
   - {model: cnn, depth: 1, width: 4}
 batch_size: 100
 num_threads: 1
+timing: whole
 instrument_seconds: 0
 epochs: 1
 evaluations_per_epoch: 2

@@ -24,7 +24,10 @@ from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
 from bench.system.files import write_atomically
 
-SMALL = ["models.vit.patch_size=7", "models.vit.depth=2", "dtype=fp32", "epochs=2", "seeds=1", "instrument_seconds=0"]
+SMALL = [
+    *("models.vit.patch_size=7", "models.vit.depth=2", "dtype=fp32", "epochs=2", "seeds=1"),
+    *("timing=whole", "instrument_seconds=0"),
+]
 
 
 def run_trials(count: int, settings: list[str]) -> tuple[str, list[Result]]:

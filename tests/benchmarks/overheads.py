@@ -40,7 +40,7 @@ def program(folder: Path, *arguments: str) -> None:
 
 def trial_overheads(folder: Path, count: int) -> list[float]:
     """Seconds that trials of MNIST take beyond training, evaluation and warm-up; the first trial is left out."""
-    settings = ["models.vit.patch_size=14", "models.vit.depth=2", "epochs=1", "seeds=1"]
+    settings = ["models.vit.patch_size=14", "models.vit.depth=2", "epochs=1", "seeds=1", "timing=whole"]
     trial = load_plan(read_suite(find_suite("mnist"), settings)).trials[0]
     executor = Subprocess()
     found = []

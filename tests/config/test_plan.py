@@ -408,15 +408,22 @@ def test_any_options_give_a_plan_or_one_line(changes: list[str], tmp_path_factor
     assert len(said.splitlines()) <= 1
 
 
-def test_seeds_for_accuracy_alone_come_after_the_timed_ones_and_are_others(plan_of: PlanOf) -> None:
-    plan = plan_of(SMALL, "seeds=[1, 2]", "accuracy_seeds=3")
-    assert [(t.seed, t.timed) for t in plan.trials[::3]] == [(1, True), (2, True), (0, False), (3, False), (4, False)]
-    assert {t.config_id for t in plan.trials[:3]} == {t.config_id for t in plan.trials[-3:]}  # the same configurations
+def test_speed_rounds_leave_no_trial_of_one_process_on_a_cpu_to_be_timed(plan_of: PlanOf) -> None:
+    assert {trial.timed for trial in plan_of(SMALL, "device=cpu").trials} == {False}
+    whole = plan_of(SMALL, "device=cpu", "timing=whole").trials
+    assert {trial.timed for trial in whole} == {True}
+    assert [t.trial_id for t in whole] == [t.trial_id for t in plan_of(SMALL, "device=cpu").trials]
 
 
-def test_a_device_that_nobody_shares_times_every_seed(plan_of: PlanOf, toaster: None) -> None:
-    plan = plan_of(SMALL, "device=toaster", "accuracy_seeds=2")
-    assert all(trial.timed for trial in plan.trials)
+def test_trials_that_share_their_device_with_nobody_are_timed_whatever_the_timing(
+    plan_of: PlanOf, toaster: None
+) -> None:
+    assert all(trial.timed for trial in plan_of(SMALL, "device=toaster").trials)
+
+
+def test_trials_of_several_processes_are_timed_since_no_speed_round_measures_them(plan_of: PlanOf) -> None:
+    plan = plan_of(SMALL, "device=cpu", "world_size=[1, 2]", "batch_size=64")
+    assert {(trial.world_size, trial.timed) for trial in plan.trials} == {(1, False), (2, True)}
 
 
 MANY = {"batch_size": [*range(1, 11)], "epochs": [*range(1, 31)]}
@@ -438,10 +445,9 @@ MANY = {"batch_size": [*range(1, 11)], "epochs": [*range(1, 31)]}
             {"models": [{"model": "cnn"}], "epochs": [1, 2], "seeds": 501},
             "mine.yaml:1: 1,002 trials: epochs 2 x 501 seeds; more than 1,000 need --yes",
         ),
-        ({"models": [{"model": "cnn"}], "epochs": [1, 2], "seeds": 2, "accuracy_seeds": 499}, "epochs 2 x 501 seeds"),
         ({"models": [{"model": "cnn"}] * 1001}, "mine.yaml:1: 1,001 trials: 1,001 entries; more than 1,000 need"),
     ],
-    ids=["one-entry", "two-entries", "seeds", "accuracy-seeds", "entries"],
+    ids=["one-entry", "two-entries", "seeds", "entries"],
 )
 def test_very_many_trials_need_a_yes(suite: dict[str, Any], said: str, plan_of: PlanOf) -> None:
     with pytest.raises(SuiteError) as caught:

@@ -28,7 +28,7 @@ def test_an_entrys_own_setting_wins_over_the_suites() -> None:
 
 def test_what_only_a_run_has_is_left_out() -> None:
     ((_, content),) = configurations(
-        text(models=[{"model": "cnn"}], seeds=5, targets=[0.5], instrument_seconds=1, num_threads=2)
+        text(models=[{"model": "cnn"}], seeds=5, targets=[0.5], instrument_seconds=1, num_threads=2, timing="whole")
     )
     assert content == {"dataset": "digits", "models": [{"model": "cnn"}]}
 

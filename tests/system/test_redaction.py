@@ -221,6 +221,7 @@ models:
   - {{model: "leaky:build"}}
 batch_size: 100
 num_threads: 1
+timing: whole
 instrument_seconds: 0.05
 epochs: 1
 seeds: 1

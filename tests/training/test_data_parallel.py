@@ -70,6 +70,7 @@ models:
   - {model: vit, patch_size: 4, depth: 1, embed_dim: 16, world_size: [1, 2]}
 batch_size: 50
 num_threads: 1
+timing: whole
 instrument_seconds: 0.05
 epochs: 1
 evaluations_per_epoch: 3
