@@ -21,7 +21,7 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "session": (
         "a request becomes a plan, a sweep, a report and an exit status",
-        {"execution", "report", "config", "inference", "analysis", "data", "store", "system"},
+        {"execution", "report", "config", "inference", "analysis", "trial", "data", "store", "system"},
     ),
     "cli": (
         "the other commands: gate, compare, report, predict, list ...",
@@ -32,7 +32,7 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "execution": (
         "where trials run: worker processes, a cluster; progress, trackers",
-        {"config", "training", "trial", "data", "store", "result", "models", "system"},
+        {"speed", "config", "training", "trial", "data", "store", "result", "models", "system"},
     ),
     "report": (
         "from tables to report.html and report.md: plots, sections",
@@ -44,7 +44,7 @@ PACKAGES: dict[str, tuple[str, set[str]]] = {
     ),
     "speed": (
         "steps timed in short slices, in turns, in fresh processes",
-        {"config", "training", "data", "measure"},
+        {"config", "training", "trial", "data", "measure", "result", "system"},
     ),
     "config": (
         "a suite file becomes a checked plan of trials",

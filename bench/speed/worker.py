@@ -1,8 +1,10 @@
-"""Worker: one arm's process in the gate. A script, not a module of the tree that it measures.
+"""Worker: a process that times slices, for the gate and for the speed rounds. A script, not a module of the tree that
+it measures.
 
 It is started by the comparing program's interpreter with a source tree as its argument, puts that tree first on the
 path, and takes orders as JSON, a line each, on standard input; answers go, likewise, to standard output. While it waits
-it is blocked in a read. Nothing is imported from the tree but its cells and what counts the work of a step.
+it is blocked in a read. For the gate nothing is imported from the tree but its cells and what counts the work of a
+step; the speed rounds measure the program's own tree.
 """
 
 import gc
@@ -26,6 +28,7 @@ PLACES = (
 SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
+SLOW = 0.2  # seconds of a step from which on a hand-over costs nothing that shows, and no step is left out
 
 
 class Worker:
@@ -38,9 +41,14 @@ class Worker:
         self.cells: dict[str, Any] = {}
         self.every: dict[str, int] = {}  # cell -> each so many steps, one is done twice: a known slowdown, for tests
         self.done: dict[str, int] = {}
+        self.data: dict[str, Any] = {}  # of the speed rounds: what trials of one dataset share
+        self.paces: dict[tuple[str, int], float] = {}  # cell, threads -> seconds of a step
+        self.meter: Any = None  # of what disturbs a slice
+        self.threads = 1  # of a trial that doesn't say how many
 
-    def start(self, protocol: int) -> dict[str, Any]:
-        """Load the tree's code."""
+    def start(self, protocol: int, paths: list[str] | None = None) -> dict[str, Any]:
+        """Load the tree's code. `paths`: where else modules are looked for, such as a person's own models."""
+        sys.path += [path for path in paths or [] if path not in sys.path]
         if (self.tree / "bench").is_dir():
             # An installed program's own finder would lend the tree the modules that it lacks.
             sys.meta_path[:] = [
@@ -120,21 +128,139 @@ class Worker:
         gc.collect()
         return {}
 
-    def _seconds(self, name: str, steps: int) -> float:
-        cell, every, step = self.cells[name], self.every[name], self.cells[name].step
+    # What the speed rounds ask for, of the program's own tree.
+
+    def open_trial(
+        self, name: str, trial: str, sizes: list[int], data_dir: str | None, every: int = 0
+    ) -> dict[str, Any]:
+        """Make the cells of a trial ready, and do a step of each; says which there are, and what memory is left."""
+        import torch
+
+        from bench.errors import UserError
+        from bench.system.contention import Meter
+        from bench.system.environment import default_threads
+        from bench.trial import Trial
+
+        assert self.code
+        if self.meter is None:
+            self.meter, self.threads = Meter(), default_threads(torch.get_num_threads())
+        asked, where = Trial.model_validate_json(trial), Path(data_dir) if data_dir else None
+        shared = asked.model_dump_json(include={"dataset", "data", "split_seed", "device"})
+        key = f"{shared} {asked.training.normalization}"
+        try:
+            if key not in self.data:
+                self.data[key] = self.code.open_data(asked, where)
+            opened = self.code.open_trial(asked, where, self.data[key], sizes)
+            cells = {f"{name} {cell.work} {cell.images}": cell for cell in opened}
+            for cell in opened:
+                cell.enter(None)
+                cell.step()
+                cell.synchronize()
+        except UserError as error:
+            return {"missing": " ".join(str(error).split())}
+        except (RuntimeError, MemoryError) as error:  # of torch: out of memory, no such kernel
+            return {"missing": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+        self.cells |= cells
+        self.every |= {key: every if cell.work == "train" else 0 for key, cell in cells.items()}
+        self.done |= dict.fromkeys(cells, 0)
+        works = [{"cell": key, "work": cell.work, "batch_size": cell.images} for key, cell in cells.items()]
+        return {"cells": works, "free_bytes": opened[0].setup.device.free_memory_bytes()}
+
+    def settle(self) -> dict[str, Any]:
+        """What lives now stays; no later collection walks through it. Says how many threads a trial has by default."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        return {"threads": self.threads}
+
+    def stretch(self, name: str, threads: int, seconds: float, discard: float) -> dict[str, Any]:
+        """Time as many steps as take about `seconds`, after some that bring the caches back from other cells."""
+        cell = self.cells[name]
+        cell.enter(threads)
+        steps = self._steps_in(name, threads, seconds, discard)
+        if cell.work == "infer" and cell.images == 1:
+            return self._calls(name, steps)
+        before = self.meter.read()
+        took = self._seconds(name, steps)
+        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._disturbed(before)}
+
+    def loop(self, name: str, threads: int, seconds: float, discard: float) -> dict[str, Any]:
+        """The same as the training loop has it: with garbage collection, and batches from where they lie."""
+        cell = self.cells[name]
+        cell.enter(threads)
+        if cell.loop:
+            cell.loop()  # starts the processes that read
+        steps = self._steps_in(name, threads, seconds, discard)
+        before = self.meter.read()
+        gc.enable()
+        took = self._timed(cell, cell.loop or cell.step, steps)
+        gc.disable()
+        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._disturbed(before)}
+
+    def split(self, name: str, threads: int, seconds: float) -> dict[str, Any]:
+        """Where a training step's time goes."""
+        from bench.training.profiling import split_step
+
+        cell = self.cells[name]
+        cell.enter(threads)
+        synchronize = cell.setup.device.synchronize
+
+        def edge() -> float:
+            synchronize()
+            return time.perf_counter()
+
+        return split_step(cell.learner, iter(cell.setup.batches), edge, seconds)
+
+    def peak(self, name: str, threads: int, seconds: float) -> dict[str, Any]:
+        """The device's best matrix product in a cell's numeric mode."""
+        from bench.measure.flops import matmul_peak
+
+        cell = self.cells[name]
+        cell.enter(threads)
+        return {"flops_per_second": matmul_peak(cell.setup.device, cell.setup.precision, seconds)}
+
+    def _steps_in(self, name: str, threads: int, seconds: float, discard: float) -> int:
+        """How many steps fill a slice, by those that are left out before it."""
+        pace = self.paces.get((name, threads), 0.0)
+        if pace < SLOW:
+            start, steps = time.perf_counter(), 0
+            while not steps or time.perf_counter() - start < discard:
+                pace, steps = self._seconds(name, 1), steps + 1
+            self.paces[name, threads] = pace
+        return max(1, round(seconds / max(pace, 1e-7)))
+
+    def _calls(self, name: str, steps: int) -> dict[str, Any]:
+        """Single calls: their sum, and percentiles."""
+        before = self.meter.read()
+        times = sorted(self._seconds(name, 1) for _ in range(steps))
+        ranks = {"p50_seconds": 0.50, "p95_seconds": 0.95, "p99_seconds": 0.99}
+        enough = {key: rank for key, rank in ranks.items() if rank == 0.5 or steps * (1 - rank) >= 1}
+        told = {key: times[math.ceil(rank * steps) - 1] for key, rank in enough.items()}
+        return {"steps": steps, "images": steps, "seconds": sum(times), **told, **self._disturbed(before)}
+
+    def _disturbed(self, before: Any) -> dict[str, float | None]:
+        return self.meter.read().since(before)._asdict()
+
+    def _timed(self, cell: Any, step: Any, steps: int) -> float:
         cell.synchronize()
         start = time.perf_counter()
-        if not every:
-            for _ in range(steps):
-                step()
-        else:
-            for _ in range(steps):
-                step()
-                self.done[name] += 1
-                if self.done[name] % every == 0:
-                    step()
+        for _ in range(steps):
+            step()
         cell.synchronize()
         return time.perf_counter() - start
+
+    def _seconds(self, name: str, steps: int) -> float:
+        cell, every = self.cells[name], self.every[name]
+        if not every:
+            return self._timed(cell, cell.step, steps)
+
+        def step() -> None:
+            cell.step()
+            self.done[name] += 1
+            if self.done[name] % every == 0:
+                cell.step()
+
+        return self._timed(cell, step, steps)
 
 
 def _file(module: str) -> str:

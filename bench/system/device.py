@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from bench.errors import DeviceError, nearest
+from bench.system.contention import machine_state
 from bench.system.environment import cpu_name
 from bench.system.power import Meter, nvml_meter, rapl_meter
 from bench.system.precision import DTYPES
@@ -89,6 +90,11 @@ class CPU:
         """Highest memory held by the allocator; None where there is no such thing."""
         return None
 
+    def free_memory_bytes(self) -> int | None:
+        """Memory that is still to be had; None where the device can't tell."""
+        free = machine_state()["available_memory_bytes"]
+        return None if free is None else int(free)
+
     def energy_joules(self) -> float | None:
         """Energy counted so far, of which only differences mean something; None where there is no meter to read."""
         return self._meter() if self._meter else None
@@ -136,6 +142,9 @@ class CUDA(CPU):
 
     def peak_memory_reserved_bytes(self) -> int | None:
         return self.backend.max_memory_reserved(self.torch_device)
+
+    def free_memory_bytes(self) -> int | None:
+        return self.backend.mem_get_info(self.torch_device)[0]
 
     @cached_property
     def _meter(self) -> Meter | None:

@@ -36,8 +36,13 @@ class TrialSetup:
     replicas: Replicas = ALONE
 
 
-def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Replicas = ALONE) -> TrialSetup:
+def set_up(
+    trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Replicas = ALONE, data: Dataset | None = None
+) -> TrialSetup:
     """Open what a trial needs and tell the clock which device to wait for.
+
+    Args:
+        data: on the device already.
 
     Raises: DataError, DeviceError: what it needs isn't here.
     """
@@ -47,8 +52,9 @@ def set_up(trial: Trial, data_dir: Path | None, watch: Stopwatch, replicas: Repl
     torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
     device = open_device(replicas.device_name(trial.device))
     watch.synchronize, watch.energy, watch.processes = device.synchronize, replicas.meter(device), replicas.size
-    own, normalization = trial.data, trial.training.normalization
-    data = load_dataset(trial.dataset, data_dir, trial.split_seed, own, normalization).to(device.torch_device)
+    if data is None:
+        own, normalization = trial.data, trial.training.normalization
+        data = load_dataset(trial.dataset, data_dir, trial.split_seed, own, normalization).to(device.torch_device)
     layout = torch.channels_last if trial.channels_last else torch.contiguous_format
     form = ImageFormat(precision.image_dtype, layout)
     training = trial.training

@@ -1,0 +1,223 @@
+"""Speed rounds with real processes: what a launch holds, what it does without, and when there are enough of them."""
+
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from made_up_launches import make_launches
+
+from bench.config.plan import load_plan
+from bench.config.suite_file import read_suite
+from bench.result import SLICE_COLUMNS, SPLIT_COLUMNS, Launch
+from bench.speed import rounds
+from bench.speed.rounds import Entry, Setting, is_enough, measure, one_of_each, thread_counts
+from bench.trial import Trial
+
+SUITE = """
+dataset: digits
+models:
+  - {model: vit, patch_size: 4, depth: 1, embed_dim: 16}
+  - {model: cnn, depth: 1, width: 4}
+epochs: 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLICE_SECONDS", "DISCARDED_SECONDS", "LOOP_SECONDS", "SPLIT_SECONDS", "PEAK_SECONDS"):
+        monkeypatch.setattr(rounds, name, 0.002)
+    monkeypatch.setattr(rounds, "ROUNDS", (2, 2))
+
+
+def trials_of(folder: Path, text: str, *options: str) -> list[Trial]:
+    path = folder / "own.yaml"
+    path.write_text(textwrap.dedent(text))
+    (trials,) = one_of_each(load_plan(read_suite(path, options)).trials).values()
+    return trials
+
+
+def one_launch(entries: list[Entry]) -> Launch:
+    return next(measure(Setting(entries, "a CPU"), [], 0, 0.0))
+
+
+def entered(trials: list[Trial]) -> list[Entry]:
+    return [Entry(trial.config_id, trial) for trial in trials]
+
+
+def test_a_launch_has_every_work_of_every_configuration_in_an_order_drawn_anew(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, SUITE, "seeds=3")
+    assert len(trials) == 2
+    launch = one_launch(entered(trials))
+    assert {tuple(piece) for piece in map(sorted, launch.slices)} <= {
+        tuple(sorted(set(SLICE_COLUMNS) - left_out))
+        for left_out in (
+            {"p50_seconds", "p95_seconds", "p99_seconds"},
+            {"p95_seconds", "p99_seconds"},
+            {"p99_seconds"},
+            set(),
+        )
+    }
+    threads = {piece["num_threads"] for piece in launch.slices}
+    assert 1 in threads
+    works = Counter(
+        (piece["config_id"], piece["work"], piece["batch_size"], piece["num_threads"]) for piece in launch.slices
+    )
+    for trial in trials:
+        for count in threads:
+            assert works[trial.config_id, "train", 128, count] == 2
+            assert works[trial.config_id, "infer", 128, count] == 2
+            assert works[trial.config_id, "infer", 1, count] == 2
+            assert works[trial.config_id, "infer", 8, count] == 1
+        assert works[trial.config_id, "loop", 128, max(threads)] == 1
+    assert all(
+        piece["seconds"] > 0 and piece["images"] == piece["steps"] * piece["batch_size"] for piece in launch.slices
+    )
+    assert all(piece["p50_seconds"] > 0 for piece in launch.slices if piece["batch_size"] == 1)
+    orders = [
+        [(p["config_id"], p["work"], p["batch_size"], p["num_threads"]) for p in launch.slices if p["round"] == number]
+        for number in (0, 1)
+    ]
+    assert orders[0] != orders[1]
+    assert [set(split) for split in launch.splits] == [set(SPLIT_COLUMNS)] * 2
+    assert launch.peaks["fp32"] > 0
+    assert launch.wall_seconds > 0
+    assert not launch.missing
+
+
+def test_a_configuration_of_given_threads_or_of_a_card_has_no_other_number_of_them(tmp_path: Path) -> None:
+    (trial, _) = trials_of(tmp_path, SUITE)
+    assert thread_counts(trial, 4) == [1, 4]
+    assert thread_counts(trial, 1) == [1]
+    assert thread_counts(trial.model_copy(update={"num_threads": 3}), 4) == [3]
+    assert thread_counts(trial.model_copy(update={"device": "cuda"}), 4) == [4]
+
+
+def test_trials_of_several_processes_are_left_to_be_timed_as_a_whole(tmp_path: Path) -> None:
+    (trial, other) = trials_of(tmp_path, SUITE)
+    several = trial.model_copy(update={"world_size": 2})
+    assert one_of_each([several, other, other.model_copy(update={"seed": 5})]) == {"cpu": [other]}
+
+
+MODEL = """
+    import os
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, num_classes, fault):
+            super().__init__()
+            self.head = torch.nn.LazyLinear(num_classes)
+            self.fault, self.calls = fault, 0
+
+        def forward(self, images):
+            self.calls += 1
+            if self.calls > 12 and torch.is_grad_enabled() and images.device.type == "cpu":
+                if self.fault == "raises":
+                    raise RuntimeError("no such kernel")
+                if self.fault == "dies":
+                    os._exit(3)
+            return self.head(images.flatten(1))
+
+    def make(num_classes=10, image_size=8, in_channels=1, fault="none"):
+        net = Net(num_classes, fault)
+        net(torch.zeros(2, in_channels, image_size, image_size))
+        return net
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [("raises", "RuntimeError: no such kernel"), ("dies", "exited with status 3")]
+)
+def test_one_that_fails_while_it_is_timed_is_named_and_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
+) -> None:
+    (tmp_path / "own_net.py").write_text(textwrap.dedent(MODEL))
+    monkeypatch.chdir(tmp_path)
+    suite = f"""
+    dataset: digits
+    models:
+      - {{model: cnn, depth: 1, width: 4}}
+      - {{model: "own_net:make", fault: {fault}}}
+    epochs: 1
+    """
+    good, bad = trials_of(tmp_path, suite)
+    launch = one_launch(entered([good, bad]))
+    assert {piece["config_id"] for piece in launch.slices} == {good.config_id}
+    assert told in launch.missing[bad.config_id]
+
+
+def test_where_none_can_be_timed_the_launch_says_why_and_is_the_last(tmp_path: Path) -> None:
+    trials = [
+        trial.model_copy(update={"dataset": "digits", "device": "cuda:7"}) for trial in trials_of(tmp_path, SUITE)
+    ]
+    (launch,) = measure(Setting(entered(trials), "a card"), [], 4, 1000.0)
+    assert launch.launch == 4
+    assert not launch.slices
+    assert all("cuda:7" in launch.missing[trial.config_id] for trial in trials)
+
+
+def test_configurations_that_memory_does_not_hold_together_share_one_that_stands_in_each_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "FREE_SHARE", 10.0)
+    trials = trials_of(tmp_path, SUITE, "models.cnn.depth=[1,2]")
+    launch = one_launch(entered(trials))
+    groups = {(piece["group"], piece["config_id"]) for piece in launch.slices}
+    first, second, third = (trial.config_id for trial in trials)
+    assert groups == {(0, first), (0, second), (1, first), (1, third)}
+
+
+def test_a_configuration_entered_twice_has_a_name_for_each(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, SUITE)
+    launch = one_launch([*entered(trials), Entry("again", trials[0], every=2)])
+    assert {piece["config_id"] for piece in launch.slices} == {*(trial.config_id for trial in trials), "again"}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Launches without processes: 10 s each, of which the noise is as `noise` says."""
+    numbers: list[int] = []
+
+    def launch(setting: Setting, number: int, missing: dict[str, str]) -> Launch:
+        numbers.append(number)
+        (made,) = make_launches({"a": 1000.0, "b": 2000.0, "c": 700.0}, 1, launch=NOISE[0], first=number, seed=number)
+        return made
+
+    monkeypatch.setattr(rounds, "_launch", launch)
+    return numbers
+
+
+NOISE = [0.02]
+
+
+class Clock:
+    def __init__(self, step: float) -> None:
+        self.time, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.time += self.step
+        return self.time
+
+
+@pytest.mark.parametrize(("noise", "fewest", "most"), [(0.001, 5, 5), (0.03, 8, 25), (0.5, 40, 40)])
+def test_launches_go_on_until_the_ratios_are_known_and_never_for_ever(
+    asked: list[int], monkeypatch: pytest.MonkeyPatch, noise: float, fewest: int, most: int
+) -> None:
+    monkeypatch.setattr(f"{__name__}.NOISE", [noise])
+    launches = [*measure(Setting([], "a CPU"), [], 0, 1e9, Clock(1.0))]
+    assert fewest <= len(launches) <= most
+    assert is_enough(launches, 0.03) or len(launches) == rounds.MOST_LAUNCHES
+    assert not is_enough(launches[:-1], 0.03)
+
+
+def test_no_launch_begins_that_would_not_end_in_time_but_the_first(asked: list[int]) -> None:
+    assert len([*measure(Setting([], "a CPU"), [], 0, 0.0, Clock(10.0))]) == 1
+    assert len([*measure(Setting([], "a CPU"), [], 7, 70.0, Clock(10.0))]) == 2
+    assert asked == [0, 7, 8]
+
+
+def test_launches_of_an_earlier_sitting_count(asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.NOISE", [0.001])
+    before = [*measure(Setting([], "a CPU"), [], 0, 45.0, Clock(10.0))]
+    after = [*measure(Setting([], "a CPU"), before, len(before), 1e9, Clock(10.0))]
+    assert len(before) + len(after) == rounds.FEWEST_LAUNCHES
