@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,14 @@ def test_tables_hold_blocks_of_trials_and_slices_of_launches_each_with_its_own_i
     assert single.sum() == 2
     assert (inference["p50_seconds"].notna() == single).all()
     assert [len(pd.read_csv(store.folder / name)) for name in ("trials.csv", "evaluations.csv")] == [1, 2]
+
+
+def test_every_column_of_what_was_timed_is_described() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+    timed = {*TABLES["throughput.csv"], *TABLES["inference.csv"]}
+    described = {word for line in text.splitlines() if line.startswith("| `") for word in line.split("|")[1].split("`")}
+    assert timed <= described
+    assert {field.name for field in fields(Launch)} <= {*text.split("`")}
 
 
 def test_tables_are_made_anew_in_the_order_of_the_journal(tmp_path: Path) -> None:
