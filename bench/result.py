@@ -72,7 +72,7 @@ class Result:
     load: float | None = column(
         about="processes that ran or waited on the machine just before, a core; 1-minute average"
     )
-    timed: bool | None = column(about="ran alone; times and speeds of trials side by side stay empty")
+    timed: bool | None = column(about="ran alone; beside others speeds and times stay empty, but for wall_seconds")
     train_seconds: float | None = column("s", better="lower", about="timed training, evaluation left out")
     eval_seconds: float | None = column("s")
     setup_seconds: float | None = column("s", about="data, model, warm-up, saving: all but training and evaluation")

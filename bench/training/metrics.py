@@ -1,21 +1,29 @@
 """Fills the columns of a Result: rates, shares and peaks worked out from what the loop and the profiling measured."""
 
+import base64
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from statistics import median
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.measure.memory import split_memory
 from bench.measure.stats import BlockInterval, block_interval
 from bench.measure.stopwatch import Block, Stopwatch, WarmUp, whole_blocks
 from bench.result import COLUMNS, Result
-from bench.training.loop import Learner
+from bench.training.loop import Learner, Score
 from bench.training.trial_setup import TrialSetup
 
-TIMED_UNITS = ("s", "images/s", "FLOP/s", "J", "B")
+# What can't be trusted of a trial that shared the machine. `wall_seconds` stays: it is what one waited, and no speed.
+TIMED_COLUMNS = [
+    *(name for name, about in COLUMNS.items() if about["unit"] in ("s", "images/s", "FLOP/s", "J")),
+    *("throughput_spread", "flops_share"),
+]
+TIMED_COLUMNS.remove("wall_seconds")
 
 
 def record(result: Result, columns: Mapping[str, float | None]) -> None:
@@ -57,11 +65,23 @@ def record_training(result: Result, watch: Stopwatch, val_accuracy_best: float) 
     target = result.target_accuracy
     reached = next((row for row in rows if target is not None and row["val_accuracy"] >= target), None)
     if reached:
+        result.images_to_accuracy = reached["step"] * (result.batch_size or 0)
         result.time_to_accuracy_seconds = reached["train_seconds"]
         result.joules_to_accuracy = reached["train_joules"]
     result.train_joules = watch.joules
     result.joules_per_epoch = None if watch.joules is None else watch.joules / rows[-1]["epoch"]
-    record_throughput(result, watch.blocks)
+    if result.timed:
+        record_throughput(result, watch.blocks)
+
+
+def record_test(result: Result, labels: Tensor, last: Score, best: Score) -> None:
+    """Accuracy of the final weights, and of those that validation chose; and what the final ones got right.
+
+    Shape: labels (images,).
+    """
+    result.test_accuracy, result.test_accuracy_best = last.accuracy, best.accuracy
+    bits = np.packbits((last.predictions == labels).cpu().numpy())
+    result.correct = base64.b64encode(zlib.compress(bits.tobytes())).decode("ascii")
 
 
 def record_throughput(result: Result, timed: list[Block]) -> None:
@@ -100,14 +120,12 @@ def record_efficiency(result: Result) -> None:
 
 
 def record_seconds(result: Result, watch: Stopwatch, wall_seconds: float) -> None:
-    """Where the trial's time went, to its end or its failure; nothing of it if others ran beside it."""
+    """Where the trial's time went, to its end or its failure; only its length if others ran beside it."""
     result.wall_seconds = wall_seconds
     for phase in ("train", "eval", "setup"):
         record(result, {f"{phase}_seconds": watch.seconds.get(phase)})
-    if result.images_per_second is None:
-        record_throughput(result, watch.blocks)
-    if not result.timed:  # what can't be trusted of a trial that shared the machine: seconds, speeds, energy, memory
-        record(result, {name: None for name, about in COLUMNS.items() if about["unit"] in TIMED_UNITS})
-        result.throughput_spread = result.flops_share = None
+    if not result.timed:
+        record(result, dict.fromkeys(TIMED_COLUMNS))
         result.evaluations = [row | {"train_seconds": None, "train_joules": None} for row in result.evaluations]
-        result.blocks, result.inference_blocks = [], []
+    elif result.images_per_second is None:
+        record_throughput(result, watch.blocks)

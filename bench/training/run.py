@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import StoreError
-from bench.measure.stopwatch import Stopwatch, WarmUp, warm_up
+from bench.measure.stopwatch import WARM_UP_BLOCKS, Stopwatch, WarmUp, warm_up
 from bench.result import Result
 from bench.training import metrics
 from bench.training.checkpoint import Inputs, save_trial
@@ -105,7 +105,8 @@ def _fill(
         last_weights, last = _copied_weights(model), test()
         model.load_state_dict(best_weights)
         best = last if best_step == evaluation.step else test()
-        result.test_accuracy, result.test_accuracy_best = last.accuracy, best.accuracy
+        if replicas.rank == 0:  # the others are told no predictions
+            metrics.record_test(result, data.test.labels, last, best)
         result.skipped_steps = learner.skipped_steps if setup.precision.scale_gradients else None
 
     with watch.phase("setup"):
@@ -122,7 +123,10 @@ def _fill(
 
 
 def _warm_up(setup: TrialSetup, result: Result) -> WarmUp:
-    """Steps of a throw-away learner; its peak memory is training's: no evaluation has run yet in this process."""
+    """Steps of a throw-away learner; its peak memory is training's: no evaluation has run yet in this process.
+
+    Of a trial that isn't timed two are enough: the first makes the optimiser's state, the second has all at once.
+    """
     setup.device.reset_peak_memory()
     learner = new_learner(setup)
     source = iter(setup.batches)
@@ -134,7 +138,8 @@ def _warm_up(setup: TrialSetup, result: Result) -> WarmUp:
         learner.update()
 
     try:
-        return warm_up(step, setup.device.synchronize, setup.watch.now)
+        most_blocks = WARM_UP_BLOCKS if setup.trial.timed else 0
+        return warm_up(step, setup.device.synchronize, setup.watch.now, most_blocks)
     finally:  # one that ran out of memory has a peak, too
         metrics.record_memory(result, setup, learner)
 

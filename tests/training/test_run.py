@@ -1,9 +1,12 @@
 """One trial from seed to result, on real digits."""
 
+import base64
 import csv
 import json
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -252,11 +255,43 @@ def test_time_to_accuracy_is_the_training_time_of_the_first_evaluation_at_the_ta
     first = next(row for row in result.evaluations if row["val_accuracy"] >= 0.5)
     assert result.time_to_accuracy_seconds == first["train_seconds"]
 
+    assert result.images_to_accuracy == first["step"] * 50
+
+
+def test_images_to_accuracy_are_known_of_a_trial_that_is_not_timed_and_are_those_of_the_timed_one() -> None:
+    timed, beside = (
+        run_trial(trial("cnn", epochs=4, axes={"timed": timed, "num_threads": 1})) for timed in (True, False)
+    )
+    assert beside.images_to_accuracy == timed.images_to_accuracy
+    assert (beside.images_to_accuracy or 0) > 0
+    assert beside.time_to_accuracy_seconds is None
+
 
 def test_target_never_reached_is_empty() -> None:
     result = run_trial(trial(epochs=1, targets=(1.0,)))
     assert result.status == "ok"
-    assert result.time_to_accuracy_seconds is None
+    assert result.time_to_accuracy_seconds is result.images_to_accuracy is None
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_a_trial_that_is_not_timed_learns_and_finds_what_the_timed_one_does_to_the_last_digit(family: str) -> None:
+    timed, beside = (run_trial(trial(family, axes={"timed": timed, "num_threads": 1})) for timed in (True, False))
+    assert losses(beside) == losses(timed)
+    same = ("test_accuracy", "test_accuracy_best", "val_accuracy_best", "correct", "num_flops", "num_train_flops")
+    same += ("param_bytes", "gradient_bytes", "optimizer_bytes")
+    assert [getattr(beside, name) for name in same] == [getattr(timed, name) for name in same]
+    assert None not in [getattr(beside, name) for name in same]
+    assert (beside.peak_memory_bytes or 0) > 0
+    assert beside.untimed_steps == 2
+
+
+def test_what_the_final_weights_got_right_is_a_bit_an_image_in_the_order_of_the_test_split(tmp_path: Path) -> None:
+    result = run_trial(trial("cnn"), tmp_path / "trial")
+    rows = csv.DictReader((tmp_path / "trial" / "predictions.csv").read_text().splitlines())
+    right = [row["prediction"] == row["label"] for row in rows]
+    packed = np.frombuffer(zlib.decompress(base64.b64decode(result.correct or "")), dtype=np.uint8)
+    assert np.unpackbits(packed, count=len(right)).astype(bool).tolist() == right
+    assert sum(right) / len(right) == result.test_accuracy
 
 
 def test_divergence_is_a_status_and_keeps_the_evaluations() -> None:
