@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -22,6 +23,7 @@ from bench.measure.speed_stats import Panel, Speeds
 from bench.result import Launch
 from bench.speed.process import PROTOCOL, SliceWorker, WorkerError
 from bench.system.contention import machine_state
+from bench.system.environment import usable_cores
 from bench.trial import Trial
 
 SLICE_SECONDS = 0.045
@@ -32,7 +34,9 @@ PEAK_SECONDS = 0.2
 ROUNDS = (3, 8)  # a launch: at least and at most; as many as take about as long as opening the process does
 FEWEST_LAUNCHES, MOST_LAUNCHES = 5, 40
 OTHER_SIZES = (8, 512)  # images of an inference, besides one and the configuration's own batch; once a launch
-FREE_SHARE = 0.3  # of the device's free memory at the start: what a group of open configurations leaves alone
+FREE_SHARE = 0.3  # of the free memory when the first entry was open: what a process leaves alone
+SMALL_SHARE = 0.75  # what one leaves that may stand beside others
+MOST_READY = 4  # processes that are opened side by side
 ROOT = Path(__file__).parents[2]
 
 
@@ -76,24 +80,31 @@ def measure(
 ) -> Iterator[Launch]:
     """Launches, as they come, until the ratios are known as well as asked for or the time is spent.
 
+    Processes load and open what they time side by side, as many as there are cores; slices are timed in one of them at
+    a time, while all others wait in a read.
+
     Args:
         launches: of this device so far.
         number: the first free one.
         seconds: that may be spent; the first launch is never left out.
     """
-    known, start, took = [*launches], now(), 0.0
-    missing: dict[str, str] = {}
-    for launch_number in count(number):
-        spent = now() - start
-        if is_enough(known, setting.precision) or len(known) >= MOST_LAUNCHES or (took and spent + took > seconds):
-            return
-        before = now()
-        launch = _launch(setting, launch_number, missing)
-        took = now() - before
-        known.append(launch)
-        yield launch
-        if not launch.slices:  # it says why
-            return
+    known, missing, start, mark = [*launches], dict[str, str](), now(), now()
+    with ExitStack() as stack:
+        ready: list[_Process] = []
+        at_once = 1  # until it is known how much memory a process takes
+        for done in count():
+            late = done and (now() - start) * (done + 1) / done > seconds  # another one would end too late
+            if late or is_enough(known, setting.precision) or len(known) >= MOST_LAUNCHES:
+                return
+            if not ready:
+                ready = [stack.enter_context(each) for each in _opened(setting, setting.entries, missing, at_once)]
+                at_once = min(usable_cores(), MOST_READY) if ready and ready[0].is_small else 1
+            launch = _launch(setting, number + done, ready.pop(0) if ready else None, missing)
+            launch.wall_seconds, mark = round(now() - mark, 3), now()
+            known.append(launch)
+            yield launch
+            if not launch.slices:  # it says why
+                return
 
 
 def is_enough(launches: Sequence[Launch], precision: float) -> bool:
@@ -117,10 +128,13 @@ def thread_counts(trial: Trial, most: int) -> list[int]:
     return sorted({1, most})
 
 
-def _launch(setting: Setting, launch_number: int, missing: dict[str, str]) -> Launch:
-    """One launch; configurations that can't be opened are named in it as missing, and not tried again."""
+def _launch(setting: Setting, number: int, process: "_Process | None", missing: dict[str, str]) -> Launch:
+    """One launch, in a process that is open, and in more where memory doesn't hold all entries together.
+
+    Entries that fail are named in it as missing, and not tried again. None: there is nothing to open.
+    """
     launch = Launch(
-        launch=launch_number,
+        launch=number,
         device=setting.entries[0].trial.device,
         device_name=setting.device_name,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -131,22 +145,49 @@ def _launch(setting: Setting, launch_number: int, missing: dict[str, str]) -> La
         peaks={},
         missing={},
     )
-    start, todo = time.monotonic(), [entry for entry in setting.entries if entry.name not in missing]
-    anchor: list[Entry] = []  # stands in every group, for what sets processes apart
-    group_number = 0
-    while todo:
-        try:
-            with _Group(setting, group_number) as group:
-                done = group.open([*anchor, *todo], missing)
-                group.time_all(launch)
-        except WorkerError as error:
-            culprits = [error.cell] if error.cell else [entry.name for entry in todo]
-            missing |= dict.fromkeys(culprits, error.reason)
-            return _launch(setting, launch.launch, missing)  # without it
-        todo = todo[done - len(anchor) :]
-        anchor, group_number = anchor or [cell.entry for cell in group.cells[:1]], group_number + 1
-    launch.missing, launch.wall_seconds = dict(missing), round(time.monotonic() - start, 3)
+    anchor, group = process.entries[:1] if process else [], 0  # stands in every group, for what sets processes apart
+    while process:
+        with process:
+            try:
+                process.time_all(launch, group)
+            except WorkerError as error:
+                missing |= dict.fromkeys(
+                    [error.cell] if error.cell else [entry.name for entry in process.entries], error.reason
+                )
+                again = _opened(setting, setting.entries, missing, 1)
+                return _launch(setting, number, next(iter(again), None), missing)
+        rest = _opened(setting, [*anchor, *process.rest], missing, 1) if process.rest else []
+        process, group = next(iter(rest), None), group + 1
+    launch.missing = dict(missing)
     return launch
+
+
+def _opened(setting: Setting, entries: Sequence[Entry], missing: dict[str, str], how_many: int) -> "list[_Process]":
+    """So many processes with these entries, opened side by side; [] where all are missing."""
+    while todo := [entry for entry in entries if entry.name not in missing]:
+        with ExitStack() as stack:
+            processes = [stack.enter_context(_Process(setting)) for _ in range(how_many)]
+            try:
+                for process in processes:
+                    process.worker.send("start", protocol=PROTOCOL, paths=[path for path in sys.path if path])
+                for process in processes:
+                    process.worker.answer()
+                for position, entry in enumerate(todo, 1):
+                    for process in processes:
+                        process.begin_to_open(entry)
+                    for process in processes:
+                        process.end_to_open(entry, missing)
+                    if position > 1 and any(process.is_full for process in processes):
+                        break
+            except WorkerError as error:
+                missing |= dict.fromkeys([error.cell] if error.cell else [entry.name for entry in todo], error.reason)
+                continue  # without it
+            for process in processes:
+                process.rest = todo[position:]
+                process.opening_seconds = (time.monotonic() - process.start) / how_many
+            stack.pop_all()
+            return processes
+    return []
 
 
 @dataclass(frozen=True)
@@ -164,65 +205,76 @@ class _Open:
         return self.work == "train" or self.batch_size in (1, self.entry.trial.training.batch_size)
 
 
-class _Group:
-    """Configurations that are open in one process; use it in a `with`."""
+class _Process:
+    """A process in which entries are open; use it in a `with`.
 
-    def __init__(self, setting: Setting, number: int) -> None:
-        self.setting, self.number, self.dice = setting, number, setting.dice
+    Attributes:
+        rest: entries that it has no memory for.
+        opening_seconds: what it cost to open it.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.dice = setting, setting.dice
         self.cells: list[_Open] = []
-        self.start = time.monotonic()
+        self.rest: Sequence[Entry] = []
+        self.start, self.opening_seconds = time.monotonic(), 0.0
+        self._free: list[int] = []  # bytes, after each entry
         # OpenMP threads that wait spin for milliseconds by default; here, as in trials, they soon stop that.
         variables = {"GOMP_SPINCOUNT": "10000"}
         self.worker = SliceWorker("speeds", ROOT, setting.dice, variables, folder=Path.cwd())
 
-    def __enter__(self) -> "_Group":
+    def __enter__(self) -> "_Process":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.worker.close()
 
-    def open(self, entries: Sequence[Entry], missing: dict[str, str]) -> int:
-        """Open entries until the memory is full; returns how many of them were dealt with."""
-        self.worker.ask("start", protocol=PROTOCOL, paths=[path for path in sys.path if path])
-        at_first: int | None = None
-        for position, entry in enumerate(entries, 1):
-            free = self._open(entry, missing)
-            at_first = at_first or free
-            if at_first and free and free < FREE_SHARE * at_first and position > 1:
-                return position
-        return len(entries)
+    @property
+    def entries(self) -> list[Entry]:
+        return [cell.entry for cell in self.cells if cell.work == "train"]
 
-    def _open(self, entry: Entry, missing: dict[str, str]) -> int | None:
-        """Returns the bytes that are left then; None where that isn't known."""
-        name, trial = entry.name, entry.trial
+    @property
+    def is_full(self) -> bool:
+        """So little memory is left that the rest needs another process."""
+        return bool(self._free) and self._free[-1] < FREE_SHARE * self._free[0]
+
+    @property
+    def is_small(self) -> bool:
+        """Several of its kind may be open at once."""
+        return bool(self._free) and self._free[-1] > SMALL_SHARE * self._free[0]
+
+    def begin_to_open(self, entry: Entry) -> None:
+        trial = entry.trial
         sizes = [1, trial.training.batch_size, *(() if trial.compile else OTHER_SIZES)]  # each size would compile anew
         where = self.setting.data_dir and str(self.setting.data_dir)
-        about = {"trial": trial.model_dump_json(), "sizes": sizes, "every": entry.every}
+        about = {"trial": trial.model_dump_json(), "sizes": sizes, "data_dir": where, "every": entry.every}
+        self.worker.send("open_trial", name=entry.name, **about)
+
+    def end_to_open(self, entry: Entry, missing: dict[str, str]) -> None:
         try:
-            answer = self.worker.ask("open_trial", name, name=name, data_dir=where, **about)
+            answer = self.worker.answer(entry.name)
         except WorkerError as error:
             if error.kind != "missing":
                 raise
-            missing[name] = error.reason
-            return None
+            missing[entry.name] = error.reason
+            return
         self.cells += [_Open(cell["cell"], entry, cell["work"], cell["batch_size"]) for cell in answer["cells"]]
-        free: int | None = answer["free_bytes"]
-        return free
+        self._free += [answer["free_bytes"]] if answer["free_bytes"] else []
 
-    def time_all(self, launch: Launch) -> None:
-        """All slices of the group, in rounds; then what needs no repeats."""
+    def time_all(self, launch: Launch, group: int) -> None:
+        """All its slices, in rounds; then what needs no repeats."""
         most = self.worker.ask("settle")["threads"]
         todo = [(cell, threads) for cell in self.cells for threads in thread_counts(cell.entry.trial, most)]
         main = [(cell, threads) for cell, threads in todo if cell.is_main]
         of_a_round = max(1e-3, len(main) * (SLICE_SECONDS + DISCARDED_SECONDS))
-        rounds = min(ROUNDS[1], max(ROUNDS[0], round((time.monotonic() - self.start) / of_a_round)))
+        rounds = min(ROUNDS[1], max(ROUNDS[0], round(self.opening_seconds / of_a_round)))
         for number in range(rounds):
             order = self.dice.sample(main if number else todo, len(main if number else todo))
-            launch.slices += [self._slice("stretch", *each, number, slot) for slot, each in enumerate(order)]
+            launch.slices += [self._slice("stretch", *each, group, number, slot) for slot, each in enumerate(order)]
         train = [cell for cell in self.cells if cell.work == "train"]
         for slot, cell in enumerate(self.dice.sample(train, len(train))):
             threads = thread_counts(cell.entry.trial, most)[-1]
-            launch.slices.append(self._slice("loop", cell, threads, rounds, slot, LOOP_SECONDS))
+            launch.slices.append(self._slice("loop", cell, threads, group, rounds, slot, LOOP_SECONDS))
             parts = self._ask("split", cell, threads, seconds=SPLIT_SECONDS)
             launch.splits.append({"config_id": cell.entry.name, "num_threads": threads, **parts})
             if cell.entry.trial.dtype not in launch.peaks:
@@ -230,14 +282,14 @@ class _Group:
                 launch.peaks |= {cell.entry.trial.dtype: peak} if peak else {}
 
     def _slice(
-        self, do: str, cell: _Open, threads: int, number: int, slot: int, seconds: float = SLICE_SECONDS
+        self, do: str, cell: _Open, threads: int, group: int, number: int, slot: int, seconds: float = SLICE_SECONDS
     ) -> dict[str, Any]:
         about = {
             "config_id": cell.entry.name,
             "num_threads": threads,
             "work": "loop" if do == "loop" else cell.work,
             "batch_size": cell.batch_size,
-            "group": self.number,
+            "group": group,
             "round": number,
             "slot": slot,
         }
