@@ -221,5 +221,6 @@ def verify(context: click.Context, run_dirs: Sequence[Path], as_json: bool) -> N
                 click.echo(f"{run_dir}: note: {note}")
             wrong = len(each.problems)
             verdict = f"{wrong} thing{'s are' if wrong > 1 else ' is'} wrong" if wrong else "whole"
-            click.echo(f"{run_dir}: {each.trials:,} trials, {verdict}")
+            launches = f"{each.launches:,} launch{'es' if each.launches > 1 else ''}, " if each.launches else ""
+            click.echo(f"{run_dir}: {each.trials:,} trials, {launches}{verdict}")
     context.exit(DAMAGED if any(each.problems for each in found.values()) else 0)

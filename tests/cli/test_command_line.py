@@ -16,6 +16,8 @@ from typing import Any
 
 import click
 import pytest
+from made_up import make_run
+from made_up_launch import add_launches
 
 import run_bench
 from bench import session
@@ -279,6 +281,17 @@ def test_a_folder_that_is_no_run_cannot_be_resumed(
     assert said in refused("--resume", "old")
     assert said in refused("--resume", "old", "--dry-run")
     assert said in refused("report", "old")
+
+
+def test_verify_counts_trials_and_launches(here: Path, typed: Typed) -> None:
+    folder = make_run(Path("run"), configs=[("vit", 7, 2), ("cnn", None, 2)], dtypes=["fp32"], seeds=[0])
+    assert typed("verify", "run") == (0, "run: 2 trials, whole\n", "")
+    add_launches(folder, 1, rounds=1)
+    assert typed("verify", "run") == (0, "run: 2 trials, 1 launch, whole\n", "")
+    add_launches(folder, 2, rounds=1)
+    (found,) = json.loads(typed("verify", "run", "--json")[1])
+    assert (found["trials"], found["launches"], found["problems"]) == (2, 3, [])
+    assert typed("verify", "run")[1] == "run: 2 trials, 3 launches, whole\n"
 
 
 def test_a_run_whose_suite_has_changed_cannot_be_resumed(
