@@ -103,13 +103,15 @@ def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int
 def _dry_run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int:
     from bench.cli.list import plan_as_json, show_plan
     from bench.session import Request, console_for, make_plan
+    from bench.system.environment import usable_cores
 
     request = Request(settings=settings, **options)
     plan, _, estimates = make_plan(request, console_for(request))
+    at_once = request.jobs or usable_cores()
     if as_json:
-        click.echo(json.dumps(plan_as_json(plan, estimates), indent=2))
+        click.echo(json.dumps(plan_as_json(plan, estimates, at_once), indent=2))
     else:
-        show_plan(plan, estimates)
+        show_plan(plan, estimates, at_once)
     return 0
 
 

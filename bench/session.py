@@ -24,12 +24,13 @@ from bench.data.spec import UserData
 from bench.errors import DataError, StoreError, UserError, nearest
 from bench.execution import EXECUTORS
 from bench.execution.base import Options
-from bench.execution.estimate import estimate_seconds
+from bench.execution.estimate import estimate_run, estimate_seconds
 from bench.execution.progress import Display, Progress, duration
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers.base import Tracker, make_trackers
 from bench.store.run_folder import RunFolder, refuse_used
+from bench.system.environment import usable_cores
 from bench.system.redaction import redacted
 
 RESULTS = Path("results")  # where runs usually are, seen from where the program is started
@@ -192,7 +193,7 @@ def _run_trials(
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
     already = f", {len(plan.trials) - len(todo)} already there" if len(todo) < len(plan.trials) else ""
-    expected = duration(sum(estimates.values()))
+    expected = duration(estimate_run(plan, estimates, request.jobs or usable_cores()))
     _say(console, f"{plan.name}: {len(plan.trials)} trials{already}, about {expected}, into {store.folder}")
     options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)
     executor = EXECUTORS[request.executor](options)

@@ -30,8 +30,13 @@ def show(what: str | None, data_dir: Path | None = None) -> None:
         console.print(LISTS[name](data_dir), soft_wrap=not console.is_terminal)
 
 
-def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
-    """A line a configuration, seeds counted; what can't run here with the reason."""
+def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> None:
+    """A line a configuration, seeds counted; what can't run here with the reason.
+
+    Args:
+        estimates: trial_id -> seconds.
+        at_once: how many trials run side by side, where they do.
+    """
     groups: dict[str, list[Trial]] = {}
     for trial in plan.trials:
         groups.setdefault(trial.config_id, []).append(trial)
@@ -49,8 +54,9 @@ def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
     console.print(table)
     if len(groups) > MOST_LINES:
         console.print(f"… and {len(groups) - MOST_LINES:,} more configurations; --json has them all", highlight=False)
-    total = duration(_total(plan, estimates))
-    first = duration(sum(estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed))
+    total = duration(_total(plan, estimates, at_once))
+    of_first = {t.trial_id: estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed}
+    first = duration(_total(plan, of_first, at_once))
     console.print(
         f"{plan.name} on {plan.spec.title}: {len(plan.trials):,} trials, about {total}; "
         f"the first whole round of the grid about {first}. Nothing was run.",
@@ -58,11 +64,11 @@ def show_plan(plan: "Plan", estimates: dict[str, float]) -> None:
     )
 
 
-def plan_as_json(plan: "Plan", estimates: dict[str, float]) -> dict[str, Any]:
+def plan_as_json(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> dict[str, Any]:
     return {
         "suite": plan.name,
         "dataset": plan.spec.name,
-        "estimated_seconds": _total(plan, estimates),
+        "estimated_seconds": _total(plan, estimates, at_once),
         "trials": [
             {
                 "trial_id": trial.trial_id,
@@ -76,8 +82,11 @@ def plan_as_json(plan: "Plan", estimates: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _total(plan: "Plan", estimates: dict[str, float]) -> float:
-    return sum(seconds for trial_id, seconds in estimates.items() if trial_id not in plan.skipped)
+def _total(plan: "Plan", estimates: dict[str, float], at_once: int) -> float:
+    from bench.execution.estimate import estimate_run  # loads torch, which nothing else here needs
+
+    run = {trial_id: seconds for trial_id, seconds in estimates.items() if trial_id not in plan.skipped}
+    return estimate_run(plan, run, at_once)
 
 
 def _names(trials: Sequence["Trial"]) -> list[str]:

@@ -1,40 +1,68 @@
-"""How long a trial will take: measured on this machine before, or else guessed from the work in it."""
+"""How long a trial and a run will take: measured on this machine before, or else guessed from the work in it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from bench.config.inventory import HERE, Inventory
+from bench.config.plan import Plan
 from bench.config.solver import count_flops
 from bench.data.catalog import DATASETS
 from bench.errors import StoreError
 from bench.store.tables import read_rows
 from bench.trial import Trial
 
-# Guesses for two CPU cores, fitted to a few trials; any measured trial on this machine is worth more.
-SECONDS_PER_STEP = 1.5e-3
-SECONDS_PER_BLOCK_AND_STEP = 6e-4
-FLOPS_PER_SECOND = 7e10
+
+class Pace(NamedTuple):
+    """What a trial's time is guessed from."""
+
+    seconds_per_step: float
+    seconds_per_block_and_step: float
+    flops_per_second: float
+
+
+# Guesses, fitted to a few trials; any measured trial on this machine is worth more.
+ALONE = Pace(1.5e-3, 6e-4, 7e10)  # on two CPU cores
+BESIDE_OTHERS = Pace(1.5e-3, 2e-3, 3e10)  # on one thread
 OVERHEAD_SECONDS = 1.5
 BACKWARD = 3  # forward and backward cost about three forwards
 PAST_RUNS = 20  # of a suite's, the newest
 
 
 def estimate_seconds(trials: Iterable[Trial], results: Path, inventory: Inventory = HERE) -> dict[str, float]:
-    """trial_id -> seconds; from the newest runs under `results` where this machine ran the same configuration."""
+    """trial_id -> seconds that each takes from end to end, whatever runs beside it.
+
+    They come from the newest runs under `results` where this machine ran the same configuration in the same way: alone,
+    or beside others.
+    """
     measured = _measured(results)
     title = cache(inventory.title)  # a look into the system's files each time, and thousands of trials ask
     estimates = {}
     for trial in trials:
-        seconds = measured.get((trial.config_id, title(trial.device)))
+        seconds = measured.get((trial.config_id, title(trial.device), trial.timed))
         estimates[trial.trial_id] = _guess(trial, count_flops(trial)) if seconds is None else seconds
     return estimates
 
 
-def _measured(results: Path) -> dict[tuple[str, str], float]:
-    seconds: dict[tuple[str, str], list[float]] = {}
+def estimate_run(plan: Plan, estimates: Mapping[str, float], at_once: int) -> float:
+    """Seconds that a run takes at the most.
+
+    Args:
+        estimates: trial_id -> seconds, of the trials that are still to do.
+        at_once: how many trials run side by side, where they do.
+    """
+    todo = [trial for trial in plan.trials if trial.trial_id in estimates]
+    beside = [estimates[trial.trial_id] for trial in todo if not trial.timed]
+    alone = [estimates[trial.trial_id] for trial in todo if trial.timed]
+    rounds = plan.suite.speed_seconds if plan.suite.timing == "rounds" else 0.0
+    return max(sum(beside) / at_once, max(beside, default=0.0)) + sum(alone) + rounds
+
+
+def _measured(results: Path) -> dict[tuple[str, str, bool], float]:
+    seconds: dict[tuple[str, str, bool], list[float]] = {}
     newest = sorted(results.glob("*/*/run.json"), key=lambda path: path.stat().st_mtime)[-PAST_RUNS:]
     for path in newest:
         try:
@@ -42,9 +70,10 @@ def _measured(results: Path) -> dict[tuple[str, str], float]:
         except (StoreError, OSError):
             continue  # half a run, or one of another version: no estimate comes from it
         for row in rows:
-            if row["status"] == "ok" and row["wall_seconds"]:  # trials side by side tell no seconds
+            if row["status"] == "ok" and row["wall_seconds"]:
+                key = row["config_id"], row["device_name"], row["timed"] != "false"
                 with suppress(ValueError):  # a damaged cell
-                    seconds.setdefault((row["config_id"], row["device_name"]), []).append(float(row["wall_seconds"]))
+                    seconds.setdefault(key, []).append(float(row["wall_seconds"]))
     return {key: median(values) for key, values in seconds.items()}
 
 
@@ -55,5 +84,8 @@ def _guess(trial: Trial, flops: float) -> float:
     evaluated = training.epochs * training.evaluations_per_epoch * spec.num_val + spec.num_test
     work = flops * (BACKWARD * training.epochs * num_train + evaluated)
     blocks = trial.settings.get("depth")  # other people's models may call anything by that name
-    per_step = SECONDS_PER_STEP + SECONDS_PER_BLOCK_AND_STEP * (blocks if isinstance(blocks, int) and blocks else 4)
-    return OVERHEAD_SECONDS + steps * per_step + work / FLOPS_PER_SECOND
+    blocks = blocks if isinstance(blocks, int) and blocks else 4
+    pace = ALONE if trial.timed else BESIDE_OTHERS
+    overhead = OVERHEAD_SECONDS + (trial.instrument_seconds if trial.timed else 0.0)
+    per_step = pace.seconds_per_step + pace.seconds_per_block_and_step * blocks
+    return overhead + steps * per_step + work / pace.flops_per_second
