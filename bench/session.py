@@ -4,6 +4,8 @@
 """
 
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
@@ -23,15 +25,17 @@ from bench.data.download import fetch
 from bench.data.spec import UserData
 from bench.errors import DataError, StoreError, UserError, nearest
 from bench.execution import EXECUTORS
-from bench.execution.base import Options
+from bench.execution.base import Executor, Options
 from bench.execution.estimate import estimate_run, estimate_seconds
 from bench.execution.progress import Display, Progress, duration
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets
+from bench.execution.speed_rounds import BUDGET_SHARE, SpeedRounds
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers.base import Tracker, make_trackers
 from bench.store.run_folder import RunFolder, refuse_used
 from bench.system.environment import usable_cores
 from bench.system.redaction import redacted
+from bench.trial import Trial
 
 RESULTS = Path("results")  # where runs usually are, seen from where the program is started
 FAILURES = ("failed", "diverged", "oom", "timeout")  # statuses of a trial
@@ -52,7 +56,7 @@ class Request:
         data: images of the user's own, in place of the suite's dataset.
         mlflow: address of a tracking server.
         retry: with `resume`, run again whatever isn't ok.
-        jobs: trials side by side on this machine, for their accuracy alone.
+        jobs: trials side by side on this machine; None: one a core.
         address: of a cluster, for the executor `ray`.
         yes: go ahead with a plan of very many trials.
     """
@@ -90,11 +94,13 @@ def run_session(request: Request) -> Answer:
     record |= {"executor": request.executor, "jobs": request.jobs}
     trackers = make_trackers(plan.name, request.tensorboard, request.mlflow, partial(_warn, console))
     with closing(_open_folder(request, plan, record, console)) as store:
+        launches = store.launches
         outcome = _run_trials(plan, store, request, data_dir, estimates, record, console, trackers)
         left_out = _left_out(plan, outcome, store.finished())
         record |= {"left_out": left_out, "interrupted": outcome.interrupted}
         store.write_run(record)
-        verdicts = None if outcome.statuses else kept_verdicts(store.folder)  # no trial ran, so it may still hold
+        # Where nothing was measured, the answer that is there may still hold.
+        verdicts = None if outcome.statuses or store.launches > launches else kept_verdicts(store.folder)
         if verdicts is None:
             with console.status("writing the report") if console.is_terminal else nullcontext():
                 verdicts = _summarise_and_report(store.folder, plan, data_dir, console)
@@ -130,6 +136,8 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
         text.set(f"dataset={{path: {path}}}", typed=f"--data {request.data}")
     for option in request.settings:
         text.set(option)
+    if request.executor == "ray":
+        _time_each_trial(text)
     with console.status("checking the suite") if console.is_terminal else nullcontext():
         plan = load_plan(text, inventory, yes=request.yes or len(begun.plan) > MOST_TRIALS)
     refuse_secrets(plan)
@@ -141,6 +149,17 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     if (request.jobs or 1) > 1 and plan.suite.timing == "whole":
         raise UserError("--jobs: with timing: whole each trial has the machine to itself; leave it out, or the timing")
     return plan, text, estimate_seconds(plan.trials, RESULTS, inventory)
+
+
+def _time_each_trial(text: SuiteText) -> None:
+    """On a cluster a trial has a machine or a card to itself, and speed rounds would tell of this machine alone.
+
+    Raises: UserError: the suite asks for rounds.
+    """
+    if text.content.get("timing") == "rounds":
+        raise UserError(f"{text.where(('timing',))}: speed rounds measure this machine; on a cluster say timing: whole")
+    if "timing" not in text.content:
+        text.set("timing=whole")
 
 
 def _inventory_of(executor: str, address: str | None) -> Inventory:
@@ -193,20 +212,56 @@ def _run_trials(
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
     already = f", {len(plan.trials) - len(todo)} already there" if len(todo) < len(plan.trials) else ""
-    expected = duration(estimate_run(plan, estimates, request.jobs or usable_cores()))
+    at_once = request.jobs or usable_cores()
+    expected = duration(estimate_run(plan, estimates, at_once))
     _say(console, f"{plan.name}: {len(plan.trials)} trials{already}, about {expected}, into {store.folder}")
     options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)
     executor = EXECUTORS[request.executor](options)
-    listeners: list[Progress] = [*([] if request.quiet else [Display(console, estimates)]), *trackers]
+    listeners: list[Progress] = [*trackers]
+    if not request.quiet:
+        listeners.insert(0, Display(console, estimates, at_once, plan.suite.rounds_seconds))
     try:
         store.write_run(record)
         for tracker in trackers:
             tracker.open(store.folder, record)
-        return run_sweep(todo, plan.skipped, store, executor, listeners, request.budget_seconds)
+        return _run_rounds(plan, todo, store, executor, listeners, request.budget_seconds, data_dir)
     finally:
         for listener in listeners:
             listener.close()
         executor.close()
+
+
+def _run_rounds(
+    plan: Plan,
+    todo: Sequence[Trial],
+    store: RunFolder,
+    executor: Executor,
+    listeners: Sequence[Progress],
+    budget_seconds: float | None,
+    data_dir: Path | None,
+) -> Outcome:
+    """The first round of seeds, speeds, the other rounds, and speeds again if they aren't known well enough yet.
+
+    After the first two there is a whole answer, wherever the run is stopped.
+    """
+    budget = math.inf if budget_seconds is None else budget_seconds
+    can_run = [trial for trial in plan.trials if trial.trial_id not in plan.skipped]
+    wanted = min(plan.suite.rounds_seconds, BUDGET_SHARE * budget)
+    speeds = SpeedRounds(can_run, store, plan.suite.speed_precision, wanted, data_dir, listeners)
+    start, first = time.monotonic(), plan.trials[0].seed
+    later = [trial for trial in todo if trial.seed != first]
+    trials, outcome = [trial for trial in todo if trial.seed == first], Outcome()
+    for share in (0.5, 1.0) if later else (1.0,):
+        kept_back = 0.0 if speeds.is_done else share * wanted
+        found = run_sweep(
+            trials, plan.skipped, store, executor, listeners, budget - (time.monotonic() - start) - kept_back
+        )
+        outcome = Outcome(outcome.statuses | found.statuses, [*found.left_out, *later], found.interrupted)
+        outcome.interrupted = outcome.interrupted or speeds.run(share, start + budget)
+        if outcome.interrupted:
+            break
+        trials, later = outcome.left_out, []
+    return outcome
 
 
 def _left_out(plan: Plan, outcome: Outcome, finished: set[str]) -> str | None:

@@ -76,6 +76,11 @@ class SuiteFile(Keys):
     )
     trial_timeout_seconds: float = Field(3600.0, gt=0, description="a trial that takes longer is ended")
 
+    @property
+    def rounds_seconds(self) -> float:
+        """Most seconds of speed rounds; none where each trial is timed as a whole."""
+        return self.speed_seconds if self.timing == "rounds" else 0.0
+
 
 class Axes(Keys):
     """What determines a trial besides model, training and seed."""

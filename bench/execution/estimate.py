@@ -57,8 +57,7 @@ def estimate_run(plan: Plan, estimates: Mapping[str, float], at_once: int) -> fl
     todo = [trial for trial in plan.trials if trial.trial_id in estimates]
     beside = [estimates[trial.trial_id] for trial in todo if not trial.timed]
     alone = [estimates[trial.trial_id] for trial in todo if trial.timed]
-    rounds = plan.suite.speed_seconds if plan.suite.timing == "rounds" else 0.0
-    return max(sum(beside) / at_once, max(beside, default=0.0)) + sum(alone) + rounds
+    return max(sum(beside) / at_once, max(beside, default=0.0)) + sum(alone) + plan.suite.rounds_seconds
 
 
 def _measured(results: Path) -> dict[tuple[str, str, bool], float]:

@@ -3,8 +3,9 @@
 It is drawn when something happens and never by a thread of its own: the machine is being measured.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +14,8 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from bench.result import Result
+from bench.result import Launch, Result
+from bench.speed.rounds import reached
 from bench.trial import Trial
 
 
@@ -29,6 +31,9 @@ class Progress:
     def end(self, trial: Trial, result: Result) -> None:
         """Its result is on disk."""
 
+    def measuring(self, launches: Sequence[Launch], precision: float, seconds_left: float) -> None:
+        """Speed rounds go on: a device's launches so far, what is aimed at, and how long they may still take."""
+
     def close(self) -> None:
         """The sweep has ended."""
 
@@ -38,14 +43,21 @@ class Display(Progress):
 
     Args:
         estimates: trial_id -> seconds that it is expected to take; corrected by what finished trials took.
+        at_once: trials that run side by side, where they may.
+        speed_seconds: that speed rounds may take besides.
     """
 
     def __init__(
-        self, console: Console, estimates: dict[str, float], now: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        estimates: dict[str, float],
+        at_once: int = 1,
+        speed_seconds: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console
         self.estimates = dict(estimates)
-        self.now = now
+        self.at_once, self.now = at_once, now
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -60,13 +72,14 @@ class Display(Progress):
             self._live.start()
         self._expected = self._spent = 0.0  # seconds of the finished trials
         self._ahead = sum(self.estimates.values())  # of the others; kept, since each sum costs time with every trial
-        self._finished = 0
+        self._rounds = speed_seconds
+        self._finished, self._count = 0, len(self.estimates)
         self._mark: float | None = None  # when the last trial ended
 
     def begin(self, trial: Trial, position: int, count: int) -> None:
-        self._trial, self._position, self._count = trial, position, count
+        self._trial, self._count = trial, max(self._count, count)
         self._mark = self.now() if self._mark is None else self._mark
-        self._draw(0.0, f"starting  {self._left()}")
+        self._draw_trial(0.0, f"starting  {self._left()}")
 
     def evaluated(self, message: dict[str, Any]) -> None:
         epochs = self._trial.training.epochs
@@ -77,7 +90,7 @@ class Display(Progress):
             f"{message['images_per_second']:,.0f} images/s",
             self._left(),
         ]
-        self._draw(message["epoch"] / epochs, "  ".join(figures))
+        self._draw_trial(message["epoch"] / epochs, "  ".join(figures))
 
     def end(self, trial: Trial, result: Result) -> None:
         now = self.now()
@@ -87,9 +100,15 @@ class Display(Progress):
         self._expected += estimate
         self._ahead = self._ahead - estimate if self.estimates else 0.0
         self._finished += 1
-        line = f"[{self._finished}/{self._count}] {trial.label} seed {trial.seed}: {describe(result)}"
-        with self._reader_may_be_gone():
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._say(f"[{self._finished}/{self._count}] {trial.label} seed {trial.seed}: {describe(result)}")
+
+    def measuring(self, launches: Sequence[Launch], precision: float, seconds_left: float) -> None:
+        self._rounds, self._mark = seconds_left, None
+        known = known_to(launches)
+        aim = f"aim ±{100 * precision:.3g}%"
+        if launches:
+            self._say(f"[speeds] launch {len(launches)}: {known or 'no ratio yet'}, {aim}")
+        self._draw("speeds", 0.0, "  ".join(filter(None, (known, aim, self._left()))))
 
     def close(self) -> None:
         with self._reader_may_be_gone():
@@ -104,17 +123,28 @@ class Display(Progress):
         except (OSError, SystemExit):  # rich turns a broken pipe into the latter
             self.console.quiet, self._live = True, None
 
-    def _draw(self, share: float, figures: str) -> None:
+    def _say(self, line: str) -> None:
+        with self._reader_may_be_gone():
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _draw_trial(self, share: float, figures: str) -> None:
+        """The bar is the trial's where it runs alone, else that of all trials."""
+        name = f"{self._finished + 1}/{self._count} {self._trial.label} seed {self._trial.seed}"
+        if not self._trial.timed:
+            name, figures = f"{self._finished} of {self._count} trials", self._left()
+            share = self._expected / max(1e-9, self._expected + self._ahead)
+        self._draw(name, share, figures)
+
+    def _draw(self, name: str, share: float, figures: str) -> None:
         if self._live:
-            name = f"{self._position + 1}/{self._count} {self._trial.label} seed {self._trial.seed}"
             self._bar.update(self._task, description=name, completed=share, figures=figures)
             with self._reader_may_be_gone():
                 self._live.refresh()
 
     def _left(self) -> str:
-        pace, now = self._spent / self._expected if self._expected else 1.0, self.now()
+        pace, now = self._spent / self._expected if self._expected else 1 / self.at_once, self.now()
         running = now - (self._mark or now)
-        return f"about {duration(max(0.0, pace * self._ahead - running))} left"
+        return f"about {duration(max(0.0, pace * self._ahead - running) + self._rounds)} left"
 
 
 def describe(result: Result) -> str:
@@ -122,11 +152,23 @@ def describe(result: Result) -> str:
     if result.status != "ok":
         return f"{result.status}: {result.error}"
     if result.timed is False:
-        return f"test {100 * (result.test_accuracy or 0):.2f}%  side by side, so not timed"
+        return f"test {100 * (result.test_accuracy or 0):.2f}%"
     return (
         f"test {100 * (result.test_accuracy or 0):.2f}%  {result.images_per_second or 0:,.0f} images/s  "
         f"trained {result.train_seconds or 0:.1f} s of {result.wall_seconds or 0:.1f} s"
     )
+
+
+def known_to(launches: Sequence[Launch]) -> str:
+    """How well launches of a device know the ratios between its configurations: "±2.6% (1 thread), ±4.0% (2 threads)".
+
+    It is the median over pairs, of the work (training, inference, one image) that is known worst; "" where none is.
+    """
+    widths: dict[int, list[float]] = {}
+    for panel, (middle, _) in reached(launches).items():
+        widths.setdefault(panel.num_threads, []).append(middle)
+    known = {threads: max(own) for threads, own in sorted(widths.items()) if math.isfinite(max(own))}
+    return ", ".join(f"±{100 * x:.1f}% ({n} thread{'s' * (n > 1)})" for n, x in known.items())
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,12 @@
 """What is told while a sweep runs: at the same cost for the ten-thousandth trial, and to nobody when nobody is left."""
 
 import io
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_up_launches import make_launches
 from rich.console import Console
 
 from bench.execution.progress import Display
@@ -42,7 +44,7 @@ def test_the_ten_thousandth_trial_costs_as_many_sums_as_the_first() -> None:
     display.console = SimpleNamespace(print=lambda line, **_: lines.append(line))  # type: ignore[assignment]
     costs = []
     for index in range(count):
-        stand_in: Any = SimpleNamespace(trial_id=str(index), label="x", seed=index)
+        stand_in: Any = SimpleNamespace(trial_id=str(index), label="x", seed=index, timed=True)
         Counted.sums = 0
         display.begin(stand_in, index, count)
         display.end(stand_in, Result(status="failed"))
@@ -74,3 +76,36 @@ def test_a_terminal_that_was_closed_ends_the_talk_and_not_the_sweep(
         display.end(trial(0), Result(status="failed"))
     display.close()
     assert display.console.quiet
+
+
+def shown(display: Display) -> str:
+    file: Any = display.console.file
+    return str(file.getvalue())
+
+
+def test_each_launch_is_a_line_with_how_well_ratios_are_known_and_the_time_left_counts_what_may_come() -> None:
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    display = Display(console, {"a": 60.0, "b": 60.0}, at_once=2, speed_seconds=240.0)
+    launches = make_launches({"a": 1.0, "b": 2.0}, 3, threads=(1, 2))
+    display.measuring([], 0.03, 240.0)
+    display.measuring(launches[:1], 0.03, 220.0)
+    display.measuring(launches, 0.03, 180.0)
+    display.close()
+    assert "[speeds] launch 1: no ratio yet, aim ±3%" in shown(display)
+    assert re.search(r"launch 3: ±\d+\.\d% \(1 thread\), ±\d+\.\d% \(2 threads\), aim ±3%", shown(display))
+    assert "about 5 min left" in shown(display)  # 240 s of launches, and two trials of a minute side by side
+    assert "about 4 min left" in shown(display)
+
+
+def test_of_trials_side_by_side_the_bar_tells_how_many_are_done() -> None:
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    several = [trial(seed).model_copy(update={"timed": False}) for seed in range(4)]
+    display = Display(console, {each.trial_id: 30.0 for each in several}, at_once=2, now=lambda: 0.0)
+    for position, each in enumerate(several[:3]):
+        display.begin(each, position, 4)
+    display.end(several[0], Result(status="ok", timed=False, test_accuracy=0.5))
+    display.begin(several[3], 3, 4)
+    display.close()
+    assert "1 of 4 trials" in shown(display)
+    assert "test 50.00%" in shown(display)
+    assert "images/s" not in shown(display)

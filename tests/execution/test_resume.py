@@ -37,7 +37,7 @@ SUITE = """
       - {model: cnn, depth: 1, width: 4}
       - {model: "moody_nets:moody"}
     epochs: 1
-    instrument_seconds: 0
+    speed_seconds: 0
 """
 
 

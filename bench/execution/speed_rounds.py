@@ -1,0 +1,93 @@
+"""The speed rounds of a run: launches go to disk one by one, between the rounds of seeds and at the end."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.execution.progress import Progress
+from bench.result import Launch
+from bench.speed.rounds import Entry, Setting, is_enough, measure, one_of_each
+from bench.store.run_folder import RunFolder
+from bench.store.tables import read_launches
+from bench.system import process
+from bench.system.device import open_device
+from bench.system.redaction import redacted
+from bench.trial import Trial
+
+BUDGET_SHARE = 0.25  # of a run's budget of time
+
+
+@dataclass
+class SpeedRounds:
+    """What a run still wants to know of speeds.
+
+    Args:
+        trials: those of the plan that can run here.
+        precision: half-width of the ratios' intervals to reach, as a share.
+        seconds: that may be spent on all launches of the run, those of earlier sittings among them; 0: none is wanted.
+    """
+
+    trials: Sequence[Trial]
+    store: RunFolder
+    precision: float
+    seconds: float
+    data_dir: Path | None = None
+    listeners: Sequence[Progress] = ()
+    now: Callable[[], float] = time.monotonic
+    launches: list[Launch] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.devices = one_of_each(self.trials) if self.seconds else {}
+        self.launches = read_launches(self.store.folder)
+
+    def run(self, share: float = 1.0, deadline: float = math.inf) -> bool:
+        """Launches, until ratios are known as well as was asked or this share of the time is spent.
+
+        Args:
+            deadline: no launch begins later.
+
+        Returns:
+            Whether it was interrupted; the launch that ran is lost then, and no other.
+
+        Raises: StoreError: the run folder can't be written to.
+        """
+        with process.listening():
+            try:
+                for device, trials in self.devices.items():
+                    self._run_device(device, trials, share / len(self.devices), deadline)
+            except KeyboardInterrupt:
+                process.taken()
+                return True
+        return False
+
+    def _run_device(self, device: str, trials: Sequence[Trial], share: float, deadline: float) -> None:
+        own = [launch for launch in self.launches if launch.device == device]
+        spent = sum(launch.wall_seconds for launch in own)
+        left = min(share * self.seconds - spent, deadline - self.now())
+        # One more launch wouldn't end in time, or nothing could be timed in the last one, which says why.
+        if left <= 0 or (own and (left < own[-1].wall_seconds or not own[-1].slices)):
+            return
+        entries = [Entry(trial.config_id, trial) for trial in trials]
+        setting = Setting(entries, open_device(device).name, self.data_dir, self.precision)
+        self._tell(own)
+        for launch in measure(setting, own, self.store.launches, left, self.now):
+            launch.missing = {name: redacted(reason) for name, reason in launch.missing.items()}
+            with process.held():
+                self.store.append_launch(launch)
+                self.launches.append(launch)
+            own = [*own, launch]
+            self._tell(own)
+            process.check()
+
+    def _tell(self, own: Sequence[Launch]) -> None:
+        left = 0.0 if self.is_done else self.seconds - sum(launch.wall_seconds for launch in self.launches)
+        for listener in self.listeners:
+            listener.measuring(own, self.precision, max(0.0, left))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no device needs another launch."""
+        by_device = {device: [each for each in self.launches if each.device == device] for device in self.devices}
+        return all(is_enough(own, self.precision) for own in by_device.values())
