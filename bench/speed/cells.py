@@ -59,6 +59,22 @@ class Cell:
         self.learner.model.train(self.work == "train")
 
 
+@dataclass
+class PlainCell:
+    """Any code to be timed beside cells of trials: a step of it, as Cell has one."""
+
+    work: Work
+    images: int
+    step: Callable[[], Any]
+    synchronize: Callable[[], None] = field(default=lambda: None)
+    loop: Callable[[], Any] | None = None
+
+    def enter(self, num_threads: int | None = None) -> None:
+        set_exact_arithmetic()
+        if num_threads:
+            torch.set_num_threads(num_threads)
+
+
 def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: Path | None = None) -> Cell:
     """The cell for a suite's content that means a single configuration, with this tree's models, loop and defaults.
 

@@ -42,17 +42,34 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Entry:
-    """A configuration to be timed.
+    """A configuration to be timed; or, for comparisons with other programs, any code.
 
     Attributes:
         name: that slices have as config_id; of no other entry.
         trial: any one of the configuration's.
         every: r, to have each r-th training step done twice: a slowdown of known size, for proofs; 0 for none.
+        code: in place of a trial, "module:function" that returns a list of bench.speed.cells.PlainCell.
+        arguments: of that function.
+        threads: numbers of them to time it with; (): what the trial asks for, or one and as many as there are.
     """
 
     name: str
-    trial: Trial
+    trial: Trial | None = None
     every: int = 0
+    code: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    threads: Sequence[int] = ()
+
+    @property
+    def device(self) -> str:
+        return self.trial.device if self.trial else "cpu"
+
+    def thread_counts(self, most: int) -> Sequence[int]:
+        """Threads to time it with; `most`: as many as there are."""
+        asked = self.trial.num_threads if self.trial else None
+        if self.threads or asked or self.device != "cpu":
+            return self.threads or [asked or most]
+        return sorted({1, most})
 
 
 @dataclass(frozen=True)
@@ -121,13 +138,6 @@ def reached(launches: Sequence[Launch]) -> dict[Panel, tuple[float, float]]:
     return {panel: (median(own), max(own)) for panel, own in widths.items() if own}
 
 
-def thread_counts(trial: Trial, most: int) -> list[int]:
-    """Threads that a configuration is measured with: what it asks for, or one and as many as there are."""
-    if trial.num_threads or trial.device != "cpu":
-        return [trial.num_threads or most]
-    return sorted({1, most})
-
-
 def _launch(setting: Setting, number: int, process: "_Process | None", missing: dict[str, str]) -> Launch:
     """One launch, in a process that is open, and in more where memory doesn't hold all entries together.
 
@@ -135,7 +145,7 @@ def _launch(setting: Setting, number: int, process: "_Process | None", missing: 
     """
     launch = Launch(
         launch=number,
-        device=setting.entries[0].trial.device,
+        device=setting.entries[0].device,
         device_name=setting.device_name,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         wall_seconds=0.0,
@@ -202,7 +212,8 @@ class _Open:
     @property
     def is_main(self) -> bool:
         """Training, and inference at the configuration's own batch size and of one image."""
-        return self.work == "train" or self.batch_size in (1, self.entry.trial.training.batch_size)
+        trial = self.entry.trial
+        return trial is None or self.work == "train" or self.batch_size in (1, trial.training.batch_size)
 
 
 class _Process:
@@ -231,7 +242,7 @@ class _Process:
 
     @property
     def entries(self) -> list[Entry]:
-        return [cell.entry for cell in self.cells if cell.work == "train"]
+        return list({cell.entry.name: cell.entry for cell in self.cells}.values())
 
     @property
     def is_full(self) -> bool:
@@ -245,6 +256,9 @@ class _Process:
 
     def begin_to_open(self, entry: Entry) -> None:
         trial = entry.trial
+        if trial is None:
+            self.worker.send("open_code", name=entry.name, code=entry.code, arguments=entry.arguments)
+            return
         sizes = [1, trial.training.batch_size, *(() if trial.compile else OTHER_SIZES)]  # each size would compile anew
         where = self.setting.data_dir and str(self.setting.data_dir)
         about = {"trial": trial.model_dump_json(), "sizes": sizes, "data_dir": where, "every": entry.every}
@@ -264,22 +278,24 @@ class _Process:
     def time_all(self, launch: Launch, group: int) -> None:
         """All its slices, in rounds; then what needs no repeats."""
         most = self.worker.ask("settle")["threads"]
-        todo = [(cell, threads) for cell in self.cells for threads in thread_counts(cell.entry.trial, most)]
+        todo = [(cell, threads) for cell in self.cells for threads in cell.entry.thread_counts(most)]
         main = [(cell, threads) for cell, threads in todo if cell.is_main]
         of_a_round = max(1e-3, len(main) * (SLICE_SECONDS + DISCARDED_SECONDS))
         rounds = min(ROUNDS[1], max(ROUNDS[0], round(self.opening_seconds / of_a_round)))
         for number in range(rounds):
             order = self.dice.sample(main if number else todo, len(main if number else todo))
             launch.slices += [self._slice("stretch", *each, group, number, slot) for slot, each in enumerate(order)]
-        train = [cell for cell in self.cells if cell.work == "train"]
-        for slot, cell in enumerate(self.dice.sample(train, len(train))):
-            threads = thread_counts(cell.entry.trial, most)[-1]
+        train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train"]
+        for slot, (cell, trial) in enumerate(self.dice.sample(train, len(train))):
+            threads = cell.entry.thread_counts(most)[-1]
             launch.slices.append(self._slice("loop", cell, threads, group, rounds, slot, LOOP_SECONDS))
+            if trial is None:
+                continue
             parts = self._ask("split", cell, threads, seconds=SPLIT_SECONDS)
             launch.splits.append({"config_id": cell.entry.name, "num_threads": threads, **parts})
-            if cell.entry.trial.dtype not in launch.peaks:
+            if trial.dtype not in launch.peaks:
                 peak = self._ask("peak", cell, threads, seconds=PEAK_SECONDS)["flops_per_second"]
-                launch.peaks |= {cell.entry.trial.dtype: peak} if peak else {}
+                launch.peaks |= {trial.dtype: peak} if peak else {}
 
     def _slice(
         self, do: str, cell: _Open, threads: int, group: int, number: int, slot: int, seconds: float = SLICE_SECONDS

@@ -15,6 +15,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -134,24 +135,36 @@ class Worker:
         self, name: str, trial: str, sizes: list[int], data_dir: str | None, every: int = 0
     ) -> dict[str, Any]:
         """Make the cells of a trial ready, and do a step of each; says which there are, and what memory is left."""
-        import torch
-
-        from bench.errors import UserError
-        from bench.system.contention import Meter
-        from bench.system.environment import default_threads
         from bench.trial import Trial
 
         assert self.code
-        if self.meter is None:
-            self.meter, self.threads = Meter(), default_threads(torch.get_num_threads())
-        asked, where = Trial.model_validate_json(trial), Path(data_dir) if data_dir else None
+        asked, where, code = Trial.model_validate_json(trial), Path(data_dir) if data_dir else None, self.code
         shared = asked.model_dump_json(include={"dataset", "data", "split_seed", "device"})
         key = f"{shared} {asked.training.normalization}"
-        try:
+
+        def cells() -> list[Any]:
             if key not in self.data:
-                self.data[key] = self.code.open_data(asked, where)
-            opened = self.code.open_trial(asked, where, self.data[key], sizes)
-            cells = {f"{name} {cell.work} {cell.images}": cell for cell in opened}
+                self.data[key] = code.open_data(asked, where)
+            return code.open_trial(asked, where, self.data[key], sizes)  # type: ignore[no-any-return]
+
+        return self._open(name, cells, every)
+
+    def open_code(self, name: str, code: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The same with cells that a function of another program's makes."""
+        module, _, function = code.partition(":")
+        return self._open(name, lambda: getattr(importlib.import_module(module), function)(**arguments))
+
+    def _open(self, name: str, make: Callable[[], list[Any]], every: int = 0) -> dict[str, Any]:
+        import torch
+
+        from bench.errors import UserError
+        from bench.system.contention import Meter, machine_state
+        from bench.system.environment import default_threads
+
+        if self.meter is None:
+            self.meter, self.threads = Meter(), default_threads(torch.get_num_threads())
+        try:
+            opened = make()
             for cell in opened:
                 cell.enter(None)
                 cell.step()
@@ -160,11 +173,14 @@ class Worker:
             return {"missing": " ".join(str(error).split())}
         except (RuntimeError, MemoryError) as error:  # of torch: out of memory, no such kernel
             return {"missing": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+        cells = {f"{name} {cell.work} {cell.images}": cell for cell in opened}
         self.cells |= cells
         self.every |= {key: every if cell.work == "train" else 0 for key, cell in cells.items()}
         self.done |= dict.fromkeys(cells, 0)
         works = [{"cell": key, "work": cell.work, "batch_size": cell.images} for key, cell in cells.items()]
-        return {"cells": works, "free_bytes": opened[0].setup.device.free_memory_bytes()}
+        setup = getattr(opened[0], "setup", None)
+        free = setup.device.free_memory_bytes() if setup else machine_state()["available_memory_bytes"]
+        return {"cells": works, "free_bytes": free}
 
     def settle(self) -> dict[str, Any]:
         """What lives now stays; no later collection walks through it. Says how many threads a trial has by default."""

@@ -1,4 +1,4 @@
-"""Noise for the gate's proof: processes that take from the machine what neighbours on a shared runner take.
+"""Noise for proofs of what is timed: processes that take from the machine what neighbours on a shared runner take.
 
     with noise("hog"):
         ...  # measure
@@ -47,7 +47,25 @@ ready()
 while True:
     target[:] = source
 """
-NOISES: dict[str, str | None] = {"quiet": None, "hog": HOG, "bursts": BURSTS, "stream": STREAM}
+NEIGHBOURS = """
+import random, time
+for _ in range(os.cpu_count() or 1):
+    if not os.fork():
+        threading.Thread(target=end_with_parent, daemon=True).start()
+        break
+else:
+    ready()
+    os.wait()
+table = bytearray(8 * 1024**2)
+while True:
+    end = time.monotonic() + random.uniform(0.02, 0.5)
+    while time.monotonic() < end:
+        table[:] = bytes(table)
+    time.sleep(random.uniform(0.02, 0.5))
+"""
+NOISES: dict[str, str | None] = {
+    "quiet": None, "hog": HOG, "bursts": BURSTS, "stream": STREAM, "neighbours": NEIGHBOURS
+}  # fmt: skip
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_intervals_of_equal_configurations_hold_one(count: int, cells: int) -> N
 
 
 def test_variances_of_others_narrow_an_interval_of_few_launches() -> None:
-    lent, alone = [], []
+    lent, alone = list[float](), list[float]()
     for seed in range(40):
         both = {"a": 1000.0, "b": 2000.0}
         for speeds, widths in ((both | TRUE, lent), (both, alone)):

@@ -11,7 +11,7 @@ from bench.config.plan import load_plan
 from bench.config.suite_file import read_suite
 from bench.result import SLICE_COLUMNS, SPLIT_COLUMNS, Launch
 from bench.speed import rounds
-from bench.speed.rounds import Entry, Setting, is_enough, measure, one_of_each, thread_counts
+from bench.speed.rounds import Entry, Setting, is_enough, measure, one_of_each
 from bench.trial import Trial
 
 SUITE = """
@@ -87,10 +87,11 @@ def test_a_launch_has_every_work_of_every_configuration_in_an_order_drawn_anew(t
 
 def test_a_configuration_of_given_threads_or_of_a_card_has_no_other_number_of_them(tmp_path: Path) -> None:
     (trial, _) = trials_of(tmp_path, SUITE)
-    assert thread_counts(trial, 4) == [1, 4]
-    assert thread_counts(trial, 1) == [1]
-    assert thread_counts(trial.model_copy(update={"num_threads": 3}), 4) == [3]
-    assert thread_counts(trial.model_copy(update={"device": "cuda"}), 4) == [4]
+    assert Entry("x", trial).thread_counts(4) == [1, 4]
+    assert Entry("x", trial).thread_counts(1) == [1]
+    assert Entry("x", trial, threads=(2,)).thread_counts(4) == (2,)
+    assert Entry("x", trial.model_copy(update={"num_threads": 3})).thread_counts(4) == [3]
+    assert Entry("x", trial.model_copy(update={"device": "cuda"})).thread_counts(4) == [4]
 
 
 def test_trials_of_several_processes_are_left_to_be_timed_as_a_whole(tmp_path: Path) -> None:
@@ -125,6 +126,7 @@ MODEL = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "told"), [("raises", "RuntimeError: no such kernel"), ("dies", "exited with status 3")]
 )
@@ -146,6 +148,7 @@ def test_one_that_fails_while_it_is_timed_is_named_and_costs_the_others_nothing(
     assert told in launch.missing[bad.config_id]
 
 
+@pytest.mark.slow
 def test_where_none_can_be_timed_the_launch_says_why_and_is_the_last(tmp_path: Path) -> None:
     trials = [
         trial.model_copy(update={"dataset": "digits", "device": "cuda:7"}) for trial in trials_of(tmp_path, SUITE)
@@ -156,6 +159,7 @@ def test_where_none_can_be_timed_the_launch_says_why_and_is_the_last(tmp_path: P
     assert all("cuda:7" in launch.missing[trial.config_id] for trial in trials)
 
 
+@pytest.mark.slow
 def test_configurations_that_memory_does_not_hold_together_share_one_that_stands_in_each_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,10 +171,33 @@ def test_configurations_that_memory_does_not_hold_together_share_one_that_stands
     assert groups == {(0, first), (0, second), (1, first), (1, third)}
 
 
+@pytest.mark.slow
 def test_a_configuration_entered_twice_has_a_name_for_each(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, SUITE)
     launch = one_launch([*entered(trials), Entry("again", trials[0], every=2)])
     assert {piece["config_id"] for piece in launch.slices} == {*(trial.config_id for trial in trials), "again"}
+
+
+CODE = """
+    import torch
+    from bench.speed.cells import PlainCell
+
+    def multiply(size):
+        matrix = torch.ones(size, size)
+        return [PlainCell("train", 7, lambda: matrix @ matrix)]
+"""
+
+
+@pytest.mark.slow
+def test_any_code_is_timed_beside_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "peer.py").write_text(textwrap.dedent(CODE))
+    monkeypatch.syspath_prepend(tmp_path)
+    (trial, _) = trials_of(tmp_path, SUITE)
+    launch = one_launch([*entered([trial]), Entry("peer", code="peer:multiply", arguments={"size": 8}, threads=(1,))])
+    pieces = [piece for piece in launch.slices if piece["config_id"] == "peer"]
+    assert [(piece["work"], piece["num_threads"]) for piece in pieces] == [("train", 1), ("train", 1), ("loop", 1)]
+    assert all(piece["images"] == 7 * piece["steps"] for piece in pieces)
+    assert {split["config_id"] for split in launch.splits} == {trial.config_id}
 
 
 @pytest.fixture
