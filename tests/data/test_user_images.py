@@ -33,7 +33,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained_on(dataset: Any, folder: Path, **more: Any) -> Result:
     """The result of the one trial of a suite on `dataset`."""
     entry = VIT | {"patch_size": 7} | more
-    suite = {"dataset": dataset, "models": [entry], "batch_size": 50, "instrument_seconds": 0}
+    suite = {"dataset": dataset, "models": [entry], "batch_size": 50, "instrument_seconds": 0, "timing": "whole"}
     (folder / "mine.yaml").write_text(json.dumps(suite), encoding="utf-8")
     (trial,) = load_plan(read_suite(folder / "mine.yaml")).trials
     result = run_trial(trial)
