@@ -116,13 +116,14 @@ def warm_up(
     step: Callable[[], object],
     synchronize: Callable[[], None],
     now: Callable[[], float],
+    fewest_steps: int = 2,
     most_blocks: int = WARM_UP_BLOCKS,
 ) -> WarmUp:
-    """Run `step` twice, and then until two neighbouring blocks take the same time, or for `most_blocks` of them."""
+    """Run `step` so often, and then until two neighbouring blocks take the same time, or for `most_blocks` of them."""
     start = now()
     first = _seconds(step, 1, synchronize, now)
-    per_step = _seconds(step, 1, synchronize, now)
-    steps, size, settled = 2, 1, False
+    per_step = _seconds(step, fewest_steps - 1, synchronize, now) / (fewest_steps - 1)
+    steps, size, settled = fewest_steps, 1, False
     for _ in range(most_blocks):
         size = max(1, math.ceil(WARM_UP_BLOCK_SECONDS / max(per_step, 1e-6)))
         before, per_step = per_step, _seconds(step, size, synchronize, now) / size

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import StoreError
-from bench.measure.stopwatch import WARM_UP_BLOCKS, Stopwatch, WarmUp, warm_up
+from bench.measure.stopwatch import Stopwatch, WarmUp, warm_up
 from bench.result import Result
 from bench.training import metrics
 from bench.training.checkpoint import Inputs, save_trial
@@ -25,6 +25,7 @@ from bench.training.trial_setup import TrialSetup, evaluator, new_learner, set_u
 from bench.trial import Trial
 
 DIVERGED = 10  # times the loss of a guess among all classes
+MEMORY_STEPS = 8  # until the peak no longer grows: the allocator's pools fill over five
 
 
 def run_trial(
@@ -125,7 +126,7 @@ def _fill(
 def _warm_up(setup: TrialSetup, result: Result) -> WarmUp:
     """Steps of a throw-away learner; its peak memory is training's: no evaluation has run yet in this process.
 
-    Of a trial that isn't timed two are enough: the first makes the optimiser's state, the second has all at once.
+    A trial that isn't timed takes no more of them than the memory needs.
     """
     setup.device.reset_peak_memory()
     learner = new_learner(setup)
@@ -138,8 +139,8 @@ def _warm_up(setup: TrialSetup, result: Result) -> WarmUp:
         learner.update()
 
     try:
-        most_blocks = WARM_UP_BLOCKS if setup.trial.timed else 0
-        return warm_up(step, setup.device.synchronize, setup.watch.now, most_blocks)
+        lengths = () if setup.trial.timed else (MEMORY_STEPS, 0)
+        return warm_up(step, setup.device.synchronize, setup.watch.now, *lengths)
     finally:  # one that ran out of memory has a peak, too
         metrics.record_memory(result, setup, learner)
 

@@ -172,7 +172,7 @@ def test_trials_side_by_side_give_the_results_that_each_alone_would(executor: Su
     assert taken == [0, 1]
     assert set(results) == {0, 1}
     for each in asked:
-        alone = run(InProcess(), each)
+        alone = run(executor, each.model_copy(update={"timed": True}))
         assert losses(results[each.seed]) == losses(alone)
         assert results[each.seed].test_accuracy == alone.test_accuracy
         assert (tmp_path / str(each.seed) / "model.safetensors").is_file()

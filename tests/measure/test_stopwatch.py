@@ -87,6 +87,12 @@ def test_warm_up_ends_when_blocks_agree() -> None:
     assert warm.block_steps * 0.01 == pytest.approx(0.3125, abs=0.02)  # a quarter more than the shortest block
 
 
+def test_a_warm_up_of_no_blocks_takes_the_steps_that_it_is_told() -> None:
+    taken: list[int] = []
+    warm = warm_up(lambda: taken.append(1), lambda: None, FakeClock(), fewest_steps=8, most_blocks=0)
+    assert warm.steps == len(taken) == 8
+
+
 def test_warm_up_gives_up_on_a_machine_that_never_settles() -> None:
     clock = FakeClock()
     count = 0

@@ -282,7 +282,7 @@ def test_a_trial_that_is_not_timed_learns_and_finds_what_the_timed_one_does_to_t
     assert [getattr(beside, name) for name in same] == [getattr(timed, name) for name in same]
     assert None not in [getattr(beside, name) for name in same]
     assert (beside.peak_memory_bytes or 0) > 0
-    assert beside.untimed_steps == 2
+    assert beside.untimed_steps == run_module.MEMORY_STEPS
 
 
 def test_what_the_final_weights_got_right_is_a_bit_an_image_in_the_order_of_the_test_split(tmp_path: Path) -> None:
