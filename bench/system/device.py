@@ -20,6 +20,7 @@ from bench.system.power import Meter, nvml_meter, rapl_meter
 from bench.system.precision import DTYPES
 from bench.system.process import PROC, line_of
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's <malloc.h>
 HALF_PRECISION = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -78,6 +79,16 @@ class CPU:
             with suppress(OSError):  # a sandbox may forbid it; a peak from before would then count
                 Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         self._floor = _resident_bytes("VmRSS")
+
+    def keep_freed_memory(self) -> None:
+        """From here on what is freed stays with this process; peaks mean nothing any more.
+
+        glibc gives large blocks back to the system and asks for them anew in every step, page by page.
+        """
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+        if set_option is not None:
+            set_option(M_MMAP_MAX, 0)
+            set_option(M_TRIM_THRESHOLD, -1)
 
     def sample_memory(self) -> None:
         """Look at the memory in use now, for devices that keep no peak of their own. Not for timed passes."""

@@ -89,6 +89,22 @@ def test_peak_memory_is_that_of_a_known_allocation(kind: str) -> None:
     assert reserved is None or reserved >= peak
 
 
+def _resident_after_a_block_was_freed(keep: bool) -> int:
+    device = CPU()
+    if keep:
+        device.keep_freed_memory()
+    block = torch.ones(KNOWN, dtype=torch.uint8)
+    del block
+    return device_module._resident_bytes("VmRSS")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_stays_with_a_process_that_asks_to_keep_it() -> None:
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        given_back, kept = (pool.apply(_resident_after_a_block_was_freed, (keep,)) for keep in (False, True))
+    assert kept - given_back > 0.9 * KNOWN
+
+
 @kinds
 def test_energy_is_not_measured_or_never_runs_backwards(kind: str) -> None:
     device = here(kind)
