@@ -41,7 +41,7 @@ WRONG_USAGE, INTERRUPTED = 2, 130
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="N trials side by side, for their accuracy alone: no speeds.",
+    help="At most N trials side by side [one a core].",
 )
 @click.option("--retry", is_flag=True, help="With --resume: run again whatever isn't ok.")
 @click.option("--yes", is_flag=True, help="Go ahead with a plan of more than 1,000 trials.")

@@ -145,7 +145,7 @@ class Worker:
         def cells() -> list[Any]:
             if key not in self.data:
                 self.data[key] = code.open_data(asked, where)
-            return code.open_trial(asked, where, self.data[key], sizes)  # type: ignore[no-any-return]
+            return code.open_trial(asked, where, self.data[key], sizes)
 
         return self._open(name, cells, every)
 
