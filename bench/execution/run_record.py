@@ -21,6 +21,9 @@ from bench.system.cgroup import cpu_quota, memory_limit
 from bench.system.environment import cpu_name, git_state, usable_cores
 from bench.system.redaction import redacted, redacted_command, redacted_in
 
+# Keys of a suite that a reader of the tables has to know: how speeds were measured, and which differences matter.
+OF_SPEEDS = ("timing", "speed_precision", "speed_seconds", "equivalent_speed", "equivalent_accuracy")
+
 
 class Contents(BaseModel):
     """The dataset that a run was begun with: digest of its files."""
@@ -128,6 +131,7 @@ def make_record(
             "test": spec.num_test,
             "seed": plan.suite.split_seed,
         },
+        **{key: getattr(plan.suite, key) for key in OF_SPEEDS},
         "published": redacted_in([each.model_dump() for each in plan.suite.published]),
         "seeds": sorted({trial.seed for trial in plan.trials}),
         "targets": list(plan.trials[0].targets),

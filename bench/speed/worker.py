@@ -159,10 +159,12 @@ class Worker:
 
         from bench.errors import UserError
         from bench.system.contention import Meter, machine_state
+        from bench.system.device import CPU
         from bench.system.environment import default_threads
 
         if self.meter is None:
             self.meter, self.threads = Meter(), default_threads(torch.get_num_threads())
+            CPU().keep_freed_memory()  # as trials do
         try:
             opened = make()
             for cell in opened:

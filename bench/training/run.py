@@ -78,8 +78,7 @@ def _fill(
     with watch.phase("setup"):
         setup = set_up(trial, data_dir, watch, replicas)
         warm = _warm_up(setup, result)
-        if not trial.timed:  # the memory's peak is known, and nobody compares what this saves
-            setup.device.keep_freed_memory()
+        setup.device.keep_freed_memory()  # its peak is known now
         learner = new_learner(setup)  # a fresh one: as if nothing had run before
         model, batches, data = learner.model, setup.batches, setup.data
         metrics.record_setup(result, setup, model, warm)
