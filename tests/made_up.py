@@ -247,7 +247,7 @@ def _result(
         setattr(result, key, value)
     if not result.timed:  # what the harness leaves empty of trials that ran side by side
         for key, about in COLUMNS.items():
-            if about["unit"] in ("s", "images/s", "FLOP/s", "B", "J") or key in ("throughput_spread", "flops_share"):
+            if about["unit"] in ("s", "images/s", "FLOP/s", "J") or key in ("throughput_spread", "flops_share"):
                 setattr(result, key, None)
         result.blocks, result.inference_blocks = [], []
     return result

@@ -1,28 +1,42 @@
-"""Comparison: two configurations in one metric, with its interval, and whether a difference is shown."""
+"""Comparison: two configurations in one metric, with its interval, and what it comes to.
+
+One rule for a difference: its 95% interval leaves out "none". There are four verdicts:
+
+- "equivalent": the whole interval lies within the smallest difference that matters (`equivalent_speed`,
+  `equivalent_accuracy` of the run), whether or not it leaves out none.
+- "better": a difference is shown.
+- "too noisy": speeds of fewer than three launches, or a ratio that is known to less than twice the precision that the
+  launches went for; its figure is no answer.
+- "inconclusive": anything else, such as times to a target that are closer than two evaluations.
+
+Memory is counted, not clocked, and hardly differs from seed to seed: where one seed tells no interval, a ratio beyond
+the smallest difference that matters counts as shown. Nothing else is shown without an interval.
+"""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
-from bench.analysis.formatting import between, points, ratio, ratio_end
-from bench.analysis.summary import ACCURACIES, Tables, accuracy_floor
-from bench.measure.stats import BySeed, Interval, difference_by_seed, ratio_by_seed
+from bench.analysis.formatting import between, points, ratio, ratio_end, seconds
+from bench.analysis.speeds import LATENCY, TRAINING, WORK, cell_of, number_of, precision_of
+from bench.analysis.summary import ACCURACIES, GRID, MEMORY, Tables, accuracy_floor
+from bench.measure.speed_stats import FEWEST_LAUNCHES
+from bench.measure.stats import (
+    BySeed,
+    Interval,
+    accuracy_difference,
+    difference_by_seed,
+    ratio_by_seed,
+    ratio_interval,
+    times,
+)
 
-ONE_SEED_MARGIN = 1.1  # what has no interval at all must differ by this factor
+EQUIVALENT_SPEED, EQUIVALENT_ACCURACY = 0.03, 0.001  # smallest differences that matter, where a run doesn't say
+TIME = "seconds_to_"  # what columns of times to a target begin with
 
 Row = dict[str, Any]  # of the summary
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    """The values of each key, in their order."""
-    groups: dict[K, list[V]] = {}
-    for key, value in pairs:
-        groups.setdefault(key, []).append(value)
-    return groups
 
 
 def sentence(text: str) -> str:
@@ -34,19 +48,57 @@ class Comparison:
     """One configuration against another: the difference of accuracies, the ratio of everything else.
 
     Attributes:
-        interval: of the difference or ratio; its ends are NaN where one seed doesn't tell them.
-        paired: taken seed by seed.
-        shown: the interval leaves out "none"; without an interval, the ratio is beyond a tenth.
+        interval: of the difference or ratio; its ends are NaN where they can't be known.
+        paired: taken unit by unit.
+        unit: whose scatter the interval is of: "seed", "launch" or "image".
+        margin: the smallest difference that matters: of accuracies a difference, of all else a share.
+        noisy: too noisy to call.
+        blurred: of times, closer than two evaluations are.
     """
 
     metric: str
     interval: Interval
-    paired: bool
-    shown: bool
+    paired: bool = False
+    unit: str = "seed"
+    margin: float = 0.0
+    noisy: bool = False
+    blurred: bool = False
 
     @property
     def amount(self) -> float:
-        return self.interval.median
+        return self.interval.amount
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "equivalent", "inconclusive" or "too noisy"."""
+        low, amount, high, n = self.interval
+        none = nothing(self.metric)
+        if self.noisy:
+            return "too noisy"
+        if self.blurred or not n:
+            return "inconclusive"
+        within = (-self.margin, self.margin) if none == 0 else (1 / (1 + self.margin), 1 + self.margin)
+        if within[0] <= low and high <= within[1]:
+            return "equivalent"
+        if math.isnan(low):
+            return "better" if self.metric == MEMORY and not within[0] <= amount <= within[1] else "inconclusive"
+        return "inconclusive" if low <= none <= high else "better"
+
+    @property
+    def shown(self) -> bool:
+        """Whether one is shown to have more, by an amount that matters or may matter."""
+        return self.verdict == "better"
+
+    @property
+    def unsure(self) -> str:
+        """What to say in place of a claim: "equivalent within 3%", "no difference shown"; "" where one is shown."""
+        margin = points(self.margin) if nothing(self.metric) == 0 else f"{100 * self.margin:g}%"
+        return {
+            "better": "",
+            "equivalent": f"equivalent within {margin}",
+            "too noisy": "too noisy to call",
+            "inconclusive": "no difference shown",
+        }[self.verdict]
 
     @property
     def side(self) -> int:
@@ -56,7 +108,7 @@ class Comparison:
     @property
     def range(self) -> str:
         """ "(95% interval 1.2 to 1.4, paired)", or "" where it isn't known."""
-        return between(self.interval, self._show, ", paired" if self.paired else "")
+        return between(self.interval, self._show, f", paired by {self.unit}" if self.paired else "")
 
     @property
     def ends(self) -> str:
@@ -66,6 +118,8 @@ class Comparison:
 
     @property
     def text(self) -> str:
+        if self.noisy:
+            return "too noisy"
         return points(self.amount) if self.metric in ACCURACIES else ratio(self.amount)
 
     def _show(self, x: float) -> str:
@@ -77,30 +131,36 @@ def nothing(metric: str) -> float:
     return 0.0 if metric in ACCURACIES else 1.0
 
 
-def compare(metric: str, a: BySeed, b: BySeed, floor: float = 0.0, grid: float = 0.0) -> Comparison:
+def margin_of(run: Mapping[str, Any], metric: str) -> float:
+    """The smallest difference in a metric that matters in a run."""
+    if metric in ACCURACIES:
+        return number_of(run, "equivalent_accuracy", EQUIVALENT_ACCURACY)
+    return number_of(run, "equivalent_speed", EQUIVALENT_SPEED)
+
+
+def compare(
+    metric: str, a: BySeed, b: BySeed, *, margin: float = 0.0, floor: float = 0.0, grid: float = 0.0
+) -> Comparison:
     """`a` against `b`: values by seed.
 
     Args:
+        margin: the smallest difference that matters.
         floor: the half-width of a difference of accuracies is at least this.
         grid: of times, what their resolution can't tell apart.
     """
+    paired = False
     if metric in ACCURACIES:
         interval, paired = difference_by_seed(a, b, floor)
     else:
         positive = [{seed: value for seed, value in values.items() if value > 0} for values in (a, b)]
-        interval, paired = ratio_by_seed(*positive)
-    none = nothing(metric)
-    if math.isnan(interval.low):
-        shown = none == 1.0 and not 1 / ONE_SEED_MARGIN < interval.median < ONE_SEED_MARGIN and interval.n > 0
-    else:
-        shown = not interval.low <= none <= interval.high
-    if grid and a and b and abs(median(a.values()) - median(b.values())) < grid:
-        shown = False
-    return Comparison(metric, interval, paired, shown)
+        # times are medians, as in the tables: one seed more may miss the target
+        interval, paired = ratio_by_seed(*positive, medians=metric.startswith(TIME))
+    blurred = bool(grid and a and b and abs(median(a.values()) - median(b.values())) < grid)
+    return Comparison(metric, interval, paired, "seed", margin, blurred=blurred)
 
 
 def compare_rows(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
-    """Two rows of one run's summary in a metric of its trials."""
+    """Two rows of one run's summary in a metric of theirs."""
     key = (a["config_id"], a["device_name"], b["config_id"], b["device_name"], metric)
     if key not in tables.compared:
         tables.compared[key] = _compared(tables, a, b, metric)
@@ -114,30 +174,83 @@ def compare_measured(tables: Tables, a: Row, b: Row, metric: str) -> Comparison 
 
 
 def _compared(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
-    floors = [accuracy_floor(tables.run, "test", row[metric]) for row in (a, b) if metric in ACCURACIES]
-    grids = [row["evaluation_interval_seconds"] for row in (a, b) if metric.startswith("seconds_to_")]
-    grid = max((grid for grid in grids if grid > 0), default=0.0)
-    both = tables.samples(a, metric), tables.samples(b, metric)
-    return compare(metric, *both, floor=math.hypot(*floors), grid=grid)
+    margin = margin_of(tables.run, metric)
+    launched = [by_launches(row) for row in (a, b)]
+    if metric in WORK and (any(launched) or has_blocks(a, b, metric)):
+        return _compared_speeds(tables, a, b, metric, margin)
+    if metric.startswith(TIME):
+        grid = max((row[GRID] for row in (a, b) if row[GRID] > 0), default=0.0)
+        if any(launched):
+            return _compared_products(tables, a, b, metric, margin, grid)
+        return compare(metric, tables.samples(a, metric), tables.samples(b, metric), margin=margin, grid=grid)
+    if metric == "test_accuracy":
+        right = [[tables.correct.get(trial_id) for trial_id in tables.trials_of(row)] for row in (a, b)]
+        known = [[each for each in seeds if each is not None] for seeds in right]
+        if known == right and all(known) and len({len(each) for seeds in known for each in seeds}) == 1:
+            return Comparison(metric, accuracy_difference(*known), True, "image", margin)
+    floor = math.hypot(*(accuracy_floor(tables.run, "test", row[metric]) for row in (a, b) if metric in ACCURACIES))
+    return compare(metric, tables.samples(a, metric), tables.samples(b, metric), margin=margin, floor=floor)
+
+
+def by_launches(row: Row) -> bool:
+    """Whether launches timed a configuration."""
+    return bool(row["speed_threads"] > 0)
+
+
+def ratio_of_rows(a: Row, b: Row, metric: str) -> Interval:
+    """Ratio of two rows' figures, a / b, from the intervals that they have of their own."""
+    first, second = (
+        Interval(row[f"{metric}_low"], row[metric], row[f"{metric}_high"], int(n))
+        for row in (a, b)
+        for n in [row["n_launches"] if by_launches(row) else row["n_timed"]]
+    )
+    return times(first, second, -1)
+
+
+def has_blocks(a: Row, b: Row, metric: str) -> bool:
+    """Whether the timed blocks of single trials are all that tells how sure two speeds are."""
+    return "blocks of one trial" in (a.get(f"{metric}_interval"), b.get(f"{metric}_interval"))
+
+
+def _compared_speeds(tables: Tables, a: Row, b: Row, metric: str, margin: float) -> Comparison:
+    """Launch by launch where both were timed in the same ones; else from the intervals of both.
+
+    On two devices, or with unlike numbers of threads, nothing drops out of a ratio, so no precision was aimed at.
+    """
+    if a["device_name"] == b["device_name"] and a["speed_threads"] == b["speed_threads"]:
+        cells = cell_of(a, metric), cell_of(b, metric)
+        speeds = tables.speeds[a["device_name"]]
+        found = Interval(*(speeds.ratio(*reversed(cells)) if metric == LATENCY else speeds.ratio(*cells)))
+        precise = math.log(found.high / found.low) / 2 <= 2 * precision_of(tables.run)
+        return Comparison(metric, found, True, "launch", margin, noisy=found.n < FEWEST_LAUNCHES or not precise)
+    launched = [row["n_launches"] for row in (a, b) if by_launches(row)]
+    unit, few = "launch" if len(launched) == 2 else "seed", min(launched, default=math.inf) < FEWEST_LAUNCHES
+    return Comparison(metric, ratio_of_rows(a, b, metric), False, unit, margin, noisy=few)
+
+
+def _compared_products(tables: Tables, a: Row, b: Row, metric: str, margin: float, grid: float) -> Comparison:
+    """Times to a target as images to it, of which seeds tell, times seconds an image, of which launches tell."""
+    column = metric.replace(TIME, "images_to_")
+    images = ratio_interval(tables.samples(a, column).values(), tables.samples(b, column).values(), medians=True)
+    speed = compare_rows(tables, a, b, TRAINING)
+    found, blurred = times(images, speed.interval, -1), abs(a[metric] - b[metric]) < grid
+    return Comparison(metric, found._replace(n=images.n), False, "seed", margin, speed.noisy, blurred)
+
+
+def is_within(row: Row, metric: str) -> bool:
+    """Whether a time to a target is the first evaluation's in the median, so that it says "no later than"."""
+    return metric.startswith(TIME) and 2 * row[metric.replace(TIME, "first_")] > row["n_raced"]
+
+
+def time_text(row: Row, metric: str) -> str:
+    """A row's time to a target: "1.2 s", or "within 1.2 s"."""
+    return f"{'within ' * is_within(row, metric)}{seconds(row[metric])}"
 
 
 def row_ends(row: Row, metric: str, show: Callable[[float], str] = lambda x: f"{100 * x:.2f}") -> str:
     """The ends of a row's own interval, "99.18 to 99.50"; "" where it isn't known."""
     low, high = row[f"{metric}_low"], row[f"{metric}_high"]
     return "" if math.isnan(low) else f"{show(low)} to {show(high)}"
-
-
-def apart(a: Row, b: Row, found: Comparison) -> bool:
-    """Whether two rows are shown to differ by the stricter rule for a family's verdict.
-
-    Their own intervals mustn't overlap either, for the two were picked as the best of several. Of one seed, the
-    intervals over its timed blocks are asked.
-    """
-    ends = [row.get(f"{found.metric}_{end}", math.nan) for row in (a, b) for end in ("low", "high")]
-    if any(math.isnan(end) for end in ends):
-        return found.shown
-    overlap = ends[0] <= ends[3] and ends[2] <= ends[1]
-    return not overlap and (found.shown or math.isnan(found.interval.low))
 
 
 @dataclass(frozen=True)
@@ -167,11 +280,12 @@ class Sheet:
     rest: "Sheet | None" = None
 
 
-def comparison_cell(found: Comparison | None, unsure: str = "") -> Cell:
-    """The figure and its interval; `unsure` is added where no difference is shown."""
+def comparison_cell(found: Comparison | None) -> Cell:
+    """The figure and its interval, and where no difference is shown, that; what is too noisy has no figure."""
     if found is None:
         return Cell("–")
-    return Cell(found.text, "; ".join(part for part in (found.ends, "" if found.shown else unsure) if part))
+    notes = [] if found.noisy else [found.ends, found.unsure]
+    return Cell(found.text, "; ".join(filter(None, notes)))
 
 
 def sheets_by_device(tables: Tables, make: Callable[[Tables, str, str], Sheet | None]) -> list[Sheet]:

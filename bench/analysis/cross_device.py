@@ -5,9 +5,9 @@ import statistics
 
 import pandas as pd
 
-from bench.analysis.comparison import Cell, Row, Sheet, compare_measured, comparison_cell, grouped
+from bench.analysis.comparison import Cell, Row, Sheet, compare_measured, comparison_cell
 from bench.analysis.formatting import between, listed, percent, ratio, span, three_digits, whole
-from bench.analysis.labels import records, without_device
+from bench.analysis.labels import grouped, records, without_device
 from bench.analysis.modes import twin_key
 from bench.analysis.summary import Tables
 from bench.measure.stats import ratio_interval
@@ -63,6 +63,7 @@ def _sentences(tables: Tables, devices: tuple[str, str], pairs: list[Pair]) -> l
         [found for pair in pairs if (found := compare_measured(tables, *pair, metric))] for metric in (SPEED, ACCURACY)
     )
     lines = []
+    speeds = [found for found in speeds if not found.noisy]
     if speeds:
         times = f"{span([found.amount for found in speeds], ratio)} times as fast as {devices[1]}"
         unsure = sum(not found.shown for found in speeds)
@@ -83,7 +84,7 @@ def _line(tables: Tables, pair: Pair, several: bool) -> list[Cell]:
     speeds = " and ".join(three_digits(row[SPEED]) if row[SPEED] > 0 else "–" for row in pair)
     accuracies = " and ".join(percent(row[ACCURACY]) for row in pair)
     devices = [Cell(" over ".join(row["device_name"] for row in pair))] if several else []
-    ratios = [comparison_cell(compare_measured(tables, *pair, metric), "not shown") for metric in (SPEED, ACCURACY)]
+    ratios = [comparison_cell(compare_measured(tables, *pair, metric)) for metric in (SPEED, ACCURACY)]
     return [Cell(without_device(pair[1])), *devices, Cell(speeds), ratios[0], Cell(accuracies), ratios[1]]
 
 
@@ -138,17 +139,17 @@ def _other_speed(timed: pd.DataFrame, device_name: str) -> list[str]:
     of_node = {str(node): values.tolist() for node, values in relative}
     if len(of_node) < 2:
         return []
-    slow, *_, fast = sorted(of_node, key=lambda node: statistics.median(of_node[node]))
+    slow, *_, fast = sorted(of_node, key=lambda node: statistics.geometric_mean(of_node[node]))
     found = ratio_interval(of_node[fast], of_node[slow])
     swing = float(known["throughput_spread"].median())
-    beyond = found.median > 1 + (0.0 if math.isnan(swing) else swing)
+    beyond = found.amount > 1 + (0.0 if math.isnan(swing) else swing)
     if not (beyond and found.low > 1):
         return []
     counts = f"{len(of_node[fast])} and {len(of_node[slow])} trials of the same configurations"
     return [
-        f"{fast} trains {ratio(found.median)} times as fast as {slow} {between(found, ratio)}, {counts}, though both "
+        f"{fast} trains {ratio(found.amount)} times as fast as {slow} {between(found, ratio)}, {counts}, though both "
         f"call their device {device_name}: more than throughput swings within a trial. Speeds of both are in one "
-        "median."
+        "mean."
     ]
 
 

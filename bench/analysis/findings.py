@@ -3,10 +3,8 @@
 The rules:
 - A family's best configuration on *validation* stands for it, and only then is test accuracy compared; one that
   diverged with some seed doesn't, unless its family has no steadier one.
-- A difference is shown when the two intervals don't overlap and the interval of the difference (or ratio), paired by
-  seed, leaves out "none". Times to accuracy must also differ by more than the time between two evaluations.
-- One seed has no interval over seeds: accuracies then have their binomial floor, speeds the interval over blocks, and
-  what has neither must differ by a tenth.
+- What counts as a difference is settled in bench.analysis.comparison, for all of them alike.
+- A family's fastest, or first to a target, is the best of several; how many is said with it.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.comparison import Comparison, Row, apart, compare_rows
+from bench.analysis.comparison import Comparison, Row, compare_rows
 from bench.analysis.labels import records, without_device
 from bench.analysis.summary import Tables, targets_of
 
@@ -29,7 +27,10 @@ class Lead:
     more: Row
     less: Row
     found: Comparison
-    shown: bool
+
+    @property
+    def shown(self) -> bool:
+        return self.found.shown
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Finding:
         subject: what it says in words: "accuracy", "time to 97%".
         rows: one for each family, best first.
         leads: the first row compared with each of the others, in their order.
+        of_many: family -> from how many of its configurations its row was taken by this metric; {} where validation
+            chose it.
         alone: no other family reached the target, though all were timed.
         missed: of a time, the families that didn't reach the target with every seed, each with its configuration
             that reached it most often; None where the family wasn't timed.
@@ -51,9 +54,15 @@ class Finding:
     subject: str
     rows: list[Row]
     leads: list[Lead]
+    of_many: dict[str, int] = field(default_factory=dict)
     alone: bool = False
     missed: dict[str, Row | None] = field(default_factory=dict)
     most_accurate: "Finding | None" = None
+
+    @property
+    def noisy(self) -> bool:
+        """Too noisy to say which of the first two is better."""
+        return any(lead.found.noisy for lead in self.leads[:1])
 
     @property
     def shown(self) -> bool:
@@ -91,7 +100,8 @@ def _training_speed(tables: Tables, compared: pd.DataFrame, best: pd.DataFrame) 
     fastest = candidates.sort_values(SPEED, ascending=False, kind="stable").drop_duplicates("model")
     others = len(best) == len(fastest) and set(best["config_id"]) != set(fastest["config_id"])
     most_accurate = _finding(tables, SPEED, "training speed", best) if others else None
-    return _finding(tables, SPEED, "training speed", fastest, most_accurate=most_accurate)
+    of_many = _counts(candidates)
+    return _finding(tables, SPEED, "training speed", fastest, of_many=of_many, most_accurate=most_accurate)
 
 
 def _time_to(tables: Tables, compared: pd.DataFrame, target: float) -> Finding:
@@ -105,9 +115,12 @@ def _time_to(tables: Tables, compared: pd.DataFrame, target: float) -> Finding:
         own = compared[compared["model"] == family]
         missed[family] = records(own.loc[[own[reached].idxmax()]])[0] if family in timed else None
     alone = len(first) == 1 < len(families) == len(timed)
-    return _finding(
-        tables, column, f"time to {100 * target:g}%", first, smallest_first=True, alone=alone, missed=missed
-    )
+    more: dict[str, Any] = {"of_many": _counts(there), "alone": alone, "missed": missed}
+    return _finding(tables, column, f"time to {100 * target:g}%", first, smallest_first=True, **more)
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, int]:
+    return {str(model): int(count) for model, count in rows["model"].value_counts().items()}
 
 
 def _finding(
@@ -119,5 +132,5 @@ def _finding(
     for other in ordered[1:]:
         pair = (other, ordered[0]) if other[metric] > ordered[0][metric] else (ordered[0], other)
         found = compare_rows(tables, *pair, metric)
-        leads.append(Lead(*pair, found, apart(*pair, found)))
+        leads.append(Lead(*pair, found))
     return Finding(metric, subject, ordered, leads, **more)

@@ -1,7 +1,8 @@
 """Labels: a short name for each configuration, different from all others, for tables, plots and sentences."""
 
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -11,6 +12,8 @@ FAMILY_TITLES = {"vit": "ViT", "cnn": "CNN"}  # a family that isn't here goes by
 SHAPE_LETTERS = {"patch_size": "p", "depth": "d", "embed_dim": "e", "num_heads": "h", "width": "w"}
 MATCH_TITLES = {"params": "params", "flops": "FLOPs"}
 LAYOUT = {"true": "channels-last"}
+K = TypeVar("K")
+V = TypeVar("V")
 LONGEST_FAMILY, LONGEST_DEVICE, LONGEST_SETTING = 80, 100, 40  # characters; longer ones push all else off a picture
 
 
@@ -22,6 +25,14 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries by column name, of Python's own numbers; pandas's `to_dict` takes ten times as long."""
     keys = [str(key) for key in rows]
     return [dict(zip(keys, values, strict=True)) for values in rows.to_numpy(dtype=object).tolist()]
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """The values of each key, in their order."""
+    groups: dict[K, list[V]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def labelled(trials: pd.DataFrame) -> pd.DataFrame:

@@ -3,9 +3,18 @@
 import math
 from dataclasses import dataclass, replace
 
-from bench.analysis.comparison import Cell, Comparison, Row, Sheet, compare_measured, comparison_cell, grouped, nothing
-from bench.analysis.formatting import listed, percent, ratio, seconds, span
-from bench.analysis.labels import family_title, records
+from bench.analysis.comparison import (
+    Cell,
+    Comparison,
+    Row,
+    Sheet,
+    compare_measured,
+    comparison_cell,
+    nothing,
+    time_text,
+)
+from bench.analysis.formatting import listed, percent, ratio, span
+from bench.analysis.labels import family_title, grouped, records
 from bench.analysis.summary import Tables
 
 EQUAL = {"params": "parameters", "flops": "FLOPs"}
@@ -112,8 +121,9 @@ def _row(pair: Pair, goal: str) -> list[Cell]:
     cells.append(Cell(", ".join(f"{name} {percent(row['test_accuracy'])}" for name, row in sides)))
     cells += [comparison_cell(pair.found.get(metric)) for metric in METRICS]
     if found := pair.found.get(goal):
-        times = ", ".join(f"{name} {seconds(row[goal])}" for name, row in sides)
-        cells.append(Cell(found.text, f"{found.ends}; {times}" if found.ends else times))
+        times = ", ".join(f"{name} {time_text(row, goal)}" for name, row in sides)
+        ratio_and_ends = comparison_cell(found)
+        cells.append(Cell(ratio_and_ends.text, "; ".join(filter(None, (ratio_and_ends.interval, times)))))
     elif goal:
         reached = goal.replace("seconds_to", "reached")
         counts = ", ".join(f"{name} {row[reached]} of {row['n_raced']}" for name, row in sides)
@@ -126,8 +136,12 @@ def tally(pairs: list[Pair], metric: str) -> str:
     (does, of_it, _), asked = METRICS[metric], [pair for pair in pairs if metric in pair.found]
     amounts = ((pair.winner(metric), pair.found[metric].amount) for pair in asked if pair.winner(metric))
     wins = sorted(grouped(amounts).items(), key=lambda item: -len(item[1]))
+    noisy = sum(pair.found[metric].noisy for pair in asked)
     if asked and not wins:
-        return f"no difference in {of_it} is shown in {len(asked)} pair{'s' * (len(asked) > 1)}"
+        count = f"{len(asked)} pair{'s' * (len(asked) > 1)}"
+        too = f"{of_it} is too noisy to call in {noisy if noisy < len(asked) else count}" if noisy else ""
+        none = f"no difference in {of_it} is shown in {count}" if noisy < len(asked) else ""
+        return ", and ".join(filter(None, (none, too)))
     parts: list[str] = []
     for name, found in wins:
         if metric == "test_accuracy":
@@ -135,7 +149,7 @@ def tally(pairs: list[Pair], metric: str) -> str:
         else:
             much = f"by a factor of {span([max(x, 1 / x) for x in found], ratio)}"
         parts.append(f"the {name}{'' if parts else f' {does}'} in {len(found)} of {len(asked)} pairs, {much}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *([f"{noisy} too noisy to call"] if noisy else [])])
 
 
 def shape(pair: Pair) -> str:

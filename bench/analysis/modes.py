@@ -15,11 +15,10 @@ from bench.analysis.comparison import (
     Sheet,
     compare_rows,
     comparison_cell,
-    grouped,
     sheets_by_device,
 )
 from bench.analysis.formatting import ratio, span, three_digits
-from bench.analysis.labels import LAYOUT, compile_title, family_title, records
+from bench.analysis.labels import LAYOUT, compile_title, family_title, grouped, records
 from bench.analysis.summary import Tables
 from bench.result import AXES
 
@@ -127,13 +126,13 @@ def _sheet(tables: Tables, device_name: str, where: str = "") -> Sheet | None:
         ratios, line = _line(tables, mode, [variants.get(mode) for variants in families], [""] * len(families))
         table.append(line)
         for amounts, each in zip(factors, ratios, strict=True):
-            amounts += [each.amount] if each else []
+            amounts += [each.amount] if each and not each.noisy else []
     first, *others = [family_title(row["model"]) for row in fastest]
     head = ["mode", *(f"{_plain(next(iter(variants.values())))}, images/s" for variants in families)]
     head += [f"{name} over {first}" for name in others]
     said = []
     for name, amounts, best, row in zip(others, factors, at_best, fastest[1:], strict=True):
-        if amounts and best:
+        if amounts and best and not best.noisy:
             alike = f"like for like the {name} trains {span(amounts, ratio)} times as fast as the {first}"
             count = f"({len(amounts)} mode{'s' * (len(amounts) > 1)})"
             apart = f"{name} in {mode_title(row)} and {first} in {mode_title(fastest[0])}"
@@ -151,7 +150,7 @@ def _line(
         Cell(three_digits(row["images_per_second"]), note) if row else Cell("–")
         for row, note in zip(rows, notes, strict=True)
     ]
-    return ratios, [Cell(mode), *speeds, *(comparison_cell(each, "no difference shown") for each in ratios)]
+    return ratios, [Cell(mode), *speeds, *(comparison_cell(each) for each in ratios)]
 
 
 def _plain(row: Row) -> str:

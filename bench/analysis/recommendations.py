@@ -14,17 +14,16 @@ from bench.analysis.comparison import (
     Cell,
     Row,
     Sheet,
-    apart,
     compare,
     compare_rows,
-    grouped,
+    margin_of,
     row_ends,
     sheets_by_device,
 )
 from bench.analysis.formatting import mebibytes, milliseconds, percent, points, three_digits, whole
-from bench.analysis.labels import records, without_device
+from bench.analysis.labels import grouped, records, without_device
 from bench.analysis.summary import Tables, accuracy_floor
-from bench.measure.stats import median_interval
+from bench.measure.stats import mean_interval
 
 INFERENCE = "inference_images_per_second"
 MOST = 4  # rows a limit
@@ -118,7 +117,6 @@ def _by_time(tables: Tables, rows: Sequence[Row]) -> Standings:
         trials["config_id"].isin({row["config_id"] for row in rows})
         & trials["device_name"].isin({row["device_name"] for row in rows})
         & (trials["status"] == "ok")
-        & (trials["timed"] != "false")
     ]
     evaluations = tables.evaluations[["trial_id", "train_seconds", "val_accuracy"]].dropna()
     seen = evaluations.merge(own[["trial_id", "config_id", "seed"]])
@@ -130,7 +128,7 @@ def _by_time(tables: Tables, rows: Sequence[Row]) -> Standings:
         then = seen[seen["train_seconds"] <= size].groupby(["config_id", "seed"])["val_accuracy"].last()
         reached = grouped((config_id, each) for config_id, *each in then.reset_index().itertuples(index=False))
         standings[size] = [
-            Candidate(row, size, statistics.median(by_seed.values()), "by then", by_seed)
+            Candidate(row, size, statistics.fmean(by_seed.values()), "by then", by_seed)
             for row in rows
             if (by_seed := dict(reached.get(row["config_id"], []))) and len(by_seed) == seeds[row["config_id"]]
         ]
@@ -143,7 +141,7 @@ def _lines(tables: Tables, words: str, unit: float, standings: Standings) -> lis
     for size, best, other in _steps(standings):
         ends, n = row_ends(best.row, "test_accuracy"), best.row["n"]
         if best.by_seed:  # of test, only the end is known
-            low, _, high, n = median_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
+            low, _, high, n = mean_interval(best.by_seed.values(), accuracy_floor(tables.run, "val", best.accuracy))
             ends = "" if math.isnan(low) else f"{100 * max(low, 0):.2f} to {100 * min(high, 1):.2f}"
         cells = [Cell(words.format(f"{size / unit:,.10g}")), Cell(without_device(best.row), best.note)]
         cells += [Cell(best.told, f"{f'{ends}, ' if ends else ''}n = {n}")]
@@ -152,13 +150,12 @@ def _lines(tables: Tables, words: str, unit: float, standings: Standings) -> lis
             continue
         if best.by_seed:
             floors = [accuracy_floor(tables.run, "val", each.accuracy) for each in (best, other)]
-            gap = compare("val_accuracy", best.by_seed, other.by_seed, floor=math.hypot(*floors))
-            shown = gap.shown
+            margin = margin_of(tables.run, "val_accuracy")
+            gap = compare("val_accuracy", best.by_seed, other.by_seed, margin=margin, floor=math.hypot(*floors))
         else:
             gap = compare_rows(tables, best.row, other.row, "test_accuracy")
-            shown = apart(best.row, other.row, gap)
         cells += [Cell(without_device(other.row), other.told)]
-        found.append([*cells, Cell(points(gap.amount) if shown else "none shown", gap.ends)])
+        found.append([*cells, Cell(points(gap.amount) if gap.shown else "none shown", gap.ends)])
     return found
 
 

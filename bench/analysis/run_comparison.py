@@ -1,21 +1,36 @@
 """Compare two runs: the same configurations, before and after; what changed, how surely, and under which conditions.
 
 Configurations are matched by config_id and device. A change is from the first run to the second: a difference of test
-accuracies, a ratio of everything else.
+accuracies, a ratio of everything else. The launches of two runs see a machine in different states, so speeds are held
+against the run's mean speed; how the means differ is a line about the machine.
 """
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.comparison import Row, compare, grouped, nothing
+from bench.analysis.comparison import (
+    TIME,
+    Comparison,
+    Row,
+    by_launches,
+    compare,
+    has_blocks,
+    margin_of,
+    nothing,
+    ratio_of_rows,
+)
 from bench.analysis.formatting import listed, mebibytes, percent, rate, seconds
-from bench.analysis.labels import records
+from bench.analysis.labels import grouped, records
+from bench.analysis.speeds import INFERENCE, LATENCY, TRAINING, WORK, cell_of, count_threads
 from bench.analysis.summary import GRID, Tables, accuracy_floor, read_tables
 from bench.errors import StoreError
+from bench.measure.speed_stats import FEWEST_LAUNCHES
+from bench.measure.stats import Interval, ratio_by_seed, ratio_interval, times
 from bench.result import COLUMNS
 
 METRICS = {
@@ -26,7 +41,23 @@ METRICS = {
 }
 OF_THE_DEVICE = ("images_per_second", "inference_images_per_second", "seconds_to_")
 CONDITIONS = {"torch": "torch", "python": "Python", "cpu": "CPU", "cores": "cores", "os": "system"}
+MACHINE_MARGIN = 0.03  # less isn't worth a line
 MANY = 20  # comparisons, of which about one is shown by chance
+
+
+LevelKey = tuple[str, str, str, int]  # devices of both runs, metric, threads
+
+
+@dataclass(frozen=True)
+class Level:
+    """How fast each launch of two runs was: launch -> mean log images/s of the `count` configurations in common."""
+
+    count: int
+    a: dict[int, float]
+    b: dict[int, float]
+
+
+Levels = Mapping[LevelKey, Level]
 
 
 @dataclass(frozen=True)
@@ -88,16 +119,17 @@ def compare_runs(folder_a: Path, folder_b: Path) -> Changes:
 def compare_tables(a: Tables, b: Tables) -> Changes:
     """Compare two runs that have been read; what has no counterpart is only named."""
     pairs = twins(a, b)
-    changes = [change for x, y in pairs for change in _changes(a, b, x, y)]
+    levels = find_levels(a, b, pairs)
+    changes = [change for x, y in pairs for change in _changes(a, b, x, y, levels)]
     return Changes(
         str(a.folder),
         str(b.folder),
-        _conditions(a, b, pairs),
+        [*_conditions(a, b, pairs), *_machine_lines(levels)],
         list(_sums(changes)),
         changes,
         [row["label"] for row in unmatched(a, (x for x, _ in pairs))],
         [row["label"] for row in unmatched(b, (y for _, y in pairs))],
-        _notes(changes),
+        _notes(changes, levels),
     )
 
 
@@ -119,31 +151,106 @@ def _key(row: Row) -> tuple[str, str]:
     return row["config_id"], row["device_name"]
 
 
-def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
+def find_levels(a: Tables, b: Tables, pairs: list[tuple[Row, Row]]) -> Levels:
+    """How fast each launch of two runs was as a whole, wherever they have two configurations or more in common."""
+    timed = grouped(
+        (_level_key(x, y, metric), (x, y))
+        for metric in (TRAINING, INFERENCE)
+        for x, y in pairs
+        if by_launches(x) and by_launches(y) and x[metric] > 0 and y[metric] > 0
+    )
+    return {
+        key: Level(
+            len(own),
+            _by_launch([_logs(a, x, key[2], key[3]) for x, _ in own]),
+            _by_launch([_logs(b, y, key[2], key[3]) for _, y in own]),
+        )
+        for key, own in timed.items()
+        if len(own) > 1
+    }
+
+
+def _level_key(x: Row, y: Row, metric: str) -> LevelKey:
+    """Where two runs lead with unlike numbers of threads, the smaller one is known in both."""
+    return x["device_name"], y["device_name"], metric, int(min(x["speed_threads"], y["speed_threads"]))
+
+
+def _logs(tables: Tables, row: Row, metric: str, threads: int) -> Mapping[int, float]:
+    """Launch -> log images/s of a row."""
+    return tables.speeds[row["device_name"]].logs.get(cell_of(row, metric, threads), {})
+
+
+def _by_launch(cells: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The mean over cells in each launch; what a launch lacks doesn't move it, since each cell's own mean is known."""
+    known = [(logs, statistics.fmean(logs.values())) for logs in cells if logs]
+    middle = statistics.fmean(mean for _, mean in known)
+    apart = grouped((launch, value - mean) for logs, mean in known for launch, value in logs.items())
+    return {launch: middle + statistics.fmean(values) for launch, values in apart.items()}
+
+
+def change(a: Tables, b: Tables, x: Row, y: Row, metric: str, levels: Levels | None = None) -> Comparison | None:
+    """From row `x` of run `a` to row `y` of run `b`; None where they were timed in ways that can't be compared.
+
+    Launches of two runs share no moment, so nothing is paired by them. With `levels`, speeds are multiples of how fast
+    each launch was as a whole; a configuration without a level can't be told from its machine.
+    """
+    margin, time = margin_of(b.run, metric), metric.startswith(TIME)
+    launched = [by_launches(row) for row in (x, y)]
+    if not (time or metric in WORK) or not any(launched):
+        if has_blocks(x, y, metric):
+            return Comparison(metric, ratio_of_rows(y, x, metric), margin=margin)
+        new, old = b.samples(y, metric), a.samples(x, metric)
+        return compare(metric, new, old, margin=margin, **resolution(metric, a, b, x, y))
+    key = _level_key(x, y, TRAINING if time else metric) if all(launched) else None
+    level = levels.get(key) if key and levels is not None else Level(1, {}, {})
+    if key is None or level is None:
+        return None
+    sides = [
+        [math.exp(log - base.get(launch, 0.0)) for launch, log in _logs(tables, row, *key[2:]).items()]
+        for tables, row, base in ((b, y, level.b), (a, x, level.a))
+    ]
+    speed, blurred = ratio_interval(*sides, questions=level.count), False
+    noisy = speed.n < FEWEST_LAUNCHES
+    if time:
+        images = [t.samples(row, metric.replace(TIME, "images_to_")) for t, row in ((b, y), (a, x))]
+        speed = times(ratio_by_seed(*images, medians=True)[0], speed, -1)
+        blurred = abs(x[metric] - y[metric]) < resolution(metric, a, b, x, y)["grid"]
+    elif metric == LATENCY:
+        speed = Interval(1 / speed.high, 1 / speed.amount, 1 / speed.low, speed.n)
+    return Comparison(metric, speed, False, "launch", margin, noisy, blurred)
+
+
+def _changes(a: Tables, b: Tables, x: Row, y: Row, levels: Levels) -> Iterator[Change]:
     metrics = dict(METRICS)
     if a.goal and a.goal in y:
         metrics[a.goal] = (f"time to {100 * a.run['target_accuracy']:g}%", seconds)
     for metric, (title, show) in metrics.items():
-        values = a.samples(x, metric), b.samples(y, metric)
-        if not any(values):
-            continue
-        found = compare(metric, values[1], values[0], **resolution(metric, a, b, x, y))
-        low, middle, high, _ = found.interval
+        measured = [row[metric] == row[metric] for row in (x, y)]
+        counts = [_count(tables, row, metric) for tables, row in ((a, x), (b, y))]
         missed = ["", ""]  # " (2 of 3)": how many seeds reached a target that some missed
         if metric == a.goal:
             reached = metric.replace("seconds_to", "reached")
             raced = [(row[reached], row["n_raced"]) for row in (x, y)]
             missed = ["" if count == of > 0 else f" ({count:g} of {of:g})" for count, of in raced]
-        if any(missed) or not all(values):
+        if not any(measured) and not (metric == a.goal and any(counts)):
+            continue
+        found = change(a, b, x, y, metric, levels) if all(measured) else None
+        low, middle, high = found.interval[:3] if found else [math.nan] * 3
+        if any(missed) or not all(measured):
             verdict = "not reached by every seed" if any(missed) else "measured in one run only"
             low = middle = high = math.nan
         elif x["device_name"] != y["device_name"] and metric.startswith(OF_THE_DEVICE):
             verdict = "not comparable: other device"
+        elif found is None:
+            launched = [by_launches(row) for row in (x, y)]
+            verdict = f"not comparable: {'no second configuration' if all(launched) else 'timed in another way'}"
         else:
             more_is_better = metric != a.goal and COLUMNS[metric]["better"] == "higher"
             better = "better" if (found.side > 0) == more_is_better else "worse"
-            one_seed = math.isnan(low) or min(map(len, values)) == 1
-            verdict = f"{better if found.side else 'no difference shown'}{' (one seed)' if one_seed else ''}"
+            one_seed = found.unit == "seed" and min(counts) == 1
+            verdict = f"{better if found.side else found.unsure}{' (one seed)' if one_seed else ''}"
+        if found and found.noisy:
+            low = middle = high = math.nan
         yield Change(
             config_id=x["config_id"],
             label=x["label"],
@@ -152,18 +259,24 @@ def _changes(a: Tables, b: Tables, x: Row, y: Row) -> Iterator[Change]:
             title=title,
             a=_number(x[metric]),
             b=_number(y[metric]),
-            n_a=len(values[0]),
-            n_b=len(values[1]),
+            n_a=counts[0],
+            n_b=counts[1],
             amount=_number(middle),
             low=_number(low),
             high=_number(high),
-            paired=found.paired,
+            paired=bool(found and found.paired),
             verdict=verdict,
             a_text=f"{show(x[metric])}{missed[0]}",
             b_text=f"{show(y[metric])}{missed[1]}",
-            amount_text="–" if math.isnan(middle) else found.text,
-            interval_text="" if math.isnan(low) else found.ends,
+            amount_text=found.text if found and not math.isnan(middle) else "–",
+            interval_text=found.ends if found and not math.isnan(low) else "",
         )
+
+
+def _count(tables: Tables, row: Row, metric: str) -> int:
+    """How many launches or seeds stand behind a figure."""
+    of_launches = metric in WORK and by_launches(row)
+    return int(row["n_launches"]) if of_launches else len(tables.samples(row, metric))
 
 
 def resolution(metric: str, a: Tables, b: Tables, x: Row, y: Row) -> dict[str, float]:
@@ -207,10 +320,30 @@ def _sums(changes: list[Change]) -> Iterator[str]:
         yield f"{title}: {listed(parts)} of {len(kinds)} configuration{'s' * (len(kinds) > 1)}"
 
 
-def _notes(changes: list[Change]) -> list[str]:
+def _machine_lines(levels: Levels) -> Iterator[str]:
+    """The machine's own speed, where it is shown to differ from one run to the other."""
+    for (_, device, metric, threads), level in levels.items():
+        sides = [[math.exp(log) for log in side.values()] for side in (level.b, level.a)]
+        found = Comparison(metric, ratio_interval(*sides), False, "launch", MACHINE_MARGIN)
+        if found.shown:
+            yield (
+                f"{METRICS[metric][0]} on {device}: the {level.count} configurations in common "
+                f"({count_threads(threads)}) are in the mean {found.text} times as fast in the second run "
+                f"({found.ends})"
+            )
+
+
+def _notes(changes: list[Change], levels: Levels) -> list[str]:
     notes = ["Intervals are over seeds; what a machine does differently from one day to the next isn't in them."]
+    if levels:
+        most = max(level.count for level in levels.values())
+        notes = [
+            "Speeds, and times to accuracy, are relative to the run's mean speed over the configurations in common: "
+            "what a machine does to all of them alike drops out. So where one becomes faster, the others seem a little "
+            f"slower. Their intervals are over launches, and hold for all {most} configurations at once (Bonferroni).",
+        ]
     if any("one seed" in change.verdict for change in changes):
-        notes.append("Of one seed, accuracies have the interval of their test images; all else must differ by a tenth.")
+        notes.append("Of one seed, accuracies have the interval of their test images, speeds that of timed blocks.")
     if len(changes) >= MANY:
         notes.append(f"Of {len(changes)} comparisons at 95%, about one in twenty shows a difference by chance.")
     return notes

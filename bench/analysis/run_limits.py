@@ -12,15 +12,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from bench.analysis.comparison import ONE_SEED_MARGIN, Row, compare, nothing
+from bench.analysis.comparison import Row, by_launches, nothing
 from bench.analysis.formatting import listed, points
-from bench.analysis.run_comparison import everything, resolution, twins, unmatched
+from bench.analysis.run_comparison import change, everything, twins, unmatched
 from bench.analysis.summary import Tables
 from bench.errors import UserError, nearest
 from bench.measure.stats import Interval, ratio_interval
 
 Verdict = Literal["ok", "worse", "uncertain", "missing"]
 EXIT_STATUS: dict[Verdict, int] = {"worse": 1, "missing": 4, "uncertain": 3, "ok": 0}  # the first that occurs counts
+UNKNOWN_ENDS = 1.1  # what has no interval is taken as known to a tenth
 PEAK = "matmul_flops_per_second"
 # name -> column ("" for that of the headline target), the worse direction, and whether the machine's speed is in it: 1
 # of a speed, -1 of a time
@@ -131,8 +132,8 @@ def judge(a: Tables, b: Tables, limits: Sequence[Limit], allow: Collection[str] 
     """Hold what changed from run `a` to run `b` against limits.
 
     A configuration is worse where the change is beyond the limit and shown to be one (its interval leaves out "no
-    change"), and uncertain where the interval holds both the limit and no change. One seed has no interval: its figures
-    are known to a tenth, as in every comparison.
+    change"), and uncertain where the interval holds both the limit and no change. What has no interval is
+    taken as known to a tenth.
 
     Raises:
         UserError: the runs differ in something that isn't in `allow`, or that has a name which can't be there.
@@ -197,9 +198,9 @@ def _judge(limit: Limit, a: Tables, b: Tables, x: Row, y: Row, new: bool) -> Ite
     column = column or a.goal
     if not column or column not in y:
         return
-    before, after = a.samples(x, column), b.samples(y, column)
+    before, after = (row[column] == row[column] for row in (x, y))
     about = _about(limit, x, y)
-    if column == a.goal and (before or after):
+    if column == a.goal and (x["n_raced"] or y["n_raced"]):
         (reached, of), (then, of_then) = [
             (row[column.replace("seconds_to", "reached")], row["n_raced"]) for row in (x, y)
         ]
@@ -212,19 +213,20 @@ def _judge(limit: Limit, a: Tables, b: Tables, x: Row, y: Row, new: bool) -> Ite
         if before or (after and not new):
             yield Judged(*about, "missing", reason=f"not measured in the {'second' if before else 'first'} run")
         return
+    found = change(a, b, x, y, column)
+    if found is None:
+        yield Judged(*about, "missing", reason="timed by launches in one run only")
+        return
     machine = _machine(a, b, x, y) if power else None
-    if machine:
-        after = {seed: value / machine.speed**power for seed, value in after.items()}
-    found = compare(column, after, before, **resolution(column, a, b, x, y))
-    low, middle, high = _widened(found.interval, machine) if nothing(column) else found.interval[:3]
-    shown = found.shown and not low <= limit.none <= high
+    low, middle, high = _normalised(found.interval, machine, power) if nothing(column) else found.interval[:3]
+    shown = not found.blurred and not low <= limit.none <= high
     verdict: Verdict = "ok"
     if limit.exceeded_by(middle):
         verdict = "worse" if shown else "uncertain"
     elif not shown and (math.isnan(low) or limit.exceeded_by(low) or limit.exceeded_by(high)):
         verdict = "uncertain"
-    change, least, most = (None if math.isnan(end) else end - limit.none for end in (middle, low, high))
-    yield Judged(*about, verdict, change, least, most, machine is not None)
+    amount_, least, most = (None if math.isnan(end) else end - limit.none for end in (middle, low, high))
+    yield Judged(*about, verdict, amount_, least, most, machine is not None)
 
 
 def _machine(a: Tables, b: Tables, x: Row, y: Row) -> Machine | None:
@@ -237,11 +239,13 @@ def _machine(a: Tables, b: Tables, x: Row, y: Row) -> Machine | None:
 def _ends(ratio: Interval) -> tuple[float, float, float]:
     """A ratio between the ends of its interval; unknown ends are a tenth away."""
     low, middle, high, _ = ratio
-    return (middle / ONE_SEED_MARGIN, middle, middle * ONE_SEED_MARGIN) if math.isnan(low) else (low, middle, high)
+    return (middle / UNKNOWN_ENDS, middle, middle * UNKNOWN_ENDS) if math.isnan(low) else (low, middle, high)
 
 
 def _peaks(tables: Tables, row: Row) -> list[float]:
-    """Those of all trials in the same mode: a single one, measured in tenths of a second, says little."""
+    """Those of all launches, or trials, in the same mode: a single one, measured in tenths of a second, says little."""
+    if by_launches(row):
+        return [launch.peaks[row["dtype"]] for launch in tables.speeds[row["device_name"]].launches if launch.peaks]
     trials = tables.trials[tables.trials["status"] == "ok"]
     for key in ("device_name", "dtype", "num_threads"):
         trials = trials[(trials[key] == row[key]) | (trials[key].isna() & (row[key] != row[key]))]
@@ -252,12 +256,13 @@ def _mode(row: Row) -> str:
     return f"{row['device_name']}, {row['dtype']}, {everything({row['num_threads']}) or 'unknown'} threads"
 
 
-def _widened(interval: Interval, machine: Machine | None) -> tuple[float, float, float]:
-    """A ratio's interval with the uncertainty of the machine's speed in it."""
+def _normalised(interval: Interval, machine: Machine | None, power: int) -> tuple[float, float, float]:
+    """A ratio over the machine's, whose uncertainty widens its interval."""
     low, middle, high = _ends(interval)
     widths = [math.log(middle / low), math.log(high / middle)]
     if machine:
         widths = [math.hypot(width, math.log(machine.high / machine.speed)) for width in widths]
+        middle /= machine.speed**power
     return middle * math.exp(-widths[0]), middle, middle * math.exp(widths[1])
 
 

@@ -15,17 +15,16 @@ from bench.analysis.comparison import (
     Comparison,
     Row,
     Sheet,
-    apart,
     compare_measured,
     compare_rows,
     comparison_cell,
-    grouped,
     row_ends,
     sentence,
     sheets_by_device,
+    time_text,
 )
-from bench.analysis.formatting import listed, percent, points, seconds, span, three_digits, whole
-from bench.analysis.labels import family_title, processes_title, records, without_device
+from bench.analysis.formatting import listed, percent, points, span, three_digits, whole
+from bench.analysis.labels import family_title, grouped, processes_title, records, without_device
 from bench.analysis.modes import twin_key
 from bench.analysis.summary import Tables
 from bench.measure.stats import Interval
@@ -84,9 +83,9 @@ def speed_up(tables: Tables, ladder: Ladder, row: Row) -> Comparison | None:
 
 
 def efficiency(tables: Tables, ladder: Ladder, row: Row) -> Interval | None:
-    """Images/s a process over those of the ladder's first row, with the interval of the speed-up."""
+    """Images/s a process over those of the ladder's first row, with the interval of the speed-up; None if too noisy."""
     found = speed_up(tables, ladder, row)
-    if found is None:
+    if found is None or found.noisy:
         return None
     share, (low, middle, high, n) = ladder.base["world_size"] / row["world_size"], found.interval
     return Interval(share * low, share * middle, share * high, n)
@@ -116,7 +115,7 @@ def scaling_sentence(tables: Tables, device_name: str) -> str:
         times = f"{found.text} times{f' ({found.ends})' if found.ends else ''}"
         said[base["model"]] = (
             f"with {most} the best {family} trains {times} as fast as with {fewest}, an efficiency of "
-            f"{share.median:.0%}"
+            f"{share.amount:.0%}"
             if found.shown
             else f"no difference in speed is shown between {most} and {fewest} of the best {family}, {times}"
         )
@@ -169,7 +168,7 @@ def _said(tables: Tables, own: list[Ladder], timed: bool) -> list[str]:
         told = [
             f"{span(known, lambda x: f'{x:.0%}')} with {size:g} processes ({len(known)} "
             f"configuration{'s' * (len(known) > 1)})"
-            for size, known in sorted(grouped((size, share.median) for size, share in shares if share).items())
+            for size, known in sorted(grouped((size, share.amount) for size, share in shares if share).items())
         ]
         said += [f"With the batch {BATCHES.get(batch, batch)}, efficiency is {listed(told)}."] if told else []
     if any(ladder.base["device"].startswith("cpu") for ladder in own):
@@ -191,11 +190,11 @@ def _line(tables: Tables, ladder: Ladder, row: Row, timed: bool, goal: str) -> l
         cells += [Cell(speed, row_ends(row, SPEED, three_digits)), comparison_cell(found)]
         ends = [f"{100 * end:.0f}" if end <= 10 else "over 1,000" for end in (share.low, share.high)] if share else []
         known = share is not None and not math.isnan(share.low)
-        cells.append(Cell(f"{share.median:.0%}" if share else "–", " to ".join(ends) if known else ""))
+        cells.append(Cell(f"{share.amount:.0%}" if share else "–", " to ".join(ends) if known else ""))
     if goal:
         reached = goal.replace("seconds_to", "reached")
         some = "" if row[reached] == row["n_raced"] else f"{row[reached]} of {row['n_raced']}"
-        cells.append(Cell(seconds(row[goal]), some))
+        cells.append(Cell(time_text(row, goal), some))
     cells.append(Cell(percent(row[ACCURACY]), row_ends(row, ACCURACY)))
     if row is ladder.base or math.isnan(row[ACCURACY] + ladder.base[ACCURACY]):
         return [*cells, Cell("–")]
@@ -232,5 +231,5 @@ def data_sentences(tables: Tables, device_name: str) -> list[str]:
             first, second = (family_title(row["model"]) for row in here[:2])
             found = compare_rows(tables, here[0], here[1], "test_accuracy")
             lead = f"the {first} is {found.text} above the {second}"
-            said.append(f"with {whole(size)} {lead if apart(here[0], here[1], found) else 'no difference is shown'}")
+            said.append(f"with {whole(size)} {lead if found.shown else 'no difference is shown'}")
     return [f"Fewer training images: {listed(said)}."] if said else []

@@ -1,4 +1,7 @@
-"""The summary: trials reduced over seeds, one row for each configuration and device. Averages are taken only here.
+"""The summary: trials and launches reduced, one row for each configuration and device. Averages are taken only here.
+
+Where launches timed a configuration, its speeds are theirs, and its training seconds are its trials' images times
+their seconds an image. Else speeds and seconds are those of trials that had the machine to themselves.
 
 Which rows are compared: those that saw most of the training images, and that trained with as many processes. Where
 processes vary, that is the smallest number that all families of a device have; where they share none, each family has
@@ -8,8 +11,8 @@ its own smallest, and a report says so.
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,15 +23,20 @@ from numpy.typing import NDArray
 
 from bench.analysis.formatting import clean_record, clean_table
 from bench.analysis.labels import labelled
+from bench.analysis.speeds import DeviceSpeeds, device_speeds, precision_of
+from bench.measure.speed_stats import Speeds
 from bench.measure.stats import (
+    Interval,
     binomial_half_width,
+    log_mean_interval,
     log_median_interval,
-    median_interval,
+    mean_interval,
     median_time_to_target,
     pareto_front,
+    times,
 )
 from bench.result import AXES, STATUSES, TEXT_COLUMNS
-from bench.store.tables import guarded, read_frames, read_run
+from bench.store.tables import guarded, read_correct, read_frames, read_launches, read_run
 from bench.system.files import write_atomically
 
 _FIRST = (  # the columns that a summary begins with, in their order
@@ -39,17 +47,21 @@ _FIRST = (  # the columns that a summary begins with, in their order
 )
 IDENTITY = tuple(dict.fromkeys((*_FIRST, *AXES)))
 ACCURACIES = ("test_accuracy", "val_accuracy")
-POSITIVE = ("images_per_second", "inference_images_per_second", "peak_memory_bytes", "train_seconds")  # with intervals
 RATES = ("images_per_second", "inference_images_per_second")  # which have an interval over blocks, too
-MEDIANS = (
-    *("latency_p50_seconds", "latency_p95_seconds", "latency_p99_seconds", "step_seconds", "data_seconds"),
-    *("forward_seconds", "backward_seconds", "optimizer_seconds", "first_step_seconds", "compile_seconds"),
-    *("warm_up_seconds", "param_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "flops_per_second"),
-    "data_wait_seconds",
-    *("matmul_flops_per_second", "flops_share", "train_joules", "joules_per_epoch", "joules_to_accuracy"),
+TIMED = (*RATES, "latency_p50_seconds", "train_seconds")  # with intervals; what a clock says is positive
+AVERAGED = (
+    *("latency_p95_seconds", "latency_p99_seconds", "step_seconds", "data_seconds", "forward_seconds"),
+    *("backward_seconds", "optimizer_seconds", "first_step_seconds", "compile_seconds", "warm_up_seconds"),
+    *("data_wait_seconds", "flops_per_second", "matmul_flops_per_second", "flops_share", "train_joules"),
+    *("joules_per_epoch", "joules_to_accuracy"),
+)
+MEMORY, PARTS_OF_MEMORY = "peak_memory_bytes", ("param_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
+OF_LAUNCHES = (  # empty where there are none
+    *("n_launches", "speed_threads", "stall_share", "stall_share_low", "stall_share_high"),
+    *(f"{metric}_one_thread" for metric in (*RATES, "latency_p50_seconds")),
 )
 GRID = "evaluation_interval_seconds"  # what times to a target can't tell apart
-UNTIMED = ("throughput_spread", GRID, *POSITIVE, *MEDIANS)  # empty of trials side by side
+UNTIMED = ("throughput_spread", GRID, *TIMED, *AVERAGED)  # empty of trials side by side
 TRAINED = ("ok", "diverged", "timeout")  # statuses of trials that had their chance at a target
 
 Columns = dict[str, NDArray[Any]]  # of some trials; plain arrays, since pandas takes a millisecond a configuration
@@ -65,6 +77,13 @@ class Tables:
     evaluations: pd.DataFrame
     summary: pd.DataFrame
     inference: pd.DataFrame
+    devices: dict[str, DeviceSpeeds] = field(default_factory=dict)  # those that launches measured, by name
+    correct: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # trial -> which test images it got right
+
+    @property
+    def speeds(self) -> dict[str, Speeds]:
+        """What launches say, by name of the device."""
+        return {name: device.speeds for name, device in self.devices.items()}
 
     @cached_property
     def like_for_like(self) -> pd.DataFrame:
@@ -90,7 +109,12 @@ class Tables:
         keys = self.trials.iloc[ok].groupby(["config_id", "device_name"])
         return {key: ok[own] for key, own in keys.indices.items()}
 
-    def samples(self, row: dict[str, Any], metric: str) -> dict[float, float]:
+    def trials_of(self, row: Mapping[str, Any]) -> list[str]:
+        """Ids of the trials behind a row of the summary that ended `ok`."""
+        own: Any = self._places.get((row["config_id"], row["device_name"]), [])
+        return [str(trial_id) for trial_id in self.trials["trial_id"].to_numpy()[own]]
+
+    def samples(self, row: Mapping[str, Any], metric: str) -> dict[float, float]:
         """A metric of the trials behind a row of the summary that ended `ok`, by seed; no NaN."""
         own: Any = self._places.get((row["config_id"], row["device_name"]), [])
         seeds, values = (self.trials[key].to_numpy(float)[own].tolist() for key in ("seed", metric))
@@ -98,7 +122,7 @@ class Tables:
 
 
 def read_tables(folder: Path) -> Tables:
-    """A run from disk. `trials` gains `label` and a `seconds_to_<target>` column a target.
+    """A run from disk. `trials` and `evaluations` gain what `with_times` adds, `trials` a `label`.
 
     Raises:
         StoreError: the folder isn't a run.
@@ -109,8 +133,10 @@ def read_tables(folder: Path) -> Tables:
     inference = inference.loc[inference["trial_id"] != "", ["trial_id", "batch_size", "images", "seconds"]]
     trials = labelled(clean_table(frames["trials.csv"]))
     trials.loc[trials["timed"] == "false", list(UNTIMED)] = math.nan  # each that ran beside others slowed them
-    trials = with_times_to_targets(trials, evaluations, targets_of(run))
-    return Tables(folder, run, trials, evaluations, summarise(trials, evaluations, run), inference)
+    devices = device_speeds(read_launches(folder), precision_of(run))
+    trials, evaluations = with_times(trials, evaluations, targets_of(run), devices)
+    summary = summarise(trials, run, devices)
+    return Tables(folder, run, trials, evaluations, summary, inference, devices, read_correct(folder))
 
 
 def write_summary(folder: Path) -> Tables:
@@ -128,23 +154,21 @@ def summary_csv(summary: pd.DataFrame) -> str:
     return safe.to_csv(index=False, lineterminator="\n")
 
 
-def summarise(trials: pd.DataFrame, evaluations: pd.DataFrame, run: dict[str, Any]) -> pd.DataFrame:
-    """One row a (config_id, device_name), in the order of the suite.
+def summarise(trials: pd.DataFrame, run: dict[str, Any], devices: Mapping[str, DeviceSpeeds]) -> pd.DataFrame:
+    """One row a (config_id, device_name), in the order of the suite, from trials that `with_times` made.
 
-    Medians and intervals are over the trials that ended `ok` (`n` of them); `n_seen` counts the others too, and
-    `not_ok` says what became of them. Trials that ran side by side count for accuracy alone: speeds are over the
-    `n_timed` others. `seconds_to_<target>` is a median in which a miss counts as infinity (an empty cell),
-    `reached_<target>` of `n_raced` trials got there. `best_of_family` marks each family's best on validation, `pareto`
-    what nothing beats on both test accuracy and images per second.
+    Averages and intervals are over the trials that ended `ok` (`n` of them), geometric for speeds, seconds and bytes;
+    `n_seen` counts the others too, and `not_ok` says what became of them. Speeds and seconds are of `n_launches`
+    launches with `speed_threads` threads, or else of the `n_timed` trials that ran alone. `images_to_<target>` and
+    `seconds_to_<target>` are medians in which a miss counts as infinity (an empty cell); `reached_<target>` of
+    `n_raced` trials got there, `first_<target>` of them by their first evaluation. `best_of_family` marks each family's
+    best on validation, `pareto` what nothing beats on both test accuracy and images per second.
     """
-    if "label" not in trials:
-        trials = labelled(trials)
     targets = targets_of(run)
-    trials = with_times_to_targets(trials, evaluations, targets)
     columns = {str(key): trials[key].to_numpy() for key in trials}
     groups = trials.groupby(["config_id", "device_name"]).indices.values()
     none, *rows = [  # a row of no trials has the columns, too
-        _summary_row({key: values[own] for key, values in columns.items()}, run, targets)
+        _summary_row({key: values[own] for key, values in columns.items()}, run, targets, devices)
         for own in (np.arange(0), *sorted(groups, key=lambda own: own[0]))
     ]
     summary = pd.DataFrame(rows, columns=list(none))
@@ -176,14 +200,41 @@ def accuracy_floor(run: dict[str, Any], part: str, accuracy: float) -> float:
     return 0.0 if math.isnan(half) else half
 
 
-def with_times_to_targets(trials: pd.DataFrame, evaluations: pd.DataFrame, targets: list[float]) -> pd.DataFrame:
-    """`trials` with `seconds_to_<target>`: training seconds to each trial's first evaluation at the target, or NaN."""
-    trials = trials.copy()
+def with_times(
+    trials: pd.DataFrame, evaluations: pd.DataFrame, targets: list[float], devices: Mapping[str, DeviceSpeeds]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`trials` and `evaluations` with images trained, and training seconds where a clock tells them.
+
+    Where launches timed a configuration, seconds are images times their seconds an image. `clocked` says whether a
+    trial has times; for each target there are `images_to_<target>`, `seconds_to_<target>` (NaN: never) and
+    `first_<target>`: the trial was there at its first evaluation.
+    """
+    trials, evaluations = trials.copy(), evaluations.copy()
+    keys = zip(trials["config_id"], trials["device_name"], trials["batch_size"], strict=True)
+    paces: dict[tuple[Any, ...], float] = {}  # training images/s
+    for config, device, size in keys:
+        if device in devices and (config, device, size) not in paces:
+            paces[config, device, size] = devices[device].clock_of(config, size)
+    keys = zip(trials["config_id"], trials["device_name"], trials["batch_size"], strict=True)
+    trials["pace"] = pd.Series([paces.get(key, math.nan) for key in keys], index=trials.index, dtype=float)
+    trials["clocked"] = (trials["pace"] > 0) | (trials["timed"] != "false")
+    own = trials.drop_duplicates("trial_id").set_index("trial_id").reindex(evaluations["trial_id"])
+    evaluations["images"] = evaluations["step"] * own["batch_size"].to_numpy()
+    product = evaluations["images"] / own["pace"].to_numpy()
+    measured = evaluations["train_seconds"].where(own["clocked"].eq(True).to_numpy())  # side by side tells nothing
+    evaluations["train_seconds"] = product.where(product > 0, measured)
+    by_trial = evaluations.groupby("trial_id")
+    first, last = (trials["trial_id"].map(found) for found in (by_trial["step"].min(), by_trial["images"].max()))
+    apart = trials["trial_id"].map(by_trial["images"].diff().groupby(evaluations["trial_id"]).median())
+    launched = trials["pace"] > 0
+    trials["train_seconds"] = (last / trials["pace"]).where(launched, trials["train_seconds"])
+    trials[GRID] = (apart.fillna(last) / trials["pace"]).where(launched, trials[GRID])
     for target in targets:
-        reached = evaluations[evaluations["val_accuracy"] >= target]
-        first = trials["trial_id"].map(reached.groupby("trial_id")["train_seconds"].min())
-        trials[f"seconds_to_{target:g}"] = first.where(trials["timed"] != "false")
-    return trials
+        reached = evaluations[evaluations["val_accuracy"] >= target].groupby("trial_id")
+        for column, key in ((f"images_to_{target:g}", "images"), (f"seconds_to_{target:g}", "train_seconds")):
+            trials[column] = trials["trial_id"].map(reached[key].min())
+        trials[f"first_{target:g}"] = trials["trial_id"].map(reached["step"].min()) <= first
+    return trials, evaluations
 
 
 def like_for_like(summary: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +248,7 @@ def like_for_like(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def champions(summary: pd.DataFrame) -> pd.Index:
-    """Where each family's best on each device stands: highest median validation accuracy; of equals, the faster.
+    """Where each family's best on each device stands: highest mean validation accuracy; of equals, the faster.
 
     One that diverged with some seed doesn't stand for its family, unless that has no steadier one; nor does one that
     saw fewer images than others did, or trained with more processes.
@@ -226,21 +277,23 @@ def _of_equal_processes(here: pd.DataFrame) -> pd.DataFrame:
     return here[here["world_size"] == here["model"].map(smallest)]
 
 
-def _summary_row(group: Columns, run: dict[str, Any], targets: list[float]) -> dict[str, Any]:
+def _summary_row(
+    group: Columns, run: dict[str, Any], targets: list[float], devices: Mapping[str, DeviceSpeeds]
+) -> dict[str, Any]:
     """What trials of one configuration come to, by column, in the order of the columns."""
-    timed = group["timed"] != "false"
     ok, trained = group["status"] == "ok", np.isin(group["status"].astype(str), TRAINED)
-    alone, raced = ok & timed, trained & timed
+    alone, raced = ok & (group["timed"] != "false"), trained & group["clocked"].astype(bool)
     row: dict[str, Any] = {key: _first_known(group[key]) for key in IDENTITY}
     for key, mask in {"n": ok, "n_timed": alone, "n_trained": trained, "n_raced": raced}.items():
         row[key] = int(mask.sum())
     row |= {"n_seen": len(ok), "not_ok": _count_not_ok(group["status"])}
     for metric, part in zip(ACCURACIES, ("test", "val"), strict=True):
         values = group[metric][ok].tolist()
-        low, middle, high, _ = median_interval(values, accuracy_floor(run, part, _reduced(values)))
+        low, middle, high, _ = mean_interval(values, accuracy_floor(run, part, _reduced(values)))
         row |= {metric: middle, f"{metric}_low": max(low, 0.0), f"{metric}_high": min(high, 1.0)}
-    for metric in POSITIVE:
-        low, middle, high, _ = log_median_interval(group[metric][alone].tolist())
+    for metric in (*TIMED, MEMORY):
+        mask = ok if metric == MEMORY else ok & group["clocked"].astype(bool) if metric == "train_seconds" else alone
+        low, middle, high, _ = log_mean_interval(group[metric][mask].tolist())
         row |= {metric: middle, f"{metric}_low": low, f"{metric}_high": high}
         if metric in RATES:
             row[f"{metric}_interval"] = "seeds" if row["n_timed"] > 1 else ""
@@ -249,15 +302,39 @@ def _summary_row(group: Columns, run: dict[str, Any], targets: list[float]) -> d
                 row |= {key: end for key, (end,) in ends.items()}
                 row[f"{metric}_interval"] = "blocks of one trial"
     row["throughput_spread"] = _reduced(group["throughput_spread"][alone].tolist(), max)
-    row[GRID] = _reduced(group[GRID][alone].tolist())
+    row[GRID] = _reduced(group[GRID][raced].tolist())
+    row |= {metric: _reduced(group[metric][alone].tolist()) for metric in AVERAGED}
+    row |= {metric: _reduced(group[metric][ok].tolist()) for metric in PARTS_OF_MEMORY}
+    row |= dict.fromkeys(OF_LAUNCHES, math.nan)
+    device = devices.get(row["device_name"])
+    of_launches = device.columns(row) if device else {}
+    row |= of_launches
+    low, middle, high = (row[f"images_per_second{end}"] for end in ("_low", "", "_high"))
+    pace = Interval(low, middle, high, row["n"])
+    if of_launches:  # all seeds train on as many images, so the seconds are as sure as the speed
+        row["train_seconds_low"], row["train_seconds_high"] = (
+            row["train_seconds"] * middle / end for end in (high, low)
+        )
     for target in targets:
-        seconds, reached, _ = median_time_to_target(group[f"seconds_to_{target:g}"][raced].tolist())
-        row |= {f"seconds_to_{target:g}": math.nan if seconds is None else seconds, f"reached_{target:g}": reached}
-    return row | {metric: _reduced(group[metric][alone].tolist()) for metric in MEDIANS}
+        column, every = f"seconds_to_{target:g}", group[f"images_to_{target:g}"]
+        images, _, _ = median_time_to_target(every[trained].tolist())
+        seconds, reached, n = median_time_to_target(group[column][raced].tolist())
+        sure = log_median_interval(group[column][raced].tolist())
+        if of_launches and reached == n > 0:
+            sure = times(log_median_interval(every[raced].tolist()), pace, -1)
+        sure = sure if reached == n else Interval(math.nan, math.nan, math.nan, n)
+        row |= {f"images_to_{target:g}": _or_nan(images), column: _or_nan(seconds), f"reached_{target:g}": reached}
+        row |= {f"{column}_low": sure.low, f"{column}_high": sure.high}
+        row[f"first_{target:g}"] = int(group[f"first_{target:g}"][raced].sum())
+    return row
 
 
-def _reduced(values: list[float], how: Callable[[list[float]], float] = statistics.median) -> float:
-    """The median (or another reduction) of what was measured; NaN of nothing."""
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _reduced(values: list[float], how: Callable[[list[float]], float] = statistics.fmean) -> float:
+    """The mean (or another reduction) of what was measured; NaN of nothing."""
     known = [value for value in values if not math.isnan(value)]
     return how(known) if known else math.nan
 

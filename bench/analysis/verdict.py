@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bench.analysis.answer import Verdict
-from bench.analysis.comparison import Comparison, Row, grouped, row_ends, sentence
+from bench.analysis.comparison import Comparison, Row, row_ends, sentence, time_text
 from bench.analysis.findings import ACCURACY, INFERENCE, LATENCY, MEMORY, SPEED, Finding, Lead, compared_rows, find
 from bench.analysis.formatting import listed, mebibytes, milliseconds, percent, points, rate, seconds
-from bench.analysis.labels import family_title
+from bench.analysis.labels import family_title, grouped
 from bench.analysis.matched_pairs import EQUAL, Pair, find_pairs, pair_sentences, shape, tally
 from bench.analysis.modes import mode_sentences
 from bench.analysis.scaling import count_processes, data_sentences, scaling_sentence
+from bench.analysis.speeds import leading_sentence
 from bench.analysis.summary import Tables, families_apart
 from bench.analysis.warnings import find_warnings, unfinished
 
@@ -31,14 +32,14 @@ class Words(NamedTuple):
 
 WORDS = {
     ACCURACY: Words(percent, "is {} above", "Test accuracy: {}; {}."),
-    SPEED: Words(rate, "trains {} times as fast as", "Training speed: {}; each is its family's fastest."),
+    SPEED: Words(rate, "trains {} times as fast as", "Training speed: {}."),
     INFERENCE: Words(rate, "infers {} times as fast as", "Inference of the most accurate: {}."),
     LATENCY: Words(milliseconds, head="One image takes {}."),
     MEMORY: Words(mebibytes, "needs {} times the memory of", "Peak training memory: {}."),
 }
 OF_TIME = Words(seconds)
-SEEDS = "95% intervals, n = {} seeds; each is its family's best on validation"
-ONE_SEED = "one seed, so no interval over seeds: the interval is the binomial floor"
+SEEDS = "95% intervals, n = {} seeds; each was chosen on validation as its family's best"
+ONE_SEED = "one seed, so the interval is that of the test images alone"
 
 
 def decide(tables: Tables) -> list[Verdict]:
@@ -81,7 +82,9 @@ def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
     ]
     asked = [each for each in (*main, memory) if each.leads or each.shown]
     winners = {each.subject: _title(each.rows[0]) if each.shown else "" for each in asked}
-    summary = [*filter(None, (*summary, scaling_sentence(tables, device_name)))]
+    device = tables.devices.get(device_name)
+    summary += [scaling_sentence(tables, device_name), sentence(leading_sentence(device)) if device else ""]
+    summary = [*filter(None, summary)]
     return Verdict(device_name, headline, [*filter(None, details)], warnings, summary, winners)
 
 
@@ -111,9 +114,11 @@ def overall_sentence(verdicts: Sequence[Verdict]) -> str:
 def _headline(asked: list[Finding], families: list[str], apart: dict[str, int], one_seed: bool) -> str:
     wins = grouped((_title(each.rows[0]), _achievement(each)) for each in asked if each.shown)
     told = "; ".join(f"the {family} {listed(does)}" for family, does in wins.items())
+    noisy = listed([each.subject for each in asked if each.noisy])
+    unsure = f"; {noisy} {'are' if ' and ' in noisy else 'is'} too noisy to call" if noisy else ""
     if not told:
-        return f"No difference is shown between {listed([family_title(name) for name in families])}."
-    told = told if asked[0].shown else f"no difference in accuracy is shown; {told}"
+        return f"No difference is shown between {listed([family_title(name) for name in families])}{unsure}."
+    told = f"{told if asked[0].shown else f'no difference in accuracy is shown; {told}'}{unsure}"
     if apart:  # a speed that more processes bought isn't the family's
         told += f" ({listed([f'{family_title(name)}: {count_processes(size)}' for name, size in apart.items()])})"
     return f"On one seed, {told}." if one_seed else sentence(told)
@@ -122,7 +127,7 @@ def _headline(asked: list[Finding], families: list[str], apart: dict[str, int], 
 def _achievement(finding: Finding) -> str:
     """What the best of a finding does, and how far ahead it is: "is more accurate by 0.93 points"."""
     if finding.alone:
-        return f"alone reaches {_goal(finding)} with every seed ({_figure(finding, finding.rows[0])})"
+        return f"alone reaches {_goal(finding)} with every seed ({_time(finding, finding.rows[0])})"
     found = finding.leads[0].found
     if finding.metric == ACCURACY:
         return f"is more accurate by {found.text}"
@@ -130,7 +135,7 @@ def _achievement(finding: Finding) -> str:
         return f"trains {found.text} times as fast"
     if finding.metric == MEMORY:
         return f"needs {1 - 1 / found.amount:.0%} less memory"
-    first, second = (_figure(finding, row) for row in finding.rows[:2])
+    first, second = (_time(finding, row) for row in finding.rows[:2])
     return f"reaches {_goal(finding)} sooner ({first} against {second})"
 
 
@@ -168,11 +173,11 @@ def _summary(
 def _accuracy_summary(accuracy: Finding, n: int) -> str:
     best, said = accuracy.rows[0], []
     for index, lead in enumerate(accuracy.leads):
-        unsure = "" if lead.shown or index == 0 else "no difference shown"
+        unsure = "" if index == 0 else lead.found.unsure
         sure = "; ".join(part for part in (lead.found.ends, unsure) if part)
         much = f"{lead.found.text} ({sure})" if sure else lead.found.text
         said.append(f"{much} above the best {_title(lead.less)} ({lead.less['label']})")
-    head = "" if accuracy.shown else "no difference in accuracy is shown: "
+    head = "" if accuracy.shown else f"{_no_difference(accuracy.leads[0].found, 'accuracy')}: "
     what = "ranges are 95% intervals, " if n > 1 else "the range is what its test images alone allow, "
     what = what if accuracy.leads[0].found.ends else ""
     return (
@@ -198,14 +203,16 @@ def _faster(lead: Lead, n: int) -> str:
     more, less, times = _title(lead.more), _title(lead.less), _times(lead.found, n)
     if lead.shown:
         return f"the {more} trains {times} as fast as the {less}"
-    return f"no difference in training speed is shown between {more} and {less}, {times}"
+    if lead.found.noisy:
+        return f"the training speeds of {more} and {less} are too noisy to call"
+    return f"{_no_difference(lead.found, 'training speed')} between {more} and {less}, {times}"
 
 
 def _time_summary(time: Finding, n: int) -> str:
     goal, first = _goal(time), time.rows[0]
-    reaches = f"the {_title(first)} reaches {goal} in {_figure(time, first)}"
+    reaches = f"the {_title(first)} reaches {goal} {_in(time, first)}"
     if time.alone:
-        return f"only the {_title(first)} reaches {goal} with every seed (in {_figure(time, first)})"
+        return f"only the {_title(first)} reaches {goal} with every seed ({_in(time, first)})"
     if not time.leads:
         return reaches
     said, unsure = [], []
@@ -213,8 +220,9 @@ def _time_summary(time: Finding, n: int) -> str:
         if lead.shown:
             said.append(f"the {_title(row)} takes {_times(lead.found, n)} as long")
         else:
-            both = ", ".join(f"{_title(each)} {_figure(time, each)}" for each in (first, row))
-            unsure.append(f"no difference in time to {goal} is shown ({both}), {_times(lead.found, n)}")
+            both = ", ".join(f"{_title(each)} {_time(time, each)}" for each in (first, row))
+            much = "" if lead.found.noisy else f" ({both}), {_times(lead.found, n)}"
+            unsure.append(f"{_no_difference(lead.found, time.subject)}{much}")
     return "; ".join([*([f"{reaches}, {listed(said)}"] if said else []), *unsure])
 
 
@@ -226,7 +234,7 @@ def _memory_summary(memory: Finding, n: int) -> str:
             said.append(f"the best {_title(lead.more)} takes {more}, {_times(lead.found, n)} as much")
         else:
             both = f"the best {_title(lead.more)} and the best {_title(lead.less)} ({more} and {less})"
-            unsure.append(f"no difference in memory is shown between {both}")
+            unsure.append(f"{_no_difference(lead.found, 'memory')} between {both}")
     if said:
         least = memory.rows[0]
         said = [f"the best {_title(least)} trains in {_figure(memory, least)} of memory, {listed(said)}"]
@@ -250,7 +258,7 @@ def _pair(pair: Pair, n: int) -> str:
     for metric, subject in ((ACCURACY, "accuracy"), (SPEED, "training speed")):
         found, winner = pair.ahead(metric), pair.winner(metric)
         if found and not winner:
-            said.append(f"no difference in {subject} is shown")
+            said.append(_no_difference(found, subject))
         elif found and metric == ACCURACY:
             said.append(f"the {winner} is more accurate by {found.text}{_range(found, n)}")
         elif found:
@@ -287,9 +295,12 @@ def _named(finding: Finding) -> str:
     """Each row with its figure: of accuracy with its interval, of a time with how many seeds got there."""
     said, reached = [], finding.metric.replace("seconds_to", "reached")
     for row in finding.rows:
-        note = f"reached by {row[reached]} of {row['n_raced']}" if finding.metric not in WORDS else ""
-        note = row_ends(row, ACCURACY) if finding.metric == ACCURACY else note
-        said.append(f"{row['label']} {_figure(finding, row)}{f' ({note})' if note else ''}")
+        many = finding.of_many.get(row["model"], 1)
+        notes = [f"reached by {row[reached]} of {row['n_raced']}" if finding.metric not in WORDS else ""]
+        notes += [row_ends(row, ACCURACY) if finding.metric == ACCURACY else ""]
+        notes += [f"the {'fastest' if finding.metric == SPEED else 'first'} of {many}" if many > 1 else ""]
+        note = ", ".join(filter(None, notes))
+        said.append(f"{row['label']} {_time(finding, row)}{f' ({note})' if note else ''}")
     for family, near in finding.missed.items():
         if near is None:
             said.append(f"of the {family_title(family)} no time was measured")
@@ -303,9 +314,12 @@ def _claims(finding: Finding) -> list[str]:
     """A sentence on each lead: "The ViT trains 2.14 times as fast as the CNN (95% interval 1.68 to 2.73, paired)."."""
     claims = []
     for lead in finding.leads:
+        if lead.found.noisy:
+            claims.append(sentence(f"too noisy to call: {_title(lead.more)} against {_title(lead.less)}"))
+            continue
         does = WORDS.get(finding.metric, OF_TIME).claim.format(lead.found.text)
         said = f"the {_title(lead.more)} {does} the {_title(lead.less)} {lead.found.range}".rstrip()
-        claims.append(sentence(said if lead.shown else f"no difference shown: {said}"))
+        claims.append(sentence(said if lead.shown else f"{lead.found.unsure}: {said}"))
     return claims
 
 
@@ -316,14 +330,15 @@ def _recommendation(asked: list[Finding], place: str, alone: bool, one_seed: boo
     """The family that leads on accuracy, else on time, else on speed; then when not to choose it."""
     asked = [finding for finding in asked if finding.rows]
     wins = [(finding, finding.rows[0]) for finding in asked if finding.shown or alone]
+    noisy = [each.subject for each in asked if each.noisy]
+    unsure = f" Too noisy to call: {listed(noisy)}." if noisy else ""
     if not wins:
-        return f"{place} either will do: no difference is shown in {listed([each.subject for each in asked], 'or')}."
+        level = listed([each.subject for each in asked if not each.noisy], "or")
+        return f"{place} either will do: no difference is shown in {level}.{unsure}"
     family = wins[0][1]["model"]
     best = next(row for row in asked[0].rows if row["model"] == family)
     reasons = grouped(
-        (row["label"], f"{finding.subject} ({_figure(finding, row)})")
-        for finding, row in wins
-        if row["model"] == family
+        (row["label"], f"{finding.subject} ({_time(finding, row)})") for finding, row in wins if row["model"] == family
     )
     said = "; ".join(f"{label} for {listed(why)}" for label, why in reasons.items())
     since = "" if asked[0].shown else ", since no difference in accuracy is shown"
@@ -332,8 +347,8 @@ def _recommendation(asked: list[Finding], place: str, alone: bool, one_seed: boo
         if row["model"] != family:
             gap = best["test_accuracy"] - row["test_accuracy"]
             cost = f", {points(gap)} less accurate on test" if gap > 0 else ""
-            said += f" If {finding.subject} matters most, choose {row['label']} ({_figure(finding, row)}{cost})."
-    return said + (" One seed is little to go by: run more before relying on it." if one_seed else "")
+            said += f" If {finding.subject} matters most, choose {row['label']} ({_time(finding, row)}{cost})."
+    return said + unsure + (" One seed is little to go by: run more before relying on it." if one_seed else "")
 
 
 # Words that several of them share
@@ -347,6 +362,21 @@ def _figure(finding: Finding, row: Row) -> str:
     return WORDS.get(finding.metric, OF_TIME).figure(row[finding.metric])
 
 
+def _time(finding: Finding, row: Row) -> str:
+    """A row's figure; of a time that the first evaluation already ended, "within 1.2 s"."""
+    return time_text(row, finding.metric) if finding.metric not in WORDS else _figure(finding, row)
+
+
+def _in(time: Finding, row: Row) -> str:
+    said = _time(time, row)
+    return said if said.startswith("within") else f"in {said}"
+
+
+def _no_difference(found: Comparison, subject: str) -> str:
+    """ "no difference in accuracy is shown", "memory is equivalent within 3%"."""
+    return f"no difference in {subject} is shown" if found.verdict == "inconclusive" else f"{subject} is {found.unsure}"
+
+
 def _goal(time: Finding) -> str:
     return time.subject.removeprefix("time to ")
 
@@ -357,7 +387,7 @@ def _times(found: Comparison, n: int) -> str:
 
 def _range(found: Comparison, n: int) -> str:
     """ " (1.68 to 2.73)"; with its number of seeds where that isn't `n`, the accuracies'."""
-    few = "" if found.interval.n == n else _seeds(found.interval.n)
+    few = "" if found.interval.n == n or found.unit != "seed" else _seeds(found.interval.n)
     return f" ({', '.join(part for part in (found.ends, few) if part)})" if found.ends or few else ""
 
 

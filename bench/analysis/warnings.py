@@ -5,14 +5,18 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.analysis.comparison import Comparison, compare_rows, grouped, nothing
+from bench.analysis.comparison import Comparison, compare_rows, nothing
 from bench.analysis.cross_device import node_warnings
-from bench.analysis.formatting import listed, ratio, span
-from bench.analysis.labels import family_title, records
+from bench.analysis.formatting import clean_text, listed, ratio, span
+from bench.analysis.labels import family_title, grouped, records
 from bench.analysis.matched_pairs import find_pairs, mismatches
 from bench.analysis.modes import twins
+from bench.analysis.speeds import DeviceSpeeds, count_threads, precision_of
 from bench.analysis.summary import Tables, families_apart, split_size, targets_of
+from bench.measure.speed_stats import Panel
 
+DISTURBED = 0.10  # share of a launch's slices that is worth a line
+STALLED, STALLED_LOW = 0.10, 0.05  # share of training time beyond its steps, and the low end of its interval, likewise
 WIDE_SPREAD = 0.10  # interquartile range over median of a trial's timed blocks
 SLOWER = 0.95  # share of the usual choice's images/s below which another is worth a line
 LARGER = 1.10  # times its memory, likewise
@@ -20,6 +24,11 @@ WORSE = {
     "images_per_second": ("is slower than", "{} times its images/s"),
     "test_accuracy": ("is less accurate than", "by {} points"),
     "peak_memory_bytes": ("takes more memory than", "{} times as much"),
+}
+LOST = {  # of a slice's seconds -> what happened in them
+    "waited": "a thread was ready and had no core",
+    "stolen": "the hypervisor had the core",
+    "throttled": "the container's CPU quota was used up",
 }
 LISTED, NAMED = 12, 4  # reasons of failures that are told, and configurations of one reason; more are counted
 LONGEST = 200  # characters of a reason
@@ -29,7 +38,9 @@ def find_warnings(tables: Tables, device_name: str) -> list[str]:
     """Warnings on one device's part of a run: what is missing, what failed, what is noisy, what is oddly slow."""
     rows = tables.summary[tables.summary["device_name"] == device_name]
     trials = tables.trials[tables.trials["device_name"] == device_name]
-    found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_worse_choices(tables, rows)]
+    found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_stalled(rows), *_worse_choices(tables, rows)]
+    if device_name in tables.devices:
+        found += _of_launches(tables, tables.devices[device_name], rows)
     if rows["n"].any():
         found += [*mismatches(find_pairs(tables, device_name)), *_missing(tables, rows)]
         sizes = [f"{family_title(model)} with {n}" for model, n in families_apart(tables.summary, device_name).items()]
@@ -57,14 +68,15 @@ def unfinished(tables: Tables) -> str:
 def side_by_side(tables: Tables) -> list[str]:
     """What a run can't say whose trials shared the machine: a sentence for all devices, or one a device."""
     ok = tables.trials[tables.trials["status"] == "ok"]
-    timed = (ok["timed"] != "false").groupby(ok["device_name"], sort=False).any()
+    timed = ok["clocked"].astype(bool).groupby(ok["device_name"], sort=False).any()
     shared = [str(name) for name in timed[~timed].index]
     if not shared:
         return []
     where = "in this run" if len(shared) == len(timed) else f"on {listed(shared)}"
     return [
-        f"Accuracy alone: {where} the trials ran side by side and shared the machine, so no speed, time or memory was "
-        "measured. Which family is faster or leaner takes a run of one trial at a time, without `--jobs`."
+        f"Accuracy alone: {where} the trials ran side by side and nothing else timed them, so no speed or time was "
+        "measured. Which family is faster takes speed rounds (`--set speed_seconds=240`) or trials timed one at a time "
+        "(`--set timing=whole`)."
     ]
 
 
@@ -98,6 +110,53 @@ def _noisy(rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def _of_launches(tables: Tables, device: DeviceSpeeds, rows: pd.DataFrame) -> Iterator[str]:
+    """Contention while configurations were timed, ratios that it leaves unknown, and what couldn't be timed."""
+    speeds, leading, asked = device.speeds, device.leading, precision_of(tables.run)
+    pieces = [piece for each in speeds.launches for piece in each.slices if piece["num_threads"] == leading.threads]
+    lost = {
+        words: sum(piece[f"{kind}_seconds"] or 0.0 for piece in pieces) / sum(piece["seconds"] for piece in pieces)
+        for kind, words in LOST.items()
+    }
+    if 1 - speeds.clean_share(leading.threads) > DISTURBED:
+        told = listed([f"{share:.1%} of their time {words}" for words, share in lost.items() if share >= 0.0005])
+        yield (
+            f"Something else took the processor in {1 - speeds.clean_share(leading.threads):.0%} of the timed slices "
+            f"({count_threads(leading.threads)}), which don't count{f': {told}' if told else ''}."
+        )
+    widths = speeds.half_widths(Panel("train", False, leading.threads))
+    wide = sum(width > 2 * asked for width in widths)
+    if wide:
+        yield (
+            f"Too noisy to call: {wide} of {len(widths)} ratios of training speeds are known to no better than "
+            f"±{200 * asked:g}%. Close other programs, or give a larger --budget or speed_seconds."
+        )
+    reasons = [(reason, config) for each in speeds.launches for config, reason in each.missing.items()]
+    labels = dict(zip(rows["config_id"], rows["label"], strict=True))
+    for reason, configs in grouped(reasons).items():
+        names = [str(labels.get(config, config)) for config in dict.fromkeys(configs)]
+        named = listed(names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"])
+        yield f"{named}: speed not measured ({clean_text(reason)[:LONGEST]})."
+
+
+def _stalled(rows: pd.DataFrame) -> list[str]:
+    """Configurations whose training loses more than its steps take, beyond doubt."""
+    bad = rows[(rows["stall_share"] > STALLED) & (rows["stall_share_low"] > STALLED_LOW)]
+    bad = bad.sort_values("stall_share", ascending=False)
+    if bad.empty:
+        return []
+    named = [
+        f"{row['label']} {row['stall_share']:.0%} ({100 * row['stall_share_low']:.0f} to "
+        f"{100 * row['stall_share_high']:.0f}%)"
+        for row in records(bad.head(3))
+    ]
+    more = [f"{len(bad) - 3} more"] if len(bad) > 3 else []
+    return [
+        f"Training stalls: of its time, {listed([*named, *more])} isn't explained by the pace of undisturbed steps "
+        "(waits for data, garbage collection, pauses in the code)."
+    ]
+
+
 def _worse_choices(tables: Tables, rows: pd.DataFrame) -> list[str]:
     """Numeric modes, compilations, layouts and kinds of attention that cost more than they bring, all else alike.
 
@@ -118,12 +177,11 @@ def _worse_choices(tables: Tables, rows: pd.DataFrame) -> list[str]:
 
 
 def _is_worse(found: Comparison) -> bool:
-    low, amount, high, _ = found.interval
     if found.metric == "images_per_second":
-        return amount < SLOWER and not high >= 1
+        return found.side < 0 and found.amount < SLOWER
     if found.metric == "peak_memory_bytes":
-        return amount > LARGER and not low <= 1
-    return high < 0
+        return found.side > 0 and found.amount > LARGER
+    return found.side < 0
 
 
 def _missing(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
@@ -133,13 +191,13 @@ def _missing(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
         if missed:
             yield f"{listed(missed)} on validation was reached by no trial."
     families = rows[rows["n"] > 0].groupby("model", sort=False)
-    most, timed = families["n"].max(), families["n_timed"].sum()
+    most, timed = families["n"].max(), families["images_per_second"].count()
     if (most == 1).any():
         yield f"{_families(most == 1)}: one seed each, so no interval over seeds."
     if (timed == 0).any() and timed.any():
         yield (
-            f"{_families(timed == 0)}: all trials ran side by side, so speed, time and memory are compared with none "
-            "of them."
+            f"{_families(timed == 0)}: all trials ran side by side and nothing else timed them, so speed and time are "
+            "compared with none of them."
         )
     if not split_size(tables.run, "test") > 0:
         yield "The run doesn't say how many test images it has, so accuracy's intervals have no binomial floor."

@@ -85,7 +85,7 @@ class Speeds:
     @cached_property
     def cells(self) -> list[Cell]:
         """All that was timed undisturbed at least once, in the order of the first launch that has it."""
-        return list(self._logs)
+        return list(self.logs)
 
     @property
     def threads(self) -> list[int]:
@@ -106,7 +106,7 @@ class Speeds:
         Taken launch by launch, from the training loop's pace against that of its steps within the same seconds.
         """
         train, loop = (Cell(config_id, work, batch_size, num_threads) for work in ("train", "loop"))
-        both = self._logs.get(train, {}), self._logs.get(loop, {})
+        both = self.logs.get(train, {}), self.logs.get(loop, {})
         kept = np.array([both[1][launch] - both[0][launch] for launch in sorted(both[0].keys() & both[1].keys())])
         variance, n = _variance(kept)
         if not n:
@@ -131,7 +131,7 @@ class Speeds:
         return list(dict.fromkeys(panel_of(cell) for cell in self.cells if cell.work != "loop"))
 
     @cached_property
-    def _logs(self) -> dict[Cell, dict[int, float]]:
+    def logs(self) -> dict[Cell, dict[int, float]]:
         """Cell -> launch -> log of its images/s there."""
         found: dict[Cell, dict[int, float]] = defaultdict(dict)
         for launch in self.launches:
@@ -141,7 +141,7 @@ class Speeds:
 
     def _fit(self, panel: Panel) -> "_Fit":
         if panel not in self._panels:
-            own = {cell: values for cell, values in self._logs.items() if panel_of(cell) == panel}
+            own = {cell: values for cell, values in self.logs.items() if panel_of(cell) == panel}
             self._panels[panel] = _Fit(own)
         return self._panels[panel]
 

@@ -22,7 +22,7 @@ from bench.analysis.summary import Tables, write_summary
 from bench.analysis.verdict import decide, overall_sentence
 from bench.analysis.warnings import side_by_side, unfinished
 from bench.report.figures import draw_gallery, draw_run
-from bench.report.sections import RULES, condition_sets, failure_sheet, published_sheets
+from bench.report.sections import condition_sets, failure_sheet, published_sheets, rules_of
 from bench.report.tables import costs_grid, page_table, results_grid
 from bench.system.files import write_atomically
 
@@ -89,7 +89,7 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "failures": failure_sheet(tables),
         "nodes": node_sheet(tables),
         "conditions": condition_sets(tables),
-        "rules": RULES,
+        "rules": rules_of(tables),
         "rows_of_text": ROWS_OF_TEXT,
     }
     page["script"], page["script_digest"] = _script()

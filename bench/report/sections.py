@@ -21,31 +21,52 @@ PUBLISHED = {  # a published figure -> its title, how it is shown, and the colum
 MOST_REASONS = 100  # for which trials failed
 MOST_NAMED = 3  # trials of one reason
 TRIAL_ID = re.compile(r"[\w.+-]+", re.ASCII)  # anything else names no file of ours
-RULES = (
-    "Training time counts training only, data movement and augmentation included. Evaluation is timed apart, as are "
-    "building the model, compilation, warm-up and saving.",
-    "The clock is monotonic and waits for the device at the edges of a block of steps. Images/s is the median over "
-    "timed blocks of at least 250 ms; the raw blocks are in throughput.csv.",
+OF_LAUNCHES = (  # rules of speeds that launches measured
+    "Speeds come from launches: fresh processes in which all configurations of a device are open and timed by turns in "
+    "slices of 40 to 60 ms, in random order. What the machine does to all of them drops out of a ratio. Of a "
+    "launch's slices in which nothing took the processor the 90th percentile counts; the raw slices are in "
+    "throughput.csv and inference.csv. Speeds are geometric means over launches, and the launch is the unit of their "
+    "95% intervals (Student's t).",
+    "Configurations are timed with all threads of the machine and with one. All threads lead where their ratios are "
+    "known, in the median, to twice the precision asked for, else one; a ratio that is less well known is too noisy to "
+    "call, and its figure is none.",
+    "Training seconds, and times to accuracy, are images times seconds an image. Seeds tell the images, launches the "
+    "seconds. “Within” says that the first evaluation was at the target already.",
+    "The share of stalls is what the real training loop loses against the pace of undisturbed steps: waits for data, "
+    "garbage collection, pauses of the code.",
+)
+OF_TIMED_TRIALS = (  # rules of speeds that trials measured
+    "Training time is timed in the trial, data movement and augmentation included; evaluation is timed apart, as are "
+    "building the model, compilation, warm-up and saving. Of a trial, images/s is the median over timed blocks of at "
+    "least 250 ms; the raw blocks are in throughput.csv. Speeds are geometric means over the trials that ran alone.",
     "Inference speed and latency come from passes of their own after training, without gradients: blocks at several "
     "batch sizes (raw in inference.csv), and for latency single images, one after the other.",
-    "How a step splits into data, forward, backward and optimiser comes from another pass, which waits for the device "
-    "after each part. So the parts may add up to more than a step of timed training, where nothing waits.",
+    "Speeds and times are compared seed by seed where both configurations have the same seeds, three or more, else by "
+    "Welch's t; of one seed, by the intervals over its timed blocks.",
+)
+RULES = (
+    "Training counts data movement and augmentation; evaluation doesn't count. The clock is monotonic and waits for "
+    "the device before and after what it times.",
+    "How a step splits into data, forward, backward and optimiser comes from a pass that waits for the device after "
+    "each part. So the parts may add up to more than a step of timed training, where nothing waits.",
     "Every trial runs in a process of its own, with its own memory peak. Memory is the peak of training above the "
     "floor before it; on a CPU that of the process, on CUDA that of the allocator. Parameters, gradients and the "
     "optimiser's state are counted; activations are the rest of the peak.",
     "FLOPs count every matrix product and convolution, those of attention included, a multiply-add as two. The "
-    "matrix-product peak is the best that the same device reached in the same mode with a large product, measured in "
-    "the same run.",
-    "Targets are on the validation split. Time to accuracy is read at evaluations several times an epoch; a seed that "
-    "never gets there counts as infinity in the median.",
+    "matrix-product peak is the best that the same device reached in the same mode with a large product and all "
+    "threads, measured in the same run.",
+    "Targets are on the validation split, which is evaluated several times an epoch. Times and images to a target are "
+    "medians over seeds, in which one that never gets there counts as infinity.",
     "The test split is read once, after training. A family's best is chosen on validation, never on test.",
-    "Figures are medians over seeds with 95% intervals (Student's t). Intervals of accuracy are at least as wide as "
-    "the number of test images allows: 0.20 points at 99% of 10,000.",
-    "Two configurations are compared seed by seed where they share three seeds or more (the median of the differences, "
-    "or ratios, with a paired t interval), else by Welch's t. So a ratio may differ a little from that of two medians.",
-    "Where the interval of a difference contains none, no difference is claimed; between families' best neither where "
-    "their own intervals overlap. A ratio without an interval, of one seed, must be beyond a tenth.",
-    "Seeds that were trained side by side count for accuracy alone: they fill no column of speed, time or memory.",
+    "Accuracies are means over seeds, memory is a geometric mean, with 95% intervals (Student's t). Intervals of "
+    "accuracy are at least as wide as the number of test images allows: 0.20 points at 99% of 10,000.",
+    "Two accuracies are compared image by image where the run kept which test images each trial got right: the "
+    "variance over images of the difference, and that of both models' seeds on top. Else they are compared seed by "
+    "seed, with the floor of the test images.",
+    "A difference is shown where its 95% interval leaves out none. Where the whole interval lies within the smallest "
+    "difference that matters, the two are equivalent; otherwise nothing is claimed. Of one seed, memory must differ by "
+    "more than that.",
+    "Trials that were trained side by side count for accuracy, images and memory: no clock of theirs fills a column.",
     "The modes are fp32 with TF32 off; tf32; autocast (amp-) to bf16 or fp16, the latter with scaled gradients; and "
     "bf16 or fp16 throughout. Batch sizes are never lowered in silence.",
     "With a share of the training images, an epoch keeps its number of steps: only the variety of the images shrinks. "
@@ -54,8 +75,15 @@ RULES = (
     "and what is left of the difference is in the table.",
     "Energy is read from the device's own meter while it trains; where there is none, the columns are empty.",
     "A trial that failed, diverged or ran out of memory or time stays in the tables with its reason, and out of the "
-    "medians.",
+    "averages.",
 )
+
+
+def rules_of(tables: Tables) -> list[str]:
+    """How the run's numbers came about."""
+    launched, timed = (tables.summary[key] > 0 for key in ("n_launches", "n_timed"))
+    found = [*OF_LAUNCHES] if launched.any() else []
+    return [*found, *(OF_TIMED_TRIALS if (timed & ~launched).any() else ()), *RULES]
 
 
 def condition_sets(tables: Tables) -> list[tuple[str, list[tuple[str, str]]]]:

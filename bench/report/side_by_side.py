@@ -12,12 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bench.analysis.answer import Verdict
 from bench.analysis.formatting import listed
 from bench.analysis.labels import labelled
-from bench.analysis.summary import Tables, read_tables, summarise, summary_csv, targets_of, with_times_to_targets
+from bench.analysis.speeds import DeviceSpeeds
+from bench.analysis.summary import Tables, read_tables, summarise, summary_csv, targets_of, with_times
 from bench.errors import StoreError
 from bench.report.build import write_pages
 from bench.system.files import write_atomically
@@ -77,19 +80,23 @@ def join(runs: Sequence[Tables]) -> Tables:
     _refuse_other_data(runs)
     tails = _tails([tables.folder for tables in runs])
     records, parts, plan = [], [], []
+    devices, correct = dict[str, DeviceSpeeds](), dict[str, NDArray[np.bool_]]()
     for tables, names, tail in zip(runs, _device_names(runs, tails), tails, strict=True):
         records.append((listed(list(names.values())) or tail, tables.run | {"folder": tail}))
         trials = tables.trials.drop(columns="label").assign(device_name=tables.trials["device_name"].map(names))
         frames = (trials, tables.evaluations, tables.inference)
         parts.append([frame.assign(trial_id=f"{tail}: " + frame["trial_id"]) for frame in frames])
+        devices |= {names[name]: device for name, device in tables.devices.items() if name in names}
+        correct |= {f"{tail}: {trial_id}": right for trial_id, right in tables.correct.items()}
         plan += [f"{tail}: {trial_id}" for trial_id in tables.run.get("plan") or tables.trials["trial_id"]]
     run = _merged(records) | {"plan": plan}
     trials, evaluations, inference = (  # empty ones are left out, since their columns have no types yet
         pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
         for frames in zip(*parts, strict=True)
     )
-    trials = with_times_to_targets(labelled(trials), evaluations, targets_of(run))
-    return Tables(Path(), run, trials, evaluations, summarise(trials, evaluations, run), inference)
+    trials, evaluations = with_times(labelled(trials), evaluations, targets_of(run), devices)
+    summary = summarise(trials, run, devices)
+    return Tables(Path(), run, trials, evaluations, summary, inference, devices, correct)
 
 
 def _refuse_other_data(runs: Sequence[Tables]) -> None:

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.analysis.comparison import Cell
+from bench.analysis.comparison import Cell, by_launches, is_within
 from bench.analysis.formatting import three_digits, whole
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables, targets_of
 
 MIB, MILLI, PERCENT = 1 / 2**20, 1e3, 100.0  # factors from bytes, seconds and fractions
 RESULTS = "Results"  # the group of columns that comes first, and that the page shows before more are chosen
-ALWAYS = ("label", "config_id", "model", "dtype", "device_name", "n", "n_timed", "not_ok")  # of a downloaded CSV
+ALWAYS = (  # of a downloaded CSV
+    *("label", "config_id", "model", "dtype", "device_name", "n", "n_timed", "n_launches", "speed_threads", "not_ok"),
+)
 CHOICES = {"model": "Family", "dtype": "Numeric mode", "device_name": "Device", "world_size": "Processes"}
 SETTINGS = "Settings"  # the last group, of columns that differ between configurations
 
@@ -51,7 +53,7 @@ class Column:
         if math.isnan(value):
             return Cell("–", note)
         is_best = self.better != "" and value == best[row["device_name"]][self.key]
-        return Cell(self.show(value * self.factor), note, is_best)
+        return Cell("within " * is_within(row, self.key) + self.show(value * self.factor), note, is_best)
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,12 @@ def column_groups(tables: Tables) -> dict[str, list[Column]]:
 
 def _all_columns(run: dict[str, Any]) -> dict[str, list[Column]]:
     accuracy: dict[str, Any] = {"show": lambda x: f"{x:.2f}", "factor": PERCENT, "better": "higher"}
-    times = []
+    times, images = [], []
     for target in targets_of(run):
         seeds = (f"reached_{target:g}", "n_raced")
         title = f"to {100 * target:g}%, s"
         times.append(Column(title, f"seconds_to_{target:g}", better="lower", beside=seeds, noted=True, always=True))
+        images.append(Column(f"images to {100 * target:g}%", f"images_to_{target:g}", whole, better="lower"))
     headline = run.get("target_accuracy")
     goal = f"{100 * headline:g}%" if isinstance(headline, (int, float)) else "target"
     milliseconds = {"step": "step", "data": "data", "forward": "forward", "backward": "backward"}
@@ -152,10 +155,17 @@ def _all_columns(run: dict[str, Any]) -> dict[str, list[Column]]:
         ],
         "Inference": [
             _with_ends("inference, images/s", "inference_images_per_second", better="higher", noted=True),
-            Column("latency p50, ms", "latency_p50_seconds", factor=MILLI, better="lower"),
+            _with_ends("latency p50, ms", "latency_p50_seconds", factor=MILLI, better="lower"),
             *(Column(f"latency p{p}, ms", f"latency_p{p}_seconds", factor=MILLI) for p in (95, 99)),
         ],
+        "With one thread": [
+            Column("images/s, one thread", "images_per_second_one_thread", better="higher"),
+            Column("inference, images/s, one thread", "inference_images_per_second_one_thread", better="higher"),
+            Column("latency p50, ms, one thread", "latency_p50_seconds_one_thread", factor=MILLI, better="lower"),
+        ],
+        "Images to accuracy": images,
         "Time of a step": [
+            _with_ends("stalls, % of training", "stall_share", factor=PERCENT, better="lower"),
             *(Column(f"{title}, ms", f"{key}_seconds", factor=MILLI) for title, key in milliseconds.items()),
             *(Column(f"{title}, s", f"{key}_seconds") for title, key in seconds.items()),
         ],
@@ -191,6 +201,7 @@ def _grid(tables: Tables, columns: list[Column], most: int | None = None) -> Gri
     rows = []
     for row in records(shown):
         timed = f"{row['n_timed']} timed" if row["n_timed"] != row["n"] else ""
+        timed = f"{row['n_launches']:g} launches" if by_launches(row) else timed
         counts = "; ".join(part for part in (f"n = {row['n']}", timed, row["not_ok"]) if part)
         rows.append((Cell(row["label"], counts), [column.cell(row, best[column.better]) for column in columns]))
     return Grid(columns, rows, len(summary) - len(shown))

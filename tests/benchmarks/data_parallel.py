@@ -23,7 +23,7 @@ import torch
 
 from bench.config.recipes import RECIPES
 from bench.execution.local import Subprocess
-from bench.measure.stats import median_interval
+from bench.measure.stats import mean_interval
 from bench.result import Result
 from bench.system.device import open_device
 from bench.system.environment import usable_cores
@@ -164,7 +164,7 @@ def middle(rows: list[Result], of: Callable[[Result], float]) -> float:
 def efficiency(shares: list[float]) -> str:
     if len(shares) < 3:
         return f"{median(shares):.2f}"
-    interval = median_interval(shares)
+    interval = mean_interval(shares)
     return f"{median(shares):.2f} ({interval.low:.2f} to {interval.high:.2f})"
 
 

@@ -21,7 +21,7 @@ import torch
 
 from bench.config.recipes import RECIPES
 from bench.data.dataset import TrainingBatches, load_dataset
-from bench.measure.stats import log_median_interval
+from bench.measure.stats import log_mean_interval
 from bench.measure.stopwatch import BLOCK_SECONDS, Stopwatch
 from bench.system.device import cpu_name, open_device
 from bench.system.environment import usable_cores
@@ -92,10 +92,10 @@ def main() -> None:
         for _ in range(options.rounds):
             for name in dice.sample(list(runs), len(runs)):
                 seconds[name].append(runs[name]())
-        ratio = log_median_interval([a / b for a, b in zip(seconds["with"], seconds["without"], strict=True)])
-        step = 1000 * log_median_interval(seconds["without"]).median / options.steps
+        ratio = log_mean_interval([a / b for a, b in zip(seconds["with"], seconds["without"], strict=True)])
+        step = 1000 * log_mean_interval(seconds["without"]).amount / options.steps
         lines.append(
-            f"| {family} {SHAPES[family]} | {step:.2f} | {ratio.median:.4f} | {ratio.low:.4f} to {ratio.high:.4f} |"
+            f"| {family} {SHAPES[family]} | {step:.2f} | {ratio.amount:.4f} | {ratio.low:.4f} to {ratio.high:.4f} |"
         )
     text = "\n".join(lines)
     print(text)

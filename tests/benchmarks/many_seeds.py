@@ -18,7 +18,7 @@ from scipy.stats import ks_2samp
 
 from bench.config.recipes import RECIPES
 from bench.execution.local import Subprocess
-from bench.measure.stats import log_median_interval, median_interval
+from bench.measure.stats import log_mean_interval, mean_interval
 from bench.result import Result
 from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
@@ -85,28 +85,28 @@ def report(
     seconds: dict[str, list[float]], accuracies: dict[str, list[float]], cores: int, options: argparse.Namespace
 ) -> str:
     alone, together = seconds.values()
-    ratio = log_median_interval([a / b for a, b in zip(alone, together, strict=True)])
+    ratio = log_mean_interval([a / b for a, b in zip(alone, together, strict=True)])
     first, second = accuracies.values()
-    gap = median_interval([100 * (b - a) for a, b in zip(first, second, strict=True)])
+    gap = mean_interval([100 * (b - a) for a, b in zip(first, second, strict=True)])
     lines = [
         f"`python tests/benchmarks/many_seeds.py --rounds {options.rounds} --epochs {options.epochs}`, {date.today()}, "
         f"{cpu_name()}, {cores} cores, torch {torch.__version__}. The ViT of 14,410 parameters, batch 64, "
         f"{cores} seeds a round; n = {options.rounds} rounds.",
         "",
-        "| way | seeds an hour | test accuracy, median | lowest | highest |",
+        "| way | seeds an hour | test accuracy, mean | lowest | highest |",
         "| :-- | --: | --: | --: | --: |",
     ]
     for name in seconds:
-        pace = 3600 * cores / log_median_interval(seconds[name]).median
+        pace = 3600 * cores / log_mean_interval(seconds[name]).amount
         found = sorted(accuracies[name])
         lines.append(
-            f"| {name} | {pace:,.0f} | {100 * median_interval(found).median:.2f}% | {100 * found[0]:.2f}% | "
+            f"| {name} | {pace:,.0f} | {100 * mean_interval(found).amount:.2f}% | {100 * found[0]:.2f}% | "
             f"{100 * found[-1]:.2f}% |"
         )
     lines += [
         "",
-        f"Side by side trains {ratio.median:.2f} times the seeds an hour (95% interval {ratio.low:.2f} to "
-        f"{ratio.high:.2f}). Accuracy seed by seed differs by {gap.median:+.3f} points ({gap.low:+.3f} to "
+        f"Side by side trains {ratio.amount:.2f} times the seeds an hour (95% interval {ratio.low:.2f} to "
+        f"{ratio.high:.2f}). Accuracy seed by seed differs by {gap.amount:+.3f} points ({gap.low:+.3f} to "
         f"{gap.high:+.3f}); the two distributions: Kolmogorov-Smirnov p = {ks_2samp(first, second).pvalue:.2f}.",
     ]
     return "\n".join(lines)

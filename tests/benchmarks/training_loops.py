@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from bench.config.recipes import RECIPES
 from bench.data.dataset import Dataset, TrainingBatches, load_dataset
 from bench.data.download import cached_folder
-from bench.measure.stats import log_median_interval
+from bench.measure.stats import log_mean_interval
 from bench.measure.stopwatch import Stopwatch
 from bench.system.device import CPU, cpu_name
 from bench.system.environment import usable_cores
@@ -204,9 +204,9 @@ def report(rates: dict[str, list[float]], rounds: int, seconds: float) -> str:
     ]
     for name, values in rates.items():
         ratios = [a / b for a, b in zip(values, against, strict=True)]
-        ratio, rate = log_median_interval(ratios), log_median_interval(values)
-        compared = f"{ratio.median:.3f} | {ratio.low:.3f} to {ratio.high:.3f} | {min(ratios):.3f}, {max(ratios):.3f}"
-        lines.append(f"| {name} | {rate.median:,.0f} | {'1 | |' if name == 'notebook' else compared} |")
+        ratio, rate = log_mean_interval(ratios), log_mean_interval(values)
+        compared = f"{ratio.amount:.3f} | {ratio.low:.3f} to {ratio.high:.3f} | {min(ratios):.3f}, {max(ratios):.3f}"
+        lines.append(f"| {name} | {rate.amount:,.0f} | {'1 | |' if name == 'notebook' else compared} |")
     return "\n".join(lines)
 
 

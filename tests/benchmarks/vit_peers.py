@@ -35,7 +35,7 @@ from peers import PEERS, Shape, ours
 from torch import nn
 from torch.nn import functional as F
 
-from bench.measure.stats import log_median_interval
+from bench.measure.stats import log_mean_interval
 from bench.system.device import cpu_name
 from bench.system.environment import usable_cores
 from bench.system.files import write_atomically
@@ -116,12 +116,12 @@ def measure(point: Point, rounds: int, seconds: float) -> dict[str, list[float]]
 
 def row(point: Point, rates: dict[str, list[float]]) -> str:
     ratios = {name: [a / b for a, b in zip(rates["ours"], rates[name], strict=True)] for name in PEERS}
-    found = {name: log_median_interval(values) for name, values in ratios.items()}
-    best = min(found, key=lambda name: found[name].median)
-    shape, speed = point.shape, log_median_interval(rates["ours"]).median
+    found = {name: log_mean_interval(values) for name, values in ratios.items()}
+    best = min(found, key=lambda name: found[name].amount)
+    shape, speed = point.shape, log_mean_interval(rates["ours"]).amount
     cells = [point.work, shape.embed_dim, shape.image_size, shape.patch_size, shape.num_tokens, point.batch]
-    cells += [f"{speed:,.0f}", *(f"{found[name].median:.2f}" for name in PEERS)]
-    cells += [f"**{found[best].median:.3f}**", f"{found[best].low:.3f} to {found[best].high:.3f}"]
+    cells += [f"{speed:,.0f}", *(f"{found[name].amount:.2f}" for name in PEERS)]
+    cells += [f"**{found[best].amount:.3f}**", f"{found[best].low:.3f} to {found[best].high:.3f}"]
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 

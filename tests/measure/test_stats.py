@@ -12,19 +12,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.measure.stats import (
+    MEDIAN_FACTOR,
     BlockInterval,
     Interval,
+    accuracy_difference,
     accuracy_interval,
     binomial_half_width,
     block_interval,
     difference_by_seed,
     difference_interval,
+    log_mean_interval,
     log_median_interval,
-    median_interval,
+    mean_interval,
     median_time_to_target,
     pareto_front,
     ratio_by_seed,
     ratio_interval,
+    times,
 )
 
 POSITIVE = st.floats(1e-3, 1e9)
@@ -33,45 +37,45 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 
 def test_interval_of_three_seeds_by_hand() -> None:
-    interval = median_interval([1.0, 2.0, 3.0])
-    assert interval.median == 2.0
-    assert interval.high - 2.0 == pytest.approx(4.302653 * 1.2533 / math.sqrt(3), rel=1e-6)
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert interval.amount == 2.0
+    assert interval.high - 2.0 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert interval.low == pytest.approx(4.0 - interval.high)
     assert interval.n == 3
 
 
 def test_one_seed_has_the_floor_or_no_interval() -> None:
-    assert median_interval([0.9], floor=0.1) == (pytest.approx(0.8), 0.9, pytest.approx(1.0), 1)
-    alone = median_interval([0.9])
-    assert alone.median == 0.9
+    assert mean_interval([0.9], floor=0.1) == (pytest.approx(0.8), 0.9, pytest.approx(1.0), 1)
+    alone = mean_interval([0.9])
+    assert alone.amount == 0.9
     assert math.isnan(alone.low)
     assert math.isnan(alone.high)
 
 
 def test_nothing_measured_is_not_a_number() -> None:
-    for interval in (median_interval([]), log_median_interval([None, math.nan]), ratio_interval([], [1.0])):
-        assert math.isnan(interval.median)
+    for interval in (mean_interval([]), log_mean_interval([None, math.nan]), ratio_interval([], [1.0])):
+        assert math.isnan(interval.amount)
         assert interval.n == 0
 
 
 def test_seeds_that_agree_exactly_leave_the_floor() -> None:
-    assert median_interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5, 3)
-    assert median_interval([0.5, 0.5, 0.5], floor=0.01) == (0.49, 0.5, 0.51, 3)
+    assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5, 3)
+    assert mean_interval([0.5, 0.5, 0.5], floor=0.01) == (0.49, 0.5, 0.51, 3)
 
 
 def test_what_was_not_measured_is_left_out() -> None:
-    assert median_interval([None, 2.0, math.nan, 1.0, 3.0]) == median_interval([1.0, 2.0, 3.0])
+    assert mean_interval([None, 2.0, math.nan, 1.0, 3.0]) == mean_interval([1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_median_interval_covers_the_truth_at_least_nineteen_times_in_twenty(n: int) -> None:
+def test_mean_interval_covers_the_truth_at_least_nineteen_times_in_twenty(n: int) -> None:
     draws = np.random.default_rng(1).normal(7.0, 2.0, size=(RUNS, n))
-    assert _coverage(median_interval(draw) for draw in draws.tolist())(7.0) > 0.935
+    assert _coverage(mean_interval(draw) for draw in draws.tolist())(7.0) > 0.935
 
 
 def test_log_interval_covers_the_truth_of_a_speed() -> None:
     draws = np.exp(np.random.default_rng(2).normal(math.log(5000), 0.1, size=(RUNS, 3)))
-    assert _coverage(log_median_interval(draw) for draw in draws.tolist())(5000) > 0.935
+    assert _coverage(log_mean_interval(draw) for draw in draws.tolist())(5000) > 0.935
 
 
 def test_ratio_and_difference_cover_the_truth() -> None:
@@ -88,16 +92,23 @@ def test_difference_is_never_surer_than_the_floor() -> None:
 
 
 def test_a_paired_difference_by_hand() -> None:
-    a, b = {0: 5.0, 1: 7.0, 2: 9.0, 3: 0.0}, {0: 4.0, 1: 5.0, 2: 6.0, 7: 99.0}
+    a, b = {0: 5.0, 1: 7.0, 2: 9.0}, {0: 4.0, 1: 5.0, 2: 6.0}
     interval, paired = difference_by_seed(a, b)
     assert paired
-    assert interval.median == 2.0  # of 1, 2, 3: the seeds that both have
-    assert interval.high - 2.0 == pytest.approx(4.302653 * 1.2533 / math.sqrt(3), rel=1e-6)
+    assert interval.amount == 2.0  # of 1, 2, 3
+    assert interval.high - 2.0 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert interval.n == 3
 
 
-def test_fewer_than_three_seeds_in_common_are_compared_by_welch() -> None:
-    a, b = {0: 1.0, 1: 1.1, 2: 1.2}, {1: 2.0, 2: 2.2, 3: 2.3}
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ({0: 1.0, 1: 1.1, 2: 1.2}, {1: 2.0, 2: 2.2, 3: 2.3}),
+        ({0: 1.0, 1: 1.1, 2: 1.2, 3: 1.3}, {0: 2.0, 1: 2.2, 2: 2.3}),  # pairs would compare other means than the page
+        ({0: 1.0, 1: 1.1}, {0: 2.0, 1: 2.2}),
+    ],
+)
+def test_other_seeds_or_fewer_than_three_are_compared_by_welch(a: dict[int, float], b: dict[int, float]) -> None:
     assert difference_by_seed(a, b) == (difference_interval(a.values(), b.values()), False)
     assert ratio_by_seed(a, b) == (ratio_interval(a.values(), b.values()), False)
 
@@ -112,8 +123,9 @@ def test_what_a_seed_does_to_both_drops_out_of_a_paired_comparison() -> None:
 
 
 def test_a_seed_that_was_not_measured_is_in_no_pair() -> None:
-    interval, paired = difference_by_seed({0: 1.0, 1: math.nan, 2: 3.0, 3: 4.0}, dict.fromkeys(range(4), 0.0))
+    interval, paired = difference_by_seed({0: 1.0, 1: math.nan, 2: 3.0, 3: 4.0}, dict.fromkeys((0, 2, 3), 0.0))
     assert (interval.n, paired) == (3, True)
+    assert not difference_by_seed({0: 1.0, 1: math.nan, 2: 3.0, 3: 4.0}, dict.fromkeys(range(4), 0.0))[1]
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -183,17 +195,19 @@ def test_a_miss_counts_as_infinity() -> None:
 
 
 @given(st.lists(POSITIVE, min_size=2, max_size=9))
-def test_the_median_lies_within_its_interval(values: list[float]) -> None:
-    for interval in (median_interval(values), log_median_interval(values)):
-        assert interval.low <= interval.median <= interval.high
-        assert interval.median == statistics.median(values)
+def test_an_average_lies_within_its_interval(values: list[float]) -> None:
+    means = statistics.fmean(values), statistics.geometric_mean(values), statistics.median(values)
+    found = mean_interval(values), log_mean_interval(values), log_median_interval(values)
+    for interval, mean in zip(found, means, strict=True):
+        assert interval.low <= interval.amount <= interval.high
+        assert interval.amount == pytest.approx(mean)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(1.0, 1e6), min_size=2, max_size=6), st.lists(st.floats(1.0, 1e6), min_size=2, max_size=6))
 def test_turning_a_ratio_round_inverts_it(a: list[float], b: list[float]) -> None:
     there, back = ratio_interval(a, b), ratio_interval(b, a)
-    assert there.median == pytest.approx(1 / back.median)
+    assert there.amount == pytest.approx(1 / back.amount)
     if back.high < 1e200:
         assert there.low == pytest.approx(1 / back.high)
 
@@ -201,7 +215,7 @@ def test_turning_a_ratio_round_inverts_it(a: list[float], b: list[float]) -> Non
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6), st.floats(0.001, 0.1))
 @example([0.0, 1e-100], 0.01)
 def test_a_floor_never_narrows_an_interval(values: list[float], floor: float) -> None:
-    wide, plain = median_interval(values, floor), median_interval(values)
+    wide, plain = mean_interval(values, floor), mean_interval(values)
     assert wide.high - wide.low >= 2 * floor - 1e-12
     assert math.isnan(plain.low) or wide.high - wide.low >= plain.high - plain.low - 1e-12
 
@@ -227,3 +241,84 @@ def test_the_front_is_what_nothing_beats_in_both(points: list[tuple[float, float
 def test_the_interval_of_an_accuracy_is_wilson_s() -> None:
     assert accuracy_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)  # NIST handbook, section 7.2.4.1
     assert accuracy_interval(4, 20) == pytest.approx((0.0807, 0.4160), abs=1e-4)
+
+
+def test_a_median_of_times_is_less_sure_than_a_mean() -> None:
+    seconds = [1.0, 2.0, 4.0]
+    median, mean = log_median_interval(seconds), log_mean_interval(seconds)
+    assert median.amount == mean.amount == pytest.approx(2.0)
+    assert math.log(median.high / 2) == pytest.approx(MEDIAN_FACTOR * math.log(mean.high / 2))
+    assert ratio_interval([1.0, 2.0, 8.0], [1.0, 1.0, 1.0], medians=True).amount == 2.0
+
+
+def test_of_several_questions_all_intervals_hold_at_once() -> None:
+    draws = np.exp(np.random.default_rng(6).normal(0, 0.02, size=(400, 10, 2, 8)))
+    held = [
+        all(
+            found.low <= 1 <= found.high
+            for found in (ratio_interval(a, b, questions=10) for a, b in questions.tolist())
+        )
+        for questions in draws
+    ]
+    assert 0.92 <= statistics.fmean(held) <= 0.98
+
+
+def test_a_product_of_two_figures_has_the_scatter_of_both() -> None:
+    images, speed = Interval(900.0, 1000.0, 1000 / 0.9, 3), Interval(95.0, 100.0, 100 / 0.95, 8)
+    seconds = times(images, speed, -1)
+    assert seconds.amount == pytest.approx(10.0)
+    assert math.log(seconds.high / 10) == pytest.approx(math.hypot(math.log(0.9), math.log(0.95)))
+    assert seconds.n == 3
+    assert math.isnan(times(images, Interval(math.nan, 100.0, math.nan, 1)).low)
+
+
+def _models(
+    dice: np.random.Generator, seeds: int, images: int, alike: float, spread: float
+) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+    """Which images two models got right, seed by seed, and the true difference of their accuracies.
+
+    An image is got right whose difficulty is below the seed's ability: `alike` is how much of the difficulty the models
+    share, `spread` the standard deviation of abilities.
+    """
+    shared, normal = dice.normal(size=images), statistics.NormalDist()
+    sides, truths = [], []
+    for accuracy in (0.97, 0.96):
+        threshold, ability = normal.inv_cdf(accuracy), dice.normal(0, spread, size=(seeds, 1))
+        own = dice.normal(size=(seeds, images))
+        sides.append(list(alike * shared + math.sqrt(1 - alike**2) * own < threshold + ability))
+        of_one = normal.cdf(threshold + ability.item(0))  # of these weights; of several seeds, of the recipe
+        truths.append(of_one if seeds == 1 else normal.cdf(threshold / math.hypot(1, spread)))
+    return sides[0], sides[1], truths[0] - truths[1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "images", "alike", "spread"),
+    [(1, 2000, 0.7, 0.05), (3, 2000, 0.7, 0.05), (3, 2000, 0.97, 0.03), (1, 100, 0.7, 0.0)],
+    ids=["one seed", "three seeds", "models that fail on the same images", "few images"],
+)
+def test_a_difference_of_accuracies_covers_the_truth(seeds: int, images: int, alike: float, spread: float) -> None:
+    dice = np.random.default_rng(7)
+    held = []
+    for _ in range(600):
+        a, b, truth = _models(dice, seeds, images, alike, spread)
+        found = accuracy_difference(a, b)
+        held.append(found.low <= truth <= found.high)
+    assert 0.92 <= statistics.fmean(held) <= 0.98
+
+
+def test_what_makes_an_image_hard_for_both_models_drops_out() -> None:
+    dice = np.random.default_rng(8)
+    a, b, _ = _models(dice, 1, 10_000, 0.97, 0.0)
+    alone = _models(dice, 1, 10_000, 0.0, 0.0)
+    together, apart = accuracy_difference(a, b), accuracy_difference(*alone[:2])
+    assert together.high - together.low < 0.6 * (apart.high - apart.low)
+    assert together.amount == pytest.approx(a[0].mean() - b[0].mean())
+
+
+def test_seeds_that_scatter_widen_a_difference_and_one_seed_borrows_the_others() -> None:
+    right = np.arange(1000) < 900
+    steady, scattered = [right] * 3, [np.arange(1000) < size for size in (880, 900, 920)]
+    narrow, wide = accuracy_difference(steady, steady), accuracy_difference(scattered, steady)
+    borrowed = accuracy_difference(scattered, steady[:1])
+    assert narrow.high < 0.005 < 0.02 < wide.high < borrowed.high
+    assert (narrow.n, borrowed.n) == (3, 1)

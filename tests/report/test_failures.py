@@ -101,8 +101,7 @@ def test_a_run_from_before_the_instruments_has_no_columns_of_costs(tmp_path: Pat
     (folder / "inference.csv").unlink()
     (verdict,) = write_plainly(folder)
     assert verdict.headline.startswith("The CNN is more accurate")
-    assert "Where time and memory go" not in (folder / "report.md").read_text(encoding="utf-8")
-    assert list(column_groups(read_tables(folder))) == ["Results", "Settings"]
+    assert list(column_groups(read_tables(folder))) == ["Results", "Images to accuracy", "Settings"]
 
 
 def test_failures_of_one_reason_stand_together_and_link_to_where_it_happened(tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_a_run_that_went_wrong_is_reported_in_full(tmp_path: Path, what: str) ->
     assert verdict.headline.startswith("Only one family" if what == "one family" else "Nothing to compare")
 
 
-def test_a_run_side_by_side_is_about_accuracy_alone(tmp_path: Path) -> None:
+def test_a_run_side_by_side_that_nothing_else_timed_is_about_accuracy_and_memory(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides={"": {"timed": False}})
     (verdict,) = write_plainly(folder)
     page, text = read_page(folder), (folder / "report.md").read_text(encoding="utf-8")
@@ -154,11 +153,11 @@ def test_a_run_side_by_side_is_about_accuracy_alone(tmp_path: Path) -> None:
     assert "> **Accuracy alone: in this run" in text
     assert verdict.headline.startswith("The CNN is more accurate by ")
     said = " ".join([verdict.headline, *verdict.summary, *verdict.sentences, *verdict.warnings])
-    for word in ("faster", "images/s", "memory", "Time to", "reached by no", "nan"):
+    for word in ("faster", "images/s", "Time to", "reached by no", "nan"):
         assert word not in said
-    assert list(column_groups(read_tables(folder))) == ["Results", "Settings"]
+    assert list(column_groups(read_tables(folder))) == ["Results", "Images to accuracy", "Memory", "Settings"]
     assert [column.title for column in results_grid(read_tables(folder)).columns] == [
-        *("test accuracy, %", "validation, %", "parameters", "MFLOP per image"),
+        *("test accuracy, %", "validation, %", "memory, MiB", "parameters", "MFLOP per image"),
     ]
 
 

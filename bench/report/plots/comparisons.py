@@ -30,6 +30,8 @@ def _modes_alt(tables: Tables, rows: pd.DataFrame) -> str:
     speeds: dict[str, list[float]] = {}
     for twin in twins(records(rows)):
         if found := compare_measured(tables, twin.row, twin.plain, "images_per_second"):
+            if found.noisy:
+                continue
             speeds.setdefault(_choice(twin), []).append(found.amount)
     ranges = [
         f"{choice} trains {span(times, ratio)} times as fast ({len(times)} configurations)"
@@ -69,7 +71,7 @@ def mode_ratios(tables: Tables) -> Figure | None:
     )
     cut = f"; {len(shown)} of {len(every)} twins, the best on validation" if len(shown) < len(every) else ""
     what = "each configuration against the one that differs in this choice alone; 95% intervals"
-    return style.title(figure, mode_ratios.title, f"{what}, {style.count_seeds(shown)}{cut}")
+    return style.title(figure, mode_ratios.title, f"{what}, {style.count_seeds(shown)}{style.speeds_note(shown)}{cut}")
 
 
 def _compared(tables: Tables, twin: Twin) -> dict[str, Comparison]:
@@ -92,6 +94,13 @@ def _best_of_each_choice(pairs: list[Twin]) -> pd.DataFrame:
 def _changes(axes: Axes, changes: list[Change], label: str, marker: str = "o", hollow: bool = True) -> None:
     """A panel of comparisons in one metric: a point, its interval, and the number above it."""
     none = nothing(changes[0][2].metric)
+    for y, _, each in changes:
+        if each.noisy:
+            style.note(axes, "too noisy", (none, y), (4, 0))
+    changes = [change for change in changes if not change[2].noisy]
+    if not changes:
+        axes.set(xticks=[], xlabel=label)
+        return
     places, colours, found = zip(*changes, strict=True)
     factor = 1.0 if none else 100.0
     middles = [factor * each.amount for each in found]
@@ -152,9 +161,7 @@ def data_efficiency(tables: Tables) -> Figure | None:
     style.accuracy_axis(panels[0, 0], *(best[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
     panels[0, 0].set_ylabel("test accuracy, %")
     faint = "; faint: the other configurations" if len(rows) > len(best) else ""
-    subtitle = (
-        f"each family's best on validation at each size, median and 95% interval, {style.count_seeds(rows)}{faint}"
-    )
+    subtitle = f"each family's best on validation at each size, mean and 95% interval, {style.count_seeds(rows)}{faint}"
     return style.title(figure, data_efficiency.title, subtitle)
 
 
@@ -192,8 +199,9 @@ def matched_pairs(tables: Tables) -> Figure | None:
     handles = [style.dot(family_title(model), colours[model], marker=marker) for model, marker in families]
     style.legend_below(figure, handles, handletextpad=0.8)
     cut = f"; {len(pairs)} of {len(every)}" if len(pairs) < len(every) else ""
-    seeds = style.count_seeds(pd.concat(sides.values()))
-    subtitle = f"medians and 95% intervals, {seeds}; right of the dashed line, the one made equal is faster{cut}"
+    both = pd.concat(sides.values())
+    seeds = style.count_seeds(both) + style.speeds_note(both)
+    subtitle = f"means and 95% intervals, {seeds}; right of the dashed line, the one made equal is faster{cut}"
     return style.title(figure, matched_pairs.title, subtitle)
 
 

@@ -1,5 +1,6 @@
 """Plots of what a configuration costs: memory, the parts of a step, inference by batch size, more processes."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from bench.analysis.comparison import sentence
 from bench.analysis.formatting import mebibytes, milliseconds, rate, three_digits
 from bench.analysis.labels import records
 from bench.analysis.scaling import Ladder, by_configuration, efficiency, ladders, speed_up
-from bench.analysis.summary import Tables
+from bench.analysis.summary import MEMORY, Tables
 from bench.report.plots import style
 from bench.report.plots.plot import run_plot, value_range
 
@@ -33,14 +35,17 @@ SCALED_MARKERS = "os^DPX"
 
 
 def _memory_alt(tables: Tables, rows: pd.DataFrame) -> str:
-    return f"Peak training memory goes {value_range(rows, 'peak_memory_bytes', mebibytes, less_is_better=True)}."
+    return f"Peak training memory goes {value_range(rows, MEMORY, mebibytes, less_is_better=True)}."
 
 
 @run_plot("Memory", alt=_memory_alt)
 def memory(tables: Tables) -> Figure | None:
     """Peak memory that training adds, split into what holds it; shorter is better."""
-    rows = style.measured(tables.like_for_like, "peak_memory_bytes")
-    return _bars(tables, rows, MEMORY_PARTS, "peak_memory_bytes", 2**-20, (memory.title, "peak training memory, MiB"))
+    rows = style.measured(tables.like_for_like, MEMORY)
+    if rows.empty:
+        return None
+    titles = memory.title, "peak training memory, MiB"
+    return _bars(tables, rows, MEMORY_PARTS, MEMORY, 2**-20, titles, f"means, {style.count_seeds(rows, 'n')}")
 
 
 def _step_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -50,7 +55,7 @@ def _step_alt(tables: Tables, rows: pd.DataFrame) -> str:
         longest, total = max(sizes, key=lambda name: sizes[name]), sum(sizes.values())
         share = f"its longest part is {longest}, {sizes[longest] / (total or 1):.0%}"
         steps.append(f"a step of {row['label']} takes {milliseconds(total)}, {share}")
-    return f"In medians {'; '.join(steps)}." if steps else ""
+    return f"{sentence('; '.join(steps))}" if steps else ""
 
 
 @run_plot("Where a training step goes", alt=_step_alt)
@@ -59,16 +64,24 @@ def step_split(tables: Tables) -> Figure | None:
     is better.
     """
     rows = style.measured(tables.like_for_like, *STEP_PARTS)
+    if rows.empty:
+        return None
     rows = rows.assign(split_seconds=rows[list(STEP_PARTS)].sum(axis=1))
-    return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, (step_split.title, "ms a step"))
+    average = "medians" if (rows["n_launches"] > 0).any() else "means"
+    sure = f"{average}, {style.count_timings(rows)}"
+    return _bars(tables, rows, STEP_PARTS, "split_seconds", 1e3, (step_split.title, "ms a step"), sure)
 
 
 def _bars(
-    tables: Tables, rows: pd.DataFrame, parts: dict[str, str], whole: str, unit: float, titles: tuple[str, str]
-) -> Figure | None:
+    tables: Tables,
+    rows: pd.DataFrame,
+    parts: dict[str, str],
+    whole: str,
+    unit: float,
+    titles: tuple[str, str],
+    sure: str,
+) -> Figure:
     """Stacked bars, the shortest first; one whose parts aren't known is plain."""
-    if rows.empty:
-        return None
     total = len(rows)
     kept = rows.sort_values(whole).sort_values("best_of_family", ascending=False, kind="stable").head(style.MOST_ROWS)
     rows = kept.sort_values(whole)
@@ -89,7 +102,7 @@ def _bars(
     named |= {} if known.all() else {"not split": style.PLAIN}
     style.legend_below(figure, [Patch(color=colour, label=name) for name, colour in named.items()], handletextpad=0.8)
     cut = f"; {len(rows)} of {total}: the smallest, and each family's best on validation" if len(rows) < total else ""
-    return style.title(figure, titles[0], f"medians, {style.count_seeds(rows, 'n_timed')}{cut}")
+    return style.title(figure, titles[0], f"{sure}{cut}")
 
 
 def _inference_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -125,18 +138,27 @@ def inference_by_batch(tables: Tables) -> Figure | None:
         axes.legend(loc="lower right", title=device if len(devices) > 1 else None)
     style.log_axis(panels[0, 0], "inference throughput, images/s", points["rate"].min(), points["rate"].max(), "y")
     others = "; faint: the other configurations" if len(tables.summary) > len(best) else ""
-    seeds = style.count_seeds(best, "n_timed")
-    subtitle = f"each family's best on validation, medians, {seeds}; latency is of one image{others}"
+    subtitle = f"each family's best on validation, means, {style.count_timings(best)}; latency is of one image{others}"
     return style.title(figure, inference_by_batch.title, subtitle)
 
 
 def _rates(tables: Tables) -> pd.DataFrame:
-    """Images/s a configuration and batch size: the median over trials of the median over blocks."""
+    """Images/s a configuration and batch size: from launches, else the mean over trials of the median over blocks."""
+    launched = tables.summary[tables.summary["speed_threads"] > 0]
+    cells = [
+        {key: row[key] for key in ("config_id", "device_name", "model")} | {"batch_size": cell.batch_size, "rate": rate}
+        for row in records(launched)
+        for cell in tables.speeds[row["device_name"]].cells
+        if (cell.config_id, cell.work, cell.num_threads) == (row["config_id"], "infer", row["speed_threads"])
+        and (rate := tables.speeds[row["device_name"]].speed(cell).amount) > 0
+    ]
     known = tables.trials.loc[tables.trials["status"] == "ok", ["trial_id", "config_id", "device_name", "model"]]
     blocks = tables.inference[tables.inference["seconds"] > 0]
     blocks = blocks.assign(rate=blocks["images"] / blocks["seconds"]).merge(known, on="trial_id")
     keys = ["config_id", "device_name", "model", "batch_size"]
-    return blocks.groupby([*keys, "trial_id"], sort=False)["rate"].median().groupby(keys).median().reset_index()
+    blocks = blocks[~blocks["config_id"].isin(launched["config_id"])]
+    rates = blocks.groupby([*keys, "trial_id"], sort=False)["rate"].median().groupby(keys).mean().reset_index()
+    return pd.concat([pd.DataFrame(cells, columns=rates.columns), rates]) if cells else rates
 
 
 def _scaling_alt(tables: Tables, rows: pd.DataFrame) -> str:
@@ -145,7 +167,7 @@ def _scaling_alt(tables: Tables, rows: pd.DataFrame) -> str:
         speed, share = speed_up(tables, ladder, ladder.more[-1]), efficiency(tables, ladder, ladder.more[-1])
         if speed and share:
             size = f"{ladder.more[-1]['world_size']:g} processes"
-            times = f"{speed.text} times with {size}, efficiency {share.median:.0%}"
+            times = f"{speed.text} times with {size}, efficiency {share.amount:.0%}"
             ends.append(f"{ladder.name}, {ladder.batch}: {times}")
     more = f"; {len(ends) - 4} more" if len(ends) > 4 else ""
     return f"{'; '.join(ends[:4])}{more}." if ends else ""
@@ -193,8 +215,8 @@ def scaling(tables: Tables) -> Figure | None:
     figure.legend(handles=[*lines, ideal], loc="outside lower center", ncols=3)
     few, total = (sum(len(own) for own in each.values()) for each in (drawn, found))
     cut = f"; {few} of {total} configurations, the families' best among them" if few < total else ""
-    seeds = style.count_seeds(rungs, "n_timed")
-    subtitle = f"efficiency: images/s a process over those of the first; medians and 95% intervals, {seeds}{cut}"
+    sure = f"means and 95% intervals, {style.count_timings(rungs)}"
+    subtitle = f"efficiency: images/s a process over those of the first; {sure}{cut}"
     return style.title(figure, scaling.title, subtitle)
 
 
@@ -208,7 +230,8 @@ def _rungs(tables: Tables, ladder: Ladder) -> pd.DataFrame:
     """A ladder's timed rows, with the efficiency of each, its `share`, in %, and the speed that would be ideal."""
     rows = [row for row in ladder.rows if row["images_per_second"] > 0]
     known = [efficiency(tables, ladder, row) for row in rows]
-    ends = [each[:3] if each else (1.0, 1.0, 1.0) for each in known]
+    first = rows[0] is ladder.base  # a later one without efficiency is too noisy
+    ends = [each[:3] if each else (1.0 if first and not place else math.nan,) * 3 for place, each in enumerate(known)]
     shares = 100 * pd.DataFrame(ends, columns=["share_low", "share", "share_high"])
     one = ladder.base["images_per_second"] / ladder.base["world_size"]
     rungs = pd.DataFrame(rows).join(shares)

@@ -67,13 +67,15 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     style.name_rows(panels[0], list(rows["label"]), [colours[model] for model in rows["model"]])
     panels[len(panels) // 2].set_xlabel("training seconds to the target on validation (evaluations not counted)")
     cut = f"; the {len(rows)} quickest of {len(every)}" if len(rows) < len(every) else ""
-    subtitle = f"large: median, {style.count_seeds(rows)}; small: each seed; grey edge: how many never reached it{cut}"
+    clock = " by the speed of launches" if (rows["n_launches"] > 0).any() else ""
+    what = f"large: median, {style.count_seeds(rows)}; small: each seed{clock}"
+    subtitle = f"{what}; grey edge: how many never reached it{cut}"
     style.legend(figure, tables.summary, colours)
     return style.title(figure, time_to_accuracy.title, subtitle)
 
 
 def _curves_caption(tables: Tables) -> str:
-    if not tables.summary["n_timed"].any():
+    if not tables.summary["train_seconds"].notna().any():
         return "Validation accuracy as training goes on; the clock was shared, so it isn't shown."
     return "The same training against the clock and against epochs: what is quick by epoch may be slow by the clock."
 
@@ -89,10 +91,9 @@ def _curves_alt(tables: Tables, rows: pd.DataFrame) -> str:
 
 @run_plot("Learning curves", caption=_curves_caption, alt=_curves_alt)
 def learning_curves(tables: Tables) -> Figure | None:
-    known = tables.trials[["trial_id", "config_id", "device_name", "model", "timed"]].drop_duplicates("trial_id")
+    known = tables.trials[["trial_id", "config_id", "device_name", "model"]].drop_duplicates("trial_id")
     points = tables.evaluations.merge(known, on="trial_id").dropna(subset=["val_accuracy"])
-    points["train_seconds"] = points["train_seconds"].where(points["timed"] != "false")  # a shared clock tells nothing
-    points = points[(points["train_seconds"] > 0) | ((points["timed"] == "false") & (points["epoch"] > 0))]
+    points = points[(points["train_seconds"] > 0) | (points["train_seconds"].isna() & (points["epoch"] > 0))]
     best = tables.summary[tables.summary["best_of_family"]]
     columns = ["train_seconds", "epoch"] if points["train_seconds"].notna().any() else ["epoch"]
     if points.empty or best.empty:
@@ -136,8 +137,8 @@ def _maps_alt(tables: Tables, rows: pd.DataFrame) -> str:
     known = rows.dropna(subset=["patch_size", "depth"])
     ranges = []
     for metric, name, _, _, show, _ in MAPS:
-        medians = known.dropna(subset=[metric]).groupby("patch_size")[metric].median().iloc[[0, -1]]
-        ends = [f"{show(value)} at {patch:g} px" for patch, value in medians.items()]
+        medians = known.dropna(subset=[metric]).groupby("patch_size")[metric].median()
+        ends = [f"{show(value)} at {patch:g} px" for patch, value in [*medians.items()][:: max(1, len(medians) - 1)]]
         ranges += [f"{name.partition(',')[0]} from {' to '.join(ends)}"] if ends else []
     return f"Heat maps; medians over depths and modes by patch size: {'; '.join(ranges)}." if ranges else ""
 
@@ -176,6 +177,8 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
     groups = rows["group"].nunique()
     cut = f"; {MOST_MODES} of {groups} modes" if groups > MOST_MODES else ""
     style.title(
-        figure, patch_depth_heatmaps.title, f"medians, {style.count_seeds(rows)}; darker is more; d: blocks{cut}"
+        figure,
+        patch_depth_heatmaps.title,
+        f"means, {style.count_seeds(rows)}{style.speeds_note(rows)}; darker is more; d: blocks{cut}",
     )
     return figure

@@ -80,9 +80,9 @@ def _against(tables: Tables, rows: pd.DataFrame, speeds: list[str], text: str) -
         return here["best_of_family"] | here.index.isin(front.index)
 
     sizes = [len(style.measured(here, speed)) for _, here in rows.groupby("device_name") for speed in speeds]
-    alone = "; of one seed, the interval is that of its test images and timed blocks" if rows["n"].min() == 1 else ""
+    alone = "; of one seed, accuracy's interval is that of the test images" if rows["n"].min() == 1 else ""
     cut = f"; faint: all but {style.MOST_ROWS} of a device's configurations" if max(sizes) > style.MOST_ROWS else ""
-    subtitle = f"median and 95% interval, {style.count_seeds(rows)}{alone}{cut}"
+    subtitle = f"mean and 95% interval, {style.count_seeds(rows)}{style.speeds_note(rows)}{alone}{cut}"
     return _panels(tables, rows, speeds, "test_accuracy", draw, "Pareto front", (text, subtitle))
 
 
@@ -122,7 +122,7 @@ def flops_share(tables: Tables) -> Figure | None:
         style.log_axis(axes, "GFLOP/s in training", here["gflops"].min(), highest, "y", margin=1.5)
         return here["best_of_family"]
 
-    subtitle = f"medians, {style.count_seeds(rows, 'n_timed')}; forward and backward, a multiply-add is two FLOPs"
+    subtitle = f"means, {style.count_timings(rows)}; forward and backward, a multiply-add is two FLOPs"
     titles = flops_share.title, subtitle
     return _panels(tables, rows, ["mflop"], "gflops", draw, "matrix-product peak, measured", titles)
 

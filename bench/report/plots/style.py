@@ -143,14 +143,28 @@ def count_seeds(rows: pd.DataFrame, column: str = "n_seen") -> str:
     return f"n = {many} seed{'s' * (many > 1)}" if few == many else f"n = {few} to {many} seeds"
 
 
+def count_timings(rows: pd.DataFrame) -> str:
+    """What stands behind speeds: launches, or trials that were timed alone."""
+    launched = rows[rows["n_launches"] > 0]
+    few, many = (int(launched["n_launches"].agg(which)) for which in ("min", "max")) if len(launched) else (0, 0)
+    said = [f"{few} to {many} launches" if few < many else f"{many} launch{'es' * (many > 1)}"] if many else []
+    timed = rows[(rows["n_timed"] > 0) & ~(rows["n_launches"] > 0)]
+    return " or ".join([*said, *([count_seeds(timed, "n_timed")] if len(timed) else [])])
+
+
+def speeds_note(rows: pd.DataFrame) -> str:
+    """For a subtitle that counts seeds: where the speeds come from, if that isn't the seeds."""
+    return f"; speeds: {count_timings(rows)}" if (rows["n_launches"] > 0).any() else ""
+
+
 def accuracy_axis(
-    axes: Axes, medians: pd.Series, lows: pd.Series | None = None, highs: pd.Series | None = None
+    axes: Axes, middles: pd.Series, lows: pd.Series | None = None, highs: pd.Series | None = None
 ) -> None:
     """Accuracy on a scale of log error, with ticks where people look for them.
 
-    Wide intervals widen the axis by a third of what the medians span, no more; beyond that they leave the frame.
+    Wide intervals widen the axis by a third of what the middles span, no more; beyond that they leave the frame.
     """
-    low, high = _log_error([medians.min(), medians.max()])
+    low, high = _log_error([middles.min(), middles.max()])
     if lows is not None and highs is not None:
         room = max((high - low) / 3, 0.08)
         low, high = max(low - room, _log_error(lows.min())), min(high + room, _log_error(highs.max()))

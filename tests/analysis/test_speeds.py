@@ -1,0 +1,420 @@
+"""Speeds from launches whose truth is known: figures, ratios, verdicts, times to accuracy, and what is too noisy."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up import make_run
+from made_up_launch import INFERENCE, PEAK, made_up_launch, packed, time_in_rounds
+
+from bench.analysis.answer import Verdict
+from bench.analysis.comparison import Comparison, compare_rows
+from bench.analysis.labels import records
+from bench.analysis.matched_pairs import find_pairs, pair_sentences
+from bench.analysis.run_comparison import Changes, compare_runs
+from bench.analysis.run_limits import judge, read_limit
+from bench.analysis.speeds import DeviceSpeeds, device_speeds, leading_sentence
+from bench.analysis.summary import Tables, read_tables
+from bench.analysis.verdict import decide
+from bench.measure.stats import Interval
+from bench.result import Launch
+
+SMALL = [("vit", 7, 2), ("cnn", None, 2)]
+CPU = "AMD EPYC 7R13"
+VIT, CNN = "vit-p7-d2-fp32-cpu", "cnn-d2-fp32-cpu"
+SPEEDS = {VIT: 12_000.0, CNN: 8_000.0}  # of one thread
+UNTIMED: dict[str, dict[str, Any]] = {"": {"timed": False}}
+OF_RUN = ("configs", "seeds", "matches", "changes", "overrides")  # what is asked of the run, not of its launches
+TWO = 2**0.8  # times as fast as one thread
+
+
+def rounds(folder: Path, speeds: dict[str, float] | None = None, *, count: int = 8, **how: Any) -> Tables:
+    """A run whose trials ran side by side and whose speeds come from launches; `how` is of the run or of a launch."""
+    of_run: dict[str, Any] = {"configs": SMALL, "dtypes": ["fp32"]}
+    of_run |= {key: how.pop(key) for key in OF_RUN if key in how}
+    make_run(folder, **(of_run | {"overrides": UNTIMED | of_run.get("overrides", {})}))
+    return read_tables(time_in_rounds(folder, speeds or SPEEDS, count, **how))
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    return rounds(tmp_path_factory.mktemp("rounds") / "run")
+
+
+def rows_of(tables: Tables) -> tuple[dict[str, Any], dict[str, Any]]:
+    vit, cnn = records(tables.summary)[:2]
+    return vit, cnn
+
+
+def answer(tables: Tables) -> Verdict:
+    (found,) = decide(tables)
+    return found
+
+
+# Figures
+
+
+def test_a_row_has_the_speeds_of_launches_with_their_intervals(tables: Tables) -> None:
+    vit, _ = rows_of(tables)
+    assert (vit["n"], vit["n_timed"], vit["n_launches"], vit["speed_threads"]) == (3, 0, 8, 2)
+    assert vit["images_per_second_interval"] == vit["inference_images_per_second_interval"] == "launches"
+    truths = {"images_per_second": 12_000 * TWO, "inference_images_per_second": INFERENCE * 12_000 * TWO}
+    truths |= {"latency_p50_seconds": 1 / (INFERENCE * 12_000 * TWO)}
+    for metric, truth in truths.items():
+        assert vit[metric] == pytest.approx(truth, rel=0.08)
+        assert vit[f"{metric}_low"] < vit[metric] < vit[f"{metric}_high"]
+    assert vit["latency_p99_seconds"] == pytest.approx(1.6 * vit["latency_p50_seconds"], rel=0.06)
+    assert vit["step_seconds"] == 128 / vit["images_per_second"]
+    assert vit["forward_seconds"] == pytest.approx(0.3 * 128 / (12_000 * TWO))
+    assert vit["matmul_flops_per_second"] == PEAK
+    assert vit["flops_share"] == vit["images_per_second"] * vit["num_train_flops"] / PEAK
+
+
+def test_the_other_number_of_threads_stands_beside_it(tables: Tables) -> None:
+    vit, _ = rows_of(tables)
+    assert vit["images_per_second_one_thread"] == pytest.approx(12_000, rel=0.08)
+    assert vit["latency_p50_seconds_one_thread"] == pytest.approx(1 / INFERENCE / 12_000, rel=0.08)
+
+
+def test_what_one_number_of_threads_was_timed_with_has_no_other(tmp_path: Path) -> None:
+    vit, _ = rows_of(rounds(tmp_path / "run", threads=(2,)))
+    assert vit["speed_threads"] == 2
+    assert math.isnan(vit["images_per_second_one_thread"])
+
+
+def test_a_run_without_launches_leaves_their_columns_empty(tmp_path: Path) -> None:
+    vit, _ = rows_of(read_tables(make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"])))
+    for column in ("n_launches", "speed_threads", "stall_share", "images_per_second_one_thread"):
+        assert math.isnan(vit[column])
+    assert vit["images_per_second_interval"] == "seeds"
+
+
+def test_launches_win_over_trials_that_were_timed(tmp_path: Path) -> None:
+    vit, _ = rows_of(rounds(tmp_path / "run", overrides={"vit": {"timed": True}}))
+    assert vit["n_timed"] == 3
+    assert vit["images_per_second_interval"] == "launches"
+    assert vit["images_per_second"] == pytest.approx(12_000 * TWO, rel=0.08)
+
+
+def test_a_configuration_that_launches_could_not_time_has_no_speed_and_is_named(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", missing={CNN: "out of memory"})
+    vit, cnn = rows_of(tables)
+    assert vit["images_per_second"] > 0
+    assert math.isnan(cnn["images_per_second"] + cnn["seconds_to_0.97"])
+    assert cnn["images_to_0.97"] > 0
+    assert "CNN d2 fp32: speed not measured (out of memory)." in answer(tables).warnings
+
+
+# Ratios and verdicts
+
+
+def test_a_ratio_is_paired_by_launch_and_is_that_of_the_printed_figures(tables: Tables) -> None:
+    vit, cnn = rows_of(tables)
+    for metric, truth in (
+        ("images_per_second", 1.5),
+        ("inference_images_per_second", 1.5),
+        ("latency_p50_seconds", 1 / 1.5),
+    ):
+        found = compare_rows(tables, vit, cnn, metric)
+        assert (found.paired, found.unit, found.verdict) == (True, "launch", "better")
+        assert found.amount == pytest.approx(vit[metric] / cnn[metric])
+        assert found.interval.low < truth < found.interval.high
+        wide = math.hypot(*(math.log(row[f"{metric}_high"] / row[f"{metric}_low"]) for row in (vit, cnn)))
+        assert math.log(found.interval.high / found.interval.low) < wide, "what a launch does to both drops out"
+
+
+def interval(low: float, amount: float, high: float, n: int = 8) -> Interval:
+    return Interval(low, amount, high, n)
+
+
+@pytest.mark.parametrize(
+    ("metric", "found", "more", "verdict", "side"),
+    [
+        ("images_per_second", interval(1.1, 1.2, 1.3), {}, "better", 1),
+        ("images_per_second", interval(0.7, 0.8, 0.9), {}, "better", -1),
+        ("images_per_second", interval(0.99, 1.01, 1.02), {}, "equivalent", 0),
+        ("images_per_second", interval(1.005, 1.01, 1.02), {}, "equivalent", 0),  # shown, and too small to matter
+        ("images_per_second", interval(0.95, 1.05, 1.16), {}, "inconclusive", 0),
+        ("images_per_second", interval(1.1, 1.2, 1.3), {"noisy": True}, "too noisy", 0),
+        ("images_per_second", interval(math.nan, 2.0, math.nan, 1), {}, "inconclusive", 0),
+        ("seconds_to_0.97", interval(1.1, 1.2, 1.3), {"blurred": True}, "inconclusive", 0),
+        ("peak_memory_bytes", interval(math.nan, 1.2, math.nan, 1), {}, "better", 1),
+        ("peak_memory_bytes", interval(math.nan, 1.02, math.nan, 1), {}, "inconclusive", 0),
+        ("test_accuracy", interval(0.002, 0.004, 0.006), {"margin": 0.001}, "better", 1),
+        ("test_accuracy", interval(-0.0008, 0.0, 0.0008), {"margin": 0.001}, "equivalent", 0),
+        ("test_accuracy", interval(-0.002, 0.001, 0.004), {"margin": 0.001}, "inconclusive", 0),
+    ],
+)
+def test_an_interval_gives_one_of_four_verdicts(
+    metric: str, found: Interval, more: dict[str, Any], verdict: str, side: int
+) -> None:
+    comparison = Comparison(metric, found, **({"margin": 0.03} | more))
+    assert (comparison.verdict, comparison.side, comparison.shown) == (verdict, side, verdict == "better")
+
+
+def test_speeds_that_are_alike_are_equivalent_and_nobody_wins(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", {VIT: 10_000.0, CNN: 10_050.0}, noise=0.01, count=12)
+    found = compare_rows(tables, *rows_of(tables), "images_per_second")
+    assert (found.verdict, found.unsure) == ("equivalent", "equivalent within 3%")
+    said = answer(tables)
+    assert "training speed is equivalent within 3% between" in " ".join(said.summary).lower()
+    assert said.winners["training speed"] == ""
+
+
+@pytest.mark.parametrize(("count", "noise"), [(2, 0.01), (8, 0.3)])
+def test_too_few_launches_or_too_wide_a_ratio_give_no_figure_for_an_answer(
+    tmp_path: Path, count: int, noise: float
+) -> None:
+    tables = rounds(tmp_path / "run", {VIT: 20_000.0, CNN: 5_000.0}, count=count, noise=noise, matches=["params"])
+    found = compare_rows(tables, *rows_of(tables), "images_per_second")
+    assert (found.verdict, found.text, found.side) == ("too noisy", "too noisy", 0)
+    said = answer(tables)
+    assert said.headline.endswith("are too noisy to call.")
+    assert said.summary[-1].startswith("Speeds are too noisy to call: ratios are")
+    assert said.sentences[-1].endswith("Too noisy to call: time to 97% and training speed.")
+    told = " ".join([said.headline, *said.summary, *said.sentences])
+    assert "times as fast" not in told
+    assert "times as long" not in told
+    assert any("Close other programs, or give a larger --budget or speed_seconds." in text for text in said.warnings)
+
+
+def test_pairs_that_are_too_noisy_are_counted_as_that(tmp_path: Path) -> None:
+    made = "cnn-d2-fp32-params-7-2-cpu"
+    tables = rounds(tmp_path / "run", SPEEDS | {made: 4_000.0}, noise=0.3, matches=["params"])
+    (line,) = pair_sentences(find_pairs(tables))
+    assert "training speed is too noisy to call in 1 pair" in line
+    assert "faster" not in line
+
+
+# Times are images times seconds an image
+
+
+def test_times_are_images_by_the_leading_speed(tables: Tables) -> None:
+    vit, _ = rows_of(tables)
+    own = tables.trials[tables.trials["config_id"] == VIT]
+    assert vit["images_to_0.97"] == own["images_to_0.97"].median()
+    assert vit["seconds_to_0.97"] == pytest.approx(vit["images_to_0.97"] / vit["images_per_second"])
+    evaluations = tables.evaluations[tables.evaluations["trial_id"].isin(own["trial_id"])]
+    assert np.allclose(evaluations["train_seconds"], evaluations["step"] * 128 / vit["images_per_second"])
+    assert vit["train_seconds"] == pytest.approx(evaluations["images"].max() / vit["images_per_second"])
+    assert (vit["n_raced"], vit["reached_0.97"]) == (3, 3)
+
+
+def test_a_time_has_the_scatter_of_seeds_and_of_launches(tables: Tables) -> None:
+    vit, _ = rows_of(tables)
+    width = math.log(vit["seconds_to_0.97_high"] / vit["seconds_to_0.97_low"])
+    of_speed = math.log(vit["images_per_second_high"] / vit["images_per_second_low"])
+    logs = [math.log(images) for images in tables.samples(vit, "images_to_0.97").values()]
+    of_seeds = 2 * 4.302653 * 1.2533 * statistics.stdev(logs) / math.sqrt(3)
+    assert width == pytest.approx(math.hypot(of_speed, of_seeds), rel=1e-3)
+
+
+def test_a_ratio_of_times_is_that_of_the_printed_ones_and_less_sure_than_that_of_speeds(tables: Tables) -> None:
+    vit, cnn = rows_of(tables)
+    found = compare_rows(tables, vit, cnn, "seconds_to_0.97")
+    assert found.amount == pytest.approx(vit["seconds_to_0.97"] / cnn["seconds_to_0.97"])
+    speed = compare_rows(tables, cnn, vit, "images_per_second").interval
+    assert math.log(found.interval.high / found.interval.low) > math.log(speed.high / speed.low)
+
+
+def test_one_seed_tells_no_interval_of_a_time(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", seeds=[0])
+    vit, cnn = rows_of(tables)
+    assert math.isnan(vit["seconds_to_0.97_low"])
+    assert compare_rows(tables, vit, cnn, "seconds_to_0.97").verdict == "inconclusive"
+
+
+def test_a_target_that_the_first_evaluation_finds_reached_is_told_as_within(tmp_path: Path) -> None:
+    early = [{"epoch": 0.2, "step": 86, "val_accuracy": 0.98}, {"epoch": 0.4, "step": 172, "val_accuracy": 0.98}]
+    tables = rounds(tmp_path / "run", overrides={"cnn": {"evaluations": early}})
+    vit, cnn = rows_of(tables)
+    assert (cnn["first_0.97"], vit["first_0.97"]) == (3, 0)
+    said = answer(tables)
+    assert "reaches 97% sooner (within 0." in said.headline
+    (detail,) = (text for text in said.sentences if text.startswith("Time to 97%"))
+    assert "CNN d2 fp32 within 0." in detail
+    assert "ViT p7 d2 fp32 within" not in detail
+
+
+# The number of threads that leads
+
+
+def disturbed(launch: Launch, threads: int, share: float = 1.0) -> Launch:
+    """The same launch in which other programs took the processor from slices with so many threads."""
+    for number, piece in enumerate(piece for piece in launch.slices if piece["num_threads"] == threads):
+        if number % 10 < 10 * share:
+            piece["waited_seconds"] = 0.5 * piece["seconds"]
+    return launch
+
+
+def device(launches: Sequence[Launch], precision: float = 0.03) -> DeviceSpeeds:
+    return device_speeds(launches, precision)[CPU]
+
+
+def test_all_threads_lead_where_their_ratios_are_known() -> None:
+    found = device([made_up_launch(number) for number in range(8)])
+    assert (found.leading.threads, found.leading.most, found.leading.known) == (2, 2, True)
+    said = leading_sentence(found)
+    assert said.startswith(f"speeds are good to ±{100 * found.leading.half_width:.1f}% (8 launches, 2 threads)")
+    assert "all threads lead" in said
+
+
+def test_one_thread_leads_where_others_disturb_all() -> None:
+    found = device([disturbed(made_up_launch(number), 2) for number in range(8)])
+    assert (found.leading.threads, found.leading.most, found.leading.known) == (1, 2, True)
+    said = leading_sentence(found)
+    assert "(8 launches, one thread); one thread leads, as with all 2 something else took the processor" in said
+    assert "100% of the slices" in said
+
+
+def test_where_nothing_is_known_all_threads_stand_there_and_are_too_noisy() -> None:
+    found = device([made_up_launch(number, noise=0.4) for number in range(4)])
+    assert (found.leading.threads, found.leading.known) == (2, False)
+    assert leading_sentence(found).startswith("speeds are too noisy to call: ratios are known to ±")
+
+
+def test_what_a_configuration_asks_for_itself_decides_for_no_other() -> None:
+    launches = []
+    for number in range(8):
+        launch = made_up_launch(number, {VIT: 12_000.0, CNN: 8_000.0, "own": 5_000.0})
+        launch.slices = [
+            piece | ({"num_threads": 4} if piece["config_id"] == "own" else {})
+            for piece in launch.slices
+            if piece["config_id"] != "own" or piece["num_threads"] == 2
+        ]
+        launches.append(launch)
+    found = device(launches)
+    assert found.leading.threads == 2
+    assert [found.threads_of(config) for config in (VIT, "own", "unknown")] == [[2, 1], [4], []]
+
+
+def test_rows_with_unlike_numbers_of_threads_are_compared_without_pairing(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", {CNN: 8_000.0})
+    folder = time_in_rounds(tables.folder, {VIT: 12_000.0}, threads=(4,))
+    both = read_tables(folder)
+    vit, cnn = rows_of(both)
+    assert (vit["speed_threads"], cnn["speed_threads"]) == (4, 2)
+    found = compare_rows(both, vit, cnn, "images_per_second")
+    assert (found.paired, found.shown) == (False, True)
+    assert found.amount == pytest.approx(vit["images_per_second"] / cnn["images_per_second"])
+
+
+# What to know before relying on them
+
+
+def test_contention_is_told_with_what_it_was(tmp_path: Path) -> None:
+    said = answer(rounds(tmp_path / "run", disturbed=0.3))
+    (line,) = (text for text in said.warnings if text.startswith("Something else took the processor"))
+    assert "of the timed slices (2 threads), which don't count" in line
+    assert "of their time a thread was ready and had no core" in line
+    assert "hypervisor" not in line
+    quiet = answer(rounds(tmp_path / "quiet"))
+    assert not any("took the processor" in text or "Training stalls" in text for text in quiet.warnings)
+
+
+def test_what_training_loses_beside_its_steps_is_told_where_it_is_sure(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", stall=0.25)
+    vit, _ = rows_of(tables)
+    assert vit["stall_share_low"] < 0.25 < vit["stall_share_high"] + 0.02
+    (line,) = (text for text in answer(tables).warnings if text.startswith("Training stalls"))
+    assert "ViT p7 d2 fp32 2" in line
+    assert "isn't explained by the pace of undisturbed steps" in line
+
+
+def test_trials_side_by_side_with_launches_are_a_whole_run(tables: Tables) -> None:
+    said = answer(tables)
+    assert "the ViT trains 1." in said.headline
+    assert said.summary[-1].startswith("Speeds are good to ±")
+    assert not any("side by side" in text for text in said.warnings)
+
+
+# Accuracies on the same images
+
+
+def test_accuracies_are_compared_image_by_image_where_the_run_kept_which_were_right(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    hard = dice.random(10_000)
+    right = {}
+    for (name, wrong), seed in itertools.product((("vit-p7-d2", 0.025), ("cnn-d2", 0.02)), range(3)):
+        own = hard + 0.002 * dice.normal(size=hard.size) > wrong
+        right[f"{name}-fp32-cpu-s{seed}"] = {"correct": packed(list(own)), "test_accuracy": float(own.mean())}
+    tables = read_tables(make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides=right))
+    vit, cnn = rows_of(tables)
+    found = compare_rows(tables, cnn, vit, "test_accuracy")
+    assert (found.paired, found.unit, found.verdict) == (True, "image", "better")
+    assert found.amount == pytest.approx(cnn["test_accuracy"] - vit["test_accuracy"])
+    assert found.interval.high - found.interval.low < 0.003, "the binomial floors of both alone are 0.8 points wide"
+    assert "paired by image" in answer(tables).sentences[0]
+
+
+def test_one_trial_of_which_it_is_not_known_leaves_the_seeds(tmp_path: Path) -> None:
+    all_right = {"correct": packed([True] * 10_000)}
+    known = dict.fromkeys(("vit", "cnn-d2-fp32-cpu-s0", "cnn-d2-fp32-cpu-s1"), all_right)
+    tables = read_tables(make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], overrides=known))
+    assert compare_rows(tables, *rows_of(tables), "test_accuracy").unit == "seed"
+
+
+# Two runs
+
+
+MANY = [("vit", 7, 2), ("vit", 7, 4), ("vit", 14, 2), ("cnn", None, 2), ("cnn", None, 4)]
+EACH = {
+    f"{model}{f'-p{patch}' if patch else ''}-d{depth}-fp32-cpu": 4_000.0 * (place + 1)
+    for place, (model, patch, depth) in enumerate(MANY)
+}
+
+
+def two_runs(tmp_path: Path, factor: float = 1.0, change: dict[str, float] | None = None, **how: Any) -> Changes:
+    """A run and another minutes later, when the machine is `factor` times as fast."""
+    rounds(tmp_path / "a", EACH, configs=MANY, **how)
+    after = {name: speed * factor * (change or {}).get(name, 1.0) for name, speed in EACH.items()}
+    rounds(tmp_path / "b", after, configs=MANY, seed=1, **how)
+    return compare_runs(tmp_path / "a", tmp_path / "b")
+
+
+def test_nothing_changed_between_two_runs_of_the_same_on_a_machine_in_another_state(tmp_path: Path) -> None:
+    found = two_runs(tmp_path, factor=0.8)
+    assert {each.verdict for each in found.changes} <= {"no difference shown", "equivalent within 3%"}
+    (line,) = (line for line in found.conditions if line.startswith("training speed on"))
+    assert "the 5 configurations in common (2 threads) are in the mean 0." in line
+    assert any("relative to the run's mean speed" in note for note in found.notes)
+
+
+def test_one_that_became_slower_is_found(tmp_path: Path) -> None:
+    found = two_runs(tmp_path, factor=1.3, change={CNN: 0.7})
+    (slower,) = (each for each in found.changes if (each.config_id, each.metric) == (CNN, "images_per_second"))
+    assert (slower.verdict, slower.n_a, slower.n_b, slower.paired) == ("worse", 8, 8, False)
+    assert slower.amount == pytest.approx(0.7 / 0.7**0.2, rel=0.05)  # of the mean, a fifth of which it is
+
+
+def test_a_single_configuration_cannot_be_told_from_its_machine(tmp_path: Path) -> None:
+    for name, speed in (("a", 8_000.0), ("b", 16_000.0)):
+        rounds(tmp_path / name, {CNN: speed}, configs=SMALL[1:])
+    found = compare_runs(tmp_path / "a", tmp_path / "b")
+    verdicts = {each.metric: each.verdict for each in found.changes}
+    assert verdicts["images_per_second"] == "not comparable: no second configuration"
+
+
+def test_launches_and_timed_trials_are_not_compared(tmp_path: Path) -> None:
+    rounds(tmp_path / "a")
+    make_run(tmp_path / "b", configs=SMALL, dtypes=["fp32"])
+    verdicts = {each.metric: each.verdict for each in compare_runs(tmp_path / "a", tmp_path / "b").changes}
+    assert verdicts["images_per_second"] == "not comparable: timed in another way"
+    assert verdicts["peak_memory_bytes"] == "equivalent within 3%"
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, 0), (0.6, 1)])
+def test_limits_hold_launches_against_launches(tmp_path: Path, factor: float, status: int) -> None:
+    a, b = (
+        rounds(tmp_path / name, {VIT: 12_000.0, CNN: speed}, noise=0.01, drift=0.01, seed=seed)
+        for name, speed, seed in (("a", 8_000.0, 0), ("b", 8_000.0 * factor, 1))
+    )
+    limits = [read_limit(text) for text in ("speed:-15%", "latency:+20%", "time-to-accuracy:+30%")]
+    found = judge(a, b, limits)
+    assert found.exit_status == status
+    assert {each.label for each in found.judged if each.verdict == "worse"} == ({"CNN d2 fp32"} if status else set())
