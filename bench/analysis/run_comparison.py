@@ -340,7 +340,8 @@ def _notes(changes: list[Change], levels: Levels) -> list[str]:
         notes = [
             "Speeds, and times to accuracy, are relative to the run's mean speed over the configurations in common: "
             "what a machine does to all of them alike drops out. So where one becomes faster, the others seem a little "
-            f"slower. Their intervals are over launches, and hold for all {most} configurations at once (Bonferroni).",
+            f"slower. Their intervals are over launches, and hold for all {most} configurations at once (Bonferroni); "
+            "those of accuracy and memory are over seeds.",
         ]
     if any("one seed" in change.verdict for change in changes):
         notes.append("Of one seed, accuracies have the interval of their test images, speeds that of timed blocks.")

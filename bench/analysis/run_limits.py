@@ -245,7 +245,8 @@ def _ends(ratio: Interval) -> tuple[float, float, float]:
 def _peaks(tables: Tables, row: Row) -> list[float]:
     """Those of all launches, or trials, in the same mode: a single one, measured in tenths of a second, says little."""
     if by_launches(row):
-        return [launch.peaks[row["dtype"]] for launch in tables.speeds[row["device_name"]].launches if launch.peaks]
+        launches = tables.speeds[row["device_name"]].launches
+        return [peak for launch in launches if (peak := launch.peaks.get(row["dtype"]) or 0.0) > 0]
     trials = tables.trials[tables.trials["status"] == "ok"]
     for key in ("device_name", "dtype", "num_threads"):
         trials = trials[(trials[key] == row[key]) | (trials[key].isna() & (row[key] != row[key]))]

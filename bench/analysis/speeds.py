@@ -8,7 +8,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -58,10 +58,17 @@ def device_speeds(launches: Iterable[Launch], precision: float) -> "dict[str, De
     """A run's launches by the name of their device, as the tables have it; none where nothing was timed."""
     found = {}
     for name, own in grouped((launch.device_name, launch) for launch in launches).items():
-        if any(launch.slices for launch in own):
-            speeds = Speeds(own)
+        whole = [replace(launch, slices=[*filter(_is_whole, launch.slices)]) for launch in own]
+        if any(launch.slices for launch in whole):
+            speeds = Speeds(whole)
             found[shortened(clean_text(name), LONGEST_DEVICE)] = DeviceSpeeds(speeds, leading_of(speeds, precision))
     return found
+
+
+def _is_whole(piece: Row) -> bool:
+    """Whether a slice has what a speed is made of; a journal may be anybody's."""
+    needed = (piece[key] for key in ("seconds", "images", "num_threads", "batch_size"))
+    return all((value or 0) > 0 for value in needed) and not (piece["p50_seconds"] or 1) <= 0
 
 
 def leading_of(speeds: Speeds, precision: float) -> Leading:

@@ -201,7 +201,8 @@ def _grid(tables: Tables, columns: list[Column], most: int | None = None) -> Gri
     rows = []
     for row in records(shown):
         timed = f"{row['n_timed']} timed" if row["n_timed"] != row["n"] else ""
-        timed = f"{row['n_launches']:g} launches" if by_launches(row) else timed
+        if by_launches(row):
+            timed = f"{row['n_launches']:g} launch{'es' * (row['n_launches'] != 1)}"
         counts = "; ".join(part for part in (f"n = {row['n']}", timed, row["not_ok"]) if part)
         rows.append((Cell(row["label"], counts), [column.cell(row, best[column.better]) for column in columns]))
     return Grid(columns, rows, len(summary) - len(shown))

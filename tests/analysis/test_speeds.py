@@ -304,6 +304,17 @@ def test_rows_with_unlike_numbers_of_threads_are_compared_without_pairing(tmp_pa
     assert found.amount == pytest.approx(vit["images_per_second"] / cnn["images_per_second"])
 
 
+def test_slices_without_what_a_speed_is_made_of_are_left_out() -> None:
+    launches = [made_up_launch(number) for number in range(8)]
+    usual = device(launches).speeds
+    for launch in launches:
+        for key, value in (("seconds", None), ("images", 0), ("num_threads", None), ("p50_seconds", -1.0)):
+            launch.slices.append(launch.slices[0] | {key: value})
+    found = device(launches)
+    assert found.speeds.cells == usual.cells
+    assert found.speeds.threads == [1, 2]
+
+
 # What to know before relying on them
 
 
