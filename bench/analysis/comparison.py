@@ -234,7 +234,9 @@ def _compared_products(tables: Tables, a: Row, b: Row, metric: str, margin: floa
     images = ratio_interval(tables.samples(a, column).values(), tables.samples(b, column).values(), medians=True)
     speed = compare_rows(tables, a, b, TRAINING)
     found, blurred = times(images, speed.interval, -1), abs(a[metric] - b[metric]) < grid
-    return Comparison(metric, found._replace(n=images.n), False, "seed", margin, speed.noisy, blurred)
+    factor, amount = found.high / found.amount, a[metric] / b[metric]
+    interval = Interval(amount / factor, amount, amount * factor, images.n)
+    return Comparison(metric, interval, False, "seed", margin, speed.noisy, blurred)
 
 
 def is_within(row: Row, metric: str) -> bool:

@@ -315,6 +315,21 @@ def test_slices_without_what_a_speed_is_made_of_are_left_out() -> None:
     assert found.speeds.threads == [1, 2]
 
 
+def test_several_processes_that_trials_timed_are_held_against_one_that_launches_did(tmp_path: Path) -> None:
+    two = {f"{name}-fp32-x2": {"timed": True} for name in ("vit-p7-d2", "cnn-d2")}
+    make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], processes=[1, 2], overrides=UNTIMED | two)
+    both = read_tables(time_in_rounds(tmp_path / "run", SPEEDS))
+    one, more = (row for row in records(both.summary) if row["model"] == "cnn")
+    assert (one["n_launches"], more["n_timed"]) == (8, 3)
+    assert math.isnan(more["speed_threads"])
+    for metric in ("images_per_second", "seconds_to_0.97"):
+        found = compare_rows(both, more, one, metric)
+        assert found.amount == pytest.approx(more[metric] / one[metric])
+        assert found.interval.low < found.amount < found.interval.high
+        assert not found.paired
+    assert any("efficiency" in text for text in answer(both).summary)
+
+
 # What to know before relying on them
 
 

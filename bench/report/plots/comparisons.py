@@ -99,7 +99,7 @@ def _changes(axes: Axes, changes: list[Change], label: str, marker: str = "o", h
             style.note(axes, "too noisy", (none, y), (4, 0))
     changes = [change for change in changes if not change[2].noisy]
     if not changes:
-        axes.set(xticks=[], xlabel=label)
+        axes.set(xticks=[], xlim=(none - 0.1, none + 1), xlabel=label)
         return
     places, colours, found = zip(*changes, strict=True)
     factor = 1.0 if none else 100.0
