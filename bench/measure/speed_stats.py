@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,7 +122,7 @@ class Speeds:
 
     def half_widths(self, panel: Panel) -> list[float]:
         """Of the ratios of all pairs of a panel's cells; infinite where a ratio isn't known."""
-        return [self.ratio(a, b).half_width for a, b in combinations(self._fit(panel).cells, 2)]
+        return self._fit(panel).half_widths()
 
     @cached_property
     def panels(self) -> list[Panel]:
@@ -163,8 +162,37 @@ class _Fit:
         self._means = _cell_effects(self._values)
         spread = [_variance(column) for column in self._values.T]
         self._own_prior = _prior(spread, 1)
-        pairs = combinations(self._values.T, 2)
-        self._pair_prior = _prior([_variance(a - b) for a, b in pairs], len(self.cells) - 2)
+
+    @cached_property
+    def _pairs(self) -> tuple[Array, Array]:
+        """Of all pairs of cells, in the order of `combinations`: variance and count of their log ratios by launch."""
+        variances, counts = [np.zeros(0)], [np.zeros(0)]
+        for column in range(len(self.cells) - 1):
+            apart = self._values[:, column + 1 :] - self._values[:, column : column + 1]
+            known = ~np.isnan(apart)
+            n = known.sum(axis=0).astype(float)
+            with np.errstate(divide="ignore", invalid="ignore"):  # of none there is no mean, of one no variance
+                off = np.where(known, apart - np.where(known, apart, 0.0).sum(axis=0) / n, 0.0)
+                variances.append(np.where(n > 1, (off**2).sum(axis=0) / (n - 1), math.nan))
+            counts.append(n)
+        return np.concatenate(variances), np.concatenate(counts)
+
+    @cached_property
+    def _pair_prior(self) -> tuple[float, float]:
+        return _prior(zip(*(each.tolist() for each in self._pairs), strict=True), len(self.cells) - 2)
+
+    def half_widths(self) -> list[float]:
+        """Of the ratios of all pairs; infinite where one isn't known."""
+        from scipy.special import stdtrit
+
+        (variances, counts), (expected, lent) = self._pairs, self._pair_prior
+        enough = counts >= FEWEST_LAUNCHES
+        n = counts[enough]
+        degrees = n - 1 + lent
+        pooled = (lent * expected + (n - 1) * variances[enough]) / degrees
+        found = np.full(counts.size, math.inf)
+        found[enough] = stdtrit(degrees, (1 + CONFIDENCE) / 2) * np.sqrt(pooled / n)
+        return [float(width) for width in found]
 
     def speed(self, cell: Cell) -> Estimate:
         if cell not in self._column:
@@ -237,7 +265,7 @@ def _variance(values: Array) -> tuple[float, int]:
     return (float(kept.var(ddof=1)) if kept.size > 1 else math.nan), int(kept.size)
 
 
-def _prior(variances: Iterable[tuple[float, int]], most: float) -> tuple[float, float]:
+def _prior(variances: Iterable[tuple[float, float]], most: float) -> tuple[float, float]:
     """What variances of several say of any one of them: its expected value, and degrees of freedom that it is worth.
 
     The moderated variance of Smyth 2004 ("Linear models and empirical Bayes methods"): where the variances scatter no

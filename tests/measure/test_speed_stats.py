@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 from made_up_launches import make_launches, make_slice
 
-from bench.measure.speed_stats import Cell, Speeds, is_clean
+from bench.measure.speed_stats import Cell, Speeds, is_clean, panel_of
 from bench.result import Launch
 
 TRUE = {"a": 1000.0, "b": 2000.0, "c": 500.0, "d": 1500.0}
@@ -32,6 +32,18 @@ def test_ratios_are_those_of_the_speeds_that_are_given_though_launches_have_gaps
         assert ratio.amount == pytest.approx(speeds.speed(train(a)).amount / speeds.speed(train(b)).amount)
     assert speeds.ratio(train("a"), train("b")).n == 4
     assert speeds.ratio(train("c"), train("d")).n == 6
+
+
+def test_all_pairs_at_once_are_as_wide_as_one_by_one() -> None:
+    launches = make_launches(TRUE, 4, machine=0.5, launch=0.05)
+    launches[0].slices = [piece for piece in launches[0].slices if piece["config_id"] != "a"]
+    launches[1].slices = [piece for piece in launches[1].slices if piece["config_id"] not in "ac"]
+    speeds = Speeds(launches)
+    for panel in speeds.panels:
+        cells = [cell for cell in speeds.cells if panel_of(cell) == panel]
+        one_by_one = [speeds.ratio(a, b).half_width for a, b in combinations(cells, 2)]
+        assert speeds.half_widths(panel) == pytest.approx(one_by_one)
+        assert math.isinf(max(one_by_one)), "of two launches nothing is known"
 
 
 def test_a_gap_in_a_slow_hour_moves_no_ratio() -> None:
