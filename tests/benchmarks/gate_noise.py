@@ -51,7 +51,8 @@ NEIGHBOURS = """
 import random, time
 for _ in range(os.cpu_count() or 1):
     if not os.fork():
-        threading.Thread(target=end_with_parent, daemon=True).start()
+        # not `sys.stdin`, whose lock the thread of the process that forked has
+        threading.Thread(target=lambda: (os.read(0, 1), os._exit(0)), daemon=True).start()
         break
 else:
     ready()
