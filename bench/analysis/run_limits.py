@@ -277,7 +277,7 @@ def _headline(verdict: Verdict, judged: Sequence[Judged], unmeasured: Sequence[s
     return {
         "worse": f"Worse than the limit in {of}: {told}.",
         "missing": f"Not comparable: {'; '.join(filter(None, (nobody, told)))}.",
-        "uncertain": f"Too uncertain to tell in {of}: {told}; more seeds narrow the intervals.",
+        "uncertain": f"Too uncertain to tell in {of}: {told}; more seeds or launches narrow the intervals.",
         "ok": f"Nothing is worse than its limit, in {len(judged)} comparison{'s' * (len(judged) != 1)}.",
     }[verdict]
 

@@ -126,11 +126,10 @@ def _of_launches(tables: Tables, device: DeviceSpeeds, rows: pd.DataFrame) -> It
         )
     widths = speeds.half_widths(Panel("train", False, leading.threads))
     wide = sum(width > 2 * asked for width in widths)
-    if wide:
-        yield (
-            f"Too noisy to call: {wide} of {len(widths)} ratios of training speeds are known to no better than "
-            f"±{200 * asked:g}%. Close other programs, or give a larger --budget or speed_seconds."
-        )
+    if wide or not leading.known:
+        told = f"{wide} of {len(widths)} ratios of training speeds are known to no better than ±{200 * asked:g}%"
+        told = told if widths else "no ratio of training speeds is known"
+        yield f"Too noisy to call: {told}. Close other programs, or give a larger --budget or speed_seconds."
     reasons = [(reason, config) for each in speeds.launches for config, reason in each.missing.items()]
     labels = dict(zip(rows["config_id"], rows["label"], strict=True))
     for reason, configs in grouped(reasons).items():

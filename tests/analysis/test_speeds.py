@@ -343,6 +343,16 @@ def test_contention_is_told_with_what_it_was(tmp_path: Path) -> None:
     assert not any("took the processor" in text or "Training stalls" in text for text in quiet.warnings)
 
 
+def test_where_no_slice_was_undisturbed_nothing_is_known_and_the_remedy_is_told(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", disturbed=1.0)
+    vit, _ = rows_of(tables)
+    assert math.isnan(vit["images_per_second"] + vit["seconds_to_0.97"])
+    said = answer(tables)
+    assert said.summary[-1] == "Speeds are too noisy to call: ratios aren't known (8 launches, 2 threads)."
+    assert any(text.startswith("Too noisy to call: no ratio of training speeds is known.") for text in said.warnings)
+    assert any("in 100% of the timed slices" in text for text in said.warnings)
+
+
 def test_what_training_loses_beside_its_steps_is_told_where_it_is_sure(tmp_path: Path) -> None:
     tables = rounds(tmp_path / "run", stall=0.25)
     vit, _ = rows_of(tables)
