@@ -81,10 +81,10 @@ def leading_of(speeds: Speeds, precision: float) -> Leading:
     shared = [number for number in configs if len(configs[number]) == max(map(len, configs.values()))]
     most, fewest = max(shared), min(shared)
     widths = {number: _half_width(speeds, number, len(configs[number])) for number in shared}
-    # of a single configuration there is no ratio: its own speed takes whatever the launches scatter by
-    enough = 2 * precision if len(configs[most]) > 1 else math.inf
-    threads = fewest if widths[most] > enough >= widths[fewest] else most
-    return Leading(threads, most, widths[threads], widths[most], widths[threads] <= enough)
+    # of a single configuration there is no ratio, and its own speed scatters as launches do
+    known = {n: width <= 2 * precision or (len(configs[n]) == 1 and width < math.inf) for n, width in widths.items()}
+    threads = most if known[most] or not known[fewest] else fewest
+    return Leading(threads, most, widths[threads], widths[most], known[threads])
 
 
 def _half_width(speeds: Speeds, threads: int, configs: int) -> float:
@@ -113,7 +113,7 @@ def leading_sentence(device: "DeviceSpeeds") -> str:
             f"{said}; one thread leads, as with all {most} something else took the processor in {disturbed:.0%} of the "
             f"slices, and ratios {known_to}"
         )
-    return f"{said}; all threads lead, as their ratios are known well enough" if len(speeds.threads) > 1 else said
+    return f"{said}; all threads lead, as they are known well enough" if len(speeds.threads) > 1 else said
 
 
 def count_threads(number: float) -> str:

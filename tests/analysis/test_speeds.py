@@ -21,6 +21,7 @@ from bench.analysis.run_limits import judge, read_limit
 from bench.analysis.speeds import DeviceSpeeds, device_speeds, leading_sentence
 from bench.analysis.summary import Tables, read_tables
 from bench.analysis.verdict import decide
+from bench.measure.speed_stats import Cell
 from bench.measure.stats import Interval
 from bench.result import Launch
 
@@ -276,6 +277,15 @@ def test_where_nothing_is_known_all_threads_stand_there_and_are_too_noisy() -> N
     found = device([made_up_launch(number, noise=0.4) for number in range(4)])
     assert (found.leading.threads, found.leading.known) == (2, False)
     assert leading_sentence(found).startswith("speeds are too noisy to call: ratios are known to ±")
+
+
+def test_a_single_configuration_has_no_ratio_and_its_speed_counts_once_it_is_known() -> None:
+    found = device([made_up_launch(number, {VIT: 12_000.0}) for number in range(8)])
+    assert (found.leading.threads, found.leading.known) == (2, True)
+    assert found.leading.half_width == found.speeds.speed(Cell(VIT, "train", 128, 2)).half_width
+    beside = device([disturbed(made_up_launch(number, {VIT: 12_000.0}), 2) for number in range(8)])
+    assert (beside.leading.threads, beside.leading.known) == (1, True)
+    assert not device([made_up_launch(0, {VIT: 12_000.0})]).leading.known
 
 
 def test_what_a_configuration_asks_for_itself_decides_for_no_other() -> None:
