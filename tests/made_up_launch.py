@@ -38,7 +38,7 @@ def made_up_launch(
     noise: float = 0.02,
     drift: float = 0.04,
     disturbed: float = 0.0,
-    stall: float = 0.0,
+    stall: float | Mapping[str, float] = 0.0,
     missing: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Launch:
@@ -49,10 +49,11 @@ def made_up_launch(
         noise: standard deviation of a slice's log speed, and of a configuration's in this launch.
         drift: of the whole launch's, which all configurations share.
         disturbed: share of slices in which a thread waits for a core as long as it computes.
-        stall: share of its time that the real training loop loses beyond its steps.
+        stall: share of its time that the real training loop loses beyond its steps; or by config_id.
         missing: config_id -> why it has no slices.
     """
     chance = random.Random(f"{seed} {launch}")
+    stalls = stall if isinstance(stall, Mapping) else dict.fromkeys(speeds, stall)
     missing = dict(missing or {})
     level = drift * chance.gauss()
     works = [("train", batch_size), ("loop", batch_size), ("infer", 1), ("infer", batch_size)]
@@ -63,7 +64,9 @@ def made_up_launch(
         chance.shuffle(arms)
         for slot, arm in enumerate(arms):
             config, n, work, batch = arm
-            rate = speeds[config] * n**0.8 * {"train": 1.0, "loop": 1 - stall, "infer": INFERENCE}[work]
+            rate = (
+                speeds[config] * n**0.8 * {"train": 1.0, "loop": 1 - stalls.get(config, 0.0), "infer": INFERENCE}[work]
+            )
             rate *= math.exp(own[arm] + noise * chance.gauss())
             steps = max(1, round((STRETCH if work == "loop" else SLICE) * rate / batch))
             computed = steps * batch / rate
@@ -87,6 +90,13 @@ def made_up_launch(
     wall = sum(row["seconds"] for row in slices) + 6.0
     peaks = {"fp32": PEAK, "amp-bf16": 2 * PEAK}
     return Launch(launch, device, device_name, started, wall, machine, slices, splits, peaks, missing)
+
+
+def made_up_launches(
+    speeds: Mapping[str, float], count: int = 6, *, first: int = 0, threads: Sequence[int] = (1,), **how: Any
+) -> list[Launch]:
+    """Launches of one device, numbered from `first`; `how`: as of `made_up_launch`."""
+    return [made_up_launch(number, speeds, threads=threads, **how) for number in range(first, first + count)]
 
 
 def add_launches(folder: Path, count: int = 8, **how: Any) -> list[Launch]:

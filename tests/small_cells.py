@@ -7,8 +7,8 @@ from torch import Tensor
 
 from bench.config.recipes import RECIPES
 from bench.data.dataset import evaluation_batches
-from bench.speed.cells import Cell, Work
 from bench.measure.stopwatch import Stopwatch
+from bench.speed.cells import Cell, Work
 from bench.training.trial_setup import new_learner, set_up
 from bench.trial import Trial
 from models import MODELS

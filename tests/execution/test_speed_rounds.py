@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_launches import make_launches
+from made_up_launch import made_up_launches
 
 from bench.execution import speed_rounds
 from bench.execution.progress import Progress
@@ -53,7 +53,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, store: RunFolder) -> list[dict[str, A
         found.append({"names": [entry.name for entry in setting.entries], "known": len(known), "seconds": seconds})
         for each in range(int(seconds // 20)):
             assert len(read_launches(store.folder)) == number + each  # the one before is on disk
-            (launch,) = make_launches({"a": 1.0, "b": 2.0}, 1, first=number + each, launch=NOISE[0], seed=each)
+            (launch,) = made_up_launches({"a": 1.0, "b": 2.0}, 1, first=number + each, noise=NOISE[0], seed=each)
+            launch.wall_seconds = 20.0
             yield launch
 
     monkeypatch.setattr(speed_rounds, "measure", measure)
@@ -103,7 +104,7 @@ def test_no_launch_is_asked_for_after_the_deadline_nor_where_none_is_wanted(
 
 
 def test_a_launch_without_a_slice_is_the_devices_last(store: RunFolder, asked: list[dict[str, Any]]) -> None:
-    (launch,) = make_launches({}, 1)
+    (launch,) = made_up_launches({}, 1)
     launch.missing = {trial.config_id: "RuntimeError: no such kernel" for trial in TRIALS}
     store.append_launch(launch)
     SpeedRounds(TRIALS, store, 0.03, 100.0).run()
@@ -115,7 +116,7 @@ def test_an_interrupt_loses_the_launch_that_runs_and_no_other(
 ) -> None:
     def measure(*_: object) -> Iterator[Launch]:
         for number in (0, 1):
-            yield from make_launches({"a": 1.0, "b": 2.0}, 1, first=number)
+            yield from made_up_launches({"a": 1.0, "b": 2.0}, 1, first=number)
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("the signal came late")
 
@@ -126,7 +127,7 @@ def test_an_interrupt_loses_the_launch_that_runs_and_no_other(
 
 
 def test_done_is_what_is_known_well_enough(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    for launch in make_launches({"a": 1.0, "b": 2.0, "c": 3.0}, 5, launch=0.001, within=0.001):
+    for launch in made_up_launches({"a": 1.0, "b": 2.0, "c": 3.0}, 5, noise=0.001):
         store.append_launch(launch)
     assert SpeedRounds(TRIALS, store, 0.03, 100.0).is_done
     assert not SpeedRounds(TRIALS, store, 0.0001, 100.0).is_done

@@ -5,9 +5,9 @@ import torch
 
 from bench.config.suite_file import find_suite, read_suite
 from bench.errors import UserError
-from bench.speed.cells import PROTOCOL, Work, open_cell
 from bench.gate.launch import PROTOCOL as OF_THE_GATE
 from bench.gate.request import configurations
+from bench.speed.cells import PROTOCOL, Work, open_cell
 
 CONTENT = {"dataset": "digits", "models": [{"model": "vit", "patch_size": 4, "depth": 1, "batch_size": 32}]}
 

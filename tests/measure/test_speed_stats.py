@@ -4,7 +4,7 @@ import math
 from itertools import combinations
 
 import pytest
-from made_up_launches import make_launches, make_slice
+from made_up_launch import INFERENCE, made_up_launches
 
 from bench.measure.speed_stats import Cell, Speeds, is_clean, panel_of
 from bench.result import Launch
@@ -12,18 +12,24 @@ from bench.result import Launch
 TRUE = {"a": 1000.0, "b": 2000.0, "c": 500.0, "d": 1500.0}
 
 
+def timed(config_id: str, images_per_second: float, group: int = 0) -> dict[str, object]:
+    """An undisturbed slice of one second of training."""
+    about = {"config_id": config_id, "num_threads": 1, "work": "train", "batch_size": 128, "group": group}
+    return about | {"images": images_per_second, "seconds": 1.0}
+
+
 def train(config_id: str, threads: int = 1) -> Cell:
     return Cell(config_id, "train", 128, threads)
 
 
 def test_without_noise_a_ratio_is_that_of_the_speeds_to_the_last_digits() -> None:
-    speeds = Speeds(make_launches(TRUE, machine=0.3, launch=0.0, within=0.0))
+    speeds = Speeds(made_up_launches(TRUE, drift=0.3, noise=0.0))
     assert speeds.ratio(train("b"), train("a")).amount == pytest.approx(2.0, rel=1e-9)
     assert speeds.ratio(Cell("b", "infer", 1, 1), Cell("c", "infer", 1, 1)).amount == pytest.approx(4.0, rel=1e-9)
 
 
 def test_ratios_are_those_of_the_speeds_that_are_given_though_launches_have_gaps() -> None:
-    launches = make_launches(TRUE, machine=0.5, launch=0.05)
+    launches = made_up_launches(TRUE, drift=0.5, noise=0.05)
     launches[0].slices = [piece for piece in launches[0].slices if piece["config_id"] != "a"]
     launches[3].slices = [piece for piece in launches[3].slices if piece["config_id"] != "b"]
     speeds = Speeds(launches)
@@ -35,7 +41,7 @@ def test_ratios_are_those_of_the_speeds_that_are_given_though_launches_have_gaps
 
 
 def test_all_pairs_at_once_are_as_wide_as_one_by_one() -> None:
-    launches = make_launches(TRUE, 4, machine=0.5, launch=0.05)
+    launches = made_up_launches(TRUE, 4, drift=0.5, noise=0.05)
     launches[0].slices = [piece for piece in launches[0].slices if piece["config_id"] != "a"]
     launches[1].slices = [piece for piece in launches[1].slices if piece["config_id"] not in "ac"]
     speeds = Speeds(launches)
@@ -47,7 +53,7 @@ def test_all_pairs_at_once_are_as_wide_as_one_by_one() -> None:
 
 
 def test_a_gap_in_a_slow_hour_moves_no_ratio() -> None:
-    launches = make_launches(TRUE, machine=0.0, launch=0.0, within=0.0)
+    launches = made_up_launches(TRUE, drift=0.0, noise=0.0)
     for piece in launches[2].slices:
         piece["seconds"] *= 3
     launches[2].slices = [piece for piece in launches[2].slices if piece["config_id"] != "a"]
@@ -59,7 +65,7 @@ def test_intervals_of_equal_configurations_hold_one(count: int, cells: int) -> N
     held = pairs = 0
     for seed in range(120):
         names = [f"c{index}" for index in range(cells)]
-        speeds = Speeds(make_launches(dict.fromkeys(names, 1000.0), count, works=[("train", 128)], seed=seed))
+        speeds = Speeds(made_up_launches(dict.fromkeys(names, 1000.0), count, seed=seed))
         for index in range(0, cells, 2):  # pairs that share no cell
             low, _, high, n = speeds.ratio(train(names[index]), train(names[index + 1]))
             pairs, held = pairs + 1, held + (low <= 1 <= high)
@@ -72,13 +78,13 @@ def test_variances_of_others_narrow_an_interval_of_few_launches() -> None:
     for seed in range(40):
         both = {"a": 1000.0, "b": 2000.0}
         for speeds, widths in ((both | TRUE, lent), (both, alone)):
-            ratio = Speeds(make_launches(speeds, 4, seed=seed)).ratio(train("a"), train("b"))
+            ratio = Speeds(made_up_launches(speeds, 4, seed=seed)).ratio(train("a"), train("b"))
             widths.append(ratio.half_width)
     assert sum(lent) < 0.85 * sum(alone)
 
 
 def test_disturbed_slices_count_for_nothing_and_cells_without_others_are_left_out() -> None:
-    launches = make_launches(TRUE, launch=0.0, within=0.0, disturbed=0.6, rounds=6)
+    launches = made_up_launches(TRUE, noise=0.0, disturbed=0.6, rounds=6)
     speeds = Speeds(launches)
     assert speeds.ratio(train("b"), train("a")).amount == pytest.approx(2.0)
     assert 0.25 < speeds.clean_share(1) < 0.55
@@ -99,11 +105,11 @@ def test_disturbed_slices_count_for_nothing_and_cells_without_others_are_left_ou
     ],
 )
 def test_a_slice_is_clean_where_nothing_took_the_processor(told: dict[str, float | None], clean: bool) -> None:
-    assert is_clean(make_slice("a", 1, "train", 128, 1000.0) | {"seconds": 0.045} | told) is clean
+    assert is_clean({"seconds": 0.045} | told) is clean
 
 
 def test_two_launches_give_a_figure_and_no_interval() -> None:
-    ratio = Speeds(make_launches(TRUE, 2)).ratio(train("a"), train("b"))
+    ratio = Speeds(made_up_launches(TRUE, 2)).ratio(train("a"), train("b"))
     assert ratio.n == 2
     assert math.isnan(ratio.low)
     assert ratio.half_width == math.inf
@@ -111,16 +117,16 @@ def test_two_launches_give_a_figure_and_no_interval() -> None:
 
 
 def test_one_image_is_told_by_the_median_call_and_not_by_the_slice() -> None:
-    launches = make_launches({"a": 1000.0, "b": 2000.0}, machine=0, launch=0, within=0)
+    launches = made_up_launches({"a": 1000.0, "b": 2000.0}, drift=0, noise=0)
     for launch in launches:
         for piece in launch.slices:
             if piece["batch_size"] == 1:
                 piece["seconds"] *= 5  # a few calls took very long
-    assert Speeds(launches).speed(Cell("b", "infer", 1, 1)).amount == pytest.approx(2000.0)
+    assert Speeds(launches).speed(Cell("b", "infer", 1, 1)).amount == pytest.approx(2000.0 * INFERENCE)
 
 
 def test_what_the_training_loop_loses_beyond_its_steps_is_the_stall_share() -> None:
-    launches = make_launches(TRUE, loss={"a": 0.25}, launch=0.0, within=0.001)
+    launches = made_up_launches(TRUE, stall={"a": 0.25}, noise=0.001)
     speeds = Speeds(launches)
     low, share, high, n = speeds.stall_share("a", 128, 1)
     assert low < share < high
@@ -133,8 +139,8 @@ def test_what_the_training_loop_loses_beyond_its_steps_is_the_stall_share() -> N
 def test_groups_that_were_open_apart_are_compared_by_the_one_that_stood_in_both() -> None:
     launches = []
     for number, (here, there) in enumerate([(1.0, 0.5), (0.8, 1.2), (1.1, 1.0), (0.9, 0.6)]):
-        slices = [make_slice("a", 1, "train", 128, 1000 * here), make_slice("b", 1, "train", 128, 2000 * here)]
-        slices += [make_slice(name, 1, "train", 128, rate * there, group=1) for name, rate in (("a", 1000), ("c", 500))]
+        slices = [timed("a", 1000 * here), timed("b", 2000 * here), timed("a", 1000 * there, group=1)]
+        slices += [timed("c", 500 * there, group=1)]
         launches.append(Launch(number, "cpu", "a CPU", "", 1.0, {}, slices, [], {}, {}))
     speeds = Speeds(launches)
     assert speeds.ratio(train("b"), train("c")).amount == pytest.approx(4.0, rel=1e-6)

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from made_up_launches import make_launches
+from made_up_launch import made_up_launches
 
 from bench.config.plan import load_plan
 from bench.config.suite_file import read_suite
@@ -207,7 +207,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def launch(setting: Setting, number: int, process: None, missing: dict[str, str]) -> Launch:
         numbers.append(number)
-        (made,) = make_launches({"a": 1000.0, "b": 2000.0, "c": 700.0}, 1, launch=NOISE[0], first=number, seed=number)
+        (made,) = made_up_launches({"a": 1000.0, "b": 2000.0, "c": 700.0}, 1, noise=NOISE[0], first=number, seed=number)
         return made
 
     monkeypatch.setattr(rounds, "_launch", launch)
