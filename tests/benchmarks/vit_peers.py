@@ -1,26 +1,27 @@
-"""Our ViT against other people's at equal shape: the same images, optimiser and threads, in alternation.
+"""Our ViT against other people's at equal shape: the same images, optimiser and threads, in the speed rounds.
 
-    python tests/benchmarks/vit_peers.py [--rounds 11] [--seconds 0.25] [--only WORD ...] [--write FILE]
+    python tests/benchmarks/vit_peers.py [--seconds 60] [--threads N] [--compiled] [--only WORD ...] [--write FILE]
 
 A point is an image size, patch, width, batch and pass; `--only` keeps the points that have every WORD in their name,
-such as `--only D16 train`. A round runs each model for some seconds, in an order of its own; a ratio is taken within
-the round, so that whatever the machine does to a round it does to all. Printed: for each peer the median over rounds
-of how many times as fast ours is, and for the fastest peer its 95% interval as well.
+such as `--only D16 train`. All models of a point are open in one process and timed in slices of some 45 ms in random
+order; a launch is a fresh process, and the unit of every interval. Printed: for each peer how many times as fast ours
+is, and for the fastest peer, chosen among them by what was measured, its 95% interval as well.
 
 - train: forward, cross-entropy, backward and a step of one fused Adam, the same for all.
 - forward: eval mode under inference_mode, where torchvision and nn.TransformerEncoder have a fast path of their own.
 - All have a class token, learned positions, depth 4, mlp_ratio 4 and no dropout. timm is run with its switch for
   fused attention on and off. nn.TransformerEncoder stands between our patches and our head.
 - Ours gives the same logits and gradients (tests/models/test_peers.py) for less work: its last block works out the
-class   token alone, since the head sees no other. The peers work out every token to the end.
+  class token alone, since the head sees no other. The peers work out every token to the end.
+- `--compiled` adds all of them compiled (torch.compile, default mode): a row for ours as it is against compiled peers,
+  and one for ours compiled against them.
 """
 
 import argparse
+import math
 import platform
-import random
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -35,105 +36,120 @@ from peers import PEERS, Shape, ours
 from torch import nn
 from torch.nn import functional as F
 
-from bench.measure.stats import log_mean_interval
+from bench.measure.speed_stats import Cell, Speeds
+from bench.speed.cells import PlainCell
+from bench.speed.rounds import Entry, Setting, measure
 from bench.system.device import cpu_name
-from bench.system.environment import usable_cores
+from bench.system.environment import default_threads, usable_cores
 from bench.system.files import write_atomically
-from bench.system.precision import set_exact_arithmetic
 from bench.training.optim import FusedAdam
 
 WIDTHS = {16: 4, 64: 4, 192: 3}  # embed_dim -> heads
 IMAGES = [(28, 7, 1), (28, 4, 1), (32, 8, 3), (32, 4, 3)]  # image_size, patch_size, in_channels
 BATCHES = [64, 512]
-PASSES = ["train", "forward"]
+WORKS = {"train": "train", "forward": "infer"}  # a point's pass -> a cell's work
+MODELS: dict[str, Callable[[Shape], nn.Module]] = {"ours": ours, **PEERS}
+COMPILED = ", compiled"
 
 
 @dataclass(frozen=True)
 class Point:
-    shape: Shape
+    image_size: int
+    patch_size: int
+    in_channels: int
+    embed_dim: int
     batch: int
     work: str
 
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.image_size, self.patch_size, self.embed_dim, WIDTHS[self.embed_dim], self.in_channels)
+
     def __str__(self) -> str:
-        shape = self.shape
-        return f"{shape.image_size}px P{shape.patch_size} D{shape.embed_dim} B{self.batch} {self.work}"
+        return f"{self.image_size}px P{self.patch_size} D{self.embed_dim} B{self.batch} {self.work}"
 
 
 POINTS = [
-    Point(Shape(size, patch, width, WIDTHS[width], channels), batch, work)
-    for work in PASSES
-    for width in WIDTHS
-    for size, patch, channels in IMAGES
-    for batch in BATCHES
+    Point(*image, width, batch, work) for work in WORKS for width in WIDTHS for image in IMAGES for batch in BATCHES
 ]
 
 
-def one_pass(model: nn.Module, point: Point) -> Callable[[], None]:
+def cells(model: str, point: dict[str, int | str], compiled: bool, threads: int) -> list[PlainCell]:
     """One training step, or one forward pass, on a batch that stays in memory."""
-    side = point.shape.image_size
-    images = torch.randn(point.batch, point.shape.in_channels, side, side)
-    labels = torch.randint(point.shape.num_classes, (point.batch,))
-    if point.work == "forward":
-        model.eval()
+    torch.set_num_threads(threads)  # compiled code is made for a number of them
+    torch.manual_seed(0)
+    asked = Point(**point)  # type: ignore[arg-type]
+    network = MODELS[model](asked.shape)
+    if compiled:
+        network.compile()
+    side = asked.image_size
+    images = torch.randn(asked.batch, asked.in_channels, side, side)
+    labels = torch.randint(asked.shape.num_classes, (asked.batch,))
 
-        def forward() -> None:
-            with torch.inference_mode():
-                model(images)
+    def forward() -> None:
+        with torch.inference_mode():
+            network(images)
 
-        return forward
-    optimizer = FusedAdam([{"params": list(model.parameters())}], 1e-3, (0.9, 0.999), decoupled=False)
+    if asked.work == "forward":
+        network.eval()
+        return [PlainCell("infer", asked.batch, forward)]
+    optimizer = FusedAdam([{"params": list(network.parameters())}], 1e-3, (0.9, 0.999), decoupled=False)
 
     def train() -> None:
-        F.cross_entropy(model(images), labels).backward()
+        F.cross_entropy(network(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return train
+    return [PlainCell("train", asked.batch, train)]
 
 
-def rate(work: Callable[[], None], seconds: float) -> float:
-    """Passes per second over about `seconds`, and over one pass at least."""
-    start, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        work()
-        count += 1
-    return count / elapsed
+def entries(point: Point, options: argparse.Namespace) -> list[Entry]:
+    return [
+        Entry(
+            model + COMPILED * compiled,
+            code="vit_peers:cells",
+            arguments={"model": model, "point": vars(point), "compiled": compiled, "threads": options.threads},
+            threads=(options.threads,),
+        )
+        for compiled in ((False, True) if options.compiled else (False,))
+        for model in MODELS
+    ]
 
 
-def measure(point: Point, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Images per second of each model, one a round."""
-    torch.manual_seed(0)
-    works = {name: one_pass(build(point.shape), point) for name, build in {"ours": ours, **PEERS}.items()}
-    for work in works.values():
-        work(), work()  # warm
-    rates: dict[str, list[float]] = {name: [] for name in works}
-    dice = random.Random(0)
-    for _ in range(rounds):
-        for name in dice.sample(list(works), len(works)):
-            rates[name].append(rate(works[name], seconds) * point.batch)
-    return rates
+def rows(point: Point, options: argparse.Namespace) -> Iterator[str]:
+    setting = Setting(entries(point, options), cpu_name(), precision=options.precision)
+    launches = [*measure(setting, [], 0, options.seconds)]
+    for name, reason in launches[-1].missing.items():
+        print(f"{point}: {name}: {reason}", file=sys.stderr)
+    speeds = Speeds(launches)
+
+    def cell(name: str) -> Cell:
+        return Cell(name, WORKS[point.work], point.batch, options.threads)
+
+    for mine, theirs in (("", ""), ("", COMPILED), (COMPILED, COMPILED))[: 3 if options.compiled else 1]:
+        found = {name: speeds.ratio(cell(f"ours{mine}"), cell(f"{name}{theirs}")) for name in PEERS}
+        best = min(found.values(), key=lambda ratio: math.inf if math.isnan(ratio.amount) else ratio.amount)
+        words = [point.work, point.embed_dim, point.image_size, point.patch_size, point.shape.num_tokens, point.batch]
+        if options.compiled:
+            words.append(" / ".join("compiled" if each else "eager" for each in (mine, theirs)))
+        words.append(f"{speeds.speed(cell(f'ours{mine}')).amount:,.0f}")
+        words += ["" if math.isnan(ratio.amount) else f"{ratio.amount:.2f}" for ratio in found.values()]
+        interval = "" if math.isnan(best.low) else f"{best.low:.3f} to {best.high:.3f}"
+        words += [f"**{best.amount:.3f}**", interval, best.n]
+        words.append(f"{speeds.clean_share(options.threads):.0%}")
+        yield "| " + " | ".join(map(str, words)) + " |"
 
 
-def row(point: Point, rates: dict[str, list[float]]) -> str:
-    ratios = {name: [a / b for a, b in zip(rates["ours"], rates[name], strict=True)] for name in PEERS}
-    found = {name: log_mean_interval(values) for name, values in ratios.items()}
-    best = min(found, key=lambda name: found[name].amount)
-    shape, speed = point.shape, log_mean_interval(rates["ours"]).amount
-    cells = [point.work, shape.embed_dim, shape.image_size, shape.patch_size, shape.num_tokens, point.batch]
-    cells += [f"{speed:,.0f}", *(f"{found[name].amount:.2f}" for name in PEERS)]
-    cells += [f"**{found[best].amount:.3f}**", f"{found[best].low:.3f} to {found[best].high:.3f}"]
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
-
-
-def head(rounds: int, seconds: float, only: list[str]) -> str:
-    columns = ["pass", "embed_dim", "image", "patch", "tokens", "batch", "ours, images/s", *PEERS]
-    columns += ["the fastest peer", "95% interval"]
+def head(options: argparse.Namespace) -> str:
+    columns = ["pass", "embed_dim", "image", "patch", "tokens", "batch", *["ours / theirs"] * options.compiled]
+    columns += ["ours, images/s", *PEERS, "the fastest peer", "95% interval", "launches", "slices undisturbed"]
+    only = f" --only {' '.join(options.only)}" if options.only else ""
     lines = [
-        f"`python tests/benchmarks/vit_peers.py --rounds {rounds} --seconds {seconds:g}"
-        f"{' --only ' + ' '.join(only) if only else ''}`, {date.today()},",
-        f"{cpu_name()}, {usable_cores()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, Python "
+        f"`python tests/benchmarks/vit_peers.py --seconds {options.seconds:g} --threads {options.threads}"
+        f"{' --compiled' * options.compiled}{only}`, {date.today()},",
+        f"{cpu_name()}, {usable_cores()} cores, {options.threads} threads, torch {torch.__version__}, Python "
         f"{platform.python_version()}. fp32, depth 4, mlp_ratio 4, 4 heads (3 at embed_dim 192), class token;",
-        f"how many times as fast as each peer ours is; n = {rounds} rounds in random order; medians over rounds.",
+        "how many times as fast as each peer ours is; 95% intervals over launches. The fastest peer is chosen.",
         "",
         "| " + " | ".join(columns) + " |",
         "| :-- |" + " --: |" * (len(columns) - 1),
@@ -143,18 +159,20 @@ def head(rounds: int, seconds: float, only: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=0.25)
+    parser.add_argument("--seconds", type=float, default=60.0, help="a point, at most")
+    parser.add_argument("--precision", type=float, default=0.02, help="half-width of the ratios to reach, as a share")
+    parser.add_argument("--threads", type=int, default=default_threads(torch.get_num_threads()))
+    parser.add_argument("--compiled", action="store_true", help="all of them compiled, too")
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="points with all these words")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    set_exact_arithmetic()
-    lines = [head(options.rounds, options.seconds, options.only)]
+    lines = [head(options)]
     print(lines[0])
     for point in POINTS:
         if set(options.only) <= set(str(point).split()):
-            lines.append(row(point, measure(point, options.rounds, options.seconds)))
-            print(lines[-1], flush=True)
+            for row in rows(point, options):
+                lines.append(row)
+                print(row, flush=True)
     if options.write:
         write_atomically(options.write, "\n".join(lines) + "\n")
 
