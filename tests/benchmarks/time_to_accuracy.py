@@ -40,7 +40,7 @@ from bench.config.recipes import RECIPES
 from bench.data.dataset import Dataset, load_dataset
 from bench.data.splits import Split, StreamedSplit
 from bench.execution.local import Subprocess
-from bench.measure.speed_stats import Cell, Speeds
+from bench.measure.speed_stats import Speeds
 from bench.measure.stats import median_time_to_target
 from bench.result import Launch, Result
 from bench.speed.cells import PlainCell
@@ -221,13 +221,13 @@ def report(runs: dict[str, list[Run]], launches: Sequence[Launch], options: argp
         for index, target in enumerate(TARGETS):
             images = [run.to_target[index] for run in trainings]
             seconds = [count and count * pace[name] for count in images]
-            columns = (
+            reached = (
                 f"{sum(count is not None for count in images)} of {options.seeds}",
                 _spread(images, "{:,.0f}"),
                 _spread(seconds, "{:.1f}"),
                 _spread([each and each / epoch for each in seconds], "{:.2f}"),
             )
-            lines.append(f"| {name} | {100 * target:.0f}% | {' | '.join(columns)} |")
+            lines.append(f"| {name} | {100 * target:.0f}% | {' | '.join(reached)} |")
     return "\n".join(lines)
 
 
