@@ -8,6 +8,9 @@ random order. Scaling efficiency is images a second over those of one process ti
 within the round; a CPU's processes share its cores, so one process has all of them to itself there and there is little
 to gain. The table says besides how far the losses of a fixed batch are from those of one process, what a reading of the
 common clock costs, and how much of a core a process takes that waits for an evaluation.
+
+The speed rounds (bench/speed/rounds.py) time slices within one process, and so can't time processes that train one
+model together: each way is timed here by whole trials, and what a round of them shares is minutes, not seconds.
 """
 
 import argparse

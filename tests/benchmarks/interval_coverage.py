@@ -2,6 +2,7 @@
 
     python tests/benchmarks/interval_coverage.py [--trials 40] [--set models.vit.patch_size=7 ...] [--write FILE.md]
 
+It is the interval of trials that are timed as a whole (`timing: whole`, several processes, a GPU), from their blocks.
 Each trial runs as a sweep runs it, in a process of its own. Counted are the intervals that contain the grand median,
 which is the best that this machine can say of the true rate. Machines drift; a trial's own blocks show only what
 happens within seconds, so that an interval has to allow for more than their scatter.

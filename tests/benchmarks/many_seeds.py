@@ -2,9 +2,11 @@
 
     python tests/benchmarks/many_seeds.py [--rounds 6] [--epochs 1] [--write results/reference/many_seeds.md]
 
-A round trains as many seeds as the machine has cores, once one after the other as timed trials run (torch's own number
-of threads, instruments left out), once side by side, in random order; the ratio is taken within the round. The
-accuracies of both ways are compared seed by seed, and as distributions.
+Side by side is how trials run on a CPU unless `timing: whole` is asked for; here is what that is worth. A round trains
+as many seeds as the machine has cores, once one after the other as timed trials run (torch's own number of threads,
+instruments left out), once side by side, in random order; the ratio is taken within the round, since the speed rounds
+time slices of one process and no whole trials. The accuracies of both ways are compared seed by seed, and as
+distributions.
 """
 
 import argparse

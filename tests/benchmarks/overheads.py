@@ -2,7 +2,8 @@
 
     python tests/benchmarks/overheads.py [--trials 10] [--write results/reference/overheads.md]
 
-A trial's overhead is everything but training, evaluation and warm-up: process, data, model, saving.
+A trial's overhead is everything but training, evaluation and warm-up: process, data, model, saving. Only a trial that
+is timed as a whole tells these apart; one of those that run side by side does the same.
 """
 
 import argparse
