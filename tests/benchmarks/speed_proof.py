@@ -75,10 +75,15 @@ class Asked(NamedTuple):
 
 def entries() -> list[Entry]:
     """What is timed: configuration "base" thrice, and two others."""
-    text = read_suite(find_suite("mnist"), ["dtype=fp32", "models.vit.depth=2", "models.cnn.depth=2"])
     fetch("mnist", None)
-    trials = {trial.label: trial for trial in one_of_each(load_plan(text).trials)["cpu"]}
-    base, other, cnn = (trials[label] for label in ("vit p7 d2 e32 fp32", "vit p14 d2 e32 fp32", "cnn d2 w16 fp32"))
+    return entries_of("mnist", "dtype=fp32", "models.vit.patch_size=[7,14]", "models.vit.depth=2", "models.cnn.depth=2")
+
+
+def entries_of(suite: str, *settings: str) -> list[Entry]:
+    """Likewise of any suite on one device: its first ViT, another, and its first CNN."""
+    (trials,) = one_of_each(load_plan(read_suite(find_suite(suite), settings)).trials).values()
+    base, other = [trial for trial in trials if trial.model == "vit"][:2]
+    cnn = next(trial for trial in trials if trial.model == "cnn")
     same = [Entry("base", base), Entry("again", base), Entry("slowed", base, every=10)]
     return [*same, Entry("other", other), Entry("cnn", cnn)]
 
