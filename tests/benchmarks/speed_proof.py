@@ -159,9 +159,9 @@ def judge() -> str:
         "",
         "`called`: ratios known to 6% or better, from three launches at least; the others would be told as too noisy "
         "to call. `held`: of the called ones, 95% intervals that hold the truth (1.00; 1.10 for training with repeated "
-        "steps). `false`: ratios of equal work that would be told as a difference.",
+        "steps), and their median half-width. `false`: ratios of equal work that would be told as a difference.",
         "",
-        "| regime | threads | phases | s a phase | undisturbed slices | ratios | called | held | median half-width | false |",
+        "| regime | threads | phases | s a phase | undisturbed slices | ratios | called | held | half-width | false |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for regime, own in recorded.items():
@@ -198,9 +198,8 @@ def judge() -> str:
             told = [each.found.amount for each in here if each.called]
             if told:
                 mean = math.exp(sum(map(math.log, told)) / len(told))
-                lines.append(
-                    f"| {regime} | {threads} | {len(here)} | {len(told)} | {mean:.3f} | {min(told):.3f} | {max(told):.3f} |"
-                )
+                figures = f"{mean:.3f} | {min(told):.3f} | {max(told):.3f}"
+                lines.append(f"| {regime} | {threads} | {len(here)} | {len(told)} | {figures} |")
     return "\n".join(lines) + "\n"
 
 

@@ -277,8 +277,10 @@ def test_target_never_reached_is_empty() -> None:
 def test_a_trial_that_is_not_timed_learns_and_finds_what_the_timed_one_does_to_the_last_digit(family: str) -> None:
     timed, beside = (run_trial(trial(family, axes={"timed": timed, "num_threads": 1})) for timed in (True, False))
     assert losses(beside) == losses(timed)
-    same = ("test_accuracy", "test_accuracy_best", "val_accuracy_best", "correct", "num_flops", "num_train_flops")
-    same += ("param_bytes", "gradient_bytes", "optimizer_bytes")
+    same = (
+        *("test_accuracy", "test_accuracy_best", "val_accuracy_best", "correct", "num_flops", "num_train_flops"),
+        *("param_bytes", "gradient_bytes", "optimizer_bytes"),
+    )
     assert [getattr(beside, name) for name in same] == [getattr(timed, name) for name in same]
     assert None not in [getattr(beside, name) for name in same]
     assert (beside.peak_memory_bytes or 0) > 0
