@@ -3,8 +3,8 @@
     python tests/benchmarks/gpu_proof.py [--device cuda] [--seconds 600] [--data-dir DIR] [--parts NAME ...]
         [--short] [--write]
 
-`--write` puts the page into results/reference/gpu.md. `--device cpu` rehearses what a CPU can do of it, and `--short`
-is a small form of each part. A part runs in a process of its own, so that one which fails, crashes or hangs costs the
+`--write` puts the page into results/reference/gpu.md. `--device cpu` rehearses what a CPU can do of it; `--short` is a
+small form of each part. A part runs in a process of its own, so that one which fails, crashes or hangs costs the
 others nothing; parts that the time doesn't reach are named. The two that train on MNIST take it from the cache, from
 --data-dir, or from the network.
 
