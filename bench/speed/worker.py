@@ -239,6 +239,8 @@ class Worker:
 
     def _steps_in(self, name: str, threads: int, seconds: float, discard: float) -> int:
         """How many steps fill a slice, by those that are left out before it."""
+        if (name, threads) not in self.paces:  # compiled code is made anew for another number of threads
+            self._seconds(name, 1)
         pace = self.paces.get((name, threads), 0.0)
         if pace < SLOW:
             start, steps = time.perf_counter(), 0

@@ -1,6 +1,7 @@
 """Speed rounds with real processes: what a launch holds, what it does without, and when there are enough of them."""
 
 import textwrap
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from bench.config.plan import load_plan
 from bench.config.suite_file import read_suite
 from bench.result import SLICE_COLUMNS, SPLIT_COLUMNS, Launch
 from bench.speed import rounds
+from bench.speed.cells import PlainCell
 from bench.speed.rounds import Entry, Setting, is_enough, measure, one_of_each
+from bench.speed.worker import SLOW, Worker
+from bench.system.contention import Meter
 from bench.trial import Trial
 
 SUITE = """
@@ -198,6 +202,14 @@ def test_any_code_is_timed_beside_trials(tmp_path: Path, monkeypatch: pytest.Mon
     assert [(piece["work"], piece["num_threads"]) for piece in pieces] == [("train", 1), ("train", 1), ("loop", 1)]
     assert all(piece["images"] == 7 * piece["steps"] for piece in pieces)
     assert {split["config_id"] for split in launch.splits} == {trial.config_id}
+
+
+def test_a_step_that_compiles_is_not_taken_for_the_pace_of_those_after_it() -> None:
+    worker, pauses = Worker(Path()), iter([2 * SLOW])
+    worker.meter = Meter()
+    cell = PlainCell("train", 7, lambda: time.sleep(next(pauses, 0.0)))
+    worker.cells, worker.every = {"x": cell}, {"x": 0}
+    assert worker.stretch("x", 1, seconds=0.002, discard=0.0)["steps"] > 1
 
 
 @pytest.fixture
