@@ -36,6 +36,7 @@ from peers import PEERS, Shape, ours
 from torch import nn
 from torch.nn import functional as F
 
+from bench.errors import UserError
 from bench.measure.speed_stats import Cell, Speeds
 from bench.speed.cells import PlainCell
 from bench.speed.rounds import Entry, Setting, measure
@@ -79,7 +80,10 @@ def cells(model: str, point: dict[str, int | str], compiled: bool, threads: int)
     torch.set_num_threads(threads)  # compiled code is made for a number of them
     torch.manual_seed(0)
     asked = Point(**point)  # type: ignore[arg-type]
-    network = MODELS[model](asked.shape)
+    try:
+        network = MODELS[model](asked.shape)
+    except ImportError as error:
+        raise UserError(f"{error}; the extra `peers` brings it") from None
     if compiled:
         network.compile()
     side = asked.image_size
