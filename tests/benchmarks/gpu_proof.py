@@ -221,7 +221,7 @@ def memory(asked: Asked) -> Outcome:
 def speeds(asked: Asked) -> Outcome:
     settings = ["dtype=fp32", f"device={asked.device}"]
     if asked.short:
-        entries = entries_of("smoke", *settings)
+        entries = entries_of("smoke", *settings, "batch_size=128")  # what asked_of asks for
     else:
         fetch("mnist", asked.data_dir)
         sizes = ["models.vit.patch_size=[7,14]", "models.vit.depth=2", "models.cnn.depth=2"]
