@@ -136,12 +136,17 @@ def rows(point: Point, options: argparse.Namespace) -> Iterator[str]:
         words = [point.work, point.embed_dim, point.image_size, point.patch_size, point.shape.num_tokens, point.batch]
         if options.compiled:
             words.append(" / ".join("compiled" if each else "eager" for each in (mine, theirs)))
-        words.append(f"{speeds.speed(cell(f'ours{mine}')).amount:,.0f}")
-        words += ["" if math.isnan(ratio.amount) else f"{ratio.amount:.2f}" for ratio in found.values()]
+        words.append(known(speeds.speed(cell(f"ours{mine}")).amount, "{:,.0f}"))
+        words += [known(ratio.amount, "{:.2f}") for ratio in found.values()]
         interval = "" if math.isnan(best.low) else f"{best.low:.3f} to {best.high:.3f}"
-        words += [f"**{best.amount:.3f}**", interval, best.n]
+        words += [known(best.amount, "**{:.3f}**"), interval, best.n]
         words.append(f"{speeds.clean_share(options.threads):.0%}")
         yield "| " + " | ".join(map(str, words)) + " |"
+
+
+def known(amount: float, form: str) -> str:
+    """Nothing where it isn't known: no slice was undisturbed."""
+    return "" if math.isnan(amount) else form.format(amount)
 
 
 def head(options: argparse.Namespace) -> str:
