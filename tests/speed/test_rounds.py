@@ -209,7 +209,7 @@ def test_a_step_that_compiles_is_not_taken_for_the_pace_of_those_after_it() -> N
     worker.meter = Meter()
     cell = PlainCell("train", 7, lambda: time.sleep(next(pauses, 0.0)))
     worker.cells, worker.every = {"x": cell}, {"x": 0}
-    assert worker.stretch("x", 1, seconds=0.002, discard=0.0)["steps"] > 1
+    assert worker.stretch("x", 1, seconds=SLOW, discard=0.0)["steps"] > 1
 
 
 @pytest.fixture
