@@ -1,6 +1,6 @@
 """Speed rounds: how fast all configurations of a run are, measured in turns.
 
-A launch is a fresh process in which the configurations of one device are open. Slices of some 45 ms go to its cells
+A launch is a fresh process in which the configurations of one device are open. Slices of some 30 ms go to its cells
 (training, inference by batch size, the latency of one image) in random order, round by round, with one thread and with
 all, so that whatever the machine does in these seconds it does to all of them. Launches follow each other until the
 ratios between configurations are known well enough, or the time for it is spent; only widths are looked at, never who
@@ -26,12 +26,15 @@ from bench.system.contention import machine_state
 from bench.system.environment import usable_cores
 from bench.trial import Trial
 
-SLICE_SECONDS = 0.045
-DISCARDED_SECONDS = 0.008  # at the start of a slice, a step at least, while the caches are another cell's
+# A neighbour on the same core comes and goes within tenths of a second, and a slice of 12 ms scatters hardly more than
+# one of 60 ms: many short ones tell more. Below some 30 ms the hand-over takes too large a part.
+SLICE_SECONDS = 0.03
+DISCARDED_SECONDS = 0.006  # at the start of a slice, a step at least, while the caches are another cell's
 LOOP_SECONDS = 0.2  # a stretch of the training loop as it is, a launch and configuration
 SPLIT_SECONDS = 0.02
 PEAK_SECONDS = 0.2
-ROUNDS = (3, 8)  # a launch: at least and at most; as many as take about as long as opening the process does
+ROUNDS = (4, 16)  # a launch: at least and at most; as many as take about twice as long as opening the process does
+WHOLE_LAUNCHES = 3  # that time the training loop, other batch sizes and parts of a step, too
 FEWEST_LAUNCHES, MOST_LAUNCHES = 5, 40
 OTHER_SIZES = (8, 512)  # images of an inference, besides one and the configuration's own batch; once a launch
 FREE_SHARE = 0.3  # of the free memory when the first entry was open: what a process leaves alone
@@ -116,7 +119,8 @@ def measure(
             if not ready:
                 ready = [stack.enter_context(each) for each in _opened(setting, setting.entries, missing, at_once)]
                 at_once = min(usable_cores(), MOST_READY) if ready and ready[0].is_small else 1
-            launch = _launch(setting, number + done, ready.pop(0) if ready else None, missing)
+            process = ready.pop(0) if ready else None
+            launch = _launch(setting, number + done, process, missing, whole=len(known) < WHOLE_LAUNCHES)
             launch.wall_seconds, mark = round(now() - mark, 3), now()
             known.append(launch)
             yield launch
@@ -138,10 +142,16 @@ def reached(launches: Sequence[Launch]) -> dict[Panel, tuple[float, float]]:
     return {panel: (median(own), max(own)) for panel, own in widths.items() if own}
 
 
-def _launch(setting: Setting, number: int, process: "_Process | None", missing: dict[str, str]) -> Launch:
+def _launch(
+    setting: Setting, number: int, process: "_Process | None", missing: dict[str, str], whole: bool = True
+) -> Launch:
     """One launch, in a process that is open, and in more where memory doesn't hold all entries together.
 
-    Entries that fail are named in it as missing, and not tried again. None: there is nothing to open.
+    Entries that fail are named in it as missing, and not tried again.
+
+    Args:
+        process: None: there is nothing to open.
+        whole: time what needs no more than a few launches, too.
     """
     launch = Launch(
         launch=number,
@@ -159,13 +169,13 @@ def _launch(setting: Setting, number: int, process: "_Process | None", missing: 
     while process:
         with process:
             try:
-                process.time_all(launch, group)
+                process.time_all(launch, group, whole)
             except WorkerError as error:
                 missing |= dict.fromkeys(
                     [error.cell] if error.cell else [entry.name for entry in process.entries], error.reason
                 )
                 again = _opened(setting, setting.entries, missing, 1)
-                return _launch(setting, number, next(iter(again), None), missing)
+                return _launch(setting, number, next(iter(again), None), missing, whole)
         rest = _opened(setting, [*anchor, *process.rest], missing, 1) if process.rest else []
         process, group = next(iter(rest), None), group + 1
     launch.missing = dict(missing)
@@ -275,17 +285,18 @@ class _Process:
         self.cells += [_Open(cell["cell"], entry, cell["work"], cell["batch_size"]) for cell in answer["cells"]]
         self._free += [answer["free_bytes"]] if answer["free_bytes"] else []
 
-    def time_all(self, launch: Launch, group: int) -> None:
-        """All its slices, in rounds; then what needs no repeats."""
+    def time_all(self, launch: Launch, group: int, whole: bool) -> None:
+        """All its slices, in rounds; then, in a whole launch, what needs no repeats."""
         most = self.worker.ask("settle")["threads"]
         todo = [(cell, threads) for cell in self.cells for threads in cell.entry.thread_counts(most)]
         main = [(cell, threads) for cell, threads in todo if cell.is_main]
         of_a_round = max(1e-3, len(main) * (SLICE_SECONDS + DISCARDED_SECONDS))
-        rounds = min(ROUNDS[1], max(ROUNDS[0], round(self.opening_seconds / of_a_round)))
+        rounds = min(ROUNDS[1], max(ROUNDS[0], round(2 * self.opening_seconds / of_a_round)))
         for number in range(rounds):
-            order = self.dice.sample(main if number else todo, len(main if number else todo))
+            own = todo if whole and number == 0 else main
+            order = self.dice.sample(own, len(own))
             launch.slices += [self._slice("stretch", *each, group, number, slot) for slot, each in enumerate(order)]
-        train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train"]
+        train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train" and whole]
         for slot, (cell, trial) in enumerate(self.dice.sample(train, len(train))):
             threads = cell.entry.thread_counts(most)[-1]
             launch.slices.append(self._slice("loop", cell, threads, group, rounds, slot, LOOP_SECONDS))

@@ -29,7 +29,7 @@ PLACES = (
 SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
-SLOW = 0.2  # seconds of a step from which on a hand-over costs nothing that shows, and no step is left out
+SLOW = 0.1  # seconds of a step from which on a hand-over costs nothing that shows, and no step is left out
 
 
 class Worker:

@@ -217,7 +217,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Launches without processes: 10 s each, of which the noise is as `noise` says."""
     numbers: list[int] = []
 
-    def launch(setting: Setting, number: int, process: None, missing: dict[str, str]) -> Launch:
+    def launch(setting: Setting, number: int, process: None, missing: dict[str, str], whole: bool) -> Launch:
         numbers.append(number)
         (made,) = made_up_launches({"a": 1000.0, "b": 2000.0, "c": 700.0}, 1, noise=NOISE[0], first=number, seed=number)
         return made
