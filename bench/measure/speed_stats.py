@@ -40,7 +40,10 @@ class Cell(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Cells that are compared with each other: the same work with as many threads; one image is a work of its own."""
+    """Cells that are compared with each other: the same work with as many threads; one image is a work of its own.
+
+    Inference at other batch sizes than a configuration's own is "other", since it has few slices.
+    """
 
     work: str
     one_image: bool
@@ -97,11 +100,11 @@ class Speeds:
 
     def speed(self, cell: Cell) -> Estimate:
         """Images/s; of one image, 1 over the median seconds of a call."""
-        return self._fit(panel_of(cell)).speed(cell)
+        return self._fit(self._panel(cell)).speed(cell)
 
     def ratio(self, a: Cell, b: Cell) -> Estimate:
         """Speed of a over that of b, which do the same work with as many threads."""
-        return self._fit(panel_of(a)).ratio(a, b)
+        return self._fit(self._panel(a)).ratio(a, b)
 
     def stall_share(self, config_id: str, batch_size: int, num_threads: int) -> Estimate:
         """Share of training time that a step's undisturbed pace doesn't explain: waits for data, collections, sleep.
@@ -130,8 +133,9 @@ class Speeds:
 
     @cached_property
     def panels(self) -> list[Panel]:
-        """Those of training steps and inference at each configuration's own batch size, and of one image."""
-        return list(dict.fromkeys(panel_of(cell) for cell in self.cells if cell.work != "loop"))
+        """Those of training steps, inference at each configuration's own batch size, and of one image."""
+        found = dict.fromkeys(self._panel(cell) for cell in self.cells)
+        return [panel for panel in found if panel.work in ("train", "infer")]
 
     @cached_property
     def logs(self) -> dict[Cell, dict[int, float]]:
@@ -142,9 +146,20 @@ class Speeds:
                 found[cell][launch.launch] = value
         return dict(found)
 
+    @cached_property
+    def _own_sizes(self) -> dict[str, int]:
+        return {cell.config_id: cell.batch_size for cell in self.cells if cell.work == "train"}
+
+    def _panel(self, cell: Cell) -> Panel:
+        other = cell.work == "infer" and cell.batch_size not in (
+            1,
+            self._own_sizes.get(cell.config_id, cell.batch_size),
+        )
+        return Panel("other", False, cell.num_threads) if other else panel_of(cell)
+
     def _fit(self, panel: Panel) -> "_Fit":
         if panel not in self._panels:
-            own = {cell: values for cell, values in self.logs.items() if panel_of(cell) == panel}
+            own = {cell: values for cell, values in self.logs.items() if self._panel(cell) == panel}
             self._panels[panel] = _Fit(own)
         return self._panels[panel]
 

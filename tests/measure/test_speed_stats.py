@@ -145,3 +145,19 @@ def test_groups_that_were_open_apart_are_compared_by_the_one_that_stood_in_both(
     speeds = Speeds(launches)
     assert speeds.ratio(train("b"), train("c")).amount == pytest.approx(4.0, rel=1e-6)
     assert speeds.ratio(train("b"), train("c")).half_width < 1e-6
+
+
+def test_inference_at_other_batch_sizes_is_compared_apart_and_widens_nobody_elses_interval() -> None:
+    launches = made_up_launches(TRUE, 6)
+    plain = Speeds(launches).ratio(Cell("a", "infer", 128, 1), Cell("b", "infer", 128, 1))
+    for launch in launches[:3]:
+        rare = [
+            piece | {"batch_size": 8} for piece in launch.slices if piece["work"] == "infer" and piece["round"] == 0
+        ]
+        for index, piece in enumerate(rare):
+            piece["seconds"] *= 1 + index % 3
+        launch.slices += rare
+    speeds = Speeds(launches)
+    assert speeds.ratio(Cell("a", "infer", 128, 1), Cell("b", "infer", 128, 1)) == plain
+    assert speeds.speed(Cell("a", "infer", 8, 1)).n == 3
+    assert {panel.work for panel in speeds.panels} == {"train", "infer"}
