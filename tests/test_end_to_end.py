@@ -186,6 +186,32 @@ def test_resuming_a_finished_run_runs_nothing(small: Path, typed: Typed, tmp_pat
     assert (run_dir / "report.html").is_file()
 
 
+@pytest.mark.slow
+def test_a_run_with_speed_rounds_has_speeds_without_a_timed_trial_and_goes_on_without_measuring_again(
+    folder: Path, typed: Typed
+) -> None:
+    rounds = ("--set", "timing=rounds", "--set", "speed_seconds=0.1", *FEW)
+    status, err = typed("--suite", "tiny.yaml", "--out", "rounds", *rounds)
+    assert status == 0, err
+    trials = pd.read_csv(folder / "rounds" / "trials.csv")
+    assert trials[["images_per_second", "train_seconds", "latency_p50_seconds"]].isna().all(axis=None)
+    assert (trials.peak_memory_bytes > 0).all()
+    slices = pd.read_csv(folder / "rounds" / "throughput.csv")
+    assert set(slices.config_id) == set(trials.config_id)
+    assert slices.trial_id.isna().all()
+    launches = slices.launch.nunique()
+    assert launches == 1  # which spent the time that there is
+    assert "launch 1" in err
+    summary = pd.read_csv(folder / "rounds" / "summary.csv")
+    assert summary.n_launches.sum() > 0
+    assert "too noisy to call" in (folder / "rounds" / "report.md").read_text()
+    status, err = typed("--resume", folder / "rounds", "--seeds", "3")
+    assert status == 0, err
+    again = pd.read_csv(folder / "rounds" / "throughput.csv")
+    assert again.equals(slices)
+    assert len(pd.read_csv(folder / "rounds" / "trials.csv")) == len(trials) + 2
+
+
 def test_fewer_seeds_than_a_run_has_are_refused(small: Path, typed: Typed) -> None:
     status, err = typed("--resume", small, "--seeds", "1")
     assert status == 2
