@@ -19,6 +19,7 @@ from bench.measure.stats import CONFIDENCE
 from bench.result import Launch
 
 WAITED = 0.01  # of a slice's seconds, all threads together: what a slice may have waited and still be undisturbed
+MOST_TAKEN = 0.2  # of a stretch of the loop, by others
 # Of a launch's undisturbed slices of a cell, the faster ones that count. Neighbours that a system doesn't tell of, such
 # as another machine's thread on the same core, only slow down. On a host full of them pairs' log ratios scattered over
 # launches by 5.6 to 9.6% by the faster half, 7 to 14% by the 90th percentile and 6 to 9% by all; on a quiet host by
@@ -74,6 +75,15 @@ def is_clean(piece: Mapping[str, Any]) -> bool:
     """Whether nothing took the processor from a slice, as far as the system tells."""
     waited, stolen, throttled = (piece.get(f"{kind}_seconds") or 0.0 for kind in ("waited", "stolen", "throttled"))
     return waited <= WAITED * piece["seconds"] and not stolen and not throttled
+
+
+def _own_seconds(piece: Mapping[str, Any]) -> float:
+    """Of a stretch of the loop, which is too long to be undisturbed: its seconds without what others took.
+
+    0 where that was too much of it.
+    """
+    taken = sum(piece.get(f"{kind}_seconds") or 0.0 for kind in ("waited", "stolen", "throttled"))
+    return piece["seconds"] - taken if taken <= MOST_TAKEN * piece["seconds"] else 0.0
 
 
 @dataclass
@@ -246,10 +256,11 @@ def _launch_logs(launch: Launch) -> dict[Cell, float]:
     """
     speeds: dict[tuple[int, Cell], list[float]] = defaultdict(list)
     for piece in launch.slices:
-        if is_clean(piece) and piece["seconds"] > 0:
-            cell = Cell(piece["config_id"], piece["work"], int(piece["batch_size"]), int(piece["num_threads"]))
+        cell = Cell(piece["config_id"], piece["work"], int(piece["batch_size"]), int(piece["num_threads"]))
+        seconds = _own_seconds(piece) if cell.work == "loop" else piece["seconds"] if is_clean(piece) else 0.0
+        if seconds > 0:
             one = panel_of(cell).one_image and piece.get("p50_seconds")
-            speeds[int(piece.get("group") or 0), cell].append(1 / one if one else piece["images"] / piece["seconds"])
+            speeds[int(piece.get("group") or 0), cell].append(1 / one if one else piece["images"] / seconds)
     logs = {key: _faster(values) for key, values in speeds.items()}
     first = {cell: value for (group, cell), value in logs.items() if group == 0}
     moved = dict(first)

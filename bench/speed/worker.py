@@ -29,6 +29,7 @@ PLACES = (
 SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
+STREAMED_SECONDS = 0.5  # of the loop over images that are read meanwhile: once unseen, once timed
 SLOW = 0.1  # seconds of a step from which on a hand-over costs nothing that shows, and no step is left out
 
 
@@ -206,14 +207,27 @@ class Worker:
         """The same as the training loop has it: with garbage collection, and batches from where they lie."""
         cell = self.cells[name]
         cell.enter(threads)
-        if cell.loop:
-            cell.loop()  # starts the processes that read
-        steps = self._steps_in(name, threads, seconds, discard)
+        self._steps_in(name, threads, seconds, discard)  # leaves out what follows a hand-over
+        step = cell.loop or cell.step
+        if cell.loop:  # the first batches are read ahead, and nobody waits for them
+            seconds = max(seconds, STREAMED_SECONDS)
+            self._steps_for(cell, step, STREAMED_SECONDS)
         before = self.meter.read()
         gc.enable()
-        took = self._timed(cell, cell.loop or cell.step, steps)
+        steps, took = self._steps_for(cell, step, seconds)
         gc.disable()
+        cell.loop = None  # ends the processes that read
         return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._disturbed(before)}
+
+    def _steps_for(self, cell: Any, step: Any, seconds: float) -> tuple[int, float]:
+        """Steps until so many seconds have passed, and how long they took."""
+        cell.synchronize()
+        start, steps = time.perf_counter(), 0
+        while not steps or time.perf_counter() - start < seconds:
+            step()
+            steps += 1
+        cell.synchronize()
+        return steps, time.perf_counter() - start
 
     def split(self, name: str, threads: int, seconds: float) -> dict[str, Any]:
         """Where a training step's time goes."""

@@ -3,17 +3,21 @@
     python tests/benchmarks/speed_proof.py record quiet --phases 8
     python tests/benchmarks/speed_proof.py record hog --phases 8      (bursts, stream, neighbours likewise)
     python tests/benchmarks/speed_proof.py judge
+    python tests/benchmarks/speed_proof.py stalls
 
 A phase is what a run does between its trials: five launches of all configurations. Here they are a ViT of `mnist`, the
 same once more ("again"), the same with each tenth training step done twice ("slowed": 1.10 times the work of training,
 none of inference), another ViT and a CNN. `record` adds phases to results/reference/speed/phases-REGIME.jsonl.xz, and
-`judge` writes results/reference/speed/proof.md from all of them.
+`judge` writes results/reference/speed/proof.md from all of them. `stalls` times networks that sleep or litter in
+training, and a folder of images that are slow to read, and writes what `stall_share` says of each to stalls.md.
 """
 
 import argparse
 import json
 import lzma
 import math
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,7 +26,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from gate_noise import NOISES, noise
+from made_up_data import write_png_folder
 
 from bench.config.plan import load_plan
 from bench.config.suite_file import find_suite, read_suite
@@ -203,6 +210,35 @@ def judge() -> str:
     return "\n".join(lines) + "\n"
 
 
+def stalls(seconds: float) -> str:
+    """Planted stalls, and what a launch's stretch of the real loop says of them."""
+    lines = ["# Planted stalls", "", "`python tests/benchmarks/speed_proof.py stalls`, one thread.", ""]
+    lines += ["| what | share of training time lost, 95% interval | launches |", "|---|---:|---:|"]
+    with tempfile.TemporaryDirectory() as folder:
+        write_png_folder(Path(folder) / "digits", 400, sizes=[(900, 900)])
+        slow = {"path": f"{folder}/digits", "image_size": 28, "stream": True}
+        wanted: list[tuple[str, str, object]] = [
+            ("nothing", "plain", "mnist"),
+            ("a sleep of 50 ms each 50th step", "sleepy", "mnist"),
+            ("2,000 lists that hold themselves, each step", "littering", "mnist"),
+            ("images of 900 pixels, read from disk", "plain", slow),
+        ]
+        found = []
+        for number, (_, net, data) in enumerate(wanted):
+            suite = Path(folder) / "own.yaml"
+            suite.write_text(
+                f"dataset: {json.dumps(data)}\nmodels: [{{model: 'stalling_nets:{net}'}}]\nnum_threads: 1\n"
+            )
+            found.append(Entry(f"net{number}", load_plan(read_suite(suite)).trials[0]))
+        launches = [*measure(Setting(found, "", precision=0.0), [], 0, seconds)]
+    speeds = Speeds(launches)
+    for (what, *_), entry in zip(wanted, found, strict=True):
+        assert entry.trial
+        low, amount, high, n = speeds.stall_share(entry.name, entry.trial.training.batch_size, 1)
+        lines.append(f"| {what} | {amount:.0%} ({low:.0%} to {high:.0%}) | {n} |")
+    return "\n".join(lines) + "\n"
+
+
 def share(held: list[bool]) -> str:
     if not held:
         return "–"
@@ -218,9 +254,14 @@ def main() -> None:
     recording.add_argument("--phases", type=int, default=8)
     recording.add_argument("--seconds", type=float, default=600.0, help="most of a phase")
     commands.add_parser("judge")
+    commands.add_parser("stalls").add_argument("--seconds", type=float, default=120.0)
     args = parser.parse_args()
     if args.command == "record":
         record(args.regime, args.phases, args.seconds)
+    elif args.command == "stalls":
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        (FOLDER / "stalls.md").write_text(text := stalls(args.seconds))
+        print(text)
     else:
         (FOLDER / "proof.md").write_text(judge())
         print(judge())

@@ -136,6 +136,19 @@ def test_what_the_training_loop_loses_beyond_its_steps_is_the_stall_share() -> N
     assert math.isnan(speeds.stall_share("nobody", 128, 1).amount)
 
 
+def test_of_a_stretch_of_the_loop_what_others_took_is_left_out_unless_it_was_much() -> None:
+    launches = made_up_launches(TRUE, stall={"a": 0.25}, noise=0.0)
+    for launch in launches:
+        for piece in launch.slices:
+            if piece["work"] == "loop":
+                piece["waited_seconds"] = 0.1 * piece["seconds"]
+                piece["seconds"] += piece["waited_seconds"]
+    assert Speeds(launches).stall_share("a", 128, 1).amount == pytest.approx(0.25, abs=0.01)
+    for piece in launches[0].slices:
+        piece["waited_seconds"] *= 5 if piece["work"] == "loop" else 1
+    assert Speeds(launches).stall_share("a", 128, 1).n == 5
+
+
 def test_groups_that_were_open_apart_are_compared_by_the_one_that_stood_in_both() -> None:
     launches = []
     for number, (here, there) in enumerate([(1.0, 0.5), (0.8, 1.2), (1.1, 1.0), (0.9, 0.6)]):
