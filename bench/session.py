@@ -105,7 +105,7 @@ def run_session(request: Request) -> Answer:
             with console.status("writing the report") if console.is_terminal else nullcontext():
                 verdicts = _summarise_and_report(store.folder, plan, data_dir, console)
         _point_latest(store.folder)
-        statuses = Counter(store.statuses())
+        statuses = Counter(store.statuses().values())
         for tracker in trackers:
             tracker.finish(store.folder)
     failed = any(statuses[status] for status in FAILURES)
@@ -245,14 +245,13 @@ def _run_rounds(
     After the first two there is a whole answer, wherever the run is stopped.
     """
     budget = math.inf if budget_seconds is None else budget_seconds
-    can_run = [trial for trial in plan.trials if trial.trial_id not in plan.skipped]
     wanted = min(plan.suite.rounds_seconds, BUDGET_SHARE * budget)
-    speeds = SpeedRounds(can_run, store, plan.suite.speed_precision, wanted, data_dir, listeners)
+    speeds = SpeedRounds(plan.trials, store, plan.suite.speed_precision, wanted, data_dir, listeners)
     start, first = time.monotonic(), plan.trials[0].seed
     later = [trial for trial in todo if trial.seed != first]
     trials, outcome = [trial for trial in todo if trial.seed == first], Outcome()
     for share in (0.5, 1.0) if later else (1.0,):
-        kept_back = 0.0 if speeds.is_done else share * wanted
+        kept_back = 0.0 if speeds.launches and speeds.is_done else share * wanted
         found = run_sweep(
             trials, plan.skipped, store, executor, listeners, budget - (time.monotonic() - start) - kept_back
         )

@@ -36,7 +36,7 @@ def test_a_trial_that_writes_to_others_files_is_a_row(tmp_path: Path) -> None:
 def trapped(folder: Path, kinds: tuple[str, ...], timeout_seconds: float) -> Run:
     """A run that has ended, all its trials side by side: those that hang cost no time of the processor's."""
     run = Run(folder, suite_of_traps([*kinds, "healthy"], timeout_seconds))
-    beside = ("--set", "timing=rounds", "--jobs", str(len(kinds) + 2))
+    beside = ("--set", "timing=rounds", "--set", "speed_seconds=5", "--jobs", str(len(kinds) + 2))
     assert run.go_on(*beside, "--quiet", "--json") == 1, run.log()
     check_rows(run, {kind: (ENDS_BADLY | HANGS)[kind] for kind in kinds})
     return run

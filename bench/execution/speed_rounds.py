@@ -16,15 +16,16 @@ from bench.system.device import open_device
 from bench.system.redaction import redacted
 from bench.trial import Trial
 
+TRAINED = ("ok", "diverged")  # statuses of trials that took all their steps, or could have
 BUDGET_SHARE = 0.25  # of a run's budget of time
 
 
 @dataclass
 class SpeedRounds:
-    """What a run still wants to know of speeds.
+    """What a run still wants to know of speeds, of configurations that have a trial which trained to its end.
 
     Args:
-        trials: those of the plan that can run here.
+        trials: those of the plan.
         precision: half-width of the ratios' intervals to reach, as a share.
         seconds: that may be spent on all launches of the run, those of earlier sittings among them; 0: none is wanted.
     """
@@ -39,8 +40,14 @@ class SpeedRounds:
     launches: list[Launch] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.devices = one_of_each(self.trials) if self.seconds else {}
         self.launches = read_launches(self.store.folder)
+
+    @property
+    def devices(self) -> dict[str, list[Trial]]:
+        """Device -> a trial of each configuration to be timed; one that failed or hung would do so here, too."""
+        ended = self.store.statuses()
+        trained = [trial for trial in self.trials if ended.get(trial.trial_id) in TRAINED]
+        return one_of_each(trained) if self.seconds else {}
 
     def run(self, share: float = 1.0, deadline: float = math.inf) -> bool:
         """Launches, until ratios are known as well as was asked or this share of the time is spent.
@@ -55,8 +62,9 @@ class SpeedRounds:
         """
         with process.listening():
             try:
-                for device, trials in self.devices.items():
-                    self._run_device(device, trials, share / len(self.devices), deadline)
+                devices = self.devices
+                for device, trials in devices.items():
+                    self._run_device(device, trials, share / len(devices), deadline)
             except KeyboardInterrupt:
                 process.taken()
                 return True

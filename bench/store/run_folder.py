@@ -142,9 +142,9 @@ class RunFolder:
     def finished(self) -> set[str]:
         return set(self._statuses)
 
-    def statuses(self) -> list[str]:
-        """Of all finished trials."""
-        return list(self._statuses.values())
+    def statuses(self) -> dict[str, str]:
+        """trial_id -> status, of all finished trials."""
+        return dict(self._statuses)
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Replace run.json; what it was lies beside it, should somebody damage it."""

@@ -423,6 +423,7 @@ def two_runs(tmp_path: Path, factor: float = 1.0, change: dict[str, float] | Non
     return compare_runs(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_nothing_changed_between_two_runs_of_the_same_on_a_machine_in_another_state(tmp_path: Path) -> None:
     found = two_runs(tmp_path, factor=0.8)
     assert {each.verdict for each in found.changes} <= {"no difference shown", "equivalent within 3%"}
@@ -431,6 +432,7 @@ def test_nothing_changed_between_two_runs_of_the_same_on_a_machine_in_another_st
     assert any("relative to the run's mean speed" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_one_that_became_slower_is_found(tmp_path: Path) -> None:
     found = two_runs(tmp_path, factor=1.3, change={CNN: 0.7})
     (slower,) = (each for each in found.changes if (each.config_id, each.metric) == (CNN, "images_per_second"))
@@ -438,6 +440,7 @@ def test_one_that_became_slower_is_found(tmp_path: Path) -> None:
     assert slower.amount == pytest.approx(0.7 / 0.7**0.2, rel=0.05)  # of the mean, a fifth of which it is
 
 
+@pytest.mark.slow
 def test_a_single_configuration_cannot_be_told_from_its_machine(tmp_path: Path) -> None:
     for name, speed in (("a", 8_000.0), ("b", 16_000.0)):
         rounds(tmp_path / name, {CNN: speed}, configs=SMALL[1:])

@@ -104,7 +104,7 @@ def test_a_folder_of_pngs_of_mixed_sizes(stream: bool, shoes_and_bags: Path, tmp
 @pytest.mark.slow
 def test_a_whole_run_on_ones_own_images(shoes_and_bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    suite = {"dataset": "digits", "models": [VIT | {"patch_size": 7}], "epochs": 2, "instrument_seconds": 0}
+    suite = {"dataset": "digits", "models": [VIT | {"patch_size": 7}], "epochs": 2, "speed_seconds": 0}
     (tmp_path / "mine.yaml").write_text(json.dumps(suite), encoding="utf-8")
     options = ["batch_size=20", "dataset.image_size=28"]
     request = Request("mine.yaml", data=Path("things"), settings=options, quiet=True, executor="in-process")

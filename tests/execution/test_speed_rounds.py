@@ -12,7 +12,7 @@ from made_up_launch import made_up_launches
 from bench.execution import speed_rounds
 from bench.execution.progress import Progress
 from bench.execution.speed_rounds import SpeedRounds
-from bench.result import Launch
+from bench.result import Launch, Result
 from bench.speed.rounds import Setting
 from bench.store.run_folder import RunFolder
 from bench.store.tables import read_launches
@@ -32,6 +32,8 @@ TRIALS = [
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunFolder]:
     folder = RunFolder.create(tmp_path / "run", {})
+    for trial in TRIALS:
+        folder.append(Result(**trial.row(), status="ok"))
     yield folder
     folder.close()
 
@@ -101,6 +103,20 @@ def test_no_launch_is_asked_for_after_the_deadline_nor_where_none_is_wanted(
     SpeedRounds(TRIALS, store, 0.03, 0.0).run()
     SpeedRounds([trial.model_copy(update={"world_size": 2}) for trial in TRIALS], store, 0.03, 100.0).run()
     assert not asked
+
+
+def test_a_configuration_whose_trials_all_failed_or_that_has_none_yet_is_not_timed(
+    tmp_path: Path, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.create(tmp_path / "other", {})
+    rounds = SpeedRounds(TRIALS, folder, 0.03, 10.0)
+    rounds.run()
+    assert not asked
+    for trial, status in zip(TRIALS, ("timeout", "ok", "failed", "failed"), strict=True):
+        folder.append(Result(**trial.row(), status=status))
+    rounds.run()
+    assert asked[0]["names"] == [TRIALS[1].config_id]
+    folder.close()
 
 
 def test_a_launch_without_a_slice_is_the_devices_last(store: RunFolder, asked: list[dict[str, Any]]) -> None:

@@ -60,6 +60,7 @@ def test_a_gap_in_a_slow_hour_moves_no_ratio() -> None:
     assert Speeds(launches).ratio(train("b"), train("a")).amount == pytest.approx(2.0, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "cells"), [(3, 2), (5, 4), (6, 8), (12, 4)])
 def test_intervals_of_equal_configurations_hold_one(count: int, cells: int) -> None:
     held = pairs = 0

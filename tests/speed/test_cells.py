@@ -100,6 +100,7 @@ def test_a_trials_cells_train_and_infer_with_the_same_weights_and_enter_undoes_w
     assert train.loop is None
 
 
+@pytest.mark.slow
 def test_of_streamed_images_a_sample_is_timed_and_the_stream_is_the_loops(tmp_path: Path) -> None:
     write_png_folder(tmp_path / "digits", 300)
     trial = trial_on(
