@@ -56,7 +56,7 @@ def made_up_launch(
     stalls = stall if isinstance(stall, Mapping) else dict.fromkeys(speeds, stall)
     missing = dict(missing or {})
     level = drift * chance.gauss()
-    works = [("train", batch_size), ("loop", batch_size), ("infer", 1), ("infer", batch_size)]
+    works = [("train", batch_size), ("loop", batch_size), ("steps", batch_size), ("infer", 1), ("infer", batch_size)]
     arms = [(config, n, *work) for config in speeds if config not in missing for n in threads for work in works]
     own = {arm: level + noise * chance.gauss() for arm in arms}
     slices: list[dict[str, Any]] = []
@@ -65,10 +65,12 @@ def made_up_launch(
         for slot, arm in enumerate(arms):
             config, n, work, batch = arm
             rate = (
-                speeds[config] * n**0.8 * {"train": 1.0, "loop": 1 - stalls.get(config, 0.0), "infer": INFERENCE}[work]
+                speeds[config]
+                * n**0.8
+                * {"train": 1.0, "steps": 1.0, "loop": 1 - stalls.get(config, 0.0), "infer": INFERENCE}[work]
             )
             rate *= math.exp(own[arm] + noise * chance.gauss())
-            steps = max(1, round((STRETCH if work == "loop" else SLICE) * rate / batch))
+            steps = max(1, round((STRETCH if work in ("loop", "steps") else SLICE) * rate / batch))
             computed = steps * batch / rate
             waited = computed if chance.random() < disturbed else 0.0
             single = batch / rate if (work, batch) == ("infer", 1) else None

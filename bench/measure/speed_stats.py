@@ -19,7 +19,8 @@ from bench.measure.stats import CONFIDENCE
 from bench.result import Launch
 
 WAITED = 0.01  # of a slice's seconds, all threads together: what a slice may have waited and still be undisturbed
-MOST_TAKEN = 0.2  # of a stretch of the loop, by others
+STRETCHES = ("steps", "loop")  # longer than slices: plain steps, and the training loop between them
+MOST_TAKEN = 0.2  # of a stretch, by others
 # Of a launch's undisturbed slices of a cell, the faster ones that count. Neighbours that a system doesn't tell of, such
 # as another machine's thread on the same core, only slow down. On a host full of them pairs' log ratios scattered over
 # launches by 5.6 to 9.6% by the faster half, 7 to 14% by the 90th percentile and 6 to 9% by all; on a quiet host by
@@ -32,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 class Cell(NamedTuple):
-    """What is timed: a step of training (`work` "train", or "loop": see bench.result), or an inference ("infer")."""
+    """What is timed: a step of training (`work` "train"; "loop" and "steps": see bench.result), or an inference."""
 
     config_id: str
     work: str
@@ -78,7 +79,7 @@ def is_clean(piece: Mapping[str, Any]) -> bool:
 
 
 def _own_seconds(piece: Mapping[str, Any]) -> float:
-    """Of a stretch of the loop, which is too long to be undisturbed: its seconds without what others took.
+    """Of a stretch, which is too long to be undisturbed: its seconds without what others took.
 
     0 where that was too much of it.
     """
@@ -119,10 +120,9 @@ class Speeds:
     def stall_share(self, config_id: str, batch_size: int, num_threads: int) -> Estimate:
         """Share of training time that a step's undisturbed pace doesn't explain: waits for data, collections, sleep.
 
-        Taken launch by launch, from the training loop's pace against that of its steps within the same seconds.
+        Taken launch by launch, from the training loop's pace against that of plain steps just before and after it.
         """
-        train, loop = (Cell(config_id, work, batch_size, num_threads) for work in ("train", "loop"))
-        both = self.logs.get(train, {}), self.logs.get(loop, {})
+        both = [self.logs.get(Cell(config_id, work, batch_size, num_threads), {}) for work in STRETCHES]
         kept = np.array([both[1][launch] - both[0][launch] for launch in sorted(both[0].keys() & both[1].keys())])
         variance, n = _variance(kept)
         if not n:
@@ -132,9 +132,8 @@ class Speeds:
 
     def clean_share(self, num_threads: int) -> float:
         """Share of the slices with so many threads that nothing disturbed; NaN of none."""
-        own = [
-            is_clean(piece) for each in self.launches for piece in each.slices if piece["num_threads"] == num_threads
-        ]
+        pieces = (piece for each in self.launches for piece in each.slices if piece["work"] not in STRETCHES)
+        own = [is_clean(piece) for piece in pieces if piece["num_threads"] == num_threads]
         return sum(own) / len(own) if own else math.nan
 
     def half_widths(self, panel: Panel) -> list[float]:
@@ -257,7 +256,7 @@ def _launch_logs(launch: Launch) -> dict[Cell, float]:
     speeds: dict[tuple[int, Cell], list[float]] = defaultdict(list)
     for piece in launch.slices:
         cell = Cell(piece["config_id"], piece["work"], int(piece["batch_size"]), int(piece["num_threads"]))
-        seconds = _own_seconds(piece) if cell.work == "loop" else piece["seconds"] if is_clean(piece) else 0.0
+        seconds = _own_seconds(piece) if cell.work in STRETCHES else piece["seconds"] if is_clean(piece) else 0.0
         if seconds > 0:
             one = panel_of(cell).one_image and piece.get("p50_seconds")
             speeds[int(piece.get("group") or 0), cell].append(1 / one if one else piece["images"] / seconds)

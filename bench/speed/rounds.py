@@ -34,7 +34,7 @@ LOOP_SECONDS = 0.2  # a stretch of the training loop as it is, a launch and conf
 SPLIT_SECONDS = 0.02
 PEAK_SECONDS = 0.2
 ROUNDS = (4, 16)  # a launch: at least and at most; as many as take about twice as long as opening the process does
-WHOLE_LAUNCHES = 3  # that time the training loop, other batch sizes and parts of a step, too
+WHOLE_LAUNCHES = 5  # that time the training loop, other batch sizes and parts of a step, too
 FEWEST_LAUNCHES, MOST_LAUNCHES = 5, 40
 OTHER_SIZES = (8, 512)  # images of an inference, besides one and the configuration's own batch; once a launch
 FREE_SHARE = 0.3  # of the free memory when the first entry was open: what a process leaves alone
@@ -295,11 +295,13 @@ class _Process:
         for number in range(rounds):
             own = todo if whole and number == 0 else main
             order = self.dice.sample(own, len(own))
-            launch.slices += [self._slice("stretch", *each, group, number, slot) for slot, each in enumerate(order)]
+            launch.slices += [self._slice(*each, group, number, slot) for slot, each in enumerate(order)]
         train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train" and whole]
         for slot, (cell, trial) in enumerate(self.dice.sample(train, len(train))):
             threads = cell.entry.thread_counts(most)[-1]
-            launch.slices.append(self._slice("loop", cell, threads, group, rounds, slot, LOOP_SECONDS))
+            found = self._ask("loop", cell, threads, seconds=LOOP_SECONDS, discard=DISCARDED_SECONDS)
+            about = self._about(cell, threads, group, rounds, slot)
+            launch.slices += [about | {"work": work} | figures for work, figures in found.items()]
             if trial is None:
                 continue
             parts = self._ask("split", cell, threads, seconds=SPLIT_SECONDS)
@@ -308,19 +310,20 @@ class _Process:
                 peak = self._ask("peak", cell, threads, seconds=PEAK_SECONDS)["flops_per_second"]
                 launch.peaks |= {trial.dtype: peak} if peak else {}
 
-    def _slice(
-        self, do: str, cell: _Open, threads: int, group: int, number: int, slot: int, seconds: float = SLICE_SECONDS
-    ) -> dict[str, Any]:
-        about = {
+    def _slice(self, cell: _Open, threads: int, group: int, number: int, slot: int) -> dict[str, Any]:
+        found = self._ask("stretch", cell, threads, seconds=SLICE_SECONDS, discard=DISCARDED_SECONDS)
+        return self._about(cell, threads, group, number, slot) | found
+
+    def _about(self, cell: _Open, threads: int, group: int, number: int, slot: int) -> dict[str, Any]:
+        return {
             "config_id": cell.entry.name,
             "num_threads": threads,
-            "work": "loop" if do == "loop" else cell.work,
+            "work": cell.work,
             "batch_size": cell.batch_size,
             "group": group,
             "round": number,
             "slot": slot,
         }
-        return about | self._ask(do, cell, threads, seconds=seconds, discard=DISCARDED_SECONDS)
 
     def _ask(self, do: str, cell: _Open, threads: int, **order: float) -> dict[str, Any]:
         return self.worker.ask(do, cell.entry.name, name=cell.name, threads=threads, **order)

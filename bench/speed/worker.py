@@ -204,20 +204,37 @@ class Worker:
         return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._disturbed(before)}
 
     def loop(self, name: str, threads: int, seconds: float, discard: float) -> dict[str, Any]:
-        """The same as the training loop has it: with garbage collection, and batches from where they lie."""
+        """A stretch as the training loop has it: with garbage collection, and batches from where they lie.
+
+        Plain steps come just before and just after it, so that whatever the machine does meets both alike.
+        """
         cell = self.cells[name]
         cell.enter(threads)
         self._steps_in(name, threads, seconds, discard)  # leaves out what follows a hand-over
-        step = cell.loop or cell.step
-        if cell.loop:  # the first batches are read ahead, and nobody waits for them
+        loop, streamed = cell.loop or cell.step, cell.loop is not None
+        before, plain = self.meter.read(), self._steps_for(cell, cell.step, seconds / 2)
+        first = self.meter.read().since(before)
+        if streamed:  # the first batches are read ahead, and nobody waits for them
             seconds = max(seconds, STREAMED_SECONDS)
-            self._steps_for(cell, step, STREAMED_SECONDS)
+            self._steps_for(cell, loop, seconds)
         before = self.meter.read()
         gc.enable()
-        steps, took = self._steps_for(cell, step, seconds)
+        looped = self._steps_for(cell, loop, seconds)
         gc.disable()
-        cell.loop = None  # ends the processes that read
-        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._disturbed(before)}
+        lost = self.meter.read().since(before)
+        if streamed:  # what its own readers took from it is its own
+            lost = lost._replace(waited_seconds=None)
+        cell.loop = loop = None  # ends the processes that read
+        before, again = self.meter.read(), self._steps_for(cell, cell.step, seconds / 2)
+        last = self.meter.read().since(before)
+        plain_lost = type(lost)(*(None if None in both else sum(both) for both in zip(first, last, strict=True)))
+        return {
+            "loop": self._stretch(cell, *looped, lost),
+            "steps": self._stretch(cell, plain[0] + again[0], plain[1] + again[1], plain_lost),
+        }
+
+    def _stretch(self, cell: Any, steps: int, seconds: float, disturbed: Any) -> dict[str, Any]:
+        return {"steps": steps, "images": steps * cell.images, "seconds": seconds, **disturbed._asdict()}
 
     def _steps_for(self, cell: Any, step: Any, seconds: float) -> tuple[int, float]:
         """Steps until so many seconds have passed, and how long they took."""

@@ -192,7 +192,7 @@ def _launch_line(draw: st.DrawFn, odd: st.SearchStrategy[object]) -> dict[str, o
         length, numbers = draw(st.integers(0, 2)), draw(st.sampled_from([None, 0.5, -1, 10**400]))
         cells = {each: ["a" if each == "config_id" else numbers] * length for each in columns}
         if key == "slices":
-            cells["work"] = [draw(st.sampled_from(["train", "loop", "infer", "=1"]))] * length
+            cells["work"] = [draw(st.sampled_from(["train", "loop", "steps", "infer", "=1"]))] * length
         line[key] = cells | {
             draw(st.sampled_from(columns)): [draw(odd)] * length for _ in range(draw(st.integers(0, 1)))
         }

@@ -220,7 +220,7 @@ def stalls(seconds: float) -> str:
         wanted: list[tuple[str, str, object]] = [
             ("nothing", "plain", "mnist"),
             ("a sleep of 50 ms each 50th step", "sleepy", "mnist"),
-            ("2,000 lists that hold themselves, each step", "littering", "mnist"),
+            ("20,000 lists that hold themselves, each step", "littering", "mnist"),
             ("images of 900 pixels, read from disk", "plain", slow),
         ]
         found = []
@@ -254,7 +254,7 @@ def main() -> None:
     recording.add_argument("--phases", type=int, default=8)
     recording.add_argument("--seconds", type=float, default=600.0, help="most of a phase")
     commands.add_parser("judge")
-    commands.add_parser("stalls").add_argument("--seconds", type=float, default=120.0)
+    commands.add_parser("stalls").add_argument("--seconds", type=float, default=150.0)
     args = parser.parse_args()
     if args.command == "record":
         record(args.regime, args.phases, args.seconds)

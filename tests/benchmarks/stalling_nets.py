@@ -34,5 +34,5 @@ def sleepy(in_channels: int, num_classes: int) -> nn.Module:
 
 
 def littering(in_channels: int, num_classes: int) -> nn.Module:
-    """Each step leaves 2,000 lists that hold themselves, which only a collection frees."""
-    return Stalling(in_channels, num_classes, litter=2_000)
+    """Each step leaves 20,000 lists that hold themselves, which only a collection frees."""
+    return Stalling(in_channels, num_classes, litter=20_000)

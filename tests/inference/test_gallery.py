@@ -138,6 +138,7 @@ def test_a_gallery_made_again_is_the_same(run: Path, tmp_path: Path) -> None:
         assert all(np.array_equal(a[key], b[key]) for key in a.files)
 
 
+@pytest.mark.slow
 def test_pictures_say_in_words_what_they_show(run: Path, collected: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STYLE, "savefig.dpi", 50)
     (run / "plots").mkdir(exist_ok=True)

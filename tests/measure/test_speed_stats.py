@@ -85,7 +85,7 @@ def test_variances_of_others_narrow_an_interval_of_few_launches() -> None:
 
 
 def test_disturbed_slices_count_for_nothing_and_cells_without_others_are_left_out() -> None:
-    launches = made_up_launches(TRUE, noise=0.0, disturbed=0.6, rounds=6)
+    launches = made_up_launches(TRUE, noise=0.0, disturbed=0.6, rounds=16)
     speeds = Speeds(launches)
     assert speeds.ratio(train("b"), train("a")).amount == pytest.approx(2.0)
     assert 0.25 < speeds.clean_share(1) < 0.55

@@ -74,6 +74,7 @@ def test_a_launch_has_every_work_of_every_configuration_in_an_order_drawn_anew(t
             assert works[trial.config_id, "infer", 1, count] == 2
             assert works[trial.config_id, "infer", 8, count] == 1
         assert works[trial.config_id, "loop", 128, max(threads)] == 1
+        assert works[trial.config_id, "steps", 128, max(threads)] == 1
     assert all(
         piece["seconds"] > 0 and piece["images"] == piece["steps"] * piece["batch_size"] for piece in launch.slices
     )
@@ -199,7 +200,12 @@ def test_any_code_is_timed_beside_trials(tmp_path: Path, monkeypatch: pytest.Mon
     (trial, _) = trials_of(tmp_path, SUITE)
     launch = one_launch([*entered([trial]), Entry("peer", code="peer:multiply", arguments={"size": 8}, threads=(1,))])
     pieces = [piece for piece in launch.slices if piece["config_id"] == "peer"]
-    assert [(piece["work"], piece["num_threads"]) for piece in pieces] == [("train", 1), ("train", 1), ("loop", 1)]
+    assert [(piece["work"], piece["num_threads"]) for piece in pieces] == [
+        ("train", 1),
+        ("train", 1),
+        ("loop", 1),
+        ("steps", 1),
+    ]
     assert all(piece["images"] == 7 * piece["steps"] for piece in pieces)
     assert {split["config_id"] for split in launch.splits} == {trial.config_id}
 

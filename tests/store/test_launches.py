@@ -103,7 +103,7 @@ def test_tables_hold_blocks_of_trials_and_slices_of_launches_each_with_its_own_i
     store.append(trial)
     launch = small(device_name="=odd")
     store.append_launch(launch)
-    for name, works in (("throughput.csv", ("train", "loop")), ("inference.csv", ("infer",))):
+    for name, works in (("throughput.csv", ("train", "loop", "steps")), ("inference.csv", ("infer",))):
         plain = pd.read_csv(store.folder / name)
         table = read_table(store.folder, name)
         assert list(plain.columns) == list(table.columns) == list(TABLES[name])

@@ -98,6 +98,7 @@ def _resident_after_a_block_was_freed(keep: bool) -> int:
     return device_module._resident_bytes("VmRSS")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_freed_memory_stays_with_a_process_that_asks_to_keep_it() -> None:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:

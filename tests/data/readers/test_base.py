@@ -136,6 +136,7 @@ for read, path in zip((read_idx, read_csv, read_npz), sys.argv[2:]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to ask how much memory is in use")
 def test_bombs_under_a_real_limit_of_memory_are_a_line_each(tmp_path: Path) -> None:
     size, chunk = 1 << 28, 1 << 22
