@@ -65,7 +65,7 @@ def cli(
     """Compare a from-scratch Vision Transformer with a CNN: accuracy, speed, memory, time to accuracy.
 
     \b
-    run_bench.py --suite mnist          the main job: about 20 minutes on two CPU cores
+    run_bench.py --suite mnist          the main job: some 20 to 30 minutes on two CPU cores
     run_bench.py --suite mnist-quick    a first answer in 2 minutes
     run_bench.py --suite smoke          does it work here? seconds, no download
 
