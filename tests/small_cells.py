@@ -41,4 +41,4 @@ def opened(family: str, work: str, optimizer: str = "adamw", **axes: Any) -> Cel
 
     learner.model.train(work == "train")
     step = infer if work == "infer" else lambda: learner.step(*next(batches))
-    return Cell(setup, learner, cast(Work, work), 50, step)
+    return Cell(cast(Work, work), 50, step, setup=setup, learner=learner)

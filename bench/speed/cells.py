@@ -33,8 +33,8 @@ BATCHES = 4  # of them
 
 
 @dataclass
-class Cell:
-    """One thing to time.
+class PlainCell:
+    """Any code to be timed.
 
     Attributes:
         images: of a step.
@@ -43,8 +43,6 @@ class Cell:
         loop: of training, a step with its batch from where the training loop has it; None: `step` does that.
     """
 
-    setup: TrialSetup
-    learner: Learner
     work: Work
     images: int
     step: Callable[[], Any]
@@ -52,27 +50,24 @@ class Cell:
     loop: Callable[[], Any] | None = None
 
     def enter(self, num_threads: int | None = None) -> None:
-        """What other cells of the process may have set otherwise: modes of the model, arithmetic, threads."""
-        set_exact_arithmetic(self.setup.precision)
-        if num_threads:
-            torch.set_num_threads(num_threads)
-        self.learner.model.train(self.work == "train")
-
-
-@dataclass
-class PlainCell:
-    """Any code to be timed beside cells of trials: a step of it, as Cell has one."""
-
-    work: Work
-    images: int
-    step: Callable[[], Any]
-    synchronize: Callable[[], None] = field(default=lambda: None)
-    loop: Callable[[], Any] | None = None
-
-    def enter(self, num_threads: int | None = None) -> None:
+        """What other cells of the process may have set otherwise: arithmetic, threads."""
         set_exact_arithmetic()
         if num_threads:
             torch.set_num_threads(num_threads)
+
+
+@dataclass(kw_only=True)
+class Cell(PlainCell):
+    """A training step, or an inference, of a trial's model."""
+
+    setup: TrialSetup
+    learner: Learner
+
+    def enter(self, num_threads: int | None = None) -> None:
+        """The numeric mode of the trial, and whether its model trains, too."""
+        super().enter(num_threads)
+        set_exact_arithmetic(self.setup.precision)
+        self.learner.model.train(self.work == "train")
 
 
 def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: Path | None = None) -> Cell:
@@ -94,7 +89,7 @@ def open_cell(content: dict[str, Any], work: Work, num_threads: int, data_dir: P
     else:
         learner.model.eval()
         step = _inference(setup, learner, size)
-    return Cell(setup, learner, work, size, step, setup.device.synchronize)
+    return Cell(work, size, step, setup.device.synchronize, setup=setup, learner=learner)
 
 
 def open_data(trial: Trial, data_dir: Path | None) -> tuple[Dataset, Dataset | None]:
@@ -133,10 +128,11 @@ def open_trial(
     if stream:
         loop = _training(set_up(trial, data_dir, Stopwatch(), data=stream).batches, learner)
     wait, size = setup.device.synchronize, setup.batches.batch_size
+    of_trial: dict[str, Any] = {"setup": setup, "learner": learner}
     fitting = sorted({images for images in sizes if images <= len(sample.test)})
     return [
-        Cell(setup, learner, "train", size, _training(setup.batches, learner), wait, loop),
-        *(Cell(setup, learner, "infer", images, _inference(setup, learner, images), wait) for images in fitting),
+        Cell("train", size, _training(setup.batches, learner), wait, loop, **of_trial),
+        *(Cell("infer", images, _inference(setup, learner, images), wait, **of_trial) for images in fitting),
     ]
 
 
