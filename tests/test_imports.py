@@ -44,3 +44,14 @@ def test_what_works_without_torch_does_not_import_it() -> None:
     without = f"run_bench, bench.config.suite_file, bench.data.download, bench.report.side_by_side, {commands}"
     code = f"import sys; import {without}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_starts_from_any_folder(path: Path, tmp_path: Path) -> None:
+    if "ArgumentParser(" not in (source := path.read_text(encoding="utf-8")):
+        pytest.skip("takes no options")
+    if "playwright" in source:
+        pytest.importorskip("playwright")
+    run = subprocess.run([sys.executable, path, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the root first, since tests/models would stand for models/
 
 MOST_SECONDS = {"plan: seeds": 5.0, "plan: settings": 5.0, "resume": 5.0, "report": 60.0}
 MOST_BYTES = 2e9  # of any of the processes

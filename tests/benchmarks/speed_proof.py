@@ -26,7 +26,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the root first, since tests/models would stand for models/
 
 from gate_noise import NOISES, noise
 from made_up_data import write_png_folder
@@ -40,7 +41,7 @@ from bench.result import Launch
 from bench.speed import rounds
 from bench.speed.rounds import Entry, Setting, measure, one_of_each
 
-FOLDER = Path(__file__).parents[2] / "results" / "reference" / "speed"
+FOLDER = ROOT / "results" / "reference" / "speed"
 SLOWED = 1.10  # what each tenth step done twice comes to
 WORKS = (("train", 128), ("infer", 128), ("infer", 1))
 NAMES = {("train", 128): "training", ("infer", 128): "inference", ("infer", 1): "one image"}

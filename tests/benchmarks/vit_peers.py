@@ -29,7 +29,8 @@ from pathlib import Path
 from bench.execution.local import set_environment
 
 set_environment()  # as a trial has it; before torch loads
-sys.path.insert(0, str(Path(__file__).parents[1]))
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the root first, since tests/models would stand for models/
 
 import torch
 from peers import PEERS, Shape, ours
