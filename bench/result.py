@@ -142,7 +142,8 @@ class Result:
 
 SLICE_COLUMNS = (
     *("config_id", "num_threads", "work", "batch_size", "group", "round", "slot", "steps", "images", "seconds"),
-    *("waited_seconds", "stolen_seconds", "throttled_seconds", "p50_seconds", "p95_seconds", "p99_seconds"),
+    *("waited_seconds", "stolen_seconds", "throttled_seconds", "probe_seconds"),
+    *("p50_seconds", "p95_seconds", "p99_seconds"),
 )
 SPLIT_COLUMNS = ("config_id", "num_threads", "data_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds")
 
@@ -156,7 +157,8 @@ class Launch:
     `batch_size` of 1 has the percentiles of single calls, too. `group` numbers the configurations that were open at
     once, where memory doesn't hold all. `waited_seconds`, `stolen_seconds` and `throttled_seconds` are those in
     which a thread was ready and had no core, the hypervisor had the core, and the container's quota was used up;
-    None where the system doesn't tell.
+    None where the system doesn't tell. `probe_seconds` is the mean time of the probes' loop on the slice's cores
+    meanwhile (bench.system.core_probe), None where there were none.
 
     Attributes:
         launch: its number in the run, from 0.
@@ -196,7 +198,7 @@ EVALUATION_COLUMNS = (
 BLOCK_COLUMNS = ("trial_id", "block", "steps", "images", "seconds")  # as a trial's line in the journal has them
 INFERENCE_COLUMNS = ("trial_id", "batch_size", "block", "images", "seconds")
 _MEASURED = ("trial_id", "config_id", "device_name", "num_threads")  # a trial's blocks have no launch, slices no trial
-_PACE = ("steps", "images", "seconds", "waited_seconds", "stolen_seconds", "throttled_seconds")
+_PACE = (*("steps", "images", "seconds", "waited_seconds", "stolen_seconds", "throttled_seconds", "probe_seconds"),)
 TABLES: dict[str, Sequence[str]] = {
     "trials.csv": tuple(COLUMNS),
     "evaluations.csv": EVALUATION_COLUMNS,

@@ -23,6 +23,7 @@ SPEEDS = {"vit-p7-d2-fp32-cpu": 21_500.0, "cnn-d2-fp32-cpu": 16_400.0}  # config
 INFERENCE = 3.1  # times as fast as training
 SLICE, STRETCH = 0.05, 0.4  # seconds of a slice, and of a stretch of the real loop
 PARTS = {"data_seconds": 0.05, "forward_seconds": 0.3, "backward_seconds": 0.53, "optimizer_seconds": 0.12}  # of a step
+PROBE = 15e-6  # seconds of a probe's loop on a core of its own
 PEAK = 4e10  # FLOP/s of a thread
 
 
@@ -38,6 +39,7 @@ def made_up_launch(
     noise: float = 0.02,
     drift: float = 0.04,
     disturbed: float = 0.0,
+    neighbour: float = 0.0,
     stall: float | Mapping[str, float] = 0.0,
     missing: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -49,6 +51,8 @@ def made_up_launch(
         noise: standard deviation of a slice's log speed, and of a configuration's in this launch.
         drift: of the whole launch's, which all configurations share.
         disturbed: share of slices in which a thread waits for a core as long as it computes.
+        neighbour: mean of what another machine's work on the same cores takes from log speeds, and by which probes of
+            the cores take longer; each slice draws its own.
         stall: share of its time that the real training loop loses beyond its steps; or by config_id.
         missing: config_id -> why it has no slices.
     """
@@ -69,7 +73,8 @@ def made_up_launch(
                 * n**0.8
                 * {"train": 1.0, "steps": 1.0, "loop": 1 - stalls.get(config, 0.0), "infer": INFERENCE}[work]
             )
-            rate *= math.exp(own[arm] + noise * chance.gauss())
+            slowed = chance.expovariate(1 / neighbour) if neighbour else 0.0
+            rate *= math.exp(own[arm] + noise * chance.gauss() - slowed)
             steps = max(1, round((STRETCH if work in ("loop", "steps") else SLICE) * rate / batch))
             computed = steps * batch / rate
             waited = computed if chance.random() < disturbed else 0.0
@@ -77,7 +82,7 @@ def made_up_launch(
             row = {"config_id": config, "num_threads": n, "work": work, "batch_size": batch, "group": 0}
             row |= {"round": number, "slot": slot, "steps": steps, "images": steps * batch}
             row |= {"seconds": computed + waited, "waited_seconds": waited, "stolen_seconds": 0.0}
-            row |= {"throttled_seconds": None}  # no quota
+            row |= {"throttled_seconds": None, "probe_seconds": PROBE * math.exp(slowed)}  # no quota
             row |= {f"p{p}_seconds": single and single * factor for p, factor in ((50, 1.0), (95, 1.2), (99, 1.6))}
             slices.append({key: row[key] for key in SLICE_COLUMNS})
     splits: list[dict[str, Any]] = [

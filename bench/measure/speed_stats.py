@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from bench.measure.stats import CONFIDENCE
 from bench.result import Launch
 
-WAITED = 0.01  # of a slice's seconds, all threads together: what a slice may have waited and still be undisturbed
+WAITED = 0.02  # of a slice's seconds, all threads together: what a slice may have waited and still be undisturbed
 STRETCHES = ("steps", "loop")  # longer than slices: plain steps, and the training loop between them
 MOST_TAKEN = 0.2  # of a stretch, by others
-# Of a launch's undisturbed slices of a cell, the faster ones that count. Neighbours that a system doesn't tell of, such
-# as another machine's thread on the same core, only slow down. On a host full of them pairs' log ratios scattered over
-# launches by 5.6 to 9.6% by the faster half, 7 to 14% by the 90th percentile and 6 to 9% by all; on a quiet host by
-# 3.2% by the 90th percentile and 4.7% by all.
+# Of a launch's undisturbed slices of a cell, the faster ones that count: what nobody tells of only slows down.
 COUNTED = 0.5
+# How much slower work becomes where the probes' loop does, on logarithms: what is expected before anything is seen, and
+# how far off that may be. On a host whose cores are halves of shared ones it came to 0.5 to 1.2 by kind of work.
+SLOPE, SLOPE_DEVIATION = 0.8, 0.3
+NOISE = 0.1  # of a slice's log speed, about, that probes don't explain
+UNDISTURBED = 0.02  # quantile of the probes' means that stands for cores of one's own
 FEWEST_LAUNCHES = 3  # that a ratio needs
 MOST_PRIOR = 10.0  # degrees of freedom that other pairs lend a pair's variance
 
@@ -93,7 +95,8 @@ class Speeds:
 
     Speeds are what an additive model of launches and cells leaves on each cell (least squares, on logarithms): where
     all launches have all cells, the geometric mean over launches. A launch's own figure for a cell is the geometric
-    mean of the faster half of its undisturbed slices.
+    mean of the faster half of its undisturbed slices, each moved by what probes of its cores say of them meanwhile
+    (bench.system.core_probe).
     """
 
     launches: Sequence[Launch]
@@ -151,9 +154,13 @@ class Speeds:
         """Cell -> launch -> log of its images/s there."""
         found: dict[Cell, dict[int, float]] = defaultdict(dict)
         for launch in self.launches:
-            for cell, value in _launch_logs(launch).items():
+            for cell, value in _launch_logs(launch, self._slowness).items():
                 found[cell][launch.launch] = value
         return dict(found)
+
+    @cached_property
+    def _slowness(self) -> "_Slowness":
+        return _Slowness(self.launches)
 
     @cached_property
     def _own_sizes(self) -> dict[str, int]:
@@ -247,7 +254,56 @@ class _Fit:
         return Estimate(math.exp(middle - half), math.exp(middle), math.exp(middle + half), n)
 
 
-def _launch_logs(launch: Launch) -> dict[Cell, float]:
+class _Slowness:
+    """What cores that were shared took from slices, by kind of work; by probes that ran beside them.
+
+    A regression of log speeds on the log times of the probes' loop, within each launch and cell, so that no difference
+    between cells enters, with one slope for all cells of a panel: a ratio of two keeps what a neighbour takes from one
+    more than from the other.
+    """
+
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        groups: dict[tuple[Panel, int, Cell, int], list[tuple[float, float]]] = defaultdict(list)
+        for launch in launches:
+            for piece in launch.slices:
+                cell = _cell(piece)
+                if cell.work not in STRETCHES and piece.get("probe_seconds") and (rate := _rate(piece, cell)):
+                    key = panel_of(cell), launch.launch, cell, int(piece.get("group") or 0)
+                    groups[key].append((math.log(piece["probe_seconds"]), math.log(rate)))
+        every = [probe for values in groups.values() for probe, _ in values]
+        self._least = float(np.quantile(every, UNDISTURBED)) if every else 0.0
+        sums: dict[Panel, Array] = defaultdict(lambda: np.zeros(4))
+        for (panel, *_), values in groups.items():
+            probes, rates = np.array(values).T
+            off = probes - probes.mean()
+            sums[panel] += [len(values), probes.sum(), off @ off, -(off @ (rates - rates.mean()))]
+        ridge = (NOISE / SLOPE_DEVIATION) ** 2
+        self._mean = {panel: total / n - self._least for panel, (n, total, *_) in sums.items()}
+        self._slope = {panel: (both + ridge * SLOPE) / (own + ridge) for panel, (*_, own, both) in sums.items()}
+
+    def lost(self, piece: Mapping[str, Any], panel: Panel) -> float:
+        """Of a slice's log speed; where its own probes are missing, as much as slices of its panel lose on average."""
+        probe = piece.get("probe_seconds")
+        if panel.work in STRETCHES:
+            panel = panel._replace(work="train")
+        slowness = math.log(probe) - self._least if probe else self._mean.get(panel, 0.0)
+        return self._slope.get(panel, SLOPE) * slowness
+
+
+def _cell(piece: Mapping[str, Any]) -> Cell:
+    return Cell(piece["config_id"], piece["work"], int(piece["batch_size"]), int(piece["num_threads"]))
+
+
+def _rate(piece: Mapping[str, Any], cell: Cell) -> float:
+    """Images/s of an undisturbed slice, or of a stretch without what others took; 0 of any other."""
+    seconds = _own_seconds(piece) if cell.work in STRETCHES else piece["seconds"] if is_clean(piece) else 0.0
+    if seconds <= 0:
+        return 0.0
+    one: float | None = piece.get("p50_seconds") if panel_of(cell).one_image else None
+    return 1 / one if one else float(piece["images"] / seconds)
+
+
+def _launch_logs(launch: Launch, slowness: _Slowness) -> dict[Cell, float]:
     """Cell -> log images/s of a launch's undisturbed slices.
 
     Configurations that were open in another process than the first group's are moved by what sets the processes apart:
@@ -255,11 +311,9 @@ def _launch_logs(launch: Launch) -> dict[Cell, float]:
     """
     speeds: dict[tuple[int, Cell], list[float]] = defaultdict(list)
     for piece in launch.slices:
-        cell = Cell(piece["config_id"], piece["work"], int(piece["batch_size"]), int(piece["num_threads"]))
-        seconds = _own_seconds(piece) if cell.work in STRETCHES else piece["seconds"] if is_clean(piece) else 0.0
-        if seconds > 0:
-            one = panel_of(cell).one_image and piece.get("p50_seconds")
-            speeds[int(piece.get("group") or 0), cell].append(1 / one if one else piece["images"] / seconds)
+        cell = _cell(piece)
+        if rate := _rate(piece, cell):
+            speeds[int(piece.get("group") or 0), cell].append(math.log(rate) + slowness.lost(piece, panel_of(cell)))
     logs = {key: _faster(values) for key, values in speeds.items()}
     first = {cell: value for (group, cell), value in logs.items() if group == 0}
     moved = dict(first)
@@ -273,10 +327,10 @@ def _launch_logs(launch: Launch) -> dict[Cell, float]:
     return moved
 
 
-def _faster(speeds: Sequence[float]) -> float:
-    """Mean log of the faster ones that count."""
-    counted = sorted(speeds)[-math.ceil(COUNTED * len(speeds)) :]
-    return sum(map(math.log, counted)) / len(counted)
+def _faster(logs: Sequence[float]) -> float:
+    """Mean of the greater ones that count."""
+    counted = sorted(logs)[-math.ceil(COUNTED * len(logs)) :]
+    return sum(counted) / len(counted)
 
 
 def _cell_effects(values: Array, rounds: int = 50) -> Array:

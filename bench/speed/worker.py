@@ -46,6 +46,7 @@ class Worker:
         self.data: dict[str, Any] = {}  # of the speed rounds: what trials of one dataset share
         self.paces: dict[tuple[str, int], float] = {}  # cell, threads -> seconds of a step
         self.meter: Any = None  # of what disturbs a slice
+        self.probes: Any = None  # of how fast the cores are meanwhile
         self.threads = 1  # of a trial that doesn't say how many
 
     def start(self, protocol: int, paths: list[str] | None = None) -> dict[str, Any]:
@@ -190,6 +191,10 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
+        if any(getattr(cell, "setup", None) is None or cell.setup.device.type == "cpu" for cell in self.cells.values()):
+            from bench.system.core_probe import CoreProbes
+
+            self.probes = CoreProbes()
         return {"threads": self.threads}
 
     def stretch(self, name: str, threads: int, seconds: float, discard: float) -> dict[str, Any]:
@@ -198,10 +203,10 @@ class Worker:
         cell.enter(threads)
         steps = self._steps_in(name, threads, seconds, discard)
         if cell.work == "infer" and cell.images == 1:
-            return self._calls(name, steps)
-        before = self.meter.read()
+            return self._calls(name, steps, threads)
+        before = self._before()
         took = self._seconds(name, steps)
-        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._disturbed(before)}
+        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._meanwhile(before, threads)}
 
     def loop(self, name: str, threads: int, seconds: float, discard: float) -> dict[str, Any]:
         """A stretch as the training loop has it: with garbage collection, and batches from where they lie.
@@ -212,29 +217,26 @@ class Worker:
         cell.enter(threads)
         self._steps_in(name, threads, seconds, discard)  # leaves out what follows a hand-over
         loop, streamed = cell.loop or cell.step, cell.loop is not None
-        before, plain = self.meter.read(), self._steps_for(cell, cell.step, seconds / 2)
-        first = self.meter.read().since(before)
+        first = self._stretch(cell, cell.step, seconds / 2, threads)
         if streamed:  # the first batches are read ahead, and nobody waits for them
             seconds = max(seconds, STREAMED_SECONDS)
             self._steps_for(cell, loop, seconds)
-        before = self.meter.read()
         gc.enable()
-        looped = self._steps_for(cell, loop, seconds)
+        looped = self._stretch(cell, loop, seconds, threads)
         gc.disable()
-        lost = self.meter.read().since(before)
         if streamed:  # what its own readers took from it is its own
-            lost = lost._replace(waited_seconds=None)
+            looped |= {"waited_seconds": None, "probe_seconds": None}
         cell.loop = loop = None  # ends the processes that read
-        before, again = self.meter.read(), self._steps_for(cell, cell.step, seconds / 2)
-        last = self.meter.read().since(before)
-        plain_lost = type(lost)(*(None if None in both else sum(both) for both in zip(first, last, strict=True)))
-        return {
-            "loop": self._stretch(cell, *looped, lost),
-            "steps": self._stretch(cell, plain[0] + again[0], plain[1] + again[1], plain_lost),
-        }
+        last = self._stretch(cell, cell.step, seconds / 2, threads)
+        both = {key: None if None in (first[key], last[key]) else first[key] + last[key] for key in first}
+        if both["probe_seconds"]:
+            both["probe_seconds"] /= 2
+        return {"loop": looped, "steps": both}
 
-    def _stretch(self, cell: Any, steps: int, seconds: float, disturbed: Any) -> dict[str, Any]:
-        return {"steps": steps, "images": steps * cell.images, "seconds": seconds, **disturbed._asdict()}
+    def _stretch(self, cell: Any, step: Any, seconds: float, threads: int) -> dict[str, Any]:
+        before = self._before()
+        steps, took = self._steps_for(cell, step, seconds)
+        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._meanwhile(before, threads)}
 
     def _steps_for(self, cell: Any, step: Any, seconds: float) -> tuple[int, float]:
         """Steps until so many seconds have passed, and how long they took."""
@@ -280,17 +282,29 @@ class Worker:
             self.paces[name, threads] = pace
         return max(1, round(seconds / max(pace, 1e-7)))
 
-    def _calls(self, name: str, steps: int) -> dict[str, Any]:
+    def _calls(self, name: str, steps: int, threads: int) -> dict[str, Any]:
         """Single calls: their sum, and percentiles."""
-        before = self.meter.read()
+        before = self._before()
         times = sorted(self._seconds(name, 1) for _ in range(steps))
         ranks = {"p50_seconds": 0.50, "p95_seconds": 0.95, "p99_seconds": 0.99}
         enough = {key: rank for key, rank in ranks.items() if rank == 0.5 or steps * (1 - rank) >= 1}
         told = {key: times[math.ceil(rank * steps) - 1] for key, rank in enough.items()}
-        return {"steps": steps, "images": steps, "seconds": sum(times), **told, **self._disturbed(before)}
+        return {"steps": steps, "images": steps, "seconds": sum(times), **told, **self._meanwhile(before, threads)}
 
-    def _disturbed(self, before: Any) -> dict[str, float | None]:
-        return self.meter.read().since(before)._asdict()
+    def _before(self) -> Any:
+        if self.probes:
+            self.probes.clear()
+        return self.meter.read()
+
+    def _meanwhile(self, before: Any, threads: int) -> dict[str, float | None]:
+        """What disturbed a slice, and how fast the cores were."""
+        disturbed = self.meter.read().since(before)._asdict()
+        if not self.probes:
+            return disturbed | {"probe_seconds": None}
+        mean, taken = self.probes.since_clear(one_core=threads == 1)
+        if disturbed["waited_seconds"] is not None:  # for probes it waited, too
+            disturbed["waited_seconds"] = max(0.0, disturbed["waited_seconds"] - taken)
+        return disturbed | {"probe_seconds": mean}
 
     def _timed(self, cell: Any, step: Any, steps: int) -> float:
         cell.synchronize()

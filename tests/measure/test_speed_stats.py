@@ -1,12 +1,14 @@
 """Speeds from launches: known truths come back, intervals hold them, and what was disturbed counts for nothing."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 from made_up_launch import INFERENCE, made_up_launches
 
-from bench.measure.speed_stats import Cell, Speeds, is_clean, panel_of
+from bench.measure.speed_stats import Cell, Estimate, Speeds, is_clean, panel_of
 from bench.result import Launch
 
 TRUE = {"a": 1000.0, "b": 2000.0, "c": 500.0, "d": 1500.0}
@@ -98,8 +100,8 @@ def test_disturbed_slices_count_for_nothing_and_cells_without_others_are_left_ou
 @pytest.mark.parametrize(
     ("told", "clean"),
     [
-        ({"waited_seconds": 0.0004}, True),
-        ({"waited_seconds": 0.0005}, False),
+        ({"waited_seconds": 0.0008}, True),
+        ({"waited_seconds": 0.0010}, False),
         ({"stolen_seconds": 0.01}, False),
         ({"throttled_seconds": 0.001}, False),
         ({"waited_seconds": None, "stolen_seconds": None, "throttled_seconds": None}, True),
@@ -107,6 +109,37 @@ def test_disturbed_slices_count_for_nothing_and_cells_without_others_are_left_ou
 )
 def test_a_slice_is_clean_where_nothing_took_the_processor(told: dict[str, float | None], clean: bool) -> None:
     assert is_clean({"seconds": 0.045} | told) is clean
+
+
+def test_probes_take_out_what_a_neighbour_on_the_same_core_takes() -> None:
+    seen, unseen = list[Estimate](), list[Estimate]()
+    for seed in range(10):
+        launches = made_up_launches(TRUE, 6, neighbour=0.3, noise=0.02, rounds=8, seed=seed)
+        seen.append(Speeds(launches).ratio(train("b"), train("a")))
+        for launch in launches:
+            for piece in launch.slices:
+                piece["probe_seconds"] = None
+        unseen.append(Speeds(launches).ratio(train("b"), train("a")))
+    assert sum(each.half_width for each in seen) < 0.4 * sum(each.half_width for each in unseen)
+    assert sum(each.low <= 2 <= each.high for each in seen) >= 8
+    assert np.mean([each.amount for each in seen]) == pytest.approx(2.0, rel=0.01)
+
+
+def test_speeds_are_those_of_cores_of_its_own_and_a_slice_without_probes_loses_what_others_do() -> None:
+    launches = made_up_launches(TRUE, 8, neighbour=0.3, noise=0.0, drift=0.0, rounds=16)
+    for launch in launches:
+        for number, piece in enumerate(launch.slices):
+            piece["probe_seconds"] = None if number % 20 == 7 else piece["probe_seconds"]
+    found = Speeds(launches).speed(train("b")).amount
+    assert found == pytest.approx(TRUE["b"], rel=0.03)
+
+
+def test_where_probes_never_differ_nothing_is_moved() -> None:
+    with_probes = made_up_launches(TRUE, 6)
+    unseen = {"probe_seconds": None}
+    without = [replace(each, slices=[piece | unseen for piece in each.slices]) for each in with_probes]
+    for work in (train("a"), Cell("b", "infer", 1, 1)):
+        assert Speeds(with_probes).speed(work) == pytest.approx(Speeds(without).speed(work))
 
 
 def test_two_launches_give_a_figure_and_no_interval() -> None:
