@@ -23,7 +23,7 @@ from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
 from bench.data.download import fetch
 from bench.data.spec import UserData
-from bench.errors import DataError, StoreError, UserError, nearest
+from bench.errors import DataError, DeviceError, StoreError, UserError, nearest
 from bench.execution import EXECUTORS
 from bench.execution.base import Executor, Options
 from bench.execution.estimate import estimate_run, estimate_seconds
@@ -141,6 +141,7 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     with console.status("checking the suite") if console.is_terminal else nullcontext():
         plan = load_plan(text, inventory, yes=request.yes or len(begun.plan) > MOST_TRIALS)
     refuse_secrets(plan)
+    _refuse_nothing(plan)
     if not set(begun.plan) <= {trial.trial_id for trial in plan.trials}:
         raise StoreError(
             f"{request.resume}: suite '{plan.name}' no longer has all trials of this run (was the suite, an option or "
@@ -149,6 +150,14 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     if (request.jobs or 1) > 1 and plan.suite.timing == "whole":
         raise UserError("--jobs: with timing: whole each trial has the machine to itself; leave it out, or the timing")
     return plan, text, estimate_seconds(plan.trials, RESULTS, inventory)
+
+
+def _refuse_nothing(plan: Plan) -> None:
+    """Raises: DeviceError: no trial can run here."""
+    if len(plan.skipped) == len(plan.trials):
+        dtypes, reasons = {trial.dtype for trial in plan.trials}, sorted(set(plan.skipped.values()))
+        other = "" if "fp32" in dtypes else "; --set dtype=fp32 runs everywhere"
+        raise DeviceError(f"none of the {len(plan.trials)} trials can run here: {', '.join(reasons)}{other}")
 
 
 def _time_each_trial(text: SuiteText) -> None:
@@ -224,7 +233,7 @@ def _run_trials(
         store.write_run(record)
         for tracker in trackers:
             tracker.open(store.folder, record)
-        return _run_rounds(plan, todo, store, executor, listeners, request.budget_seconds, data_dir)
+        return _run_rounds(plan, todo, store, executor, listeners, request.budget_seconds, data_dir, console)
     finally:
         for listener in listeners:
             listener.close()
@@ -239,10 +248,11 @@ def _run_rounds(
     listeners: Sequence[Progress],
     budget_seconds: float | None,
     data_dir: Path | None,
+    console: Console,
 ) -> Outcome:
     """The first round of seeds, speeds, the other rounds, and speeds again if they aren't known well enough yet.
 
-    After the first two there is a whole answer, wherever the run is stopped.
+    After the first two there is a whole answer, wherever the run is stopped; it is said.
     """
     budget = math.inf if budget_seconds is None else budget_seconds
     wanted = min(plan.suite.rounds_seconds, BUDGET_SHARE * budget)
@@ -259,8 +269,22 @@ def _run_rounds(
         outcome.interrupted = outcome.interrupted or speeds.run(share, start + budget)
         if outcome.interrupted:
             break
+        if later and not console.quiet:
+            _say_so_far(store.folder, console)
         trials, later = outcome.left_out, []
     return outcome
+
+
+def _say_so_far(folder: Path, console: Console) -> None:
+    """The answer of the first round of seeds, while the others are to come."""
+    from bench.analysis.summary import read_tables  # pandas loads while nothing is being measured
+    from bench.analysis.verdict import decide
+
+    try:
+        for verdict in decide(read_tables(folder)):
+            _say(console, f"so far: {verdict.headline}")
+    except Exception as error:  # noqa: BLE001 - a line on the way mustn't cost the run; the report will meet it again
+        _warn(console, f"no answer so far ({type(error).__name__}: {error})")
 
 
 def _left_out(plan: Plan, outcome: Outcome, finished: set[str]) -> str | None:

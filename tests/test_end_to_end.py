@@ -202,6 +202,7 @@ def test_a_run_with_speed_rounds_has_speeds_without_a_timed_trial_and_goes_on_wi
     launches = slices.launch.nunique()
     assert launches == 1  # which spent the time that there is
     assert "launch 1" in err
+    assert len([line for line in err.splitlines() if line.startswith("so far: On one seed")]) == 1
     summary = pd.read_csv(folder / "rounds" / "summary.csv")
     assert summary.n_launches.sum() > 0
     assert "too noisy to call" in (folder / "rounds" / "report.md").read_text()
@@ -210,6 +211,17 @@ def test_a_run_with_speed_rounds_has_speeds_without_a_timed_trial_and_goes_on_wi
     again = pd.read_csv(folder / "rounds" / "throughput.csv")
     assert again.equals(slices)
     assert len(pd.read_csv(folder / "rounds" / "trials.csv")) == len(trials) + 2
+
+
+def test_a_plan_of_which_nothing_can_run_here_is_refused(folder: Path, typed: Typed) -> None:
+    for words in ((), ("--dry-run",)):
+        status, err = typed(
+            "--suite", "tiny.yaml", "--out", "nothing", "--set", "dtype=tf32", "--device", "cpu", *words
+        )
+        assert status == 2
+        assert "trials can run here: a CPU has no TF32; --set dtype=fp32 runs everywhere" in err
+        assert len(err.splitlines()) == 1
+    assert not (folder / "nothing").exists()
 
 
 def test_fewer_seeds_than_a_run_has_are_refused(small: Path, typed: Typed) -> None:
