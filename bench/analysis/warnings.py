@@ -16,6 +16,7 @@ from bench.analysis.summary import Tables, families_apart, split_size, targets_o
 from bench.measure.speed_stats import Panel
 
 DISTURBED = 0.10  # share of a launch's slices that is worth a line
+SHARED = 1.10  # times the best time of the probes' loop, on average, that is worth a line
 STALLED, STALLED_LOW = 0.10, 0.05  # share of training time beyond its steps, and the low end of its interval, likewise
 WIDE_SPREAD = 0.10  # interquartile range over median of a trial's timed blocks
 SLOWER = 0.95  # share of the usual choice's images/s below which another is worth a line
@@ -123,6 +124,12 @@ def _of_launches(tables: Tables, device: DeviceSpeeds, rows: pd.DataFrame) -> It
         yield (
             f"Something else took the processor in {1 - speeds.clean_share(leading.threads):.0%} of the timed slices "
             f"({count_threads(leading.threads)}), which don't count{f': {told}' if told else ''}."
+        )
+    if (slowdown := speeds.slowdown(leading.threads)) > SHARED:
+        yield (
+            "The cores were shared with work that the system doesn't show, such as another machine's: a fixed loop "
+            f"took {slowdown:.2f} times as long beside the timed slices as at best. Speeds are those of cores of one's "
+            "own."
         )
     widths = speeds.half_widths(Panel("train", False, leading.threads))
     wide = sum(width > 2 * asked for width in widths)

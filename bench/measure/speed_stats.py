@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from bench.measure.stats import CONFIDENCE
 from bench.result import Launch
 
-WAITED = 0.02  # of a slice's seconds, all threads together: what a slice may have waited and still be undisturbed
+WAITED = 0.025  # of a slice's seconds, and of each thread: what it may have waited and still be undisturbed
 STRETCHES = ("steps", "loop")  # longer than slices: plain steps, and the training loop between them
 MOST_TAKEN = 0.2  # of a stretch, by others
-# Of a launch's undisturbed slices of a cell, the faster ones that count: what nobody tells of only slows down.
-COUNTED = 0.5
 # How much slower work becomes where the probes' loop does, on logarithms: what is expected before anything is seen, and
 # how far off that may be. On a host whose cores are halves of shared ones it came to 0.5 to 1.2 by kind of work.
 SLOPE, SLOPE_DEVIATION = 0.8, 0.3
@@ -77,7 +75,7 @@ UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 def is_clean(piece: Mapping[str, Any]) -> bool:
     """Whether nothing took the processor from a slice, as far as the system tells."""
     waited, stolen, throttled = (piece.get(f"{kind}_seconds") or 0.0 for kind in ("waited", "stolen", "throttled"))
-    return waited <= WAITED * piece["seconds"] and not stolen and not throttled
+    return waited <= WAITED * piece["num_threads"] * piece["seconds"] and not stolen and not throttled
 
 
 def _own_seconds(piece: Mapping[str, Any]) -> float:
@@ -94,9 +92,9 @@ class Speeds:
     """The launches of one device, analysed; ratios are ratios of the speeds that are given.
 
     Speeds are what an additive model of launches and cells leaves on each cell (least squares, on logarithms): where
-    all launches have all cells, the geometric mean over launches. A launch's own figure for a cell is the geometric
-    mean of the faster half of its undisturbed slices, each moved by what probes of its cores say of them meanwhile
-    (bench.system.core_probe).
+    all launches have all cells, the geometric mean over launches. A launch's own figure for a cell is the mean pace of
+    its undisturbed slices, each moved by what probes of its cores say of them meanwhile (bench.system.core_probe): the
+    mean, so that what the code does once in a while counts.
     """
 
     launches: Sequence[Launch]
@@ -139,6 +137,10 @@ class Speeds:
         own = [is_clean(piece) for piece in pieces if piece["num_threads"] == num_threads]
         return sum(own) / len(own) if own else math.nan
 
+    def slowdown(self, num_threads: int) -> float:
+        """How many times as long as at best probes took beside slices with so many threads, on average; NaN of none."""
+        return self.slowness.slowdown(num_threads)
+
     def half_widths(self, panel: Panel) -> list[float]:
         """Of the ratios of all pairs of a panel's cells; infinite where a ratio isn't known."""
         return self._fit(panel).half_widths()
@@ -154,13 +156,14 @@ class Speeds:
         """Cell -> launch -> log of its images/s there."""
         found: dict[Cell, dict[int, float]] = defaultdict(dict)
         for launch in self.launches:
-            for cell, value in _launch_logs(launch, self._slowness).items():
+            for cell, value in _launch_logs(launch, self.slowness).items():
                 found[cell][launch.launch] = value
         return dict(found)
 
     @cached_property
-    def _slowness(self) -> "_Slowness":
-        return _Slowness(self.launches)
+    def slowness(self) -> "Slowness":
+        """What shared cores took, by probes."""
+        return Slowness(self.launches)
 
     @cached_property
     def _own_sizes(self) -> dict[str, int]:
@@ -254,7 +257,7 @@ class _Fit:
         return Estimate(math.exp(middle - half), math.exp(middle), math.exp(middle + half), n)
 
 
-class _Slowness:
+class Slowness:
     """What cores that were shared took from slices, by kind of work; by probes that ran beside them.
 
     A regression of log speeds on the log times of the probes' loop, within each launch and cell, so that no difference
@@ -278,15 +281,20 @@ class _Slowness:
             off = probes - probes.mean()
             sums[panel] += [len(values), probes.sum(), off @ off, -(off @ (rates - rates.mean()))]
         ridge = (NOISE / SLOPE_DEVIATION) ** 2
-        self._mean = {panel: total / n - self._least for panel, (n, total, *_) in sums.items()}
+        self._mean = {panel: (n, total / n - self._least) for panel, (n, total, *_) in sums.items()}
         self._slope = {panel: (both + ridge * SLOPE) / (own + ridge) for panel, (*_, own, both) in sums.items()}
+
+    def slowdown(self, num_threads: int) -> float:
+        own = [(n, n * mean) for panel, (n, mean) in self._mean.items() if panel.num_threads == num_threads]
+        count, total = np.sum(own, axis=0) if own else (0.0, math.nan)
+        return math.exp(total / count) if count else math.nan
 
     def lost(self, piece: Mapping[str, Any], panel: Panel) -> float:
         """Of a slice's log speed; where its own probes are missing, as much as slices of its panel lose on average."""
         probe = piece.get("probe_seconds")
         if panel.work in STRETCHES:
             panel = panel._replace(work="train")
-        slowness = math.log(probe) - self._least if probe else self._mean.get(panel, 0.0)
+        slowness = math.log(probe) - self._least if probe else self._mean.get(panel, (0.0, 0.0))[1]
         return self._slope.get(panel, SLOPE) * slowness
 
 
@@ -303,7 +311,7 @@ def _rate(piece: Mapping[str, Any], cell: Cell) -> float:
     return 1 / one if one else float(piece["images"] / seconds)
 
 
-def _launch_logs(launch: Launch, slowness: _Slowness) -> dict[Cell, float]:
+def _launch_logs(launch: Launch, slowness: Slowness) -> dict[Cell, float]:
     """Cell -> log images/s of a launch's undisturbed slices.
 
     Configurations that were open in another process than the first group's are moved by what sets the processes apart:
@@ -314,7 +322,7 @@ def _launch_logs(launch: Launch, slowness: _Slowness) -> dict[Cell, float]:
         cell = _cell(piece)
         if rate := _rate(piece, cell):
             speeds[int(piece.get("group") or 0), cell].append(math.log(rate) + slowness.lost(piece, panel_of(cell)))
-    logs = {key: _faster(values) for key, values in speeds.items()}
+    logs = {key: -float(np.log(np.mean(np.exp(np.negative(values))))) for key, values in speeds.items()}
     first = {cell: value for (group, cell), value in logs.items() if group == 0}
     moved = dict(first)
     shifts: dict[tuple[int, Panel], list[float]] = defaultdict(list)
@@ -325,12 +333,6 @@ def _launch_logs(launch: Launch, slowness: _Slowness) -> dict[Cell, float]:
         if group and cell not in first and shifts[group, panel_of(cell)]:
             moved[cell] = value + float(np.mean(shifts[group, panel_of(cell)]))
     return moved
-
-
-def _faster(logs: Sequence[float]) -> float:
-    """Mean of the greater ones that count."""
-    counted = sorted(logs)[-math.ceil(COUNTED * len(logs)) :]
-    return sum(counted) / len(counted)
 
 
 def _cell_effects(values: Array, rounds: int = 50) -> Array:

@@ -23,10 +23,10 @@ MOST_NAMED = 3  # trials of one reason
 TRIAL_ID = re.compile(r"[\w.+-]+", re.ASCII)  # anything else names no file of ours
 OF_LAUNCHES = (  # rules of speeds that launches measured
     "Speeds come from launches: fresh processes in which all configurations of a device are open and timed by turns in "
-    "slices of some 30 ms, in random order. What the machine does to all of them drops out of a ratio. Of a launch's "
-    "slices in which nothing took the processor the faster half counts; the raw slices are in throughput.csv and "
-    "inference.csv. Speeds are geometric means over launches, and the launch is the unit of their "
-    "95% intervals (Student's t).",
+    "slices of some 30 ms, in random order. What the machine does to all of them drops out of a ratio. Of a launch "
+    "the mean pace of those slices counts in which nothing took the processor, each moved by what probes say of its "
+    "cores meanwhile; the raw slices are in throughput.csv and inference.csv. Speeds are geometric means over "
+    "launches, and the launch is the unit of their 95% intervals (Student's t).",
     "Configurations are timed with all threads of the machine and with one. All threads lead where their ratios are "
     "known, in the median, to twice the precision asked for, else one; a ratio that is less well known is too noisy to "
     "call, and its figure is none.",

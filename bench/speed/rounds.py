@@ -176,34 +176,43 @@ def _launch(
                 )
                 again = _opened(setting, setting.entries, missing, 1)
                 return _launch(setting, number, next(iter(again), None), missing, whole)
-        rest = _opened(setting, [*anchor, *process.rest], missing, 1) if process.rest else []
+        rest = _opened(setting, [*anchor, *process.rest], missing, 1, first=1) if process.rest else []
         process, group = next(iter(rest), None), group + 1
     launch.missing = dict(missing)
     return launch
 
 
-def _opened(setting: Setting, entries: Sequence[Entry], missing: dict[str, str], how_many: int) -> "list[_Process]":
-    """So many processes with these entries, opened side by side; [] where all are missing."""
+def _opened(
+    setting: Setting, entries: Sequence[Entry], missing: dict[str, str], how_many: int, first: int = 0
+) -> "list[_Process]":
+    """So many processes with these entries, opened side by side; [] where all are missing.
+
+    Args:
+        first: so many of the entries are opened before the others.
+    """
     while todo := [entry for entry in entries if entry.name not in missing]:
         with ExitStack() as stack:
             processes = [stack.enter_context(_Process(setting)) for _ in range(how_many)]
+            # What is opened early gets other memory than what is opened late, and the next process gets the same pages:
+            # each draws its own order, or all launches would favour the same ones.
+            orders = [[*todo[:first], *setting.dice.sample(todo[first:], len(todo) - first)] for _ in processes]
             try:
                 for process in processes:
                     process.worker.send("start", protocol=PROTOCOL, paths=[path for path in sys.path if path])
                 for process in processes:
                     process.worker.answer()
-                for position, entry in enumerate(todo, 1):
-                    for process in processes:
+                for position, entries_now in enumerate(zip(*orders, strict=True), 1):
+                    for process, entry in zip(processes, entries_now, strict=True):
                         process.begin_to_open(entry)
-                    for process in processes:
+                    for process, entry in zip(processes, entries_now, strict=True):
                         process.end_to_open(entry, missing)
                     if position > 1 and any(process.is_full for process in processes):
                         break
             except WorkerError as error:
                 missing |= dict.fromkeys([error.cell] if error.cell else [entry.name for entry in todo], error.reason)
                 continue  # without it
-            for process in processes:
-                process.rest = todo[position:]
+            for process, order in zip(processes, orders, strict=True):
+                process.rest = order[position:]
                 process.opening_seconds = (time.monotonic() - process.start) / how_many
             stack.pop_all()
             return processes

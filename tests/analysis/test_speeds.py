@@ -353,6 +353,14 @@ def test_contention_is_told_with_what_it_was(tmp_path: Path) -> None:
     assert not any("took the processor" in text or "Training stalls" in text for text in quiet.warnings)
 
 
+def test_cores_that_another_machine_shared_are_told_and_cost_no_ratio(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", neighbour=0.4)
+    said = answer(tables)
+    (line,) = (text for text in said.warnings if text.startswith("The cores were shared"))
+    assert 1.35 < float(line.partition("took ")[2].split()[0]) < 1.6
+    assert not any(text.startswith("The cores were shared") for text in answer(rounds(tmp_path / "quiet")).warnings)
+
+
 def test_where_no_slice_was_undisturbed_nothing_is_known_and_the_remedy_is_told(tmp_path: Path) -> None:
     tables = rounds(tmp_path / "run", disturbed=1.0)
     vit, _ = rows_of(tables)

@@ -3,25 +3,39 @@
     python tests/benchmarks/speed_proof.py record quiet --phases 8
     python tests/benchmarks/speed_proof.py record hog --phases 8      (bursts, stream, neighbours likewise)
     python tests/benchmarks/speed_proof.py judge
+    python tests/benchmarks/speed_proof.py resolution quiet            (hog likewise)
     python tests/benchmarks/speed_proof.py stalls
+    python tests/benchmarks/speed_proof.py times --seeds 10
 
 A phase is what a run does between its trials: five launches of all configurations. Here they are a ViT of `mnist`, the
 same once more ("again"), the same with each tenth training step done twice ("slowed": 1.10 times the work of training,
-none of inference), another ViT and a CNN. `record` adds phases to results/reference/speed/phases-REGIME.jsonl.xz, and
-`judge` writes results/reference/speed/proof.md from all of them. `stalls` times networks that sleep or litter in
-training, and a folder of images that are slow to read, and writes what `stall_share` says of each to stalls.md.
+none of inference), another ViT and a CNN. What these commands write lies in results/reference/speed.
+
+- record: adds phases to phases-REGIME.jsonl.xz; judge: writes proof.md from all of them.
+- resolution: the speed rounds of suite `mnist` as a run has them, in all their time. resolution.md says how well they
+  know all pairs and, beside a hog, how many intervals hold what the quiet machine had.
+- stalls: networks that sleep or litter in training, and a folder of images that are slow to read; stalls.md has what
+  `stall_share` says of each.
+- times: a ViT and a CNN of `mnist` are trained with as many seeds, timed from end to end, a launch after each pair, all
+  on one core. times.md holds the seconds to 97% by a trial's own clock against images times seconds an image of the
+  launches. A trial lasts half a minute, in which a neighbour on the same core comes and goes; so probes run beside it,
+  too, and its seconds are also given without what they say that it lost.
 """
 
 import argparse
 import json
 import lzma
 import math
+import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from itertools import combinations, islice
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -29,17 +43,23 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the root first, since tests/models would stand for models/
 
+import numpy as np
 from gate_noise import NOISES, noise
 from made_up_data import write_png_folder
+from scipy.special import stdtrit
 
 from bench.config.plan import load_plan
 from bench.config.suite_file import find_suite, read_suite
 from bench.data.download import fetch
-from bench.measure.speed_stats import Cell, Estimate, Speeds
+from bench.execution.base import ignore
+from bench.execution.local import Subprocess
+from bench.measure.speed_stats import Cell, Estimate, Speeds, panel_of
 from bench.measure.stats import accuracy_interval
-from bench.result import Launch
+from bench.result import Launch, Result
 from bench.speed import rounds
 from bench.speed.rounds import Entry, Setting, measure, one_of_each
+from bench.system.core_probe import CoreProbes
+from bench.system.device import cpu_name
 
 FOLDER = ROOT / "results" / "reference" / "speed"
 SLOWED = 1.10  # what each tenth step done twice comes to
@@ -65,9 +85,13 @@ class Asked(NamedTuple):
     found: Estimate
 
     @property
+    def known(self) -> bool:
+        return math.isfinite(self.found.half_width)
+
+    @property
     def called(self) -> bool:
         """Good enough to be told; else it is too noisy to call."""
-        return self.found.n >= 3 and self.found.half_width <= 2 * PRECISION
+        return self.found.half_width <= 2 * PRECISION
 
     @property
     def holds(self) -> bool:
@@ -98,7 +122,6 @@ def entries_of(suite: str, *settings: str) -> list[Entry]:
 
 def record(regime: str, count: int, seconds: float) -> None:
     path = FOLDER / f"phases-{regime}.jsonl.xz"
-    path.parent.mkdir(parents=True, exist_ok=True)
     before = lzma.decompress(path.read_bytes()).decode() if path.exists() else ""
     setting = Setting(entries(), "", precision=0.0)  # never good enough: all phases have as many launches
     with noise(regime):
@@ -110,10 +133,14 @@ def record(regime: str, count: int, seconds: float) -> None:
                 if len(found) == rounds.FEWEST_LAUNCHES:
                     break
             took = time.monotonic() - start
-            about = {"started_at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(took, 1)}
-            before += json.dumps({"about": about, "launches": [compact(launch) for launch in found]}) + "\n"
+            before += as_line(found, took)
             path.write_bytes(lzma.compress(before.encode()))
             print(f"{regime}: phase {number + 1} of {count}, {len(found)} launches, {took:.0f} s", flush=True)
+
+
+def as_line(launches: Sequence[Launch], seconds: float) -> str:
+    about = {"started_at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 1)}
+    return json.dumps({"about": about, "launches": [compact(launch) for launch in launches]}) + "\n"
 
 
 def compact(launch: Launch) -> dict[str, Any]:
@@ -127,8 +154,8 @@ def compact(launch: Launch) -> dict[str, Any]:
     return content
 
 
-def phases(regime: str) -> Iterator[Phase]:
-    path = FOLDER / f"phases-{regime}.jsonl.xz"
+def phases(regime: str, kind: str = "phases") -> Iterator[Phase]:
+    path = FOLDER / f"{kind}-{regime}.jsonl.xz"
     if not path.exists():
         return
     for line in lzma.decompress(path.read_bytes()).decode().splitlines():
@@ -165,49 +192,93 @@ def judge() -> str:
         "",
         "## Equal configurations, and intervals",
         "",
-        "`called`: ratios known to 6% or better, from three launches at least; the others would be told as too noisy "
-        "to call. `held`: of the called ones, 95% intervals that hold the truth (1.00; 1.10 for training with repeated "
-        "steps), and their median half-width. `false`: ratios of equal work that would be told as a difference.",
+        "`held`: of the 95% intervals (of three launches at least), those that hold the truth (1.00; 1.10 for training "
+        "with repeated steps). `called`: ratios known to 6% or better; the others would be told as too noisy to call. "
+        "`false`: ratios of equal work that would be told as a difference.",
         "",
-        "| regime | threads | phases | s a phase | undisturbed slices | ratios | called | held | half-width | false |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| regime | threads | phases | s a phase | undisturbed slices | fixed loop's slowdown | ratios | held | "
+        "median half-width | called | of these held | false |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for regime, own in recorded.items():
         for threads in sorted({each.threads for each in asked if each.regime == regime}):
             here = [each for each in asked if (each.regime, each.threads) == (regime, threads)]
             called = [each for each in here if each.called]
             equal = [each for each in here if each.truth == 1.0]
-            clean = median(Speeds(phase.launches).clean_share(threads) for phase in own)
-            widths = [each.found.half_width for each in called] or [math.nan]
+            speeds = [Speeds(phase.launches) for phase in own]
+            clean = median(each.clean_share(threads) for each in speeds)
+            slower = median(each.slowdown(threads) for each in speeds)
             took = median(phase.about["seconds"] for phase in own)
             lines.append(
-                f"| {regime} | {threads} | {len(own)} | {took:.0f} | {clean:.0%} | {len(here)} | {len(called)} | "
-                f"{share([each.holds for each in called])} | {median(widths):.1%} | "
-                f"{sum(each.told_apart for each in equal)} of {len(equal)} |"
+                f"| {regime} | {threads} | {len(own)} | {took:.0f} | {clean:.0%} | {slower:.2f} | {len(here)} | "
+                f"{share([each.holds for each in here if each.known])} | "
+                f"{median(each.found.half_width for each in here):.1%} | {len(called)} | "
+                f"{share([each.holds for each in called])} | {sum(each.told_apart for each in equal)} of {len(equal)} |"
             )
     equal = [each for each in asked if each.truth == 1.0]
-    called = [each for each in asked if each.called]
     lines += [
         "",
-        f"Over all: {share([each.holds for each in called])} of the called intervals hold the truth; "
+        f"Over all: {share([each.holds for each in asked if each.known])} of the intervals hold the truth, "
+        f"{share([each.holds for each in asked if each.called])} of the called ones; "
         f"{sum(each.told_apart for each in equal)} of {len(equal)} ratios of equal work would be told as a difference.",
         "",
         "## A known slowdown",
         "",
         "Training with each tenth step done twice against the same without: the truth is 1.10.",
         "",
-        "| regime | threads | phases | called | mean over them | lowest | highest |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| regime | threads | phases | mean over them, 95% interval | lowest | highest |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    slowed = [each for each in asked if each.truth == SLOWED]
-    for regime in recorded:
-        for threads in sorted({each.threads for each in slowed if each.regime == regime}):
-            here = [each for each in slowed if (each.regime, each.threads) == (regime, threads)]
-            told = [each.found.amount for each in here if each.called]
-            if told:
-                mean = math.exp(sum(map(math.log, told)) / len(told))
-                figures = f"{mean:.3f} | {min(told):.3f} | {max(told):.3f}"
-                lines.append(f"| {regime} | {threads} | {len(here)} | {len(told)} | {figures} |")
+    slowed = [each for each in asked if each.truth == SLOWED and each.known]
+    groups = [(regime, [threads]) for regime in recorded for threads in sorted({each.threads for each in slowed})]
+    for regime, counts in [*groups, ("all", sorted({each.threads for each in slowed}))]:
+        here = [each for each in slowed if regime in ("all", each.regime) and each.threads in counts]
+        if len(here) > 1:
+            logs = np.log([each.found.amount for each in here])
+            half = float(stdtrit(len(here) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(here)))
+            mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+            ends = f"{math.exp(logs.min()):.3f} | {math.exp(logs.max()):.3f}"
+            numbers = " and ".join(map(str, counts))
+            lines.append(f"| {regime} | {numbers} | {len(here)} | {mean:.3f} ({low:.3f} to {high:.3f}) | {ends} |")
+    return "\n".join(lines) + "\n"
+
+
+def resolution(regime: str) -> str:
+    """What the speed rounds of `mnist` know of all pairs, in this regime now and in others as they were recorded."""
+    fetch("mnist", None)
+    plan = load_plan(read_suite(find_suite("mnist")))
+    (trials,) = one_of_each([trial for trial in plan.trials if trial.trial_id not in plan.skipped]).values()
+    setting = Setting([Entry(trial.config_id, trial) for trial in trials], "", precision=plan.suite.speed_precision)
+    with noise(regime):
+        start = time.monotonic()
+        launches = [*measure(setting, [], 0, plan.suite.speed_seconds)]
+        line = as_line(launches, time.monotonic() - start)
+    (FOLDER / f"resolution-{regime}.jsonl.xz").write_bytes(lzma.compress(line.encode()))
+    found = {regime: phase for regime in NOISES for phase in phases(regime, "resolution")}
+    quiet = Speeds(found["quiet"].launches) if "quiet" in found else None
+    lines = [
+        "# What the speed rounds of `mnist` know",
+        "",
+        f"`python tests/benchmarks/speed_proof.py resolution REGIME`: {len(trials)} configurations, all pairs of them; "
+        "half-widths of the 95% intervals of ratios. `hold`: pairs whose interval holds the quiet machine's ratio.",
+        "",
+        "| regime | s | launches | work | threads | undisturbed slices | fixed loop's slowdown "
+        "| median | worst | hold |",
+        "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, phase in found.items():
+        speeds = Speeds(phase.launches)
+        for panel in sorted(speeds.panels):
+            widths, n = speeds.half_widths(panel), panel.num_threads
+            cells = [cell for cell in speeds.cells if panel_of(cell) == panel]
+            pairs = [(speeds.ratio(a, b), quiet.ratio(a, b)) for a, b in combinations(cells, 2)] if quiet else []
+            held = [own.low <= other.amount <= own.high for own, other in pairs if math.isfinite(own.half_width)]
+            work = "one image" if panel.one_image else {"train": "training", "infer": "inference"}[panel.work]
+            lines.append(
+                f"| {name} | {phase.about['seconds']:.0f} | {len(phase.launches)} | {work} | {n} | "
+                f"{speeds.clean_share(n):.0%} | {speeds.slowdown(n):.2f} | {median(widths):.1%} | {max(widths):.1%} | "
+                f"{share(held) if name != 'quiet' else ''} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -240,6 +311,78 @@ def stalls(seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+TARGET = 0.97
+
+
+def times(seeds: int) -> str:
+    """Seconds to a target by a trial's own clock, against images times seconds an image."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    fetch("mnist", None)
+    changes = ["dtype=fp32", "models.vit.patch_size=7", "models.vit.depth=2", "models.cnn.depth=2", "epochs=2"]
+    changes += ["timing=whole", "match=null", f"targets=[{TARGET}]", f"seeds={seeds}", "instrument_seconds=0.1"]
+    plan = load_plan(read_suite(find_suite("mnist"), changes))
+    (firsts,) = one_of_each(plan.trials).values()
+    setting = Setting([Entry(trial.config_id, trial) for trial in firsts], "", precision=0.0)
+    executor, launches = Subprocess(), list[Launch]()
+    whole: dict[str, list[tuple[Result, float]]] = {trial.config_id: [] for trial in firsts}
+    for seed in range(seeds):
+        for trial in (trial for trial in plan.trials if trial.seed == seed):
+            with _watched() as slices:
+                result = executor.run(trial, None, ignore)
+            assert result.status == "ok", result.error
+            whole[trial.config_id].append((result, sum(slices) / len(slices)))
+            print(f"{trial.label} seed {seed}: {result.time_to_accuracy_seconds} s", flush=True)
+        launches += islice(measure(setting, [], seed, 0.0), 1)
+    speeds = Speeds(launches)
+    lines = [
+        "# Time to accuracy: images times seconds an image, against whole timed trials",
+        "",
+        f"`python tests/benchmarks/speed_proof.py times --seeds {seeds}`, {cpu_name()}, one core, {date.today()}; "
+        f"seconds of training to {TARGET:.0%} on validation, geometric means over {seeds} seeds and "
+        f"{len(launches)} launches.",
+        "",
+        "| model | product, s | its speed is known to | trials' own clock, s | over the product, 95% interval "
+        "| without what neighbours took | over the product, 95% interval |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for trial in firsts:
+        own = [(result, probe) for result, probe in whole[trial.config_id] if result.time_to_accuracy_seconds]
+        cell = Cell(trial.config_id, "train", trial.training.batch_size, 1)
+        speed = speeds.speed(cell)
+        images = np.array([result.images_to_accuracy for result, _ in own], float)
+        direct = np.log(np.array([result.time_to_accuracy_seconds for result, _ in own], float))
+        lost = np.array([speeds.slowness.lost({"probe_seconds": probe}, panel_of(cell)) for _, probe in own])
+        product = np.log(images / speed.amount)
+        figures = [f"{np.exp(product.mean()):.2f}", f"±{speed.half_width:.1%}"]
+        for clock in (direct, direct - lost):
+            apart = clock - product
+            half = float(stdtrit(len(own) - 1, 0.975) * apart.std(ddof=1) / math.sqrt(len(own)))
+            ends = np.exp([apart.mean(), apart.mean() - half, apart.mean() + half])
+            figures += [f"{np.exp(clock.mean()):.2f}", "{:.3f} ({:.3f} to {:.3f})".format(*ends)]
+        lines.append(f"| {trial.label} (n = {len(own)}) | {' | '.join(figures)} |")
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def _watched() -> Iterator[list[float]]:
+    """Mean times of the probes' loop, second by second, while something runs."""
+    probes, found, done = CoreProbes(), list[float](), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            mean, _ = probes.since_clear(one_core=False)
+            found.extend([mean] if mean else [])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+        probes.close()
+
+
 def share(held: list[bool]) -> str:
     if not held:
         return "–"
@@ -255,17 +398,22 @@ def main() -> None:
     recording.add_argument("--phases", type=int, default=8)
     recording.add_argument("--seconds", type=float, default=600.0, help="most of a phase")
     commands.add_parser("judge")
+    commands.add_parser("resolution").add_argument("regime", choices=NOISES)
+    commands.add_parser("times").add_argument("--seeds", type=int, default=10)
     commands.add_parser("stalls").add_argument("--seconds", type=float, default=150.0)
     args = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
     if args.command == "record":
         record(args.regime, args.phases, args.seconds)
-    elif args.command == "stalls":
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "stalls.md").write_text(text := stalls(args.seconds))
-        print(text)
-    else:
-        (FOLDER / "proof.md").write_text(judge())
-        print(judge())
+        return
+    page: dict[str, Callable[[], str]] = {
+        "judge": judge,
+        "resolution": lambda: resolution(args.regime),
+        "stalls": lambda: stalls(args.seconds),
+        "times": lambda: times(args.seeds),
+    }
+    print(text := page[args.command]())
+    (FOLDER / f"{'proof' if args.command == 'judge' else args.command}.md").write_text(text)
 
 
 if __name__ == "__main__":

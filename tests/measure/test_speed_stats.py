@@ -100,15 +100,17 @@ def test_disturbed_slices_count_for_nothing_and_cells_without_others_are_left_ou
 @pytest.mark.parametrize(
     ("told", "clean"),
     [
-        ({"waited_seconds": 0.0008}, True),
-        ({"waited_seconds": 0.0010}, False),
+        ({"waited_seconds": 0.0010}, True),
+        ({"waited_seconds": 0.0012}, False),
+        ({"waited_seconds": 0.0022, "num_threads": 2}, True),
+        ({"waited_seconds": 0.0023, "num_threads": 2}, False),
         ({"stolen_seconds": 0.01}, False),
         ({"throttled_seconds": 0.001}, False),
         ({"waited_seconds": None, "stolen_seconds": None, "throttled_seconds": None}, True),
     ],
 )
 def test_a_slice_is_clean_where_nothing_took_the_processor(told: dict[str, float | None], clean: bool) -> None:
-    assert is_clean({"seconds": 0.045} | told) is clean
+    assert is_clean({"seconds": 0.045, "num_threads": 1} | told) is clean
 
 
 def test_probes_take_out_what_a_neighbour_on_the_same_core_takes() -> None:
@@ -140,6 +142,15 @@ def test_where_probes_never_differ_nothing_is_moved() -> None:
     without = [replace(each, slices=[piece | unseen for piece in each.slices]) for each in with_probes]
     for work in (train("a"), Cell("b", "infer", 1, 1)):
         assert Speeds(with_probes).speed(work) == pytest.approx(Speeds(without).speed(work))
+
+
+def test_what_a_step_does_once_in_a_while_counts() -> None:
+    launches = made_up_launches({"a": 1000.0, "b": 1000.0}, 5, noise=0.0, drift=0.0, rounds=20)
+    for launch in launches:
+        for piece in launch.slices:
+            if piece["config_id"] == "b" and piece["work"] == "train" and piece["round"] % 10 == 3:
+                piece["seconds"] *= 2  # a slice is a single step, and each tenth is done twice
+    assert Speeds(launches).ratio(train("a"), train("b")).amount == pytest.approx(1.1)
 
 
 def test_two_launches_give_a_figure_and_no_interval() -> None:
