@@ -201,10 +201,10 @@ def _opened(
                     process.worker.send("start", protocol=PROTOCOL, paths=[path for path in sys.path if path])
                 for process in processes:
                     process.worker.answer()
-                for position, entries_now in enumerate(zip(*orders, strict=True), 1):
-                    for process, entry in zip(processes, entries_now, strict=True):
+                for position, own in enumerate(zip(*orders, strict=True), 1):
+                    for process, entry in zip(processes, own, strict=True):
                         process.begin_to_open(entry)
-                    for process, entry in zip(processes, entries_now, strict=True):
+                    for process, entry in zip(processes, own, strict=True):
                         process.end_to_open(entry, missing)
                     if position > 1 and any(process.is_full for process in processes):
                         break

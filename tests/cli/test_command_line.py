@@ -335,6 +335,7 @@ def test_a_data_dir_that_is_not_there_is_named(mine: Path, refused: Callable[...
     assert "there is no folder nowhere; correct --data-dir" in refused("--suite", mine, "--data-dir", "nowhere")
 
 
+@pytest.mark.usefixtures("native_half_precision")
 def test_short_options_are_settings(mine: Path, typed: Typed, here: Path) -> None:
     words = [
         "--epochs",
