@@ -473,6 +473,8 @@ def launch_entry(number: int, content: Mapping[str, Any]) -> LaunchEntry | str:
     """The launch of a line of that number, or why it is none."""
     facts = {key: content.get(key) for key in _FACTS}
     slices: Any = content.get("slices")
+    if isinstance(slices, dict) and isinstance(slices.get("seconds"), list):
+        slices = {"probe_seconds": [None] * len(slices["seconds"])} | slices  # launches before there were probes
     splits: Any = content.get("splits")
     if type(facts["launch"]) is not int or facts["launch"] < 0:
         return "has no number of its launch"

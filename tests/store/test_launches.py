@@ -24,7 +24,7 @@ from bench.result import SLICE_COLUMNS, TABLES, Launch
 from bench.store import run_folder
 from bench.store.journal import as_line
 from bench.store.run_folder import RunFolder
-from bench.store.tables import read_correct, read_launches, read_rows, unguarded
+from bench.store.tables import LaunchEntry, launch_entry, read_correct, read_launches, read_rows, unguarded
 from bench.store.verify import verify_run
 from bench.system import files
 from bench.system.process import listening
@@ -124,6 +124,16 @@ def test_tables_hold_blocks_of_trials_and_slices_of_launches_each_with_its_own_i
     assert single.sum() == 2
     assert (inference["p50_seconds"].notna() == single).all()
     assert [len(pd.read_csv(store.folder / name)) for name in ("trials.csv", "evaluations.csv")] == [1, 2]
+
+
+def test_a_launch_from_before_there_were_probes_is_read() -> None:
+    line = (Path(__file__).parents[1] / "fixtures" / "fuzz" / "store" / "launches").read_text().splitlines()[2]
+    content = json.loads(line)
+    assert "probe_seconds" not in content["slices"]
+    entry = launch_entry(0, content)
+    assert isinstance(entry, LaunchEntry)
+    (piece,) = entry.launch().slices
+    assert (piece["seconds"], piece["probe_seconds"]) == (0.5, None)
 
 
 def test_every_column_of_what_was_timed_is_described() -> None:
