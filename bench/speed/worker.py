@@ -193,8 +193,9 @@ class Worker:
         gc.disable()
         if any(getattr(cell, "setup", None) is None or cell.setup.device.type == "cpu" for cell in self.cells.values()):
             from bench.system.core_probe import CoreProbes
+            from bench.system.environment import cores, usable_cores
 
-            self.probes = CoreProbes()
+            self.probes = CoreProbes(cores() if usable_cores() == len(cores()) else [])
         return {"threads": self.threads}
 
     def stretch(self, name: str, threads: int, seconds: float, discard: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 PERIOD_SECONDS = 0.002
@@ -22,11 +23,14 @@ FEWEST = 3  # loops that a mean needs
 
 
 class CoreProbes:
-    """Probes on all cores that this process may use; on a system that can't bind a process to a core there are none."""
+    """Probes on these cores; on a system that can't bind a process to a core there are none.
 
-    def __init__(self) -> None:
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
-        self._probes = {core: _started(core) for core in cores}
+    Args:
+        cores: all that this process may use. Under a CPU quota give none: probes on all of them would use it up.
+    """
+
+    def __init__(self, cores: Sequence[int]) -> None:
+        self._probes = {core: _started(core) for core in cores if hasattr(os, "sched_setaffinity")}
 
     def clear(self) -> None:
         """Forget what was so far."""

@@ -60,6 +60,7 @@ from bench.speed import rounds
 from bench.speed.rounds import Entry, Setting, measure, one_of_each
 from bench.system.core_probe import CoreProbes
 from bench.system.device import cpu_name
+from bench.system.environment import cores
 
 FOLDER = ROOT / "results" / "reference" / "speed"
 SLOWED = 1.10  # what each tenth step done twice comes to
@@ -366,7 +367,7 @@ def times(seeds: int) -> str:
 @contextmanager
 def _watched() -> Iterator[list[float]]:
     """Mean times of the probes' loop, second by second, while something runs."""
-    probes, found, done = CoreProbes(), list[float](), threading.Event()
+    probes, found, done = CoreProbes(cores()), list[float](), threading.Event()
 
     def watch() -> None:
         while not done.wait(1.0):

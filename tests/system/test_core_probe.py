@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from bench.system.core_probe import PERIOD_SECONDS, CoreProbes
+from bench.system.environment import cores
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there are no probes")
 
 
 @pytest.mark.parametrize("one_core", [True, False])
 def test_loops_of_a_stretch_are_told_and_those_before_it_are_forgotten(one_core: bool) -> None:
-    probes = CoreProbes()
+    probes = CoreProbes(cores())
     try:
         for _ in range(2):
             end = time.monotonic() + 10
@@ -33,7 +34,7 @@ def test_loops_of_a_stretch_are_told_and_those_before_it_are_forgotten(one_core:
 
 
 def test_probes_end_soon_after_a_process_that_was_killed() -> None:
-    code = "import os, bench.system.core_probe as c; p = c.CoreProbes(); "
+    code = "import os, bench.system.core_probe as c; p = c.CoreProbes([*os.sched_getaffinity(0)]); "
     code += "print(*(each.pid for each in p._probes.values()), flush=True); os.kill(os.getpid(), 9)"
     run = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     left = {int(word) for word in run.stdout.split()}
