@@ -270,9 +270,9 @@ class Slowness:
         for launch in launches:
             for piece in launch.slices:
                 cell = _cell(piece)
-                if cell.work not in STRETCHES and piece.get("probe_seconds") and (rate := _rate(piece, cell)):
+                if cell.work not in STRETCHES and _probe(piece) and (rate := _rate(piece, cell)):
                     key = panel_of(cell), launch.launch, cell, int(piece.get("group") or 0)
-                    groups[key].append((math.log(piece["probe_seconds"]), math.log(rate)))
+                    groups[key].append((math.log(_probe(piece)), math.log(rate)))
         every = [probe for values in groups.values() for probe, _ in values]
         self._least = float(np.quantile(every, UNDISTURBED)) if every else 0.0
         sums: dict[Panel, Array] = defaultdict(lambda: np.zeros(4))
@@ -291,11 +291,17 @@ class Slowness:
 
     def lost(self, piece: Mapping[str, Any], panel: Panel) -> float:
         """Of a slice's log speed; where its own probes are missing, as much as slices of its panel lose on average."""
-        probe = piece.get("probe_seconds")
+        probe = _probe(piece)
         if panel.work in STRETCHES:
             panel = panel._replace(work="train")
         slowness = math.log(probe) - self._least if probe else self._mean.get(panel, (0.0, 0.0))[1]
         return self._slope.get(panel, SLOPE) * slowness
+
+
+def _probe(piece: Mapping[str, Any]) -> float:
+    """Mean seconds of the probes' loop beside a slice; 0 where it isn't known. A journal may be anybody's."""
+    seconds = piece.get("probe_seconds") or 0.0
+    return float(seconds) if 0 < seconds < 1e6 else 0.0
 
 
 def _cell(piece: Mapping[str, Any]) -> Cell:

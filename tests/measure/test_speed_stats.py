@@ -144,6 +144,14 @@ def test_where_probes_never_differ_nothing_is_moved() -> None:
         assert Speeds(with_probes).speed(work) == pytest.approx(Speeds(without).speed(work))
 
 
+@pytest.mark.parametrize("odd", [-1.0, 0.0, math.inf, 10**400])
+def test_probes_that_tell_nonsense_count_as_none(odd: float) -> None:
+    launches = made_up_launches(TRUE, 6, noise=0.0)
+    for piece in launches[0].slices:
+        piece["probe_seconds"] = odd
+    assert Speeds(launches).ratio(train("b"), train("a")).amount == pytest.approx(2.0)
+
+
 def test_what_a_step_does_once_in_a_while_counts() -> None:
     launches = made_up_launches({"a": 1000.0, "b": 1000.0}, 5, noise=0.0, drift=0.0, rounds=20)
     for launch in launches:
