@@ -85,7 +85,7 @@ def shown(display: Display) -> str:
 
 def test_each_launch_is_a_line_with_how_well_ratios_are_known_and_the_time_left_counts_what_may_come() -> None:
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
-    display = Display(console, {"a": 60.0, "b": 60.0}, at_once=2, speed_seconds=240.0)
+    display = Display(console, {"a": 60.0, "b": 60.0}, at_once=2, speed_seconds=240.0, now=lambda: 0.0)
     launches = made_up_launches({"a": 1.0, "b": 2.0}, 3, threads=(1, 2))
     display.measuring([], 0.03, 240.0)
     display.measuring(launches[:1], 0.03, 220.0)
