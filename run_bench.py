@@ -31,6 +31,7 @@ WRONG_USAGE, INTERRUPTED = 2, 130
 @click.option(
     "--data", type=click.Path(path_type=Path), metavar="PATH", help="Your images: CSV, IDX, .npz, class folders."
 )
+@click.option("--label-column", metavar="NAME", help="Of your CSV: the label's name, first or last [found out].")
 @click.option("--data-dir", type=folder(), metavar="DIR", help="Folder that holds the dataset's files.")
 @click.option("--budget", "budget_seconds", type=Time(), help="Start no trial after this time, such as 10m.")
 @click.option("--executor", default="subprocess", metavar="NAME", help="subprocess (the default), in-process, or ray.")

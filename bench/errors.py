@@ -48,6 +48,7 @@ class StoreError(UserError):
 
 def nearest(found: object, known: Iterable[str]) -> str:
     """End of a message: the nearest known name, or all of them when nothing is near."""
-    names = sorted(known)
-    close = get_close_matches(str(found)[:200], names, n=1, cutoff=0.5)
+    names, wanted = sorted(known), str(found)[:200]
+    close = [name for name in names if name.casefold() == wanted.casefold()]
+    close = close or get_close_matches(wanted, names, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"

@@ -22,7 +22,7 @@ from bench.config.inventory import HERE, Inventory
 from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
 from bench.data.download import fetch
-from bench.data.spec import UserData
+from bench.data.spec import UserData, said_of
 from bench.errors import DataError, DeviceError, StoreError, UserError, nearest
 from bench.execution import EXECUTORS
 from bench.execution.base import Executor, Options
@@ -54,6 +54,7 @@ class Request:
         data_dir: folder that holds the dataset's files; None: the cache.
         budget_seconds: no trial starts after this time.
         data: images of the user's own, in place of the suite's dataset.
+        label_column: of a CSV among them.
         mlflow: address of a tracking server.
         retry: with `resume`, run again whatever isn't ok.
         jobs: trials side by side on this machine; None: one a core.
@@ -68,6 +69,7 @@ class Request:
     data_dir: Path | None = None
     budget_seconds: float | None = None
     data: Path | None = None
+    label_column: str | None = None
     tensorboard: bool = False
     mlflow: str | None = None
     retry: bool = False
@@ -134,6 +136,11 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     if request.data:
         path = json.dumps(str(request.data.absolute()))
         text.set(f"dataset={{path: {path}}}", typed=f"--data {request.data}")
+    if request.label_column:
+        typed = f"--label-column {request.label_column}"
+        if not isinstance(text.content.get("dataset"), dict):
+            raise UserError(f"{typed}: is for a CSV of yours; name it with --data")
+        text.set(f"dataset.label_column={json.dumps(request.label_column)}", typed=typed)
     for option in request.settings:
         text.set(option)
     if request.executor == "ray":
@@ -220,6 +227,8 @@ def _run_trials(
     finished = store.finished()
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
+    for line in said_of(plan.spec):
+        _say(console, line)
     already = f", {len(plan.trials) - len(todo)} already there" if len(todo) < len(plan.trials) else ""
     at_once = request.jobs or usable_cores()
     expected = duration(estimate_run(plan, estimates, at_once))

@@ -105,8 +105,18 @@ class Trial(BaseModel):
 
     @cached_property
     def config_id(self) -> str:
-        places = {"path", "test_path", "unlabelled_path", "notes"}
-        named = self.model_dump(exclude={**dict.fromkeys(NO_AXES, True), "match": {"target"}, "data": places})
+        # What was found out about the files follows from their checksum.
+        found = {
+            "path",
+            "test_path",
+            "unlabelled_path",
+            "reading",
+            "labels_from",
+            "split_from",
+            "class_counts",
+            "notes",
+        }
+        named = self.model_dump(exclude={**dict.fromkeys(NO_AXES, True), "match": {"target"}, "data": found})
         # Settings that came later say nothing while they have their default, so that older runs keep their ids.
         if named["data"] is None:
             del named["data"]

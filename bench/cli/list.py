@@ -11,6 +11,7 @@ from rich.table import Table
 from bench.config.suite_file import find_suite, read_suite, suite_names
 from bench.data.catalog import DATASETS
 from bench.data.download import cached_folder, is_here
+from bench.data.spec import said_of
 from bench.errors import UserError, nearest
 from bench.execution.progress import duration
 
@@ -51,6 +52,8 @@ def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> No
         pair = [f"{groups[trial.match.to][0].label} ({trial.match.by})" if trial.match else ""] if paired else []
         table.add_row(name, trial.device, params, *pair, str(trial.training.epochs), str(1 + len(others)), cost)
     console = Console(markup=False, emoji=False)
+    for line in said_of(plan.spec):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(table)
     if len(groups) > MOST_LINES:
         console.print(f"… and {len(groups) - MOST_LINES:,} more configurations; --json has them all", highlight=False)

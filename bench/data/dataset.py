@@ -68,7 +68,7 @@ def load_dataset(
     known: Split | StreamedSplit
     test: Split | StreamedSplit
     if user_data and user_data.stream:
-        load = partial(load_image, image_size=spec.image_size, in_channels=spec.in_channels)
+        load = partial(load_image, image_size=spec.image_size, in_channels=spec.in_channels, how=user_data.reading)
         train_paths, train_labels, test_paths, test_labels = list_files(user_data)
         known = StreamedSplit(train_paths, torch.as_tensor(train_labels), load)
         test = StreamedSplit(test_paths, torch.as_tensor(test_labels), load)

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.data.readers.base import shown
+from bench.errors import printable
+
 if TYPE_CHECKING:
     import numpy as np
 
 Source = Callable[["DatasetSpec", Path], Path]  # (spec, empty folder) -> the folder that now holds the files
 Kind = Literal["csv", "idx", "folder", "npz"]
+ColourOrder = Literal["auto", "interleaved", "planar"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -43,10 +47,39 @@ class UserDataOptions(BaseModel):
     )
     val_fraction: Annotated[Share, Field(description="of the training images, each class its share")] = 0.1
     test_fraction: Annotated[Share, Field(description="where no test set is given")] = 0.1
+    label_column: Annotated[
+        str | None, Field(description="of a CSV: its name, first, last or none; found out if left out")
+    ] = None
+    colour_order: Annotated[
+        ColourOrder, Field(description="of an RGB CSV: by pixel, or one colour after the other; auto: the smoother one")
+    ] = "auto"
     stream: Annotated[bool | Literal["auto"], Field(description="read images while training; auto: if too large")] = (
         "auto"
     )
     made_by: str | None = None
+
+
+class Reading(BaseModel):
+    """How the numbers in a user's files become grey levels from 0 to 255, found out over all of them.
+
+    Attributes:
+        top: the largest number that stands for white; all are multiplied by 255 / top.
+        bits: of an image file with 16 bits a pixel, those that are used: 12 of most microscopes and scanners.
+        ground: what lies below transparent pixels.
+        label_column, colour_order: of a CSV, as the options say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top: int = 255
+    bits: int = 16
+    ground: Literal["black", "white"] = "black"
+    label_column: str | None = None
+    colour_order: ColourOrder = "auto"
+
+
+AS_IT_IS = Reading()
+MOST_SHOWN = 12  # classes, in a line
 
 
 class UserData(BaseModel):
@@ -58,6 +91,10 @@ class UserData(BaseModel):
         path, test_path, unlabelled_path: absolute; where the files lie determines no result and isn't in a trial's id.
         num_train: labelled images that aren't test images; `num_val` of them are set aside.
         checksum: 12 hex digits over the contents of all files and the options that change what is read.
+        reading: how their numbers became grey levels.
+        labels_from: the column, array, file or folders that the labels came from.
+        split_from: where the test set comes from.
+        class_counts: labelled images of each class, those of the test set included.
         notes: what a reader of the report should know, as sentences: "resized from 17 sizes to 32 x 32 pixels".
         stream: the images are read while training, since they don't fit.
     """
@@ -78,6 +115,10 @@ class UserData(BaseModel):
     test_fraction: float | None = None
     checksum: str
     stream: bool = False
+    reading: Reading = AS_IT_IS
+    labels_from: str = ""
+    split_from: str = ""
+    class_counts: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -87,6 +128,23 @@ class UserData(BaseModel):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def understood(self) -> list[str]:
+        """How the files were taken, in one or two lines; what was done to the images stands in `notes`."""
+        total, colour = self.num_train + self.num_test, "RGB" if self.in_channels == 3 else "grey"
+        counted = [*zip(self.class_names, self.class_counts, strict=False)]
+        listed = [f"{printable(name, 40)} {count:,}" for name, count in counted[:MOST_SHOWN]]
+        if len(counted) > MOST_SHOWN:
+            fewest, most = min(self.class_counts), max(self.class_counts)
+            listed = [*listed[: MOST_SHOWN // 2], f"... ({fewest:,} to {most:,} images each)"]
+        labels = f", labels from {self.labels_from}" if self.labels_from else ""
+        size, path = f"{self.image_size} x {self.image_size}", shown(Path(self.path))
+        return [
+            f"{total:,} {colour} images of {size} pixels from {path}{labels}; "
+            f"test: {self.num_test:,} from {self.split_from or 'the data'}.",
+            f"{self.num_classes} classes: {', '.join(listed)}.",
+        ]
 
 
 class Arrays(NamedTuple):
@@ -137,3 +195,8 @@ class DatasetSpec:
             ".bin": self.num_test * (1 + pixels),  # CIFAR: every file, of training or of test, has as many records
         }
         return next((length for ending, length in lengths.items() if file.endswith(ending)), None)
+
+
+def said_of(spec: DatasetSpec | UserData) -> list[str]:
+    """How a user's own files were taken, for the terminal; of a known dataset there is nothing to say."""
+    return [f"data: {line}" for line in (*spec.understood, *spec.notes)] if isinstance(spec, UserData) else []

@@ -12,8 +12,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from bench.data import cache
+from bench.data.image_folders import said_left_out
 from bench.data.readers.base import machine_memory, natural_key, one_line, reading, resolve_path, shown
-from bench.data.spec import Arrays, UserData, UserDataOptions
+from bench.data.spec import Arrays, Reading, UserData, UserDataOptions
 from bench.data.user_files import (
     DatasetFiles,
     LabelledImages,
@@ -39,9 +40,9 @@ def describe(options: UserDataOptions, base: Path) -> UserData:
     for path in paths.values():
         require_path(path, options.made_by)
     path = paths["path"]
-    settings = options.model_dump_json(include={"image_size", "channels", "val_fraction", "test_fraction", "stream"})
+    settings = options.model_dump_json(exclude={"path", "test", "unlabelled", "name", "made_by"})
     with reading(path):
-        files = find_files(path, paths.get("test_path"))
+        files = find_files(path, paths.get("test_path"), options.label_column)
         if files.unlabelled:
             paths.setdefault("unlabelled_path", files.unlabelled)
         digest = files.digest()
@@ -52,7 +53,8 @@ def describe(options: UserDataOptions, base: Path) -> UserData:
             found = _describe_files(options, files, digest, path)
             cache.save_text(key, found.model_dump_json())
     places = {name: str(paths[name]) if name in paths else None for name in given}
-    return found.model_copy(update={**places, "name": one_line(options.name or "") or _name_of(path)})
+    notes = (*said_left_out(files.left_out), *files.notes, *found.notes)  # the first two are of the place
+    return found.model_copy(update={**places, "notes": notes, "name": one_line(options.name or "") or _name_of(path)})
 
 
 def read_user_data(data: UserData) -> Arrays:
@@ -66,10 +68,9 @@ def read_user_data(data: UserData) -> Arrays:
         return Arrays(**kept)
     with reading(Path(data.path)):
         files = _files_of(data)
-        sizes = data.image_size, data.in_channels, data.test_fraction, data.num_val
-        if _checksum(files.digest(), *sizes) != data.checksum:
+        if _checksum(files.digest(), data) != data.checksum:
             raise _changed_since(data)
-        return _read_arrays(read_files(files), data)
+        return _read_arrays(_read(files, data.reading), data)
 
 
 def list_files(data: UserData) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:
@@ -78,7 +79,7 @@ def list_files(data: UserData) -> tuple[list[Path], np.ndarray, list[Path], np.n
     Raises:
         DataError: there are more of them, or fewer, than when the data was described.
     """
-    found = read_files(_files_of(data))
+    found = _read(_files_of(data), data.reading)
     _, labels, is_test = _divide(found, data.test_fraction)
     if ((~is_test).sum(), is_test.sum()) != (data.num_train, data.num_test):
         raise _changed_since(data)
@@ -91,10 +92,11 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
     """Read everything; the arrays go into the cache, unless the images are streamed."""
     if options.stream is True and files.kind != "folder":
         raise DataError(f"{shown(path)}: only folders of images can be read while training; leave out `stream`")
-    found = read_files(files)
+    found = read_files(files, options.label_column, options.colour_order)
     test_fraction = None if found.test else options.test_fraction
-    class_names, _, is_test = _divide(found, test_fraction)
+    class_names, labels, is_test = _divide(found, test_fraction)
     survey = found.survey()
+    how = found.reading(survey).model_copy(update={"label_column": options.label_column})
     image_size = options.image_size or survey.side
     coloured = options.channels == "rgb"
     if options.channels == "auto" and survey.may_have_colour:
@@ -106,12 +108,9 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
     # All of the memory counts, not what is free at the moment: a run that is resumed must come to the same answer.
     too_large = len(is_test) * in_channels * image_size**2 > machine_memory() / 4
     stream = files.kind == "folder" and (options.stream is True or (options.stream == "auto" and too_large))
-    notes = [*found.notes, *survey.notes(image_size, in_channels)]
-    if test_fraction:
-        share = f"{test_fraction:.1%}".replace(".0%", "%")
-        notes.append(
-            f"No test set was given: {share} of each class's images, always the same ones, were set aside as one."
-        )
+    notes = [*found.notes, *survey.notes(image_size, in_channels, how), *found.range_notes(how)]
+    share = f"{test_fraction or 0:.1%}".replace(".0%", "%")
+    aside = f"{share} of each class, always the same ones, since no test set was given"
     data = UserData(
         name=_name_of(path),
         kind=files.kind,
@@ -123,19 +122,61 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
         num_val=num_val,
         num_test=num_test,
         test_fraction=test_fraction,
-        checksum=_checksum(digest, image_size, in_channels, test_fraction, num_val),
+        checksum="",
         stream=stream,
-        notes=tuple(notes),
+        reading=how,
+        labels_from=found.sets[0].labels_from,
+        split_from=aside if test_fraction else found.test.source if found.test else "",
+        class_counts=tuple(np.bincount(labels).tolist()),
     )
+    data = data.model_copy(update={"checksum": _checksum(digest, data)})
     if not stream:
-        _read_arrays(found, data)
-    return data
+        notes += _seen_in(found, _read_arrays(found, data), is_test)
+    return data.model_copy(update={"notes": tuple(notes)})
+
+
+def _seen_in(found: LabelledImages, arrays: Arrays, is_test: np.ndarray) -> list[str]:
+    """What the pixels show and no header does, as sentences: images of one colour, test images that were learned."""
+    names = np.empty(len(is_test), dtype=object)
+    names[:] = [
+        shown(image) if isinstance(image, Path) else f"image {row} of {part.source}"
+        for part in found.sets
+        for row, image in enumerate(part.images, start=1)
+    ]
+    said, places = [], {True: names[is_test], False: names[~is_test]}
+    constant = [
+        places[test][row]
+        for test, images in ((False, arrays.train_images), (True, arrays.test_images))
+        for row in np.flatnonzero(images.max((1, 2, 3), initial=0) == images.min((1, 2, 3), initial=255))
+    ]
+    if constant:
+        said.append(f"{len(constant):,} of {len(names):,} images are of one grey throughout: {_some(constant)}.")
+    learned = {image.tobytes(): row for row, image in enumerate(arrays.train_images)}
+    twice = [
+        f"{places[True][row]} as {places[False][learned[content]]}"
+        for row, image in enumerate(arrays.test_images)
+        if (content := image.tobytes()) in learned
+    ]
+    if twice:
+        said.append(
+            f"{len(twice):,} of {len(arrays.test_images):,} test images are among those to learn from, pixel by pixel: "
+            f"{_some(twice)}. Accuracy on them is memory."
+        )
+    return said
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def _read(files: DatasetFiles, how: Reading) -> LabelledImages:
+    return read_files(files, how.label_column, how.colour_order)
 
 
 def _read_arrays(found: LabelledImages, data: UserData) -> Arrays:
     """All images of a dataset, put into the cache on the way."""
     _, labels, is_test = _divide(found, data.test_fraction)
-    images = resized(found.sets, data.image_size, data.in_channels)
+    images = resized(found.sets, data.image_size, data.in_channels, data.reading)
     arrays = Arrays(images[~is_test], labels[~is_test], images[is_test], labels[is_test])
     cache.save(data.checksum, arrays._asdict())
     return arrays
@@ -190,11 +231,14 @@ def _files_of(data: UserData) -> DatasetFiles:
     paths = [Path(given) for given in (data.path, data.test_path) if given]
     for path in paths:
         require_path(path)
-    return find_files(*paths)
+    return find_files(paths[0], paths[1] if len(paths) > 1 else None, data.reading.label_column)
 
 
-def _checksum(digest: str, image_size: int, in_channels: int, test_fraction: float | None, num_val: int) -> str:
-    return _short_digest(f"{digest} {image_size} {in_channels} {test_fraction} {num_val}")
+def _checksum(digest: str, data: UserData) -> str:
+    """Of the files' contents and of all that changes what is read; the usual way of reading adds nothing."""
+    how = data.reading.model_dump_json(exclude_defaults=True)
+    settings = f"{data.image_size} {data.in_channels} {data.test_fraction} {data.num_val}"
+    return _short_digest(f"{digest} {settings}{'' if how == '{}' else how}")
 
 
 def _short_digest(text: str) -> str:

@@ -17,9 +17,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
+from bench.data.image_folders import (
+    class_of,
+    find_layout,
+    images_below,
+    images_by_class,
+    name_below,
+    subfolders,
+)
 from bench.data.readers.base import (
     LARGEST_SHARE,
+    ROLES,
     ImageSet,
+    Role,
     channels_first,
     machine_memory,
     one_line,
@@ -31,32 +41,22 @@ from bench.data.readers.base import (
 from bench.data.readers.csv import has_labels, is_csv, read_csv
 from bench.data.readers.idx import read_idx
 from bench.data.readers.images import (
-    ENDINGS,
     Survey,
     any_colour,
-    class_of,
-    images_below,
-    images_by_class,
+    find_reading,
     is_image,
     load_images,
-    name_below,
-    subfolders,
     survey,
+    top_of,
 )
 from bench.data.readers.npz import read_npz
+from bench.data.spec import AS_IT_IS, Reading
 from bench.errors import DataError
 
 if TYPE_CHECKING:
-    from bench.data.spec import Kind
-
-Role = Literal["train", "val", "test"]
+    from bench.data.spec import ColourOrder, Kind
 
 IDX = re.compile(r"(?:(?P<set>.*)[-_.])?(?P<role>train|t10k|test|val)[-_](?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?")
-ROLES: dict[str, Role] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing", "t10k"), "test"),
-}
 WANTED = (
     "expected a CSV, an .npz, IDX files (train-images-idx3-ubyte ...), or a folder of images for each class, "
     "perhaps inside of train and test"
@@ -71,15 +71,17 @@ class DatasetFiles:
         files: role -> its CSV, its .npz, its two IDX files (images, labels), or all of its images. An .npz may hold
             several roles.
         roots: role -> the folder that holds a folder for each class, where images are files.
-        others: files in these folders that are no images, by their names' endings, and were left out.
+        left_out: kinds of files in these folders that were left out, with their numbers.
         unlabelled: a file or folder that lies beside the others without labels, such as Kaggle's test.csv.
+        notes: what else was left out or taken for something, as sentences.
     """
 
     kind: Kind
     files: dict[Role, list[Path]] = field(default_factory=dict)
     roots: dict[Role, Path] = field(default_factory=dict)
-    others: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     unlabelled: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     def digest(self) -> str:
         """SHA-256 over the contents of all labelled files, their roles and, where they carry labels, their names."""
@@ -93,16 +95,19 @@ class DatasetFiles:
         return whole.hexdigest()
 
 
-def find_files(path: Path, test: Path | None = None) -> DatasetFiles:
+def find_files(path: Path, test: Path | None = None, label_column: str | None = None) -> DatasetFiles:
     """The labelled files at `path`, and those at `test` as the test set.
+
+    Args:
+        label_column: of a CSV, as the user names it.
 
     Raises:
         DataError: nothing there that could be a dataset, files of one role twice, two kinds at once.
     """
-    found = _files_at(path)
+    found = _files_at(path, label_column)
     if test is None:
         return found
-    other = _files_at(test)
+    other = _files_at(test, label_column)
     if other.kind != found.kind:
         raise DataError(
             f"{shown(test)}: is of kind {other.kind}, but {shown(path)} of kind {found.kind}; make them alike"
@@ -111,7 +116,7 @@ def find_files(path: Path, test: Path | None = None) -> DatasetFiles:
     found.files["test"] = other.files[role]
     if other.roots:
         found.roots["test"] = other.roots[role]
-        found.others += other.others
+        found.left_out += other.left_out
     return found
 
 
@@ -133,9 +138,9 @@ def require_path(path: Path, made_by: str | None = None) -> None:
     raise DataError(f"{shown(path)} isn't there{hint}")
 
 
-def _files_at(path: Path) -> DatasetFiles:
+def _files_at(path: Path, label_column: str | None) -> DatasetFiles:
     if path.is_dir():
-        return _in_folder(path)
+        return _in_folder(path, label_column)
     if is_csv(path):
         return DatasetFiles("csv", {"train": [path]})
     if is_npz(path):
@@ -149,7 +154,7 @@ def is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
-def _in_folder(folder: Path) -> DatasetFiles:
+def _in_folder(folder: Path, label_column: str | None) -> DatasetFiles:
     """What a folder holds. Tables and IDX files come before folders of images, which may hold anything besides."""
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     if idx := _idx_pairs(files):
@@ -163,9 +168,9 @@ def _in_folder(folder: Path) -> DatasetFiles:
     if subfolders(folder):  # a CSV beside folders of images may be a list of them
         tables = [*filter(_has_pixels, tables)]
     if tables:
-        return _tables("csv", tables, folder)
+        return _tables("csv", tables, folder, label_column)
     if tables := [*filter(is_npz, files)]:
-        return _tables("npz", tables, folder)
+        return _tables("npz", tables, folder, None)
     return _image_folders(folder)
 
 
@@ -190,7 +195,7 @@ def _idx_pairs(files: Iterable[Path]) -> dict[Role, list[Path]]:
     return {role: [found[role, what] for what in ("images", "labels") if (role, what) in found] for role in roles}
 
 
-def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path) -> DatasetFiles:
+def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path, label_column: str | None) -> DatasetFiles:
     """CSVs or .npz files of a folder: those that say train, val or test in their names, or the only one."""
     found = DatasetFiles(kind)
     for file in tables:
@@ -209,30 +214,32 @@ def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path) -> Da
         raise DataError(
             f"{shown(folder)}: which file is to be learned from ({names})? Name it, or call it train.{kind}"
         )
-    if kind == "csv" and "test" in found.files and not has_labels(found.files["test"][0]):
+    if kind == "csv" and "test" in found.files and not _is_labelled(found.files["test"][0], label_column):
         found.unlabelled = found.files.pop("test")[0]
+        found.notes.append(f"{found.unlabelled.name} has no labels: its images are to be predicted.")
+    used = {*(file for own in found.files.values() for file in own), found.unlabelled}
+    if others := [file.name for file in tables if file not in used]:
+        found.notes.append(f"Left out beside them: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}.")
     return found
+
+
+def _is_labelled(table: Path, label_column: str | None) -> bool:
+    """Whether a table for the test has labels, in the column of the training data's or in one that is plain."""
+    try:
+        return has_labels(table, label_column)
+    except DataError:
+        if label_column is None:
+            raise
+        return has_labels(table)
 
 
 def _image_folders(folder: Path) -> DatasetFiles:
     """Images in `train` (and `val`, `test`) folders or without, those of `test` perhaps without classes."""
-    inside = subfolders(folder)
-    found = DatasetFiles("folder")
-    roots = {ROLES[entry.name.lower()]: entry for entry in inside if entry.name.lower() in ROLES}
-    if "train" in roots and subfolders(roots["train"]):
-        found.roots = roots
-        if "test" in roots and not subfolders(roots["test"]):
-            flat = roots.pop("test")
-            found.unlabelled = flat if images_below(flat)[0] else None
-    elif inside and any(images_below(entry)[0] for entry in inside):
-        found.roots = {"train": folder}
-    elif any(is_image(entry) for entry in folder.iterdir()):
-        raise DataError(f"{shown(folder)}: holds images, but no folder for each class, and so no labels; {WANTED}")
-    else:
-        raise DataError(f"{shown(folder)}: holds no dataset and no image ({', '.join(ENDINGS[:6])} ...); {WANTED}")
+    layout = find_layout(folder)
+    found = DatasetFiles("folder", roots=layout.roots, unlabelled=layout.unlabelled, notes=layout.notes)
     for role, root in found.roots.items():
-        found.files[role], others = images_by_class(root)
-        found.others += others
+        found.files[role], left_out = images_by_class(root)
+        found.left_out += left_out
     return found
 
 
@@ -257,13 +264,43 @@ class LabelledImages:
         sizes = Counter((width, height) for _, _, height, width in shapes)
         return Survey(sizes, Counter("L" if shape[1] == 1 else "RGB" for shape in shapes), framed=True)
 
+    def reading(self, found: Survey) -> Reading:
+        """How their numbers become grey levels, over all of them. Raises: DataError: sets of unlike range."""
+        if isinstance(self.sets[0].images, list):
+            paths = [path for part in self.sets for path in part.images]
+            return find_reading(paths, found.modes, found.num_transparent)
+        highest = [1 if part.fractions else int(part.images.max()) for part in self.sets]  # type: ignore[union-attr]
+        low, high = (self.sets[highest.index(end)] for end in (min(highest), max(highest)))
+        if min(highest) <= 1 < 16 < max(highest):
+            raise DataError(f"{low.source}: runs to 1, but {high.source} to {max(highest)}; save all images alike")
+        planar: ColourOrder = "planar" if self.sets[0].planar else "interleaved"
+        coloured = self.sets[0].images.shape[1] == 3
+        return Reading(top=top_of(max(highest)), colour_order=planar if coloured else "auto")
 
-def read_files(dataset: DatasetFiles) -> LabelledImages:
+    def range_notes(self, how: Reading) -> list[str]:
+        """What is to be said of arrays' range, as sentences."""
+        if isinstance(self.sets[0].images, list):
+            return []
+        highest = {part.source: int(part.images.max()) for part in self.sets if not part.fractions}  # type: ignore[union-attr]
+        said = []
+        if how.top == 255 and highest and max(highest.values()) < 128:
+            said.append(f"No number is above {max(highest.values())}: white would be 255, and the images are dark.")
+        if len(highest) > 1 and 3 * min(highest.values()) < max(highest.values()):
+            ranges = " and ".join(f"{source} to {high}" for source, high in highest.items())
+            said.append(f"Ranges are unlike: {ranges}; were all images saved in one way?")
+        return said
+
+
+def read_files(
+    dataset: DatasetFiles, label_column: str | None = None, colour_order: ColourOrder = "auto"
+) -> LabelledImages:
     """Everything labelled; of image files only the paths. Raises: DataError."""
     found: dict[Role, ImageSet] = {}
-    for role, files in dataset.files.items():
-        found |= _read_role(dataset, role, files)
-    notes = [f"{dataset.others:,} files that aren't images were left out."] if dataset.others else []
+    for role, files in sorted(dataset.files.items(), key=lambda pair: pair[0] != "train"):
+        found |= _read_role(dataset, role, files, label_column, colour_order)
+        if role == "train" and dataset.kind == "csv":  # the others as this one
+            colour_order = "planar" if next(iter(found.values())).planar else "interleaved"
+    notes: list[str] = []
     notes += dict.fromkeys(note for part in found.values() for note in part.notes)
     if dataset.kind == "npz" and "test" in found and found["test"].labels is None:
         del found["test"]
@@ -273,7 +310,10 @@ def read_files(dataset: DatasetFiles) -> LabelledImages:
         raise DataError(f"{shown(dataset.files['train'][0])}: holds no images to learn from, only some for {only}")
     for part in found.values():
         if part.labels is None:
-            raise DataError(f"{part.source}: has no labels; a column or array called 'label' or 'labels' is expected")
+            option = "; --label-column names another column" if dataset.kind == "csv" else ""
+            raise DataError(
+                f"{part.source}: has no labels; a column or array called 'label' or 'labels' is expected{option}"
+            )
     if "val" in found:
         notes.append(
             f"{len(found['val'].images):,} images that were given for validation were joined to those for training; "
@@ -283,16 +323,17 @@ def read_files(dataset: DatasetFiles) -> LabelledImages:
     return LabelledImages(train, found.get("test"), notes)
 
 
-def _read_role(dataset: DatasetFiles, role: Role, files: list[Path]) -> dict[Role, ImageSet]:
-    """The images in a role's files; an .npz may have several roles, and then a role's own file comes first."""
+def _read_role(
+    dataset: DatasetFiles, role: Role, files: list[Path], label_column: str | None, colour_order: ColourOrder
+) -> dict[Role, ImageSet]:
+    """The images in a role's files; a table or .npz may have several roles, and then a role's own file comes first."""
     if root := dataset.roots.get(role):
         classes = np.array([class_of(root, file) for file in files], dtype=object)
-        return {role: ImageSet(files, classes, shown(root))}
-    if dataset.kind == "csv":
-        return {role: read_csv(files[0])}
+        return {role: ImageSet(files, classes, shown(root), labels_from="the names of the folders")}
     if dataset.kind == "idx":
         return {role: _read_idx_pair(*files)}
-    found = read_npz(files[0])
+    table = dataset.kind == "csv"
+    found = read_csv(files[0], label_column, colour_order) if table else read_npz(files[0])
     if role != "train":  # a file for the test, whose array may be called x_test or just images
         return {role: found.get(role) or next(iter(found.values()))}
     return {name: part for name, part in found.items() if name == role or name not in dataset.files}  # type: ignore[misc]
@@ -306,11 +347,11 @@ def _read_idx_pair(images: Path, labels: Path | None = None) -> ImageSet:
     if numbers.shape != (len(pixels),):
         shape = " x ".join(f"{side:,}" for side in numbers.shape)
         raise DataError(f"{shown(labels)}: holds {shape} labels, but {shown(images)} {len(pixels):,} images")
-    return ImageSet(pixels, numbers.astype(np.int64), shown(images))
+    return ImageSet(pixels, numbers.astype(np.int64), shown(images), labels_from=labels.name)
 
 
 def read_images(
-    path: Path, image_size: int, in_channels: int, class_names: Sequence[str]
+    path: Path, image_size: int, in_channels: int, class_names: Sequence[str], how: Reading = AS_IT_IS
 ) -> tuple[np.ndarray, list[str], np.ndarray | None]:
     """Images to predict, with or without labels: a CSV, .npz, IDX file, image, or a folder of images or IDX files.
 
@@ -326,8 +367,8 @@ def read_images(
     path = resolve_path(path)
     require_path(path)
     with reading(path):
-        part, names = _images_at(path)
-        images = resized([part], image_size, in_channels)
+        part, names = _images_at(path, how)
+        images = resized([part], image_size, in_channels, how)
     names = names or [str(number) for number in range(1, len(images) + 1)]
     if part.labels is None:
         return images, names, None
@@ -341,12 +382,10 @@ def read_images(
     return images, names, labels
 
 
-def _images_at(path: Path) -> tuple[ImageSet, list[str]]:
+def _images_at(path: Path, how: Reading) -> tuple[ImageSet, list[str]]:
     """The images at a path, and the names of image files."""
-    if is_csv(path):
-        return read_csv(path), []
-    if is_npz(path):
-        found = read_npz(path)
+    if is_csv(path) or is_npz(path):
+        found = _read_table(path, how) if is_csv(path) else read_npz(path)
         return found.get("test") or next(iter(found.values())), []
     if path.is_dir():
         if pairs := _idx_pairs(entry for entry in path.iterdir() if entry.is_file()):
@@ -363,10 +402,21 @@ def _images_at(path: Path) -> tuple[ImageSet, list[str]]:
     return _read_idx_pair(path, beside if beside != path and beside.is_file() else None), []
 
 
-def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int) -> np.ndarray:
+def _read_table(path: Path, how: Reading) -> dict[Role, ImageSet]:
+    """A CSV to predict, which may have the label's column of the training data or not."""
+    try:
+        return read_csv(path, how.label_column, how.colour_order)
+    except DataError:
+        if how.label_column is None:
+            raise
+        return read_csv(path, None, how.colour_order)
+
+
+def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int, how: Reading) -> np.ndarray:
     """All images of some sets: (N, in_channels, image_size, image_size), uint8. Raises: DataError on damaged files."""
     arrays = []
-    for images, _, source, _ in parts:
+    for part in parts:
+        images, source = part.images, part.source
         channels, *sides = (in_channels,) if isinstance(images, list) else images.shape[1:]
         side = max([image_size, *sides])  # long thin images become large squares
         if (num_bytes := len(images) * max(in_channels, channels) * side**2) > LARGEST_SHARE * machine_memory():
@@ -375,9 +425,13 @@ def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int) -> np.
                 f"for this machine's memory of {machine_memory():,}"
             )
         if isinstance(images, list):
-            arrays.append(load_images(images, image_size, in_channels))
-        else:
-            arrays.append(fit(images, image_size, in_channels))
+            arrays.append(load_images(images, image_size, in_channels, how))
+            continue
+        # Where some of the images to predict are brighter than any that was learned from, they are of another range.
+        if how.top < 255 and not part.fractions and images.max(initial=0) <= how.top:
+            levels = np.rint(np.arange(how.top + 1) * (255 / how.top)).astype(np.uint8)
+            images = levels[images]
+        arrays.append(fit(images, image_size, in_channels))
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 

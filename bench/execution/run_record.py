@@ -123,6 +123,7 @@ def make_record(
             "in_channels": spec.in_channels,
             "num_classes": spec.num_classes,
             "class_names": list(spec.class_names),
+            "understood": redacted_in(getattr(spec, "understood", ())),
             "notes": redacted_in(getattr(spec, "notes", ())),
         },
         "split": {

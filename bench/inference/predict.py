@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.data.dataset import ImageFormat, load_dataset
+from bench.data.spec import AS_IT_IS
 from bench.data.splits import Split, StreamedSplit
 from bench.data.user_files import read_images
 from bench.errors import DataError, UserError
@@ -51,7 +52,8 @@ def find_images(saved: Saved, given: Path | None, data_dir: Path | None = None) 
         test = load_dataset(trial.dataset, data_dir, trial.split_seed, trial.data, normalization).test
         return Images(test, [str(index) for index in range(len(test))])
     expected = saved.inputs
-    pixels, names, labels = read_images(given, expected.image_size, expected.in_channels, expected.class_names)
+    how = saved.trial.data.reading if saved.trial.data else AS_IT_IS
+    pixels, names, labels = read_images(given, expected.image_size, expected.in_channels, expected.class_names, how)
     if not len(pixels):
         raise DataError(f"{given}: holds no images")
     known = torch.zeros(len(pixels)) if labels is None else torch.as_tensor(labels)

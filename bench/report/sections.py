@@ -100,7 +100,8 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     limit = f"limited to {machine['memory_limit_bytes'] / 2**30:.1f} GiB" if machine.get("memory_limit_bytes") else ""
     versions = [f"{name} {machine[key]}" for key, name in VERSIONS.items() if machine.get(key)]
     commit = str(machine.get("git_commit") or "")
-    notes = [str(note) for note in data.get("notes") or []]
+    notes, named = [str(note) for note in data.get("notes") or []], str(data.get("title") or data.get("name") or "")
+    named += ":" if data.get("understood") else ""
     shape = [data.get(key) for key in ("image_size", "in_channels", "num_classes")]
     sizes = [f"{whole(split_size(run, part))} {name}" for part, name in PARTS.items() if split_size(run, part) > 0]
     targets = _joined([f"{100 * target:g}%" for target in targets_of(run)])
@@ -112,7 +113,7 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
         "Commit": commit + (" with uncommitted changes" if commit and machine.get("git_dirty") else ""),
         "Command": " ".join(str(word) for word in run.get("command") or []),
         "Suite": _joined([run.get("suite"), run.get("description")], ": "),
-        "Data": _joined([data.get("title") or data.get("name"), data.get("source")]),
+        "Data": " ".join([named, *map(str, data.get("understood") or [])]),
         "Images": "{0} × {0} pixels, channels: {1}, classes: {2}".format(*shape) if all(shape) else "",
         "Preparation": " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes),
         "Checksum": str(data.get("checksum") or ""),

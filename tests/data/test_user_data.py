@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def given(path: Path, like: UserData) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    return read_images(path, like.image_size, like.in_channels, like.class_names)
+    return read_images(path, like.image_size, like.in_channels, like.class_names, like.reading)
 
 
 def found(path: Path, **options: object) -> UserData:
@@ -85,9 +85,8 @@ def test_the_test_set_taken_out_is_the_same_every_time_and_has_each_classs_share
     _, labels, _, tested = read_user_data(data)
     whole = np.bincount(labels) + np.bincount(tested)
     assert np.bincount(tested).tolist() == [round(0.2 * count) for count in whole]
-    assert data.notes == (
-        "No test set was given: 20% of each class's images, always the same ones, were set aside as one.",
-    )
+    assert data.notes == ()
+    assert data.split_from == "20% of each class, always the same ones, since no test set was given"
     kept_arrays.root().rename(tmp_path / "away")
     assert np.array_equal(read_user_data(data).test_labels, tested)
 
@@ -98,7 +97,7 @@ def test_train_val_and_test_folders_are_taken_as_such(tmp_path: Path) -> None:
     (tmp_path / "Train" / "0" / "notes.txt").write_text("not an image")
     data = describe(UserDataOptions(path=str(tmp_path)), Path("/"))
     assert (data.num_train, data.num_test) == (100, 50)
-    assert data.notes[0] == "1 files that aren't images were left out."
+    assert data.notes[0] == "1 files that aren't images were left out (.txt 1)."
     assert data.notes[1].startswith("50 images that were given for validation were joined")
 
 
@@ -145,7 +144,7 @@ def test_names_of_any_letters_come_through_unharmed(tmp_path: Path) -> None:
     names = ["<script>alert(1)</script>", 'a,"b"', "two\nlines", "日本語", "Ωmega", "NA", "", "x10", "x9", " space"]
     names[6] = "-"
     data = found(write_csv(tmp_path / "a.csv", 100, names=names))
-    assert set(data.class_names) == set(names)
+    assert set(data.class_names) == {name.strip() for name in names}
     assert data.class_names.index("x9") < data.class_names.index("x10")
     names[0] = "<script>alert(1)"  # a slash can't be in a folder's name
     folder = write_png_folder(tmp_path / "a <b>\n,日", 100, names=names)
@@ -329,3 +328,100 @@ def test_folders_that_hold_no_dataset_say_what_would_do(tmp_path: Path) -> None:
     write_csv(tmp_path / "csv.csv", 30, labelled=False)
     with pytest.raises(DataError, match=r"csv.csv: has no labels"):
         found(tmp_path / "csv.csv")
+
+
+def test_what_was_understood_is_said_in_two_lines(tmp_path: Path) -> None:
+    data = found(write_csv(tmp_path / "a.csv", 300, names=[f"digit {number}" for number in range(10)]))
+    assert data.understood == [
+        f"300 grey images of 8 x 8 pixels from {tmp_path / 'a.csv'}, labels from column label; test: 30 from "
+        "10% of each class, always the same ones, since no test set was given.",
+        f"10 classes: {', '.join(f'digit {n} {count}' for n, count in enumerate(np.bincount(digits()[1][:300])))}.",
+    ]
+    for role, start in (("training_set", 0), ("test_set", 100)):
+        write_png_folder(tmp_path / "d" / role, 100, [(8, 8)], start=start)
+    first, second = found(tmp_path / "d").understood
+    assert first.endswith(f"labels from the names of the folders; test: 100 from {tmp_path / 'd' / 'test_set'}.")
+    assert second.startswith("10 classes: 0 2")
+
+
+@pytest.mark.parametrize("top", [1, 2, 8, 15, 16, 31, 63])
+@pytest.mark.parametrize("form", ["npz", "csv", "png"])
+def test_levels_that_end_early_are_spread_over_all_and_it_is_said(top: int, form: str, tmp_path: Path) -> None:
+    images, labels = digits()
+    whole = np.rint(images[:100] / 240 * top).astype(np.uint8)
+    path = tmp_path / f"a.{form}"
+    if form == "npz":
+        np.savez(path, images=whole, labels=labels[:100])
+    elif form == "csv":
+        rows = (",".join(map(str, [label, *row])) for label, row in zip(labels, whole.reshape(100, -1), strict=False))
+        path.write_text("\n".join([",".join(["label", *(f"p{n}" for n in range(64))]), *rows]))
+    else:
+        for number, (image, label) in enumerate(zip(whole, labels, strict=False)):
+            (path / str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path / str(label) / f"{number}.png")
+    data = found(path)
+    arrays = read_user_data(data)
+    assert data.reading.top == top
+    assert sum("so that" in note for note in data.notes) == 1
+    spread = np.rint(whole.astype(float) * 255 / top).astype(np.uint8)
+    both = np.concatenate([arrays.train_images, arrays.test_images])
+    assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in spread)
+    if form == "npz":  # images to predict are of the same range, or, where they are brighter, of the usual one
+        assert np.array_equal(given(path, data)[0][:, 0], spread)
+        np.savez(path, images=images[:100])
+        assert np.array_equal(given(path, data)[0][:, 0], images[:100])
+
+
+def test_sets_of_unlike_range_are_refused_or_told(tmp_path: Path) -> None:
+    images, labels = digits()
+    np.savez(
+        tmp_path / "a.npz", x_train=images[:100], y_train=labels[:100], x_test=images[:50] // 200, y_test=labels[:50]
+    )
+    with pytest.raises(DataError, match=r"a.npz: runs to 1, but .* to 240; save all images alike"):
+        found(tmp_path / "a.npz")
+    write_csv(tmp_path / "train.csv", 100)
+    text = write_csv(tmp_path / "test.csv", 50, start=100).read_text().splitlines()
+    rows = ([label, *(str(int(cell) // 4) for cell in cells)] for label, *cells in (row.split(",") for row in text[1:]))
+    (tmp_path / "test.csv").write_text("\n".join([text[0], *map(",".join, rows)]))
+    data = describe(UserDataOptions(path=str(tmp_path)), tmp_path)
+    assert f"Ranges are unlike: {tmp_path / 'train.csv'} to 240 and {tmp_path / 'test.csv'} to 60" in data.notes[-1]
+
+
+def test_of_twelve_bits_in_sixteen_the_upper_eight_are_kept(tmp_path: Path) -> None:
+    images, labels = digits()
+    for number in range(60):
+        (tmp_path / "d" / str(labels[number])).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number].astype(np.uint16) << 4).save(
+            tmp_path / "d" / str(labels[number]) / f"{number}.png"
+        )
+    data = found(tmp_path / "d")
+    assert data.reading.bits == 12
+    assert "Of the 12 that are used the upper 8 were kept." in data.notes
+    both = np.concatenate([read_user_data(data).train_images, read_user_data(data).test_images])
+    assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in images[:60])
+
+
+@pytest.mark.parametrize(("stroke", "ground"), [(0, "white"), (60, "white"), (255, "black"), (200, "black")])
+def test_the_ground_of_transparent_images_lets_their_strokes_be_seen(stroke: int, ground: str, tmp_path: Path) -> None:
+    images, labels = digits()
+    for number in range(60):
+        (tmp_path / "d" / str(labels[number])).mkdir(parents=True, exist_ok=True)
+        ink = np.stack([np.full_like(images[number], stroke), images[number]], axis=2)
+        Image.fromarray(ink).save(tmp_path / "d" / str(labels[number]) / f"{number}.png")
+    data = found(tmp_path / "d")
+    assert data.reading.ground == ground
+    assert f"60 images with transparency were laid over {ground}" in " ".join(data.notes)
+    assert "of one grey throughout" not in " ".join(data.notes)
+    pixels = read_user_data(data).train_images
+    assert pixels.max() - pixels.min() > 100
+
+
+def test_images_of_one_grey_and_test_images_that_were_learned_are_told(tmp_path: Path) -> None:
+    for role, start in (("train", 0), ("test", 95)):
+        write_png_folder(tmp_path / role, 100, [(8, 8)], start=start)
+    Image.new("L", (8, 8), 7).save(tmp_path / "train" / "3" / "blank.png")
+    data = describe(UserDataOptions(path="."), tmp_path)
+    one, two = data.notes[-2:]
+    assert one == f"1 of 201 images are of one grey throughout: {tmp_path / 'train' / '3' / 'blank.png'}."
+    assert two.startswith("5 of 100 test images are among those to learn from, pixel by pixel: ")
+    assert f"{tmp_path / 'test'}" in two

@@ -11,13 +11,21 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.errors import DataError, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
+Role = Literal["train", "val", "test"]
+
+# A word in the name of a file or folder -> the split that it means.
+ROLES: dict[str, Role] = {
+    **dict.fromkeys(("train", "training", "trainset", "trn", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "t10k", "eval", "evaluation", "holdout"), "test"),
+}
 LONGEST_LABEL = 200  # characters: file systems allow no more in the name of a folder, which may be one
 WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*", re.ASCII)
 LARGEST_SHARE = 0.5  # of the machine's memory that the contents of one file may take
@@ -31,12 +39,18 @@ class ImageSet(NamedTuple):
         labels: (N,) int64, or text as objects; None where there are none.
         source: the file or folder, for messages.
         notes: what was done to the images while reading, as sentences.
+        labels_from: the column, array, file or folders that the labels came from.
+        fractions: numbers from 0 to 1 were multiplied by 255; else the images have the numbers of their file.
+        planar: a CSV had one colour after the other.
     """
 
     images: np.ndarray | list[Path]
     labels: np.ndarray | None
     source: str
     notes: tuple[str, ...] = ()
+    labels_from: str = ""
+    fractions: bool = False
+    planar: bool = False
 
 
 def natural_key(text: str) -> tuple[Any, ...]:

@@ -1,8 +1,9 @@
 """Image files of any size and mode as squares of pixels, and folders of them.
 
-An image keeps its first frame, upright as its EXIF tag says; transparent pixels lie over black; of 16 bits a channel
-the upper 8 are kept. Then torchvision's usual way, Resize and CenterCrop, in one go: the square in the middle, as wide
-as the shorter side, is resized (bilinear, with antialiasing), so that a long thin image takes no more memory.
+An image keeps its first frame, upright as its EXIF tag says; transparent pixels lie over black or white; of the bits of
+a pixel that are used the upper 8 are kept. Then torchvision's usual way, Resize and CenterCrop, in one go: the square
+in the middle, as wide as the shorter side, is resized (bilinear, with antialiasing), so that a long thin image takes no
+more memory.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
-from bench.data.readers.base import natural_key, open_regular, shown
+from bench.data.readers.base import open_regular, shown
+from bench.data.spec import AS_IT_IS, Reading
 from bench.errors import DataError, printable
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"),
+    *(".jfif", ".jpe", ".jif", ".pjpeg", ".pjp", ".pnm"),
+)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")  # all that a file may be, whatever its name says
 GREY_MODES = ("1", "L", "LA", "La")
 MOST_PIXELS_A_SIDE = 64  # of a folder whose image size nobody asked for
@@ -45,10 +50,10 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS
 
 
-def load_image(path: Path, image_size: int, in_channels: int) -> np.ndarray:
+def load_image(path: Path, image_size: int, in_channels: int, how: Reading = AS_IT_IS) -> np.ndarray:
     """Shape: (in_channels, image_size, image_size), uint8, writable. Raises: DataError naming a damaged file."""
     with strict():
-        return square(path, image_size, in_channels)
+        return square(path, image_size, in_channels, how)
 
 
 @contextmanager
@@ -78,7 +83,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def header(path: Path) -> tuple[tuple[int, int], str, bool]:
     """Size (width, height), mode, and whether there is transparency."""
     with _opened(path) as image:
-        return image.size, image.mode, "A" in image.getbands() or "transparency" in image.info
+        return image.size, image.mode, _is_transparent(image)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return bool({"A", "a"} & {*image.getbands()}) or "transparency" in image.info
 
 
 def _is_grey(mode: str) -> bool:
@@ -86,18 +95,21 @@ def _is_grey(mode: str) -> bool:
     return mode in GREY_MODES or mode.startswith("I")
 
 
-def _decoded(image: Image.Image) -> Image.Image:
-    """An image in mode L or RGB."""
+def _decoded(image: Image.Image, how: Reading) -> Image.Image:
+    """An image in mode L or RGB, its largest number at 255."""
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # PIL had "I" for 16 bits in a PNG once
         raise ValueError("32 bits a pixel; save it with 8 or 16")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> (how.bits - 8)).clip(0, 255).astype(np.uint8))
     target = "L" if image.mode in GREY_MODES else "RGB"
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    return image.convert(target)
+    if _is_transparent(image):
+        ground = Image.new("RGBA", image.size, how.ground)
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    image = image.convert(target)
+    if how.top == 255:
+        return image
+    return image.point([min(255, round(level * 255 / how.top)) for level in range(256)] * len(image.getbands()))
 
 
 def has_colour(path: Path) -> bool:
@@ -105,14 +117,14 @@ def has_colour(path: Path) -> bool:
     with _opened(path) as image:
         if _is_grey(image.mode):
             return False
-        red, *others = _decoded(image).split()
+        red, *others = _decoded(image, AS_IT_IS).split()
         return any(ImageChops.difference(red, other).getbbox() is not None for other in others)
 
 
-def square(path: Path, image_size: int, in_channels: int) -> np.ndarray:
+def square(path: Path, image_size: int, in_channels: int, how: Reading) -> np.ndarray:
     """load_image for a caller that is inside of `strict`."""
     with _opened(path) as image:
-        pixels = _decoded(image).convert("L" if in_channels == 1 else "RGB")
+        pixels = _decoded(image, how).convert("L" if in_channels == 1 else "RGB")
         side = min(pixels.size)
         left, top = (pixels.width - side) // 2, (pixels.height - side) // 2
         box = (left, top, left + side, top + side)
@@ -154,7 +166,7 @@ class Survey:
     def may_have_colour(self) -> bool:
         return not all(map(_is_grey, self.modes))
 
-    def notes(self, image_size: int, in_channels: int) -> list[str]:
+    def notes(self, image_size: int, in_channels: int, how: Reading) -> list[str]:
         """What was done to the images, as sentences."""
         said = []
         if set(self.sizes) != {(image_size, image_size)}:
@@ -170,65 +182,18 @@ class Survey:
         if in_channels == 3 and any(map(_is_grey, self.modes)):
             said.append("Grey images were repeated in three channels.")
         if any(mode.startswith("I") for mode in self.modes):
-            said.append("Of 16 bits a pixel the upper 8 were kept.")
+            used = f"the {how.bits} that are used" if how.bits < 16 else "16 bits a pixel"
+            said.append(f"Of {used} the upper 8 were kept.")
         if self.num_transparent:
-            said.append(f"{self.num_transparent:,} images with transparency were laid over black.")
+            why = ", since what they draw is dark" if how.ground == "white" else ""
+            said.append(f"{self.num_transparent:,} images with transparency were laid over {how.ground}{why}.")
+        if how.top < 255:
+            said.append(said_of_range(how))
         return said
 
 
 def _area(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] * size[1], size[0]
-
-
-def images_by_class(root: Path) -> tuple[list[Path], int]:
-    """As images_below, of a folder with a folder for each class. Raises: DataError where one holds no image."""
-    images, others = [], 0
-    for folder in subfolders(root):
-        found, left = images_below(folder)
-        if not found:
-            raise DataError(
-                f"{shown(folder)}: holds no image ({', '.join(ENDINGS[:6])} ...); fill or remove the folder"
-            )
-        images += found
-        others += left
-    return images, others
-
-
-def images_below(folder: Path) -> tuple[list[Path], int]:
-    """Image files at any depth, in the order of their names, and how many other files there were.
-
-    Links are followed, but never in a circle.
-    """
-    images: list[Path] = []
-    others, seen = 0, set()
-    for place, inside, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            inside.clear()
-            continue
-        seen.add(real)
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        visible = [Path(place, name) for name in files if not name.startswith(".") and name != "Thumbs.db"]
-        found = [path for path in visible if is_image(path)]
-        images += found
-        others += len(visible) - len(found)
-    return sorted(images, key=lambda path: natural_key(name_below(folder, path))), others
-
-
-def name_below(root: Path, path: Path) -> str:
-    """A file's path below a folder, with slashes everywhere."""
-    return path.relative_to(root).as_posix()
-
-
-def class_of(root: Path, path: Path) -> str:
-    """The folder in `root` that a file stands in; bytes that aren't UTF-8 are replaced: no report could hold them."""
-    return os.fsencode(path.relative_to(root).parts[0]).decode("utf-8", "replace")
-
-
-def subfolders(root: Path) -> list[Path]:
-    """Folders in a folder, but hidden ones and macOS's, in the order of their names."""
-    found = (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
-    return sorted(found, key=lambda folder: natural_key(folder.name))
 
 
 def survey(paths: Iterable[Path]) -> Survey:
@@ -237,16 +202,69 @@ def survey(paths: Iterable[Path]) -> Survey:
     return Survey(Counter(sizes), Counter(modes), sum(transparent))
 
 
+def find_reading(paths: Sequence[Path], modes: Counter[str], num_transparent: int) -> Reading:
+    """How the numbers of some image files become grey levels. Raises: DataError naming a damaged file.
+
+    - Of 16 bits a pixel those are used that the largest number of all images needs.
+    - Transparent images lie over white where what they draw is dark: black strokes would be lost on black.
+    - Where no image has a level above 127, such as masks of 0 and 1, the levels are spread.
+    """
+    bits, ground, top = 16, "black", 255
+    if any(mode.startswith("I") for mode in modes):
+        needed = int(max(_each(_highest, paths))).bit_length()
+        bits = next(usual for usual in (8, 10, 12, 14, 16) if usual >= min(needed, 16))
+    if num_transparent:
+        light = [found for found in _each(_drawn_level, _sample(paths, 200)) if found is not None]
+        ground = "white" if light and sum(level < 128 for level in light) > len(light) / 2 else "black"
+    if bits == 16 and not num_transparent and max(_each(_highest, _sample(paths, 64))) < 128:
+        top = top_of(int(max(_each(_highest, paths))))
+    return Reading(bits=bits, ground=ground, top=top)
+
+
+def top_of(highest: int) -> int:
+    """The number that stands for white, where this is the largest of a dataset: of levels from 0 to 16 it is 16."""
+    bounds = [*range(1, 9), 15, 16, 31, 63]
+    return next((bound for bound in bounds if highest <= bound), 255)
+
+
+def said_of_range(how: Reading) -> str:
+    """That levels were spread."""
+    return f"No number is above {how.top}: all were multiplied by {255 / how.top:.4g}, so that {how.top} is white."
+
+
+def _sample(paths: Sequence[Path], count: int) -> Sequence[Path]:
+    return paths[:: max(1, len(paths) // count)]
+
+
+def _highest(path: Path) -> int:
+    """The largest number in a file, of any channel."""
+    with _opened(path) as image:
+        if image.mode.startswith("I"):
+            return int(np.asarray(image).max(initial=0))
+        return int(np.asarray(_decoded(image, AS_IT_IS)).max(initial=0))
+
+
+def _drawn_level(path: Path) -> float | None:
+    """Mean grey level of what isn't transparent; None if all is opaque, or nothing is."""
+    with _opened(path) as image:
+        if not _is_transparent(image):
+            return None
+        grey, alpha = (np.asarray(band, dtype=float) for band in image.convert("RGBA").convert("LA").split())
+    if alpha.min(initial=255) == 255 or not alpha.any():
+        return None
+    return float((grey * alpha).sum() / alpha.sum())
+
+
 def any_colour(paths: Sequence[Path]) -> bool:
     """Whether any pixel of any image has a colour; stops at the first."""
     with strict():
         return any(has_colour(path) for path in paths)
 
 
-def load_images(paths: Sequence[Path], image_size: int, in_channels: int) -> np.ndarray:
+def load_images(paths: Sequence[Path], image_size: int, in_channels: int, how: Reading = AS_IT_IS) -> np.ndarray:
     """Shape: (N, in_channels, image_size, image_size), uint8. Raises: DataError naming a damaged file."""
     images = np.empty((len(paths), in_channels, image_size, image_size), dtype=np.uint8)
-    for row, image in enumerate(_each(lambda path: square(path, image_size, in_channels), paths)):
+    for row, image in enumerate(_each(lambda path: square(path, image_size, in_channels, how), paths)):
         images[row] = image
     return images
 

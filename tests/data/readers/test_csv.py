@@ -31,7 +31,7 @@ def test_digits_are_read_with_and_without_header_and_labels(
     name: str, header: bool, labelled: bool, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / name, 50, header=header, labelled=labelled)
-    images, labels, *_ = read_csv(path)
+    images, labels, *_ = read_csv(path)["train"]
     assert has_labels(path) == labelled
     assert isinstance(images, np.ndarray)
     assert np.array_equal(images[:, 0], digits()[0][:50])
@@ -41,19 +41,24 @@ def test_digits_are_read_with_and_without_header_and_labels(
 def test_colours_are_the_three_numbers_of_each_pixel(scratch: Path) -> None:
     header = ",".join(f"pixel{number:04}" for number in range(12))
     path = write(scratch, f"{header},label\n{','.join(str(number) for number in range(12))},7\n")
-    images, labels, *_ = read_csv(path)
+    images, labels, *_ = read_csv(path, colour_order="interleaved")["train"]
     assert isinstance(images, np.ndarray)
     assert images[0, :, 0, 1].tolist() == [3, 4, 5]
+    planar = read_csv(path, colour_order="planar")["train"].images
+    assert isinstance(planar, np.ndarray)
+    assert planar[0, :, 0, 1].tolist() == [1, 5, 9]
     assert labels is not None
     assert labels.tolist() == [7]
 
 
 def test_headers_of_numbers_and_columns_of_numbers_are_not_taken_for_pixels(scratch: Path) -> None:
-    images, labels, *_ = read_csv(write(scratch, "label,0,1,2,3\n5,10,20,30,40\n"))
+    images, labels, *_ = read_csv(write(scratch, "label,0,1,2,3\n5,10,20,30,40\n"))["train"]
     assert (images.reshape(-1).tolist(), labels.tolist()) == ([10, 20, 30, 40], [5])  # type: ignore[union-attr]
-    images, labels, *_ = read_csv(write(scratch, "id,a,b,c,d,Class\n900,10,20,30,40,x\n"))
+    images, labels, *_ = read_csv(write(scratch, "id,a,b,c,d,Class\n900,10,20,30,40,x\n"))["train"]
     assert (images.reshape(-1).tolist(), labels.tolist()) == ([10, 20, 30, 40], ["x"])  # type: ignore[union-attr]
-    images, labels, *_ = read_csv(write(scratch, ",".join(map(str, range(289))) + "\n" + ",".join(["7"] * 289) + "\n"))
+    images, labels, *_ = read_csv(write(scratch, ",".join(map(str, range(289))) + "\n" + ",".join(["7"] * 289) + "\n"))[
+        "train"
+    ]
     assert (images.shape, labels) == ((1, 1, 17, 17), None)  # type: ignore[union-attr]
 
 
@@ -75,7 +80,7 @@ def test_headers_of_numbers_and_columns_of_numbers_are_not_taken_for_pixels(scra
         ("label,a,b,c,d\n1,2,3,4,5\n1,2,3,4\n", "row 2: has 4 columns, expected 5"),
         ("label,a,b,c,d\n1,2,3,4,5\n1,2,3,4,5,6\n", "row 2: has 6 columns, expected 5"),
         ("label,a,b,c,d\n1,2,3,4,5,6\n", "row 1: has 6 columns, expected 5"),
-        ("1,2,3,4,5\n1,2,3,4,x\n", "row 2, column pixel3: found 'x'"),
+        ("1,2,3,4,5\n1,2,3,4,x\n", "which column is the label? By the values, neither the first nor the last"),
         ("label,a,b,c,d\n", "has no row of data"),
         ("", "is empty"),
         ("label,a,b,c,d,e,f\n", "6 columns of pixels are no square image, grey (784 is 28 x 28) or RGB"),
@@ -128,7 +133,7 @@ def test_random_cells_are_levels_or_an_error_that_names_the_first_row_that_is_no
         csv.writer(file).writerows([["label", "a", "b", "c", "d"], *rows])
     fine = [len(row) == 5 and bool(row[0]) and all(cell in LEVELS for cell in row[1:]) for row in rows]
     if rows and all(fine):
-        images, labels, *_ = read_csv(path)
+        images, labels, *_ = read_csv(path)["train"]
         assert isinstance(images, np.ndarray)
         assert images.reshape(-1, 4).tolist() == [[int(float(cell)) for cell in row[1:]] for row in rows]
         assert labels is not None

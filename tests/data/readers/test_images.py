@@ -1,6 +1,5 @@
-"""Image files of every kind as squares of pixels, and folders of them."""
+"""Image files of every kind as squares of pixels."""
 
-import os
 import struct
 import zlib
 from contextlib import suppress
@@ -8,20 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_data import digits, write_png_folder
+from made_up_data import digits
 from PIL import Image
 
 from bench.data.readers.images import (
-    any_colour,
-    class_of,
     has_colour,
-    images_below,
-    images_by_class,
     load_image,
     load_images,
-    name_below,
     survey,
 )
+from bench.data.spec import AS_IT_IS
 from bench.errors import DataError
 
 
@@ -53,7 +48,7 @@ def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
     levels = np.array([[0, 255, 256, 65535]] * 4, dtype=np.uint16)
     Image.fromarray(levels).save(tmp_path / "a.png")
     assert load_image(tmp_path / "a.png", 4, 1)[0, 0].tolist() == [0, 0, 1, 255]
-    assert survey([tmp_path / "a.png"]).notes(4, 1) == ["Of 16 bits a pixel the upper 8 were kept."]
+    assert survey([tmp_path / "a.png"]).notes(4, 1, AS_IT_IS) == ["Of 16 bits a pixel the upper 8 were kept."]
 
 
 def test_transparent_pixels_lie_over_black(tmp_path: Path) -> None:
@@ -135,28 +130,3 @@ def test_a_file_with_any_wrong_byte_is_an_image_or_a_data_error(ending: str, tmp
             assert load_image(path, 8, 1).shape[0] == 1
             readable += 1
     assert readable < 60, "some damage shows"
-
-
-def test_classes_are_folders_in_the_order_of_people(tmp_path: Path) -> None:
-    write_png_folder(tmp_path, 30, names=[f"class {number}" for number in (10, 9, 8, 7, 6, 5, 4, 3, 2, 1)])
-    (tmp_path / ".hidden").mkdir()
-    deep = tmp_path / "class 1" / "deep" / "er"
-    deep.mkdir(parents=True)
-    Image.new("L", (4, 4)).save(deep / "a.PNG")
-    images, others = images_by_class(tmp_path)
-    classes = [class_of(tmp_path, image) for image in images]
-    assert list(dict.fromkeys(classes)) == [f"class {number}" for number in range(1, 11)]
-    assert name_below(tmp_path, images[0]) == "class 1/deep/er/a.PNG"
-    assert (len(images), others) == (31, 0)
-
-
-def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
-    write_png_folder(tmp_path / "elsewhere", 10, [(8, 8)])
-    (tmp_path / "d" / "linked").mkdir(parents=True)
-    os.symlink(tmp_path / "elsewhere" / "3" / "img3.png", tmp_path / "d" / "linked" / "a.png")
-    os.symlink(tmp_path / "elsewhere" / "4", tmp_path / "d" / "four")
-    os.symlink(tmp_path / "d", tmp_path / "d" / "linked" / "circle")
-    images, _ = images_below(tmp_path / "d")
-    assert sorted(path.name for path in images) == ["a.png", "img4.png"]
-    assert load_images(images, 8, 1).shape == (2, 1, 8, 8)
-    assert not any_colour(images)
