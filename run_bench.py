@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,11 @@ def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int
         find_suite(options["suite"])  # before torch loads
     from bench.execution.local import start_fork_server
 
-    start_fork_server()  # it loads torch while this process does
-    from bench.session import Request, run_session
+    with redirect_stdout(sys.stderr):  # what a model of the user's prints is no part of the answer
+        start_fork_server()  # it loads torch while this process does
+        from bench.session import Request, run_session
 
-    answer = run_session(Request(settings=settings, **options))
+        answer = run_session(Request(settings=settings, **options))
     if as_json:
         click.echo(json.dumps(_answer_as_json(answer), indent=2, allow_nan=False))
     else:
@@ -107,7 +109,8 @@ def _dry_run(settings: Sequence[str], options: dict[str, Any], as_json: bool) ->
     from bench.system.environment import usable_cores
 
     request = Request(settings=settings, **options)
-    plan, _, estimates = make_plan(request, console_for(request))
+    with redirect_stdout(sys.stderr):
+        plan, _, estimates = make_plan(request, console_for(request))
     at_once = request.jobs or usable_cores()
     if as_json:
         click.echo(json.dumps(plan_as_json(plan, estimates, at_once), indent=2))

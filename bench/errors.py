@@ -46,9 +46,32 @@ class StoreError(UserError):
     """A run folder that isn't one, or that belongs to something else."""
 
 
+# Names that other programs have for what is called otherwise here.
+USUAL = {
+    **dict.fromkeys(("lr", "learningrate", "rate"), "learning_rate"),
+    **dict.fromkeys(("bs", "batch", "batchsize"), "batch_size"),
+    **dict.fromkeys(("patch", "patchsize"), "patch_size"),
+    **dict.fromkeys(("heads", "n_heads", "nhead"), "num_heads"),
+    **dict.fromkeys(("dim", "hidden_dim", "hidden_size", "d_model", "emb_dim"), "embed_dim"),
+    **dict.fromkeys(("layers", "num_layers", "n_layers", "blocks", "num_blocks"), "depth"),
+    **dict.fromkeys(("channels", "num_filters", "filters"), "width"),
+    **dict.fromkeys(("gpu", "cuda", "accelerator"), "device"),
+    **dict.fromkeys(("precision", "amp", "fp16", "bf16"), "dtype"),
+    **dict.fromkeys(("wd", "l2"), "weight_decay"),
+    **dict.fromkeys(("optim", "opt"), "optimizer"),
+    **dict.fromkeys(("scheduler", "lr_scheduler"), "schedule"),
+    **dict.fromkeys(("threads", "n_threads"), "num_threads"),
+    **dict.fromkeys(("augmentation", "augmentations", "transforms"), "augment"),
+    **dict.fromkeys(("seed", "random_state", "num_seeds"), "seeds"),
+    **dict.fromkeys(("n_epochs", "num_epochs", "max_epochs"), "epochs"),
+    **dict.fromkeys(("arch", "architecture", "backbone", "net"), "model"),
+    "gpus": "world_size",
+}
+
+
 def nearest(found: object, known: Iterable[str]) -> str:
     """End of a message: the nearest known name, or all of them when nothing is near."""
     names, wanted = sorted(known), str(found)[:200]
-    close = [name for name in names if name.casefold() == wanted.casefold()]
+    close = [name for name in names if name.casefold() == wanted.casefold() or name == USUAL.get(wanted.casefold())]
     close = close or get_close_matches(wanted, names, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"

@@ -86,7 +86,11 @@ def build_to_count(
 
     def built_on(device: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.device(device):
-            model = build()
+            model, again = build(), build()
+            if {id(each) for each in model.parameters()} & {id(each) for each in again.parameters()}:
+                raise ValueError(
+                    f"{name} gives the same parameters each time that it is called, trained or not; make them inside"
+                )
             _check_logits(name, model, image_shape, num_classes)
             return model
 
@@ -204,7 +208,7 @@ def _build(
     for size in sizes:
         try:
             model = factory(**size, **told, **given)
-        except Exception as error:  # noqa: BLE001 - whatever a person's function does with what a person wrote
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's function does
             unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
             if unexpected and unexpected[1] in size:
                 continue
@@ -224,17 +228,18 @@ def _build(
 
 @torch.no_grad()
 def _check_logits(name: str, model: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    for training in (False, True):
+    for training, count in ((False, 2), (False, 1), (True, 2)):  # one image, since its latency is measured
         model.train(training)
+        images, when = f"{count} image{'s' * (count > 1)}", "training" if training else "evaluation"
         try:
-            logits = model(torch.zeros(2, *image_shape))
-        except Exception as error:  # noqa: BLE001 - whatever a person's model does with an image
+            logits = model(torch.zeros(count, *image_shape))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's model does with an image
             size = "x".join(str(side) for side in image_shape)
-            raise ValueError(f"{name} can't take images of {size}: {_one_line(error)}") from None
+            alone = " one by one" if count == 1 else ""
+            raise ValueError(f"{name} can't take images of {size}{alone}: {_one_line(error)}") from None
         found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"{type(logits).__name__}"
-        if found != f"a tensor of shape (2, {num_classes})":
-            when = "training" if training else "evaluation"
-            raise ValueError(f"{name} gives {found} for 2 images in {when}; expected logits (2, {num_classes})")
+        if found != f"a tensor of shape ({count}, {num_classes})":
+            raise ValueError(f"{name} gives {found} for {images} in {when}; expected logits ({count}, {num_classes})")
 
 
 def _import_library(name: str) -> Any:
@@ -256,6 +261,12 @@ def _find_factory(name: str) -> tuple[ModuleType, Factory]:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's file does when it is imported
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        own = Path(os.getcwd(), path.partition(".")[0])
+        there = getattr(sys.modules.get(own.name), "__path__", [str(own)])[0]
+        if missing and missing.startswith(f"{own.name}.") and own.exists() and Path(there).resolve() != own.resolve():
+            raise ValueError(
+                f"'{own.name}' is the package in {there}, which hides your {own}: give your folder another name"
+            ) from None
         if missing and (path == missing or path.startswith(f"{missing}.")):
             raise ValueError(f"there is no module '{missing}', neither in {os.getcwd()} nor installed") from None
         raise ValueError(f"module '{path}' can't be imported: {_one_line(error)}") from None

@@ -36,7 +36,8 @@ from bench.measure.stats import (
     times,
 )
 from bench.result import AXES, STATUSES, TEXT_COLUMNS
-from bench.store.tables import guarded, read_correct, read_frames, read_launches, read_run
+from bench.store.tables import read_correct, read_frames, read_launches, read_run
+from bench.system.csv_cells import guarded
 from bench.system.files import write_atomically
 
 _FIRST = (  # the columns that a summary begins with, in their order

@@ -15,6 +15,8 @@ from bench.system.environment import usable_cores
 from bench.training import PRELOADED
 from bench.trial import Trial
 
+ROOT = str(Path(__file__).parents[2])  # that `bench` and `models` lie in
+
 
 class InProcess(Executor):
     """The trial in this process: for debugging, since memory and crashes are then the caller's."""
@@ -89,5 +91,15 @@ def start_fork_server() -> bool:
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
+    # It would look for modules in the folder that the user works in first, where a `models` may be one of theirs.
+    given = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, [ROOT, given["PYTHONPATH"]]))}
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in given.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     return True

@@ -3,6 +3,7 @@
 Shape letters: I test images, M models, K classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.errors import DataError
+from bench.system.csv_cells import guarded
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
-COLUMNS = {"label": np.int64, "prediction_best": np.int64, "confidence_best": np.float64}  # of predictions.csv
+COLUMNS = {"label": str, "prediction_best": str, "confidence_best": np.float64}  # of predictions.csv
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class Outcomes:
         return self.predictions == self.labels
 
 
-def read_outcomes(paths: list[Path], num_classes: int) -> Outcomes:
+def read_outcomes(paths: list[Path], class_names: Sequence[str]) -> Outcomes:
     """Of the weights that validation chose, from the models' predictions.csv.
 
     Raises:
         DataError: a file that isn't there, isn't one of ours, or is about other images than the first.
     """
-    tables = [_read(path, num_classes) for path in paths]
+    tables = [_read(path, class_names) for path in paths]
     labels, predictions, confidences = ([table[column].to_numpy() for table in tables] for column in COLUMNS)
     for path, others in zip(paths, labels, strict=True):
         if not np.array_equal(labels[0], others):
@@ -47,14 +49,20 @@ def read_outcomes(paths: list[Path], num_classes: int) -> Outcomes:
     return Outcomes(labels[0], np.stack(predictions), np.stack(confidences))
 
 
-def _read(path: Path, num_classes: int) -> pd.DataFrame:
+def _read(path: Path, class_names: Sequence[str]) -> pd.DataFrame:
+    """Classes as their places among the names; older files hold those places themselves."""
     try:
-        table = pd.read_csv(path, usecols=list(COLUMNS), dtype=COLUMNS)
+        table = pd.read_csv(path, usecols=list(COLUMNS), dtype=COLUMNS, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read as predictions ({error})") from None
     classes = table[["label", "prediction_best"]]
-    if table.empty or not ((classes >= 0) & (classes < num_classes)).to_numpy().all():
-        raise DataError(f"{path}: expected rows with classes from 0 to {num_classes - 1}")
+    places = {guarded(name): place for place, name in enumerate(class_names)}
+    if not classes.isin([*places]).to_numpy().all():
+        places = {str(place): place for place in range(len(class_names))}
+    if table.empty or not classes.isin([*places]).to_numpy().all():
+        raise DataError(f"{path}: expected rows with classes of the dataset's {len(class_names)}")
+    for column in classes:
+        table[column] = table[column].map(places).astype(np.int64)
     return table
 
 

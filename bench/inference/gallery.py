@@ -62,7 +62,7 @@ def collect(folder: Path, data_dir: Path | None = None, trust: bool | Container[
         if not trials:
             return False
         spec = trials[0].data or DATASETS[trials[0].dataset]
-        outcomes = read_outcomes([path / PREDICTIONS for path in paths], spec.num_classes)
+        outcomes = read_outcomes([path / PREDICTIONS for path in paths], spec.class_names)
     except (DataError, OSError, KeyError, ValidationError):
         return False
     gallery = _from_predictions(tables, chosen, spec, outcomes)

@@ -16,7 +16,7 @@ from bench.data.user_files import read_images
 from bench.errors import DataError, UserError
 from bench.inference.gallery_file import Array, ImageView
 from bench.inference.saved_model import Saved
-from bench.store.tables import guarded
+from bench.system.csv_cells import guarded
 from bench.system.device import open_device
 from bench.system.files import write_atomically
 from bench.system.precision import DTYPES, set_exact_arithmetic

@@ -82,12 +82,14 @@ def load_trial(trial_dir: Path, trust: bool | Container[str] = False) -> Saved:
             _refuse_misfit(weights, _build(trial_dir, trial, inputs), state)
     model = _build(trial_dir, trial, inputs)
     _refuse_misfit(weights, model, state)
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)  # names and shapes have been compared
     mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (inputs.mean, inputs.std))
     source = source_of(trial.model)
     then_and_now = f"was trained as {trial.source} and is {source} now; its predictions may differ"
-    notes = () if source == trial.source else (f"{trial.model} {then_and_now}",)
-    return Saved(trial_dir, trial, inputs, model.eval(), mean, std, notes)
+    notes = [] if source == trial.source else [f"{trial.model} {then_and_now}"]
+    if any(not isinstance(value, Tensor) for value in model.state_dict().values()):
+        notes.append(f"{trial.model} keeps more than tensors, which wasn't saved; its predictions may differ")
+    return Saved(trial_dir, trial, inputs, model.eval(), mean, std, tuple(notes))
 
 
 def _is_code(model: str) -> bool:
@@ -186,7 +188,7 @@ def _build(folder: Path, trial: Trial, inputs: Inputs) -> nn.Module:
 
 def _refuse_misfit(path: Path, model: nn.Module, found: dict[str, Tensor]) -> None:
     """One line for what load_state_dict would tell in many, or wouldn't: other kinds of numbers, and none."""
-    expected = model.state_dict()
+    expected = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (found, expected)]
     names = [name for name in {**expected, **found} if shapes[0].get(name) != shapes[1].get(name)]
     if names:

@@ -12,7 +12,6 @@ import io
 import itertools
 import json
 import math
-import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -33,6 +32,7 @@ from bench.result import (
     Launch,
 )
 from bench.store.journal import Line, digest_of, read_lines
+from bench.system.csv_cells import guarded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,17 +59,6 @@ LONGEST_CELL = 100_000  # characters; csv reads no more than 131,072
 _SCALARS = {type(None), bool, int, float, str}
 _NUMBERS = {type(None), int, float}
 _FACTS = [each.name for each in fields(Launch) if each.name not in ("slices", "splits")]
-
-# Text that a spreadsheet would run as a formula is made harmless in a CSV file, and read back as it was.
-#
-# Excel, LibreOffice and Google Sheets take a cell for a formula that begins with one of the signs which OWASP lists
-# ("CSV Injection": equals, plus, minus, at, tab, carriage return, line feed, and the full-width forms of the first
-# four, which some languages' versions take for them); its ASVS adds the null character (v5.0, 1.2.10). White space
-# and a byte order mark before such a sign are ours to add: programs that trim a cell on opening bare what follows. A
-# quote before the cell makes it text.
-_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # the last four: full-width
-_RISKY = re.compile(rf"'*(?:[\s\0\ufeff]*[{_SIGNS}]|[\t\r\n\0])")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -345,23 +334,6 @@ def is_name(text: str) -> bool:
 def failure_path(folder: Path, trial_id: str) -> Path:
     """What a trial that failed left: where in the program it was."""
     return folder / "failures" / f"{trial_id}.txt"
-
-
-def guarded(text: str) -> str:
-    """`text` as it may stand in a cell; a number is harmless with its sign.
-
-    What is risky stays so behind one more quote, so no two texts become the same cell.
-    """
-    return f"'{text}" if _is_risky(text) else text
-
-
-def unguarded(cell: str) -> str:
-    """What `guarded` was given; a cell that it can't have made stays as it is."""
-    return cell[1:] if cell.startswith("'") and _is_risky(cell[1:]) else cell
-
-
-def _is_risky(text: str) -> bool:
-    return bool(_RISKY.match(text)) and not _NUMBER.fullmatch(text)
 
 
 def as_cell(value: Any) -> str:

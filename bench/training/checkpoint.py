@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
+from bench.system.csv_cells import guarded
 from bench.system.files import new_folder, write_sums
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bench.data.dataset import Dataset
 
     State = Mapping[str, Tensor]
@@ -75,7 +75,7 @@ def save_trial(
         folder: gets `trial.json`, `data.json` (of `inputs`), `model.safetensors` (last evaluation),
             `model_best.safetensors` (the evaluation that validation chose), `predictions.csv` (a row a test image)
             and `SHA256SUMS` of them.
-        columns: of predictions.csv, each of shape (images,).
+        columns: of predictions.csv, each of shape (images,): classes as whole numbers, confidences as floats.
 
     Raises: StoreError: the disk doesn't take them.
     """
@@ -84,13 +84,14 @@ def save_trial(
             (place / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         _save_weights(last, place / LAST)
         _save_weights(best, place / BEST)
-        _save_predictions(columns, place / PREDICTIONS)
+        _save_predictions(columns, inputs.class_names, place / PREDICTIONS)
         write_sums(place)
 
 
 def _save_weights(state: State, path: Path) -> None:
     try:
-        save_file({key: value.contiguous().cpu() for key, value in state.items()}, path)
+        tensors = {key: value.contiguous().cpu() for key, value in state.items() if isinstance(value, Tensor)}
+        save_file(tensors, path)  # what a module keeps besides could only be pickled
     except SafetensorError as error:  # tells the system's own error in its text alone
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
@@ -98,8 +99,14 @@ def _save_weights(state: State, path: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def _save_predictions(columns: Mapping[str, Tensor], path: Path) -> None:
-    index = np.arange(max(map(len, columns.values()), default=0))
-    cells = {"index": index, **{name: column.cpu().numpy() for name, column in columns.items()}}
-    formats = ["%.4f" if column.dtype.kind == "f" else "%d" for column in cells.values()]
-    np.savetxt(path, np.stack([*cells.values()], axis=1), formats, ",", header=",".join(cells), comments="")
+def _save_predictions(columns: Mapping[str, Tensor], class_names: Sequence[str], path: Path) -> None:
+    """A row an image: classes by their names, which are no spreadsheet's formulas here, and how sure the model was."""
+    names = [guarded(name) for name in class_names]
+    cells = [
+        [f"{value:.4f}" if isinstance(value, float) else names[value] for value in column.tolist()]
+        for column in columns.values()
+    ]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["index", *columns])
+        writer.writerows([index, *row] for index, row in enumerate(zip(*cells, strict=True)))

@@ -48,7 +48,9 @@ class FusedAdam(optim.Optimizer):
     def __init__(self, groups: Groups, lr: float, betas: tuple[float, float], decoupled: bool) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
         self._update = torch._fused_adamw_ if decoupled else torch._fused_adam_
-        self._moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in g["params"]] for g in self.param_groups]
+        self._any_complex = any(p.is_complex() for group in self.param_groups for p in group["params"])
+        moments = ([_reals(p) for p in group["params"]] for group in self.param_groups)
+        self._moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in own] for own in moments]
         self._steps = [torch.zeros((), device=g["params"][0].device) for g in self.param_groups]
 
     @torch.no_grad()
@@ -56,6 +58,8 @@ class FusedAdam(optim.Optimizer):
         found_inf = getattr(self, "found_inf", None)
         for group, moments, step in zip(self.param_groups, self._moments, self._steps, strict=True):
             learning = [(p, p.grad, *m) for p, m in zip(group["params"], moments, strict=True) if p.grad is not None]
+            if self._any_complex:
+                learning = [(_reals(p), _reals(gradient), *m) for p, gradient, *m in learning]
             if not learning:
                 continue
             params, gradients, means, squares = map(list, zip(*learning, strict=True))
@@ -79,6 +83,11 @@ class FusedAdam(optim.Optimizer):
             )
             if found_inf is not None:
                 step -= found_inf  # a step that was left out doesn't count
+
+
+def _reals(tensor: torch.Tensor) -> torch.Tensor:
+    """A complex tensor as pairs of real numbers, which are updated each for itself, as torch's optimisers do."""
+    return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
 
 
 class Muon(optim.Optimizer):

@@ -1,5 +1,6 @@
 """One trial from seed to result, read down the page: data, model, optimiser, train, test, measure."""
 
+import copy
 import math
 import time
 import traceback
@@ -57,7 +58,7 @@ def run_trial(
         result.status = "ok"
     except DivergedError as error:
         result.status, result.error = "diverged", str(error)
-    except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a row
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the one place where a failure becomes a row
         result.status = "oom" if _is_out_of_memory(error) else "failed"
         result.error, result.trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         result.unsaved = isinstance(error, StoreError)
@@ -154,9 +155,12 @@ def evaluation_stops(trial: Trial, steps_per_epoch: int) -> list[int]:
 
 
 def _copied_weights(model: nn.Module) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in model.state_dict().items()}
+    return {
+        key: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)  # a module may keep anything besides
+        for key, value in model.state_dict().items()
+    }
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     """CUDA has a type for it; the CPU's allocator raises a RuntimeError that only its text tells apart."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

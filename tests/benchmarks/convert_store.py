@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT))
 from bench.result import COLUMNS, STATUSES, TABLES, TEXT_COLUMNS, Result
 from bench.store.journal import append_line
 from bench.store.run_folder import RunFolder
-from bench.store.tables import JOURNAL, PARTS, PREVIOUS, RECORD, RETRIED, SCHEMA_VERSION, TRIALS, unguarded
+from bench.store.tables import JOURNAL, PARTS, PREVIOUS, RECORD, RETRIED, SCHEMA_VERSION, TRIALS
+from bench.system.csv_cells import unguarded
 
 BOOLEANS = {field.name for field in fields(Result) if field.metadata and "bool" in str(field.type)}
 

@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the root first, since tests/m
 from made_up import Node, make_run
 
 from bench.report.build import write_report
-from bench.store.tables import unguarded
+from bench.system.csv_cells import unguarded
 
 HOSTILE = '<script>document.body.remove()</script></script>"><img src=x onerror=alert(1)> | `b` *c*, "d"\n\'名前 &amp;'
 LOOKS = {"light": ("light", 1200), "dark": ("dark", 1200), "narrow": ("light", 390), "narrow-dark": ("dark", 390)}

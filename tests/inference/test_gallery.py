@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_up import change_rows, make_run
 from made_up_gallery import make_gallery
 from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ from bench.inference.gallery_file import Gallery, Insides, read_gallery, write_g
 from bench.report.figures import GALLERY_PLOTS, draw_gallery
 from bench.report.plots.style import STYLE, WIDTH, class_labels, house_style, shortened
 from bench.store.run_folder import RunFolder
+from bench.training.checkpoint import _save_predictions
 from bench.training.run import run_trial
 from bench.trial import Trial
 from models import MODELS
@@ -219,9 +221,16 @@ def test_outcomes_are_counted_and_ordered_as_by_hand(tmp_path: Path) -> None:
     header = "index,label,prediction,confidence,prediction_best,confidence_best\n"
     rows = "".join(f"{i},{labels[i]},9,0.1,{first[i]},{sure[0, i]}\n" for i in range(6))
     (tmp_path / "predictions.csv").write_text(header + rows)
-    read = read_outcomes([tmp_path / "predictions.csv"], 3)
-    assert read.predictions.tolist() == [first.tolist()]
-    assert read.confidences.tolist() == [sure[0].tolist()]
+    for names in ("abc", ["0", "1", "2"]):  # of older runs the classes' places, whatever their names
+        read = read_outcomes([tmp_path / "predictions.csv"], names)
+        assert read.predictions.tolist() == [first.tolist()]
+        assert read.confidences.tolist() == [sure[0].tolist()]
+    names = ["=SUM(1)", "3", "two\nlines"]
+    said = {"label": torch.from_numpy(labels), "prediction_best": torch.from_numpy(first)}
+    _save_predictions(said | {"confidence_best": torch.from_numpy(sure[0])}, names, tmp_path / "predictions.csv")
+    again = read_outcomes([tmp_path / "predictions.csv"], names)
+    assert (again.labels.tolist(), again.predictions.tolist()) == (labels.tolist(), [first.tolist()])
+    assert '\n1,3,"two\nlines",0.8000\n' in (tmp_path / "predictions.csv").read_text()
 
 
 def test_large_images_are_made_smaller_by_means() -> None:

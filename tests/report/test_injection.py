@@ -22,7 +22,7 @@ from report_page import (
 
 from bench.analysis.formatting import clean_text
 from bench.analysis.summary import read_tables
-from bench.store.tables import unguarded
+from bench.system.csv_cells import unguarded
 
 NASTY = '<script>alert("1")</script> | a `b` *c*, "d"\n# ∂ατα'
 NASTIEST = "\u202e\x07\x1b[31m[x](javascript:alert(1)) ![i](http://e.vil/i.png) www.e.vil a@b.c 1. $\\frac{$"

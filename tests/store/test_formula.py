@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bench.store.tables import guarded, unguarded
+from bench.system.csv_cells import guarded, unguarded
 
 RISKY = st.text("'=+-@\t\r\n\0 \ufeff\uff1d\uff0b\uff0d\uff20a1.e", max_size=8)
 

@@ -24,9 +24,10 @@ from bench.result import SLICE_COLUMNS, TABLES, Launch
 from bench.store import run_folder
 from bench.store.journal import as_line
 from bench.store.run_folder import RunFolder
-from bench.store.tables import LaunchEntry, launch_entry, read_correct, read_launches, read_rows, unguarded
+from bench.store.tables import LaunchEntry, launch_entry, read_correct, read_launches, read_rows
 from bench.store.verify import verify_run
 from bench.system import files
+from bench.system.csv_cells import unguarded
 from bench.system.process import listening
 
 RECORD: dict[str, Any] = {

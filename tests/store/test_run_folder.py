@@ -26,18 +26,10 @@ from bench.result import COLUMNS, TABLES, Result
 from bench.store import run_folder
 from bench.store.journal import as_line
 from bench.store.run_folder import RunFolder, read_note
-from bench.store.tables import (
-    as_cell,
-    as_plain,
-    as_text,
-    read_correct,
-    read_launches,
-    read_rows,
-    read_run,
-    unguarded,
-)
+from bench.store.tables import as_cell, as_plain, as_text, read_correct, read_launches, read_rows, read_run
 from bench.store.verify import verify_run
 from bench.system import files
+from bench.system.csv_cells import unguarded
 from bench.system.files import write_atomically
 from bench.system.process import listening
 
