@@ -1,5 +1,6 @@
 """Should it be a ViT or a CNN, on my images and my hardware? The command line; `--help` answers without torch."""
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -147,6 +148,9 @@ for command in (report, compare, predict, show, gate, verify):
 
 def main() -> int:
     """The program; its exit status: 0 all ok, 1 a trial failed, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone gets question marks
+            stream.reconfigure(errors="replace")
     try:
         with listening():  # what a scheduler, `timeout` or a closed terminal sends is kept like Ctrl-C
             return cli.main(standalone_mode=False) or 0

@@ -317,7 +317,12 @@ def _summarise_and_report(folder: Path, plan: Plan, data_dir: Path | None, conso
     trial_ids = {trial.trial_id for trial in plan.trials}
     unlabelled = getattr(plan.spec, "unlabelled_path", None)
     try:
-        collect(folder, data_dir, trial_ids)
+        try:
+            collect(folder, data_dir, trial_ids)
+        except (OSError, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - pictures of what the models learned; a model may do anything
+            _warn(console, f"what the models learned can't be shown ({type(error).__name__}: {error})")
         if unlabelled is not None:
             try:
                 for path in write_submissions(folder, Path(unlabelled), trial_ids):

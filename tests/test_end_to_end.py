@@ -64,13 +64,20 @@ def without_pictures(*arguments: str | Path) -> list[str]:
 
 
 def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
+    own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}
+    return subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, check=False, env=os.environ | own
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a person works: their suite, a `models` of their own, and a taste in plots that nothing here may follow."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "tiny.yaml").write_text(TINY)
+    (folder / "models").mkdir()
+    (folder / "models" / "__init__.py").write_text("")
+    (folder / "matplotlibrc").write_text("text.usetex: True\nfigure.dpi: 3\nsavefig.transparent: True\n")
     return folder
 
 

@@ -39,6 +39,12 @@ def describe(options: UserDataOptions, base: Path) -> UserData:
     paths = {name: resolve_path(path, base) for name, path in given.items() if path is not None}
     for path in paths.values():
         require_path(path, options.made_by)
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{shown(path)}: has a name that isn't UTF-8, which no report could hold; rename it"
+            ) from None
     path = paths["path"]
     settings = options.model_dump_json(exclude={"path", "test", "unlabelled", "name", "made_by"})
     with reading(path):

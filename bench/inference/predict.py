@@ -19,7 +19,7 @@ from bench.inference.saved_model import Saved
 from bench.system.csv_cells import guarded
 from bench.system.device import open_device
 from bench.system.files import write_atomically
-from bench.system.precision import DTYPES, set_exact_arithmetic
+from bench.system.precision import DTYPES, in_dtype, set_exact_arithmetic
 from models import introspection
 
 SCALE = "heat from black (nothing) to yellow (most), each map in its own scale"
@@ -78,7 +78,7 @@ def probabilities(
     set_exact_arithmetic(precision)
     layout = torch.channels_last if saved.trial.channels_last else torch.contiguous_format
     form = ImageFormat(precision.image_dtype, layout)
-    model = saved.model.to(device.torch_device, precision.image_dtype).to(memory_format=layout)
+    model = in_dtype(saved.model.to(device.torch_device), precision.image_dtype).to(memory_format=layout)
     found = []
     for images, _ in split.in_order(batch_size):
         with precision.context(device):

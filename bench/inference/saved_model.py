@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bench.errors import StoreError, printable
-from bench.system.precision import DTYPES
+from bench.system.precision import DTYPES, in_dtype
 from bench.training.checkpoint import BEST, INPUTS, TRIAL, Inputs
 from bench.trial import Trial
 from models import build_model, source_of
@@ -183,7 +183,7 @@ def _build(folder: Path, trial: Trial, inputs: Inputs) -> nn.Module:
         raise StoreError(f"{folder / TRIAL}: no model is called '{printable(trial.model, 80)}'") from None
     except (ValueError, RuntimeError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise StoreError(f"{folder / TRIAL}: the model can't be built ({printable(str(error), 200)})") from None
-    return model.to(dtype=DTYPES[trial.dtype].weights)
+    return in_dtype(model, DTYPES[trial.dtype].weights)
 
 
 def _refuse_misfit(path: Path, model: nn.Module, found: dict[str, Tensor]) -> None:

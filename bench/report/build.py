@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import html
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,20 @@ SECTIONS = {  # anchor on the page -> name in its contents; those that a run has
     "conditions": "Conditions",
     "rules": "Rules",
 }
+# Parts of the page beside the answer and the tables: name -> what makes it, and what stands there where that fails.
+BESIDES: dict[str, tuple[Callable[[Tables], Any], Any]] = {
+    "choices": (recommendation_sheets, []),
+    "across": (cross_device_sheet, None),
+    "published": (published_sheets, []),
+    "figures": (draw_run, []),
+    "learned": (lambda tables: draw_gallery(tables.folder), []),
+    "pairs": (pair_sheets, []),
+    "pair_sentences": (lambda tables: pair_sentences(find_pairs(tables)), []),
+    "modes": (mode_sheets, []),
+    "scaling": (scaling_sheets, []),
+    "failures": (failure_sheet, None),
+    "nodes": (node_sheet, None),
+}
 
 
 def write_report(folder: Path) -> list[Verdict]:
@@ -73,25 +89,25 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "notices": [text for text in (unfinished(tables), *side_by_side(tables)) if text],
         "verdicts": verdicts,
         "overall": overall_sentence(verdicts),
-        "choices": recommendation_sheets(tables),
-        "across": cross_device_sheet(tables),
         "warnings": [*dict.fromkeys(text for text in warnings if text)],
-        "published": published_sheets(tables),
-        "figures": draw_run(tables),
-        "learned": draw_gallery(tables.folder),
         "table": page_table(tables) if len(tables.summary) else None,
         "results": results_grid(tables, ROWS_OF_TEXT),
         "costs": costs_grid(tables, ROWS_OF_TEXT),
-        "pairs": pair_sheets(tables),
-        "pair_sentences": pair_sentences(find_pairs(tables)),
-        "modes": mode_sheets(tables),
-        "scaling": scaling_sheets(tables),
-        "failures": failure_sheet(tables),
-        "nodes": node_sheet(tables),
         "conditions": condition_sets(tables),
         "rules": rules_of(tables),
         "rows_of_text": ROWS_OF_TEXT,
     }
+    for name, (make, without) in BESIDES.items():
+        try:
+            page[name] = make(tables)
+        except Exception as error:  # noqa: BLE001 - what was measured, and the answer, are worth more than any of these
+            page[name] = without
+            reason = " ".join(clean_text(f"{type(error).__name__}: {error}").split())[:300]
+            page["notices"].append(
+                f"'{SECTIONS.get(name, name)}' couldn't be made ({reason}); "
+                f"`python run_bench.py report {tables.folder}` tries again."
+            )
+            print(f"warning: {page['notices'][-1]}", file=sys.stderr)
     page["script"], page["script_digest"] = _script()
     always = ("answer", "conditions")
     return page | {"contents": {key: name for key, name in SECTIONS.items() if key in always or page[key]}}

@@ -100,7 +100,8 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     limit = f"limited to {machine['memory_limit_bytes'] / 2**30:.1f} GiB" if machine.get("memory_limit_bytes") else ""
     versions = [f"{name} {machine[key]}" for key, name in VERSIONS.items() if machine.get(key)]
     commit = str(machine.get("git_commit") or "")
-    notes, named = [str(note) for note in data.get("notes") or []], str(data.get("title") or data.get("name") or "")
+    notes = [str(note) for note in data.get("notes") or []]
+    named = _joined([data.get("title") or data.get("name"), data.get("source")])
     named += ":" if data.get("understood") else ""
     shape = [data.get(key) for key in ("image_size", "in_channels", "num_classes")]
     sizes = [f"{whole(split_size(run, part))} {name}" for part, name in PARTS.items() if split_size(run, part) > 0]

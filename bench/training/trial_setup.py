@@ -10,7 +10,7 @@ from bench.data.dataset import Dataset, ImageFormat, TrainingBatches, evaluation
 from bench.measure.stopwatch import Stopwatch
 from bench.system.device import CPU, open_device
 from bench.system.environment import default_threads
-from bench.system.precision import DTYPES, Precision, set_exact_arithmetic
+from bench.system.precision import DTYPES, Precision, in_dtype, set_exact_arithmetic
 from bench.training.compilation import compiled
 from bench.training.data_parallel import ALONE, Replicas
 from bench.training.loop import Learner, Loss, Score, cross_entropy, evaluate
@@ -71,7 +71,7 @@ def new_learner(setup: TrialSetup) -> Learner:
     trial, spec, training = setup.trial, setup.data.spec, setup.trial.training
     torch.manual_seed(trial.seed)
     model = build_model(trial.model, trial.settings, spec.image_size, spec.in_channels, spec.num_classes)
-    model.to(setup.device.torch_device, setup.precision.weights)
+    in_dtype(model.to(setup.device.torch_device), setup.precision.weights)
     if trial.channels_last:
         model.to(memory_format=torch.channels_last)
     loss = setup.replicas.shared(setup.loss, model)

@@ -13,8 +13,12 @@ from torch import nn
 
 from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import read_suite
+from bench.data.dataset import load_dataset
 from bench.errors import SuiteError
 from bench.execution.local import Subprocess
+from bench.inference.predict import probabilities
+from bench.inference.saved_model import load_trial
+from bench.training.optim import FusedAdam
 from bench.training.run import run_trial
 from models import build_meta_model, build_model, find_model, source_of
 from models.external import RepeatedChannels
@@ -51,6 +55,38 @@ class Family:
 
 def looks_at_numbers(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, int(torch.tensor(float(num_classes)).item())))
+
+SHARED = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+def shared(num_classes): return SHARED
+def tied(num_classes): return nn.Sequential(nn.Flatten(), SHARED[1], nn.Linear(10, num_classes))
+class Squeezes(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(64, num_classes)
+    def forward(self, x): return self.head(x.flatten(1)).squeeze()
+def leaves(num_classes): raise SystemExit("no licence")
+class LeavesLater(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head, self.calls = nn.Linear(64, num_classes), 0
+    def forward(self, x):
+        self.calls += 1
+        if self.calls > 5: raise SystemExit("enough")
+        return self.head(x.flatten(1))
+class Keeps(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head, self.kept = nn.Linear(64, num_classes), {"times": 0}
+    def forward(self, x): return self.head(x.flatten(1))
+    def get_extra_state(self): return self.kept
+    def set_extra_state(self, kept): self.kept = kept
+class Fourier(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.filter = nn.Parameter(torch.ones(8, 5, dtype=torch.complex64))
+        self.head = nn.Linear(64, num_classes)
+    def forward(self, x):
+        return self.head(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=x.shape[-2:]).flatten(1))
 
 def without_classes(image_size): return nn.Flatten()
 def fails(num_classes): raise RuntimeError("no\\n  luck")
@@ -223,6 +259,14 @@ models:
         ),
         ("make\n    hidden: 4", "for_colour", "my_net:for_colour can't take images of 1x8x8: RuntimeError: "),
         ("make\n    hidden: 4", "two_outputs", "can't take images of 1x8x8: "),
+        ("make\n    hidden: 4", "shared", "my_net:shared gives the same parameters each time that it is called"),
+        ("make\n    hidden: 4", "tied", "my_net:tied gives the same parameters each time that it is called"),
+        (
+            "make\n    hidden: 4",
+            "Squeezes",
+            "a tensor of shape (10,) for 1 image in evaluation; expected logits (1, 10)",
+        ),
+        ("make\n    hidden: 4", "leaves", "my_net:leaves can't be built: SystemExit: no licence"),
         ("my_net:make", "timm:resnet10", "has no model 'resnet10'; did you mean 'resnet10t'?"),
         ("my_net:make", "timm:hf-hub/x", "has no model 'hf-hub/x'; see timm.list_models()"),
         ("my_net:make", "timm:resnet10t", "mine.yaml:4: timm:resnet10t takes no 'hidden'"),
@@ -292,3 +336,44 @@ def test_any_model_has_settings_and_a_builder() -> None:
         assert callable(builder)
         assert isinstance(settings_class().model_dump(), dict)
     assert source_of("vit") is None
+
+
+@pytest.mark.parametrize("name", ["Keeps", "Fourier"])
+def test_what_a_module_keeps_besides_and_complex_weights_are_trained_and_saved(
+    name: str, plan_of: PlanOf, tmp_path: Path
+) -> None:
+    [trial] = plan_of({"model": f"my_net:{name}"}).trials
+    result = run_trial(trial, tmp_path / "trial")
+    assert result.status == "ok", result.error
+    saved = load_trial(tmp_path / "trial", trust=True)
+    assert any("keeps more than tensors" in note for note in saved.notes) == (name == "Keeps")
+    assert probabilities(saved, load_dataset("digits").test).shape == (297, 10)
+    if name == "Fourier":
+        assert (saved.model.filter != 1).any()
+
+
+def test_a_model_that_ends_the_program_in_training_is_a_failed_trial(plan_of: PlanOf) -> None:
+    [trial] = plan_of({"model": "my_net:LeavesLater"}).trials
+    result = run_trial(trial)
+    assert (result.status, result.error) == ("failed", "SystemExit: enough")
+
+
+def test_complex_weights_take_the_steps_of_torchs_adam() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.ones(4, dtype=torch.complex64)) for _ in range(2))
+    adam = FusedAdam([{"params": [ours]}], 1e-2, (0.9, 0.999), decoupled=False)
+    torchs = torch.optim.Adam([theirs], 1e-2)
+    for _ in range(5):
+        gradient = torch.randn(4, dtype=torch.complex64)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        adam.step()
+        torchs.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["models", "bench"])
+def test_a_folder_that_ours_hides_is_named(name: str, plan_of: PlanOf, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "small.py").write_text(MODULE, encoding="utf-8")
+    with pytest.raises(SuiteError, match=f"'{name}' is the package in .*, which hides your .*{name}: give your folder"):
+        plan_of({"model": f"{name}.small:make"})

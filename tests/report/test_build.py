@@ -17,8 +17,9 @@ from report_page import SMALL, Page, assert_tables_are_even, assert_well_made, r
 import bench.report.figures
 from bench.analysis.answer import Verdict
 from bench.analysis.formatting import markdown_text
-from bench.analysis.summary import read_tables
+from bench.analysis.summary import Tables, read_tables
 from bench.errors import StoreError
+from bench.report import build, figures
 from bench.report.build import ROWS_OF_TEXT, write_report
 from bench.report.plots.cost import memory
 from bench.report.sections import RULES
@@ -164,3 +165,22 @@ def test_matched_pairs_and_modes_have_sections_of_their_own(tmp_path: Path) -> N
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "- At equal parameters: the CNN is more accurate in 2 of 2 pairs, by " in text
     assert_tables_are_even(text)
+
+
+@pytest.mark.parametrize("part", [*build.BESIDES])
+def test_no_part_beside_answer_and_tables_can_cost_the_report(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(tables: Tables) -> None:
+        raise KeyError("no such\ncolumn")
+
+    monkeypatch.setattr(figures, "RUN_PLOTS", ())
+    monkeypatch.setattr(figures, "GALLERY_PLOTS", ())
+    monkeypatch.setitem(build.BESIDES, part, (broken, build.BESIDES[part][1]))
+    folder = make_run(tmp_path / "run", configs=SMALL)
+    assert write_report(folder)[0].headline
+    said = f"couldn't be made (KeyError: 'no such\\ncolumn'); `python run_bench.py report {folder}` tries again."
+    assert said in capsys.readouterr().err
+    assert "tries again" in (folder / "report.md").read_text()
+    assert "tries again" in (folder / "report.html").read_text()
+    assert_well_made(read_page(folder))

@@ -33,7 +33,7 @@ SHADES = ("#3b2a5c", "#7a5da8", "#b29ad0", "#dfd6eb")  # of one colour that no f
 FAMILY_COLOURS = {"vit": "#0072B2", "cnn": "#D55E00"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A4C93")  # for families that come later
 MARKERS = {"fp32": "o", "amp-bf16": "s", "amp-fp16": "^", "tf32": "D", "bf16": "P", "fp16": "X"}
-STYLE: Any = {  # whatever else a person has set is left alone
+STYLE: Any = {  # the rest is matplotlib's own, whatever a person has set
     "axes.axisbelow": True,
     "axes.edgecolor": "#cccccc",
     "axes.facecolor": "white",
@@ -80,15 +80,23 @@ def house_style(names: Sequence[str] = ()) -> Iterator[None]:
     box and no warning.
     """
     families = _families() if _codes(names) - _letters(1) else ("sans-serif",)
-    with matplotlib.rc_context({**STYLE, "font.family": list(families)}), warnings.catch_warnings():
+    with _style(families), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(missing from font|does not support)", category=UserWarning)
+        yield
+
+
+@contextmanager
+def _style(families: Sequence[str] = ("sans-serif",)) -> Iterator[None]:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({**STYLE, "font.family": [*families]})
         yield
 
 
 def save(figure: Figure, suffix: str) -> bytes:
     """The figure as a "png" or "svg" file; the same figure always gives the same bytes."""
     data = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with _style(matplotlib.rcParams["font.family"]):
         figure.savefig(data, format=suffix, metadata={"Date": None} if suffix == "svg" else {"Software": None})
     return data.getvalue()
 
@@ -298,7 +306,7 @@ def _families() -> tuple[str, ...]:
 @functools.cache
 def _letters(fonts: int | None = None) -> frozenset[int]:
     """All code points that the first so many fonts have between them."""
-    with matplotlib.rc_context(STYLE):
+    with _style():
         families = [font_manager.FontProperties(family=[family]) for family in _families()[:fonts]]
         paths = [font_manager.findfont(family) for family in families]
     return frozenset(code for path in paths for code in FT2Font(path).get_charmap())
