@@ -114,6 +114,11 @@ class Result:
     val_accuracy_best: float | None = column(better="higher", about="highest over all evaluations")
     test_accuracy: float | None = column(better="higher", about="final weights; read once")
     test_accuracy_best: float | None = column(better="higher", about="weights that validation chose; read once")
+    test_balanced_accuracy: float | None = column(
+        better="higher", about="final weights: of each class the share that is right, mean over the classes"
+    )
+    commonest_class: str | None = column(about="of the test images")
+    commonest_share: float | None = column(about="of the test images: test_accuracy of always answering that class")
     target_accuracy: float | None = column(about="the suite's headline target, on validation")
     images_to_accuracy: int | None = column(
         "images", better="lower", about="that training saw up to the target; empty: never reached"

@@ -292,6 +292,9 @@ def _summary_row(
         values = group[metric][ok].tolist()
         low, middle, high, _ = mean_interval(values, accuracy_floor(run, part, _reduced(values)))
         row |= {metric: middle, f"{metric}_low": max(low, 0.0), f"{metric}_high": min(high, 1.0)}
+    for metric in ("test_balanced_accuracy", "commonest_share"):
+        row[metric] = _reduced(group[metric][ok].tolist())
+    row["commonest_class"] = _first_known(group["commonest_class"][ok])
     for metric in (*TIMED, MEMORY):
         mask = ok if metric == MEMORY else ok & group["clocked"].astype(bool) if metric == "train_seconds" else alone
         low, middle, high, _ = log_mean_interval(group[metric][mask].tolist())

@@ -11,6 +11,7 @@ from bench.analysis.answer import Verdict
 from bench.analysis.comparison import Comparison, Row, row_ends, sentence, time_text
 from bench.analysis.findings import ACCURACY, INFERENCE, LATENCY, MEMORY, SPEED, Finding, Lead, compared_rows, find
 from bench.analysis.formatting import listed, mebibytes, milliseconds, percent, points, rate, seconds
+from bench.analysis.guessing import guess_sentences, guessing, learned
 from bench.analysis.labels import family_title, grouped
 from bench.analysis.matched_pairs import EQUAL, Pair, find_pairs, pair_sentences, shape, tally
 from bench.analysis.modes import mode_sentences
@@ -62,12 +63,15 @@ def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
     main = [accuracy, *([wanted] if wanted and wanted.rows else times[-1:]), speed]
     pairs, alone = find_pairs(tables, device_name), len(families) == 1
 
-    if alone:
+    dull = {row["model"] for row in accuracy.rows if not learned(row)}
+    if len(dull) == len(families):
+        headline, summary = _nothing_learned(accuracy, speed)
+    elif alone:
         headline, summary = _one_family(accuracy, speed)
     else:
         apart = families_apart(tables.summary, device_name)
         headline = _headline([*main, memory], families, apart, one_seed)
-        summary = _summary(main, times, memory, pairs, one_seed)
+        summary = [*guess_sentences(accuracy.rows), *_summary(main, times, memory, pairs, one_seed)]
     details = [
         _detail(accuracy),
         _detail(speed),
@@ -78,7 +82,7 @@ def _decide(tables: Tables, device_name: str, place: str) -> Verdict:
         *pair_sentences(pairs),
         f"Equal size: {_not_matched(pairs)}." if not alone and not pairs else "",
         *mode_sentences(tables, device_name),
-        _recommendation(main, place, alone, one_seed),
+        _recommendation(main, place, alone, one_seed, dull),
     ]
     asked = [each for each in (*main, memory) if each.leads or each.shown]
     winners = {each.subject: _title(each.rows[0]) if each.shown else "" for each in asked}
@@ -149,6 +153,15 @@ def _one_family(accuracy: Finding, speed: Finding) -> tuple[str, list[str]]:
         f"{fast}. No other family was measured, so nothing is said of which is better."
     )
     return f"Only one family was measured: its best, {name}, reaches {reached} on test.", [summary]
+
+
+def _nothing_learned(accuracy: Finding, speed: Finding) -> tuple[str, list[str]]:
+    """Headline and summary where no family does better than guessing; of speeds it says what was measured."""
+    best = accuracy.rows[0]
+    reached = [f"the {_title(row)} reaches {_figure(accuracy, row)}" for row in accuracy.rows]
+    fast = [f"the fastest {_title(row)} ({row['label']}) trains {_figure(speed, row)}" for row in speed.rows]
+    summary = [f"On test {listed(reached)}.", *([sentence(listed(fast))] if fast else [])]
+    return f"Nothing was learned that shows: no model is {guessing(best).removeprefix('no ')}.", summary
 
 
 # The summary: a sentence on accuracy; one on speed and time; one on memory and equal size
@@ -326,9 +339,18 @@ def _claims(finding: Finding) -> list[str]:
 # What to choose
 
 
-def _recommendation(asked: list[Finding], place: str, alone: bool, one_seed: bool) -> str:
-    """The family that leads on accuracy, else on time, else on speed; then when not to choose it."""
-    asked = [finding for finding in asked if finding.rows]
+def _recommendation(asked: list[Finding], place: str, alone: bool, one_seed: bool, dull: set[str]) -> str:
+    """The family that leads on accuracy, else on time, else on speed; then when not to choose it.
+
+    Args:
+        dull: families that learned nothing that shows; none of them is chosen.
+    """
+    if dull == {row["model"] for row in asked[0].rows}:
+        return (
+            f"{place} choose none of them yet: train longer (`--epochs`), try other learning rates "
+            "(`--set learning_rate=[1e-4,1e-3,1e-2]`), or see whether the labels belong to the images."
+        )
+    asked = [finding for finding in asked if finding.rows and finding.rows[0]["model"] not in dull]
     wins = [(finding, finding.rows[0]) for finding in asked if finding.shown or alone]
     noisy = [each.subject for each in asked if each.noisy]
     unsure = f" Too noisy to call: {listed(noisy)}." if noisy else ""

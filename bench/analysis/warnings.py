@@ -8,6 +8,7 @@ import pandas as pd
 from bench.analysis.comparison import Comparison, compare_rows, nothing
 from bench.analysis.cross_device import node_warnings
 from bench.analysis.formatting import clean_text, listed, ratio, span
+from bench.analysis.guessing import guess_warnings
 from bench.analysis.labels import family_title, grouped, records
 from bench.analysis.matched_pairs import find_pairs, mismatches
 from bench.analysis.modes import twins
@@ -40,6 +41,7 @@ def find_warnings(tables: Tables, device_name: str) -> list[str]:
     rows = tables.summary[tables.summary["device_name"] == device_name]
     trials = tables.trials[tables.trials["device_name"] == device_name]
     found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_stalled(rows), *_worse_choices(tables, rows)]
+    found += guess_warnings(tables, records(rows[rows["n"] > 0]))
     if device_name in tables.devices:
         found += _of_launches(tables, tables.devices[device_name], rows)
     if rows["n"].any():

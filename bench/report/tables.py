@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.analysis.comparison import Cell, by_launches, is_within
 from bench.analysis.formatting import three_digits, whole
+from bench.analysis.guessing import is_uneven
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables, targets_of
 
@@ -118,14 +119,14 @@ def column_groups(tables: Tables) -> dict[str, list[Column]]:
     """All columns that hold something, by what they are about; results come first."""
     summary, raced = tables.summary, tables.summary["n_raced"].any()
     groups = {}
-    for title, columns in _all_columns(tables.run).items():
+    for title, columns in _all_columns(tables.run, is_uneven(tables)).items():
         known = [column for column in columns if column.key in summary]
         known = [each for each in known if (each.always and raced) or summary[each.key].notna().any()]
         groups[title] = [each for each in known if title != SETTINGS or summary[each.key].nunique(dropna=False) > 1]
     return {title: columns for title, columns in groups.items() if columns}
 
 
-def _all_columns(run: dict[str, Any]) -> dict[str, list[Column]]:
+def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
     accuracy: dict[str, Any] = {"show": lambda x: f"{x:.2f}", "factor": PERCENT, "better": "higher"}
     times, images = [], []
     for target in targets_of(run):
@@ -145,6 +146,7 @@ def _all_columns(run: dict[str, Any]) -> dict[str, list[Column]]:
     return {
         RESULTS: [
             _with_ends("test accuracy, %", "test_accuracy", noted=True, **accuracy),
+            *([Column("balanced over classes, %", "test_balanced_accuracy", **accuracy)] if uneven else []),
             _with_ends("validation, %", "val_accuracy", **accuracy),
             _with_ends("images/s", "images_per_second", better="higher", noted=True),
             *times,

@@ -50,8 +50,9 @@ PART_COLUMNS: dict[str, Sequence[str]] = {  # of a trial's line
     THROUGHPUT: BLOCK_COLUMNS[1:],
     INFERENCE: INFERENCE_COLUMNS[1:],
 }
+NEW_COLUMNS = ("images_to_accuracy", "test_balanced_accuracy", "commonest_class", "commonest_share")
 OLD_TABLES: dict[str, Sequence[str]] = TABLES | {  # of schema version 5
-    TRIALS: tuple(key for key in COLUMNS if key != "images_to_accuracy"),
+    TRIALS: tuple(key for key in COLUMNS if key not in NEW_COLUMNS),
     THROUGHPUT: BLOCK_COLUMNS,
     INFERENCE: INFERENCE_COLUMNS,
 }

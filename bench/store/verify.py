@@ -34,7 +34,15 @@ from bench.store.tables import (
 from bench.system.files import SUMS, check_sums
 
 KEYS = {"suite": str, "plan": list, "dataset": dict, "environment": dict, "created_at": str}
-SHARES = ("val_accuracy", "val_accuracy_best", "test_accuracy", "test_accuracy_best", "target_accuracy")
+SHARES = (
+    "val_accuracy",
+    "val_accuracy_best",
+    "test_accuracy",
+    "test_accuracy_best",
+    "target_accuracy",
+    "test_balanced_accuracy",
+    "commonest_share",
+)
 NO_NUMBERS = (None, "inf", "-inf")  # not measured; what JSON has no numbers for
 NOTES_SHOWN = 3  # names in a note; as many as there are would be a page
 

@@ -21,8 +21,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
     Raises: OSError; the file is then as before, and nothing lies beside it.
     """
-    # A path that isn't UTF-8 may stand in any text; a sign that can't be written is no reason to lose the rest.
-    data = content.encode(errors="replace") if isinstance(content, str) else content
+    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:

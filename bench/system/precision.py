@@ -80,6 +80,8 @@ def set_exact_arithmetic(precision: Precision = DTYPES["fp32"]) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid, timed
 
 
-def in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model with its real numbers of a kind; complex ones stay."""
+def in_dtype(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """The model with its real numbers of a kind, None leaves them; complex ones stay."""
+    if dtype is None:
+        return model
     return model._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)

@@ -99,10 +99,11 @@ _CONNECTION = re.compile(r"(?i)(?:password|pwd|accountkey|sharedaccesskey)\s*=\s
 
 
 def redacted(text: str) -> str:
-    """`text` with stars in place of secrets.
+    """`text` with stars in place of secrets, and question marks in place of a path's bytes that aren't UTF-8.
 
     Ordinary text, settings, paths and checksums stay as they are. A second time changes nothing.
     """
+    text = text.encode("utf-8", "replace").decode()  # what can't be written would cost the record
     for _ in range(4):  # the stars of one rule may bare what another knows
         shown = _once(text)
         if shown == text:

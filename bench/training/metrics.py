@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from statistics import median
@@ -74,13 +74,19 @@ def record_training(result: Result, watch: Stopwatch, val_accuracy_best: float) 
         record_throughput(result, watch.blocks)
 
 
-def record_test(result: Result, labels: Tensor, last: Score, best: Score) -> None:
+def record_test(result: Result, labels: Tensor, last: Score, best: Score, class_names: Sequence[str]) -> None:
     """Accuracy of the final weights, and of those that validation chose; and what the final ones got right.
 
     Shape: labels (images,).
     """
     result.test_accuracy, result.test_accuracy_best = last.accuracy, best.accuracy
-    bits = np.packbits((last.predictions == labels).cpu().numpy())
+    right, classes = (last.predictions == labels).cpu().numpy(), labels.cpu().numpy()
+    counts = np.bincount(classes, minlength=len(class_names))
+    hits = np.bincount(classes, right, minlength=len(class_names))
+    result.test_balanced_accuracy = float((hits[counts > 0] / counts[counts > 0]).mean())
+    commonest = int(counts.argmax())
+    result.commonest_class, result.commonest_share = class_names[commonest], float(counts[commonest] / counts.sum())
+    bits = np.packbits(right)
     result.correct = base64.b64encode(zlib.compress(bits.tobytes())).decode("ascii")
 
 

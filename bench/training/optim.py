@@ -59,7 +59,7 @@ class FusedAdam(optim.Optimizer):
         for group, moments, step in zip(self.param_groups, self._moments, self._steps, strict=True):
             learning = [(p, p.grad, *m) for p, m in zip(group["params"], moments, strict=True) if p.grad is not None]
             if self._any_complex:
-                learning = [(_reals(p), _reals(gradient), *m) for p, gradient, *m in learning]
+                learning = [(_reals(p), _reals(gradient), mean, square) for p, gradient, mean, square in learning]
             if not learning:
                 continue
             params, gradients, means, squares = map(list, zip(*learning, strict=True))

@@ -109,7 +109,7 @@ def _fill(
         model.load_state_dict(best_weights)
         best = last if best_step == evaluation.step else test()
         if replicas.rank == 0:  # the others are told no predictions
-            metrics.record_test(result, data.test.labels, last, best)
+            metrics.record_test(result, data.test.labels, last, best, data.spec.class_names)
         result.skipped_steps = learner.skipped_steps if setup.precision.scale_gradients else None
 
     with watch.phase("setup"):

@@ -38,7 +38,7 @@ def result(trial_id: str, **more: object) -> Result:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "run"
     store = RunFolder.create(folder, RECORD)
-    inputs = Inputs(title="x", image_size=2, in_channels=1, class_names=("a",), mean=(0.0,), std=(1.0,))
+    inputs = Inputs(title="x", image_size=2, in_channels=1, class_names=("a", "b", "c"), mean=(0.0,), std=(1.0,))
     state = {"weight": torch.arange(4.0)}
     for name in ("vit-s0", "cnn-s0"):
         columns = {"label": torch.tensor([0, 1])}

@@ -1,8 +1,9 @@
 """Which column of a table is the label, told by names or by values, or asked."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,7 @@ NAMES = np.array([["zero", "one", "two", "three", "four", "five", "six", "seven"
 PHOTO = (PIXELS // 2 + np.random.default_rng(0).integers(0, 4, (N, 64))).clip(0, 255)
 
 
-def frame(
-    labels: Sequence[object], name: object, place: int, pixels: np.ndarray = PIXELS, form: str = "pixel{}"
-) -> pd.DataFrame:
+def frame(labels: Any, name: str, place: int, pixels: np.ndarray = PIXELS, form: str = "pixel{}") -> pd.DataFrame:
     table = pd.DataFrame({form.format(number): pixels[:, number] for number in range(64)})
     table.insert(place, name, labels)
     return table
