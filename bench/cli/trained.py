@@ -49,17 +49,22 @@ def predict(
     """
     refuse_no_folder(out)
     saved, images = _opened(trial_dir, given, **where)
-    from bench.inference.predict import as_csv, as_kaggle, hits, probabilities, write_predictions
+    from bench.inference.predict import as_csv, as_kaggle, hits, looks_inverted, probabilities, write_predictions
     from bench.system.device import best_device
 
+    if given is not None and (note := looks_inverted(saved, images.split)):
+        click.echo(f"note: {note}", err=True)
     found = probabilities(saved, images.split, best_device() if device == "auto" else device, batch_size)
     names = saved.inputs.class_names
     write_predictions(out, as_kaggle(found, names) if form == "kaggle" else as_csv(images, found, names))
     by = f"{saved.trial.label}, seed {saved.trial.seed}"
-    click.echo(_printable(f"{out}: predictions for {len(found):,} images, by {by}"))
+    chosen = "with the weights that validation chose"
+    click.echo(_printable(f"{out}: predictions for {len(found):,} images, by {by}, {chosen}"))
     if images.labelled:
         right = hits(found, images.split.labels)
         click.echo(f"Accuracy: {right / len(found):.2%} ({right:,} of {len(found):,})")
+        if given is None:
+            click.echo("The report's test accuracy is that of the weights at the end of training.")
 
 
 @click.command()

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,13 +14,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.config.plan import Plan
-from bench.config.recipes import RECIPES
 from bench.config.suite_file import SUITES_FOLDER, SuiteText, find_suite
 from bench.errors import StoreError, SuiteError
 from bench.store.tables import read_run
 from bench.system.cgroup import cpu_quota, memory_limit
 from bench.system.environment import cpu_name, git_state, usable_cores
 from bench.system.redaction import redacted, redacted_command, redacted_in
+from bench.trial import Trial
 
 # Keys of a suite that a reader of the tables has to know: how speeds were measured, and which differences matter.
 OF_SPEEDS = ("timing", "speed_precision", "speed_seconds", "equivalent_speed", "equivalent_accuracy")
@@ -137,7 +138,7 @@ def make_record(
         "seeds": sorted({trial.seed for trial in plan.trials}),
         "targets": list(plan.trials[0].targets),
         "target_accuracy": plan.trials[0].target_accuracy,
-        "recipes": {trial.recipe: RECIPES[trial.recipe].model_dump() for trial in plan.trials},
+        "recipes": _training_of(plan.trials),
         "environment": describe_environment(),
         "plan": [trial.trial_id for trial in plan.trials],
         "left_out": None,
@@ -158,3 +159,17 @@ def refuse_secrets(plan: Plan) -> None:
                 f"{plan.name}: setting '{hidden[0]}' of {model} holds what looks like a secret, and settings are "
                 "written into every table; let the model's code read it from a variable of the environment"
             )
+
+
+def _training_of(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+    """Recipe -> its settings as the trials have them, whatever a suite or an option changed; of several, a list."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for trial in trials:
+        own = found.setdefault(trial.recipe, {})
+        for key, value in trial.training.model_dump().items():
+            if value not in (values := own.setdefault(key, [])):
+                values.append(value)
+    return {
+        recipe: {key: values[0] if len(values) == 1 else values for key, values in own.items()}
+        for recipe, own in found.items()
+    }

@@ -22,6 +22,8 @@ from bench.system.files import write_atomically
 from bench.system.precision import DTYPES, in_dtype, set_exact_arithmetic
 from models import introspection
 
+WHITE, CLEARLY = 255, 25  # levels; how far from the middle a mean must be to tell light from dark
+MOST_LOOKED_AT = 1_000  # images
 SCALE = "heat from black (nothing) to yellow (most), each map in its own scale"
 
 
@@ -58,6 +60,19 @@ def find_images(saved: Saved, given: Path | None, data_dir: Path | None = None) 
         raise DataError(f"{given}: holds no images")
     known = torch.zeros(len(pixels)) if labels is None else torch.as_tensor(labels)
     return Images(Split(torch.as_tensor(pixels), known.long()), [str(name) for name in names], labels is not None)
+
+
+def looks_inverted(saved: Saved, split: Split | StreamedSplit) -> str:
+    """A sentence, where images are as light as those that the model learned from were dark, or the reverse; else ""."""
+    learned = float(saved.mean.mean())
+    some = split.pick(torch.arange(0, len(split), max(1, len(split) // MOST_LOOKED_AT)))
+    level = float(some.float().mean())
+    if abs(learned - WHITE / 2) < CLEARLY or abs(level - (WHITE - learned)) > abs(level - learned) / 2:
+        return ""
+    return (
+        f"the images' mean level is {level:.0f} of 255, that of those which the model learned from {learned:.0f}: they "
+        "look inverted; if so, swap black and white"
+    )
 
 
 @torch.inference_mode()

@@ -124,8 +124,13 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
         "Started": str(run.get("created_at") or ""),
     }
     for name, settings in (run.get("recipes") or {}).items():
-        stated[f"Recipe {name}"] = _joined([f"{key} {value}" for key, value in (settings or {}).items()])
+        stated[f"Recipe {name}"] = _joined([f"{key} {_value(value)}" for key, value in (settings or {}).items()])
     return [(name, text) for name, text in stated.items() if text]
+
+
+def _value(value: Any) -> str:
+    """A setting; of one that was swept, all its values."""
+    return " | ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _joined(parts: list[Any], by: str = ", ") -> str:

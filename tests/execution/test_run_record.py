@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from bench.config.plan import load_plan
+from bench.config.suite_file import read_suite
 from bench.errors import StoreError
 from bench.execution import run_record
-from bench.execution.run_record import describe_environment, read_begun
+from bench.execution.run_record import describe_environment, make_record, read_begun
+from bench.report.sections import _conditions
 from bench.store.tables import SCHEMA_VERSION
 
 
@@ -49,3 +52,12 @@ def test_environment_tells_the_limits_of_a_container_where_there_are_some(monkey
     monkeypatch.setattr(run_record, "memory_limit", lambda: 2**30)
     found = describe_environment()
     assert (found["cpu_quota"], found["memory_limit_bytes"]) == (1.5, 2**30)
+
+
+def test_recipes_are_told_as_the_trials_have_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset: digits\nmodels: [{model: cnn, depth: 1, width: 4}]\nepochs: 7\n")
+    text = read_suite(path, ["learning_rate=[0.003, 0.01]", "batch_size=50"])
+    found = make_record(load_plan(text), text, str(path), None, None)["recipes"]["cnn"]
+    assert (found["learning_rate"], found["epochs"], found["batch_size"]) == ([0.003, 0.01], 7, 50)
+    assert "learning_rate 0.003 | 0.01" in dict(_conditions({"recipes": {"cnn": found}}))["Recipe cnn"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from made_up_data import digits
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
@@ -74,6 +75,17 @@ def test_predictions_of_the_test_set_are_those_of_the_trial(trained: Path, here:
         assert abs(float(mine["confidence"]) - float(other["confidence_best"])) < 2e-4
     right = sum(row["label"] == row["prediction"] for row in ours)
     assert f"Accuracy: {right / 297:.2%} ({right} of 297)" in result.output
+
+
+def test_which_weights_were_used_is_said_and_inverted_images_are_noticed(trained: Path, here: Path) -> None:
+    said = run("predict", trained, "--device", "cpu").stdout
+    assert "with the weights that validation chose" in said
+    assert said.endswith("The report's test accuracy is that of the weights at the end of training.\n")
+    images, labels = digits()
+    for name, pixels in (("as learned", images), ("inverted", 255 - images)):
+        np.savez(here / "a.npz", images=pixels[:50], labels=labels[:50])
+        result = run("predict", trained, "--input", here / "a.npz", "--device", "cpu")
+        assert ("they look inverted; if so, swap black and white" in result.stderr) == (name == "inverted")
 
 
 def test_a_row_holds_every_classs_probability(saved: Saved, trained: Path, here: Path) -> None:
