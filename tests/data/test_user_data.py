@@ -1,6 +1,5 @@
 """Data that people bring: what is found at a path, what it becomes, and what is kept between trials."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,7 +226,7 @@ def test_streamed_files_are_those_that_would_have_been_read(tmp_path: Path, monk
     assert np.array_equal(test_labels, arrays.test_labels)
     assert np.array_equal(np.stack([load_image(path, 8, 1) for path in train]), arrays.train_images)
     assert np.array_equal(np.stack([load_image(path, 8, 1) for path in test]), arrays.test_images)
-    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 4 * 60 * 8 * 8}[name])
+    monkeypatch.setattr(user_data, "machine_memory", lambda: 4 * 60 * 8 * 8)
     assert found(folder, image_size=9).stream
     assert not found(folder, image_size=8).stream
     with pytest.raises(DataError, match=r"a.csv: only folders of images can be read while training"):

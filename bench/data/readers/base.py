@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.errors import DataError, printable
+from bench.system.cgroup import memory_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,9 +146,9 @@ def open_maybe_gzipped(path: Path) -> io.BufferedReader | gzip.GzipFile:
 
 
 def machine_memory() -> int:
-    """Bytes of memory of the machine, used or not, so that a resumed run decides as before."""
+    """Bytes of memory of the machine or its container, used or not, so that a resumed run decides as before."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return memory_limit() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
         return 8 << 30
 

@@ -257,3 +257,10 @@ def test_a_mirror_that_sends_without_end_is_given_up(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sources, "_connect", lambda url: Answer(bytes(200_000)))
     with pytest.raises(sources.SourceFailed, match="gives more than 100,000 bytes"):
         sources.mirror("http://mirror/", spec_of("cifar10"), tmp_path)
+
+
+def test_a_containers_memory_counts_in_place_of_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "memory_limit", lambda: 512 << 20)
+    assert base.machine_memory() == 512 << 20
+    monkeypatch.setattr(base, "memory_limit", lambda: None)
+    assert base.machine_memory() > 512 << 20
