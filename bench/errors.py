@@ -46,32 +46,41 @@ class StoreError(UserError):
     """A run folder that isn't one, or that belongs to something else."""
 
 
-# Names that other programs have for what is called otherwise here.
+# What it is called here -> what other programs call it.
 USUAL = {
-    **dict.fromkeys(("lr", "learningrate", "rate"), "learning_rate"),
-    **dict.fromkeys(("bs", "batch", "batchsize"), "batch_size"),
-    **dict.fromkeys(("patch", "patchsize"), "patch_size"),
-    **dict.fromkeys(("heads", "n_heads", "nhead"), "num_heads"),
-    **dict.fromkeys(("dim", "hidden_dim", "hidden_size", "d_model", "emb_dim"), "embed_dim"),
-    **dict.fromkeys(("layers", "num_layers", "n_layers", "blocks", "num_blocks"), "depth"),
-    **dict.fromkeys(("channels", "num_filters", "filters"), "width"),
-    **dict.fromkeys(("gpu", "cuda", "accelerator"), "device"),
-    **dict.fromkeys(("precision", "amp", "fp16", "bf16"), "dtype"),
-    **dict.fromkeys(("wd", "l2"), "weight_decay"),
-    **dict.fromkeys(("optim", "opt"), "optimizer"),
-    **dict.fromkeys(("scheduler", "lr_scheduler"), "schedule"),
-    **dict.fromkeys(("threads", "n_threads"), "num_threads"),
-    **dict.fromkeys(("augmentation", "augmentations", "transforms"), "augment"),
-    **dict.fromkeys(("seed", "random_state", "num_seeds"), "seeds"),
-    **dict.fromkeys(("n_epochs", "num_epochs", "max_epochs"), "epochs"),
-    **dict.fromkeys(("arch", "architecture", "backbone", "net"), "model"),
-    "gpus": "world_size",
+    "learning_rate": {"lr", "learningrate", "rate"},
+    "batch_size": {"bs", "batch", "batchsize"},
+    "patch_size": {"patch", "patchsize"},
+    "num_heads": {"heads", "n_heads", "nhead"},
+    "embed_dim": {"dim", "hidden_dim", "hidden_size", "d_model", "emb_dim"},
+    "depth": {"layers", "num_layers", "n_layers", "blocks", "num_blocks"},
+    "width": {"channels", "num_filters", "filters"},
+    "device": {"gpu", "accelerator"},
+    "dtype": {"precision", "amp", "fp16", "bf16"},
+    "weight_decay": {"wd", "l2"},
+    "optimizer": {"optim", "opt"},
+    "schedule": {"scheduler", "lr_scheduler"},
+    "num_threads": {"threads", "n_threads"},
+    "augment": {"augmentation", "augmentations", "transforms"},
+    "seeds": {"seed", "random_state", "num_seeds"},
+    "epochs": {"n_epochs", "num_epochs", "max_epochs"},
+    "model": {"arch", "architecture", "backbone", "net"},
+    "world_size": {"gpus", "num_gpus", "n_gpus"},
+    "cuda": {"gpu", "nvidia"},
+    "mps": {"gpu", "metal"},
+    "fp32": {"float32", "float", "single", "32"},
+    "fp16": {"float16", "half", "16"},
+    "bf16": {"bfloat16"},
+    "amp-bf16": {"amp", "mixed", "autocast"},
 }
+NEEDLESS = {"num_workers": "leave it out: images are read ahead by as many processes as help"}
 
 
 def nearest(found: object, known: Iterable[str]) -> str:
     """End of a message: the nearest known name, or all of them when nothing is near."""
     names, wanted = sorted(known), str(found)[:200]
-    close = [name for name in names if name.casefold() == wanted.casefold() or name == USUAL.get(wanted.casefold())]
+    if wanted in NEEDLESS:
+        return NEEDLESS[wanted]
+    close = [name for name in names if wanted.casefold() in (name.casefold(), *USUAL.get(name, ()))]
     close = close or get_close_matches(wanted, names, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"

@@ -6,6 +6,8 @@ import hashlib
 import math
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +116,12 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
     # All of the memory counts, not what is free at the moment: a run that is resumed must come to the same answer.
     too_large = len(is_test) * in_channels * image_size**2 > machine_memory() / 4
     stream = files.kind == "folder" and (options.stream is True or (options.stream == "auto" and too_large))
-    notes = [*found.notes, *survey.notes(image_size, in_channels, how), *found.range_notes(how)]
+    alike = Counter(name.casefold().replace(" ", "") for name in class_names)
+    twins = [name for name in class_names if alike[name.casefold().replace(" ", "")] > 1]
+    doubt = (
+        [f"Classes {', '.join(twins[:4])} differ in blanks or capital letters alone: are they one?"] if twins else []
+    )
+    notes = [*found.notes, *doubt, *survey.notes(image_size, in_channels, how), *found.range_notes(how)]
     share = f"{test_fraction or 0:.1%}".replace(".0%", "%")
     aside = f"{share} of each class, always the same ones, since no test set was given"
     data = UserData(
@@ -171,7 +178,7 @@ def _seen_in(found: LabelledImages, arrays: Arrays, is_test: np.ndarray) -> list
     return said
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 

@@ -424,3 +424,10 @@ def test_images_of_one_grey_and_test_images_that_were_learned_are_told(tmp_path:
     assert one == f"1 of 201 images are of one grey throughout: {tmp_path / 'train' / '3' / 'blank.png'}."
     assert two.startswith("5 of 100 test images are among those to learn from, pixel by pixel: ")
     assert f"{tmp_path / 'test'}" in two
+
+
+def test_classes_that_differ_in_capital_letters_or_blanks_are_doubted(tmp_path: Path) -> None:
+    names = ["Cat", "cat", *(f"digit {number}" for number in range(8))]
+    data = found(write_csv(tmp_path / "a.csv", 300, names=names))
+    assert data.num_classes == 10
+    assert data.notes == ("Classes Cat, cat differ in blanks or capital letters alone: are they one?",)

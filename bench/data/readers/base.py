@@ -27,6 +27,7 @@ ROLES: dict[str, Role] = {
     **dict.fromkeys(("val", "valid", "validation", "valset", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "testset", "t10k", "eval", "evaluation", "holdout"), "test"),
 }
+NO_LABEL = ("", "nan")
 LONGEST_LABEL = 200  # characters: file systems allow no more in the name of a folder, which may be one
 WHOLE = re.compile(r"\s*[+-]?\d{1,18}(\.0*)?\s*", re.ASCII)
 LARGEST_SHARE = 0.5  # of the machine's memory that the contents of one file may take
@@ -64,9 +65,16 @@ def natural_key(text: str) -> tuple[Any, ...]:
 
 
 def as_labels(values: Sequence[str], source: str) -> np.ndarray:
-    """Labels from text: int64 if all are whole numbers, else text as objects. Raises: DataError if one is too long."""
+    """Labels from text, blanks around them aside: int64 if all are whole numbers, else text as objects.
+
+    Raises: DataError: one is too long, empty, or pandas' word for nothing.
+    """
     import numpy as np
 
+    values = [value.strip() for value in values]
+    if lacking := next((row for row, value in enumerate(values, start=1) if value.lower() in NO_LABEL), 0):
+        found = f"'{values[lacking - 1]}'" if values[lacking - 1] else "nothing"
+        raise DataError(f"{source}: image {lacking} has {found} for a label")
     if longest := next((value for value in values if len(value) > LONGEST_LABEL), ""):
         raise DataError(
             f"{source}: has the label '{printable(longest, 40)}' of {len(longest):,} characters; at most "

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.data.readers.base import (
+    NO_LABEL,
     ROLES,
     ImageSet,
     Role,
@@ -298,7 +299,7 @@ def _first_fault(path: Path, columns: Columns, fractions: bool = False) -> DataE
 
 def _is_no_label(cell: str) -> bool:
     """Whether nothing stands there, or pandas' word for it."""
-    return cell.lower() in ("", "nan")
+    return cell.lower() in NO_LABEL
 
 
 def _is_level(cell: str, fractions: bool = False) -> bool:

@@ -73,7 +73,7 @@ def test_all_parts_have_one_scale(tmp_path: Path) -> None:
 def test_names_and_whole_numbers_are_labels(tmp_path: Path) -> None:
     named = read_npz(saved(tmp_path, images=GREY, labels=np.array(["b", "a,\n", "日", "b"])))["train"]
     assert named.labels is not None
-    assert named.labels.tolist() == ["b", "a,\n", "日", "b"]
+    assert named.labels.tolist() == ["b", "a,", "日", "b"]
     for labels in (LABELS[:, None], LABELS.astype(np.float64), LABELS.astype(np.uint8)):
         assert read_npz(saved(tmp_path, images=GREY, labels=labels))["train"].labels.tolist() == [3, 1, 3, 1]  # type: ignore[union-attr]
 
@@ -127,4 +127,14 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     middle[len(whole) // 3] ^= 0x55
     (tmp_path / "a.npz").write_bytes(middle)
     with pytest.raises(DataError, match=r"a\.npz"):
+        read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(("cell", "said"), [("", "nothing"), ("  ", "nothing"), ("nan", "'nan'"), ("NaN", "'NaN'")])
+def test_blanks_around_labels_say_nothing_and_none_may_lack(cell: str, said: str, tmp_path: Path) -> None:
+    images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array(["cat ", " cat", "dog"]))
+    assert read_npz(tmp_path / "a.npz")["train"].labels.tolist() == ["cat", "cat", "dog"]  # type: ignore[union-attr]
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array(["cat", "cat", cell]))
+    with pytest.raises(DataError, match=f"a.npz, array labels: image 3 has {said} for a label"):
         read_npz(tmp_path / "a.npz")
