@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -180,7 +181,8 @@ class Worker:
         cells = {f"{name} {cell.work} {cell.images}": cell for cell in opened}
         self.cells |= cells
         self.every |= {key: every if cell.work == "train" else 0 for key, cell in cells.items()}
-        self.done |= dict.fromkeys(cells, 0)
+        # From anywhere in the count: of a launch's few dozens of steps, a last tenth that isn't whole would be lost.
+        self.done |= {key: random.randrange(every) if every else 0 for key in cells}  # noqa: S311 - no secret
         works = [{"cell": key, "work": cell.work, "batch_size": cell.images} for key, cell in cells.items()]
         setup = getattr(opened[0], "setup", None)
         free = setup.device.free_memory_bytes() if setup else machine_state()["available_memory_bytes"]

@@ -1,5 +1,6 @@
 """Speed rounds with real processes: what a launch holds, what it does without, and when there are enough of them."""
 
+import random
 import textwrap
 import time
 from collections import Counter
@@ -216,6 +217,20 @@ def test_a_step_that_compiles_is_not_taken_for_the_pace_of_those_after_it() -> N
     cell = PlainCell("train", 7, lambda: time.sleep(next(pauses, 0.0)))
     worker.cells, worker.every = {"x": cell}, {"x": 0}
     assert worker.stretch("x", 1, seconds=SLOW, discard=0.0)["steps"] > 1
+
+
+def test_of_any_number_of_steps_each_tenth_is_done_twice_on_average() -> None:
+    calls, taken = list[int](), list[int]()
+    opened = [PlainCell("train", 7, lambda: calls.append(1))]
+    for seed in range(300):
+        random.seed(seed)
+        worker = Worker(Path())
+        worker.meter = Meter()
+        worker._open("x", lambda: opened, every=10)
+        before = len(calls)
+        worker._seconds("x train 7", 16)
+        taken.append(len(calls) - before)
+    assert 1.09 < sum(taken) / (300 * 16) < 1.11
 
 
 @pytest.fixture
