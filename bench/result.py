@@ -157,13 +157,14 @@ SPLIT_COLUMNS = ("config_id", "num_threads", "data_seconds", "forward_seconds", 
 class Launch:
     """Fresh processes in which a device's configurations were open together and timed in short slices by turns.
 
-    A slice's `work` is "train" (a step's undisturbed pace), "loop" (a longer stretch of the real training loop,
-    with its data and garbage collection), "steps" (plain steps just before and after that) or "infer", where a
-    `batch_size` of 1 has the percentiles of single calls, too. `group` numbers the configurations that were open at
-    once, where memory doesn't hold all. `waited_seconds`, `stolen_seconds` and `throttled_seconds` are those in
-    which a thread was ready and had no core, the hypervisor had the core, and the container's quota was used up;
-    None where the system doesn't tell. `probe_seconds` is the mean time of the probes' loop on the slice's cores
-    meanwhile (bench.system.core_probe), None where there were none.
+    A slice's `work` is "train" (the pace of steps), "loop" (a longer stretch of the real training loop, with its data
+    and garbage collection), "steps" (plain steps just before and after that, each for at most twice their median, so
+    that pauses within steps show in the loop) or "infer", where a `batch_size` of 1 has the percentiles of single
+    calls, too. `group` numbers the configurations that were open at once, where memory doesn't hold all.
+    `waited_seconds`, `stolen_seconds` and `throttled_seconds` are those in which a thread was ready and had no core,
+    the hypervisor had the core, and the container's quota was used up; None where the system doesn't tell.
+    `probe_seconds` is the mean time of the probes' loop on the slice's cores meanwhile (bench.system.core_probe),
+    None where there were none.
 
     Attributes:
         launch: its number in the run, from 0.

@@ -9,8 +9,8 @@ One rule for a difference: its 95% interval leaves out "none". There are four ve
   launches went for; its figure is no answer.
 - "inconclusive": anything else, such as times to a target that are closer than two evaluations.
 
-Memory is counted, not clocked, and hardly differs from seed to seed: where one seed tells no interval, a ratio beyond
-the smallest difference that matters counts as shown. Nothing else is shown without an interval.
+Memory is counted, not clocked: where one seed tells no interval, a ratio beyond what the allocator does by itself
+counts as shown. Nothing else is shown without an interval.
 """
 
 import math
@@ -33,6 +33,7 @@ from bench.measure.stats import (
     times,
 )
 
+MEMORY_APART = 0.15  # peaks of one configuration in five runs of `mnist-quick`: 52.2 to 58.3 MiB
 EQUIVALENT_SPEED, EQUIVALENT_ACCURACY = 0.03, 0.001  # smallest differences that matter, where a run doesn't say
 TIME = "seconds_to_"  # what columns of times to a target begin with
 
@@ -81,7 +82,8 @@ class Comparison:
         if within[0] <= low and high <= within[1]:
             return "equivalent"
         if math.isnan(low):
-            return "better" if self.metric == MEMORY and not within[0] <= amount <= within[1] else "inconclusive"
+            by_itself = 1 / (1 + MEMORY_APART) <= amount <= 1 + MEMORY_APART
+            return "better" if self.metric == MEMORY and not by_itself else "inconclusive"
         return "inconclusive" if low <= none <= high else "better"
 
     @property

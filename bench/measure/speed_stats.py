@@ -123,12 +123,15 @@ class Speeds:
 
         Taken launch by launch, from the training loop's pace against that of plain steps just before and after it.
         """
-        both = [self.logs.get(Cell(config_id, work, batch_size, num_threads), {}) for work in STRETCHES]
-        kept = np.array([both[1][launch] - both[0][launch] for launch in sorted(both[0].keys() & both[1].keys())])
+        kept = self._stalls.get((config_id, batch_size, num_threads), np.zeros(0))
         variance, n = _variance(kept)
         if not n:
             return UNKNOWN
-        middle, half = float(kept.mean()), _half_width(variance, n, n - 1.0)
+        expected, lent = _prior(map(_variance, self._stalls.values()), len(self._stalls) - 1)
+        degrees, half = n - 1 + lent, math.nan
+        if n >= FEWEST_LAUNCHES:
+            half = _half_width((lent * expected + (n - 1) * variance) / degrees, n, degrees)
+        middle = float(kept.mean())
         return Estimate(1 - math.exp(middle + half), 1 - math.exp(middle), 1 - math.exp(middle - half), n)
 
     def clean_share(self, num_threads: int) -> float:
@@ -159,6 +162,17 @@ class Speeds:
             for cell, value in _launch_logs(launch, self.slowness).items():
                 found[cell][launch.launch] = value
         return dict(found)
+
+    @cached_property
+    def _stalls(self) -> dict[tuple[str, int, int], Array]:
+        """Configuration, batch size and threads -> of each launch, log of the loop's pace over that of plain steps."""
+        plain, loop = STRETCHES
+        found = {}
+        for cell in (cell for cell in self.cells if cell.work == plain):
+            steps, looped = self.logs[cell], self.logs.get(cell._replace(work=loop), {})
+            kept = [looped[launch] - steps[launch] for launch in sorted(steps.keys() & looped.keys())]
+            found[cell.config_id, cell.batch_size, cell.num_threads] = np.array(kept)
+        return found
 
     @cached_property
     def slowness(self) -> "Slowness":

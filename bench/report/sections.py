@@ -65,7 +65,7 @@ RULES = (
     "seed, with the floor of the test images.",
     "A difference is shown where its 95% interval leaves out none. Where the whole interval lies within the smallest "
     "difference that matters, the two are equivalent; otherwise nothing is claimed. Of one seed, memory must differ by "
-    "more than that.",
+    "more than 15%, which the allocator alone may make of it.",
     "Trials that were trained side by side count for accuracy, images and memory: no clock of theirs fills a column.",
     "The modes are fp32 with TF32 off; tf32; autocast (amp-) to bf16 or fp16, the latter with scaled gradients; and "
     "bf16 or fp16 throughout. Batch sizes are never lowered in silence.",

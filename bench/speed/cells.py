@@ -63,6 +63,11 @@ class Cell(PlainCell):
     setup: TrialSetup
     learner: Learner
 
+    @property
+    def at_once(self) -> bool:
+        """Whether a step has ended when its call returns."""
+        return self.setup.device.torch_device.type == "cpu"
+
     def enter(self, num_threads: int | None = None) -> None:
         """The numeric mode of the trial, and whether its model trains, too."""
         super().enter(num_threads)

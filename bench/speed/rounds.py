@@ -30,7 +30,7 @@ from bench.trial import Trial
 # one of 60 ms: many short ones tell more. Below some 30 ms the hand-over takes too large a part.
 SLICE_SECONDS = 0.03
 DISCARDED_SECONDS = 0.006  # at the start of a slice, a step at least, while the caches are another cell's
-LOOP_SECONDS = 0.2  # a stretch of the training loop as it is, a launch and configuration
+LOOP_SECONDS = 0.4  # a stretch of the training loop as it is, a launch and configuration
 SPLIT_SECONDS = 0.02
 PEAK_SECONDS = 0.2
 ROUNDS = (4, 8)  # a launch: at least and at most; as many as take about twice as long as opening the process does

@@ -10,6 +10,7 @@ step; the speed rounds measure the program's own tree.
 import gc
 import importlib
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -31,6 +32,7 @@ SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: 
 WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
 STREAMED_SECONDS = 0.5  # of the loop over images that are read meanwhile: once unseen, once timed
+PAUSE = 2.0  # medians of plain steps: the most that one of them counts
 SLOW = 0.1  # seconds of a step from which on a hand-over costs nothing that shows, and no step is left out
 
 
@@ -220,7 +222,7 @@ class Worker:
         cell.enter(threads)
         self._steps_in(name, threads, seconds, discard)  # leaves out what follows a hand-over
         loop, streamed = cell.loop or cell.step, cell.loop is not None
-        first = self._stretch(cell, cell.step, seconds / 2, threads)
+        first = self._stretch(cell, cell.step, seconds / 2, threads, without_pauses=True)
         if streamed:  # the first batches are read ahead, and nobody waits for them
             seconds = max(seconds, STREAMED_SECONDS)
             self._steps_for(cell, loop, seconds)
@@ -230,26 +232,38 @@ class Worker:
         if streamed:  # what its own readers took from it is its own
             looped |= {"waited_seconds": None, "probe_seconds": None}
         cell.loop = loop = None  # ends the processes that read
-        last = self._stretch(cell, cell.step, seconds / 2, threads)
+        last = self._stretch(cell, cell.step, seconds / 2, threads, without_pauses=True)
         both = {key: None if None in (first[key], last[key]) else first[key] + last[key] for key in first}
         if both["probe_seconds"]:
             both["probe_seconds"] /= 2
         return {"loop": looped, "steps": both}
 
-    def _stretch(self, cell: Any, step: Any, seconds: float, threads: int) -> dict[str, Any]:
+    def _stretch(
+        self, cell: Any, step: Any, seconds: float, threads: int, without_pauses: bool = False
+    ) -> dict[str, Any]:
+        """A stretch of steps. Without its pauses, what they lose now and then shows where the loop has them."""
         before = self._before()
-        steps, took = self._steps_for(cell, step, seconds)
-        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._meanwhile(before, threads)}
+        steps, took, paused = self._steps_for(cell, step, seconds)
+        meanwhile = self._meanwhile(before, threads)
+        if without_pauses and getattr(cell, "at_once", True):
+            taken = sum(meanwhile[f"{kind}_seconds"] or 0.0 for kind in ("waited", "stolen", "throttled"))
+            took -= max(0.0, paused - taken)  # what others took is subtracted anyway
+        return {"steps": steps, "images": steps * cell.images, "seconds": took, **meanwhile}
 
-    def _steps_for(self, cell: Any, step: Any, seconds: float) -> tuple[int, float]:
-        """Steps until so many seconds have passed, and how long they took."""
+    def _steps_for(self, cell: Any, step: Any, seconds: float) -> tuple[int, float, float]:
+        """Steps until so many seconds have passed, how long they took, and what went beyond PAUSE medians of each.
+
+        The last means something where a step has ended when its call returns.
+        """
         cell.synchronize()
-        start, steps = time.perf_counter(), 0
-        while not steps or time.perf_counter() - start < seconds:
+        edges = [time.perf_counter()]
+        while len(edges) == 1 or edges[-1] - edges[0] < seconds:
             step()
-            steps += 1
+            edges.append(time.perf_counter())
         cell.synchronize()
-        return steps, time.perf_counter() - start
+        took, each = time.perf_counter() - edges[0], sorted(b - a for a, b in itertools.pairwise(edges))
+        longest = PAUSE * each[len(each) // 2]
+        return len(each), took, sum(max(0.0, seconds - longest) for seconds in each)
 
     def split(self, name: str, threads: int, seconds: float) -> dict[str, Any]:
         """Where a training step's time goes."""

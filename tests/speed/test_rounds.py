@@ -1,5 +1,6 @@
 """Speed rounds with real processes: what a launch holds, what it does without, and when there are enough of them."""
 
+import itertools
 import random
 import textwrap
 import time
@@ -231,6 +232,17 @@ def test_of_any_number_of_steps_each_tenth_is_done_twice_on_average() -> None:
         worker._seconds("x train 7", 16)
         taken.append(len(calls) - before)
     assert 1.09 < sum(taken) / (300 * 16) < 1.11
+
+
+def test_pauses_within_steps_show_in_the_loop_and_not_in_plain_steps() -> None:
+    worker, pauses = Worker(Path()), itertools.cycle([0.02, *[0.0] * 9])
+    worker.meter = Meter()
+    cell = PlainCell("train", 7, lambda: time.sleep(0.001 + next(pauses)))
+    worker.cells, worker.every = {"x": cell}, {"x": 0}
+    found = worker.loop("x", 1, seconds=0.3, discard=0.0)
+    loop, plain = (found[work]["seconds"] / found[work]["steps"] for work in ("loop", "steps"))
+    assert plain < 0.8 * loop
+    assert plain > 0.001
 
 
 @pytest.fixture
