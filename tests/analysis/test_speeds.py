@@ -274,7 +274,7 @@ def test_one_thread_leads_where_others_disturb_all() -> None:
 
 
 def test_where_nothing_is_known_all_threads_stand_there_and_are_too_noisy() -> None:
-    found = device([made_up_launch(number, noise=0.4) for number in range(4)])
+    found = device([made_up_launch(number, noise=0.3) for number in range(4)])
     assert (found.leading.threads, found.leading.known) == (2, False)
     assert leading_sentence(found).startswith("speeds are too noisy to call: ratios are known to ±")
 

@@ -193,9 +193,9 @@ def judge() -> str:
         "",
         "## Equal configurations, and intervals",
         "",
-        "`held`: of the 95% intervals (of three launches at least), those that hold the truth (1.00; 1.10 for training "
-        "with repeated steps). `called`: ratios known to 6% or better; the others would be told as too noisy to call. "
-        "`false`: ratios of equal work that would be told as a difference.",
+        "`held`: of the intervals (of three launches at least; nominally of 98%), those that hold the truth: 1.00, or "
+        "1.10 for training with repeated steps. `called`: ratios known to 6% or better; others would be told as too "
+        "noisy to call. `false`: ratios of equal work that would be told as a difference.",
         "",
         "| regime | threads | phases | s a phase | undisturbed slices | fixed loop's slowdown | ratios | held | "
         "median half-width | called | of these held | false |",
