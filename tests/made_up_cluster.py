@@ -164,7 +164,7 @@ DRIVER = """
 """
 
 
-PROGRAM = [sys.executable, "run_bench.py", "--quiet", "--suite", "smoke", "--epochs", "2"]
+PROGRAM = [sys.executable, "run_bench.py", "--quiet", "--suite", "smoke", "--seeds", "2", "--epochs", "2"]
 
 
 def ended_early(folder: Path, address: str, end: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str, int]:

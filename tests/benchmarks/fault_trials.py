@@ -13,7 +13,7 @@ ENDS_BADLY: dict[str, tuple[str, str, str | None]] = {
     "segfault": ("failed", "died of SIGSEGV", "traps.py"),
     "abort": ("failed", "died of SIGABRT", "traps.py"),
     "exit": ("failed", "exited with status 7", None),
-    "sys_exit": ("failed", "exited with status 1", "SystemExit: enough"),
+    "sys_exit": ("failed", "SystemExit: enough", "SystemExit: enough"),
     "raise": ("failed", "ZeroDivisionError", "traps.py"),
     "diverge": ("diverged", "", None),
     "chatter": ("ok", "", None),

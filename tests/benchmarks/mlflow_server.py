@@ -24,7 +24,8 @@ import pandas as pd
 from bench.result import TABLES
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--suite", "smoke", "--epochs", "8", "--set", "timing=whole", "--set", "instrument_seconds=0.1"]
+SMALL = ["--suite", "smoke", "--seeds", "2", "--epochs", "8"]
+SMALL += ["--set", "timing=whole", "--set", "instrument_seconds=0.1"]
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 

@@ -174,8 +174,10 @@ def test_configurations_that_memory_does_not_hold_together_share_one_that_stands
     trials = trials_of(tmp_path, SUITE, "models.cnn.depth=[1,2]")
     launch = one_launch(entered(trials))
     groups = {(piece["group"], piece["config_id"]) for piece in launch.slices}
-    first, second, third = (trial.config_id for trial in trials)
-    assert groups == {(0, first), (0, second), (1, first), (1, third)}
+    names = [{name for number, name in groups if number == group} for group in (0, 1)]
+    assert [len(own) for own in names] == [2, 2]  # which one is shared is drawn
+    assert len(names[0] & names[1]) == 1
+    assert names[0] | names[1] == {trial.config_id for trial in trials}
 
 
 @pytest.mark.slow
