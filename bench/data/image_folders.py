@@ -21,23 +21,8 @@ from bench.errors import DataError, nearest
 # Words that say nothing of what is in the pictures.
 NEUTRAL = {
     *("set", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "pics", "picture", "pictures"),
-    *(
-        "folder",
-        "dir",
-        "files",
-        "split",
-        "part",
-        "raw",
-        "all",
-        "full",
-        "only",
-        "the",
-        "of",
-        "for",
-        "jpg",
-        "jpeg",
-        "png",
-    ),
+    *("folder", "dir", "files", "split", "part", "raw", "all", "full", "only"),
+    *("the", "of", "for", "jpg", "jpeg", "png"),
 }
 UNLABELLED = {"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "submission"}
 MASKS = {
@@ -106,8 +91,6 @@ def split_folders(folders: Sequence[Path]) -> dict[Path, Role]:
 
 def _words(name: str) -> set[str]:
     """A name's words in small letters, without numbers: "valSet_2017" -> {"val", "set"}."""
-    if name.lower() == "t10k":
-        return {"t10k"}
     return set(re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
 
 

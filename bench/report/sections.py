@@ -26,7 +26,8 @@ OF_LAUNCHES = (  # rules of speeds that launches measured
     "slices of some 30 ms, in random order. What the machine does to all of them drops out of a ratio. Of a launch "
     "the mean pace of those slices counts in which nothing took the processor, each moved by what probes say of its "
     "cores meanwhile; the raw slices are in throughput.csv and inference.csv. Speeds are geometric means over "
-    "launches, and the launch is the unit of their 95% intervals (Student's t).",
+    "launches, and the launch is the unit of their 95% intervals (Student's t, of a level that "
+    "held the truth in 95% of cases where it was known).",
     "Configurations are timed with all threads of the machine and with one. All threads lead where their ratios are "
     "known, in the median, to twice the precision asked for, else one; a ratio that is less well known is too noisy to "
     "call, and its figure is none.",

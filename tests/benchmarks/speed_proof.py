@@ -244,17 +244,22 @@ def judge() -> str:
     return "\n".join(lines) + "\n"
 
 
-def resolution(regime: str) -> str:
-    """What the speed rounds of `mnist` know of all pairs, in this regime now and in others as they were recorded."""
+def resolution(regime: str | None) -> str:
+    """What the speed rounds of `mnist` know of all pairs, in this regime now and in others as they were recorded.
+
+    Args:
+        regime: None measures nothing, and reads what was recorded once more.
+    """
     fetch("mnist", None)
     plan = load_plan(read_suite(find_suite("mnist")))
     (trials,) = one_of_each([trial for trial in plan.trials if trial.trial_id not in plan.skipped]).values()
     setting = Setting([Entry(trial.config_id, trial) for trial in trials], "", precision=plan.suite.speed_precision)
-    with noise(regime):
-        start = time.monotonic()
-        launches = [*measure(setting, [], 0, plan.suite.speed_seconds)]
-        line = as_line(launches, time.monotonic() - start)
-    (FOLDER / f"resolution-{regime}.jsonl.xz").write_bytes(lzma.compress(line.encode()))
+    if regime:
+        with noise(regime):
+            start = time.monotonic()
+            launches = [*measure(setting, [], 0, plan.suite.speed_seconds)]
+            line = as_line(launches, time.monotonic() - start)
+        (FOLDER / f"resolution-{regime}.jsonl.xz").write_bytes(lzma.compress(line.encode()))
     found = {regime: phase for regime in NOISES for phase in phases(regime, "resolution")}
     quiet = Speeds(found["quiet"].launches) if "quiet" in found else None
     lines = [
@@ -399,7 +404,7 @@ def main() -> None:
     recording.add_argument("--phases", type=int, default=8)
     recording.add_argument("--seconds", type=float, default=600.0, help="most of a phase")
     commands.add_parser("judge")
-    commands.add_parser("resolution").add_argument("regime", choices=NOISES)
+    commands.add_parser("resolution").add_argument("regime", choices=NOISES, nargs="?")
     commands.add_parser("times").add_argument("--seeds", type=int, default=10)
     commands.add_parser("stalls").add_argument("--seconds", type=float, default=150.0)
     args = parser.parse_args()
