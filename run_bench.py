@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,50 @@ import click
 from bench.cli.gate import gate
 from bench.cli.options import Time, folder
 from bench.cli.results import compare, report, say, verify
-from bench.cli.trained import predict, show
+from bench.cli.trained import predict, robustness, show
 from bench.errors import UserError
-from bench.system.process import listening
+from bench.system.process import listening, open_standard_streams
 
 WRONG_USAGE, INTERRUPTED = 2, 130
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+OPTION_GROUPS = {  # of the help, in order; a Ray cluster's and trackers' come last
+    "What to run": ("suite", "data", "label_column", "data_dir", "settings", "epochs", "seeds", "tune", "devices"),
+    "How to run it": ("dry_run", "out", "resume", "retry", "budget_seconds", "jobs", "yes"),
+    "What is said": ("quiet", "as_json", "version", "help"),
+    "Clusters and trackers": ("executor", "address", "tensorboard", "mlflow"),
+}
+COMMAND_GROUPS = {
+    "Results": ("report", "compare", "verify"),
+    "Trained models": ("predict", "show", "robustness"),
+    "CI": ("gate",),
+    "Inventory": ("list",),
+}
+
+
+class Grouped(click.Group):
+    """A group whose help is in sections, with whole sentences."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        records["help"] = ("-h, --help", "Show this message and exit.")
+        for title, names in OPTION_GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([record for name in names if (record := records.get(name))])
+        for title, names in COMMAND_GROUPS.items():
+            with formatter.section(title):
+                commands = [(name, self.commands[name]) for name in names]
+                formatter.write_dl([(name, command.get_short_help_str(200)) for name, command in commands])
+
+
+@click.group(cls=Grouped, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--suite", metavar="NAME|PATH", help="Run a suite: one of `list suites`, or a YAML file of yours.")
 @click.option("--out", type=folder(), metavar="DIR", help="Folder of the new run [results/SUITE/TIME].")
 @click.option("--resume", type=folder(), metavar="DIR", help="Go on with a run that was stopped.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the suite; as often as you like.")
 @click.option("--epochs", type=int, metavar="N", help="Short for --set epochs=N.")
 @click.option("--seeds", type=int, metavar="N", help="Short for --set seeds=N: how many.")
+@click.option("--tune", type=click.IntRange(min=2), metavar="N", help="First try N recipes a family; compare the best.")
 @click.option(
     "--device", "devices", multiple=True, metavar="NAME", help="auto, cpu, cuda, mps, xpu; repeat for several."
 )
@@ -60,19 +91,21 @@ def cli(
     settings: Sequence[str],
     epochs: int | None,
     seeds: int | None,
+    tune: int | None,
     devices: Sequence[str],
     dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compare a from-scratch Vision Transformer with a CNN: accuracy, speed, memory, time to accuracy.
+    """Should it be a ViT or a CNN, on my images and my hardware? Accuracy, speed, memory, time to accuracy.
 
     \b
-    run_bench.py --suite mnist          the main job: some 20 to 30 minutes on two CPU cores
-    run_bench.py --suite mnist-quick    a first answer in 2 minutes
-    run_bench.py --suite smoke          does it work here? seconds, no download
+    run_bench.py smoke          does it work here? half a minute, no download
+    run_bench.py mnist-quick    a first answer in 2 minutes
+    run_bench.py mnist          the main job: 20 to 30 minutes on two CPU cores
+    run_bench.py mnist --data DIR           the same on your own images
 
-    Lists sweep: --set models.vit.depth=[2,4,6] --set batch_size=[64,256]
+    `run_bench.py SUITE`, `run SUITE` and `--suite SUITE` are the same. Lists sweep: --set models.vit.depth=[2,4,6]
     """
     if context.invoked_subcommand:
         return
@@ -80,7 +113,7 @@ def cli(
         raise UserError("nothing to do: name a suite, such as --suite mnist; --help shows all there is")
     if options["resume"] and options["out"]:
         raise UserError("--resume goes on in its own folder; leave out --out")
-    short = {"epochs": epochs, "seeds": seeds, "device": f"[{', '.join(devices)}]" if devices else None}
+    short = {"epochs": epochs, "seeds": seeds, "tune": tune, "device": f"[{', '.join(devices)}]" if devices else None}
     settings = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     context.exit(_dry_run(settings, options, as_json) if dry_run else _run(settings, options, as_json))
 
@@ -131,29 +164,37 @@ def list_(what: str | None, data_dir: Path | None) -> None:
 
 
 def _answer_as_json(answer: Any) -> dict[str, Any]:
-    shown = ("device_name", "headline", "summary", "sentences", "warnings")
     return {
         "run": str(answer.folder),
         "report": str(answer.folder / "report.html"),
         "exit_status": answer.exit_status,
         "trials": dict(answer.statuses),
         "left_out": answer.left_out,
-        "answers": [{key: getattr(verdict, key) for key in shown} for verdict in answer.verdicts],
+        "answers": [verdict.as_json() for verdict in answer.verdicts],
     }
 
 
-for command in (report, compare, predict, show, gate, verify):
+def with_suite(words: Sequence[str]) -> list[str]:
+    """`run mnist ...` and `mnist ...` as `--suite mnist ...`."""
+    words = list(words[1:] if words[:1] == ["run"] else words)
+    if not words or words[0].startswith("-") or get_close_matches(words[0], cli.commands, 1, 0.75):
+        return words  # a command, or one with a slip, of which click says more
+    return ["--suite", *words]
+
+
+for command in (report, compare, predict, show, robustness, gate, verify):
     cli.add_command(command)
 
 
 def main() -> int:
     """The program; its exit status: 0 all ok, 1 a trial failed, 2 wrong usage, 130 interrupted."""
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone gets question marks
             stream.reconfigure(errors="replace")
     try:
         with listening():  # what a scheduler, `timeout` or a closed terminal sends is kept like Ctrl-C
-            return cli.main(standalone_mode=False) or 0
+            return cli.main(with_suite(sys.argv[1:]), standalone_mode=False) or 0
     except click.ClickException as error:
         message = error.format_message()
     except UserError as error:

@@ -117,6 +117,15 @@ class Result:
     test_balanced_accuracy: float | None = column(
         better="higher", about="final weights: of each class the share that is right, mean over the classes"
     )
+    test_loss: float | None = column(
+        better="lower", about="final weights: cross-entropy, the mean negative log likelihood of the right class"
+    )
+    calibration_error: float | None = column(
+        better="lower", about="final weights on test: distance between confidence and accuracy (ECE, equal-mass sweep)"
+    )
+    accuracy_at_90_coverage: float | None = column(
+        better="higher", about="final weights: on the 90% of the test images that the model is most sure of"
+    )
     commonest_class: str | None = column(about="of the test images")
     commonest_share: float | None = column(about="of the test images: test_accuracy of always answering that class")
     target_accuracy: float | None = column(about="the suite's headline target, on validation")
@@ -126,6 +135,9 @@ class Result:
     time_to_accuracy_seconds: float | None = column("s", better="lower", about="training seconds; empty: never reached")
     evaluation_interval_seconds: float | None = column("s", about="resolution of time to accuracy")
     data_wait_seconds: float | None = column("s", better="lower", about="of training: for images from disk; else empty")
+    pause_share: float | None = column(
+        better="lower", about="of training with one thread: asleep, waiting for data, or collecting garbage; else empty"
+    )
     train_joules: float | None = column("J", better="lower", about="of the device while it trained; empty: no meter")
     joules_per_epoch: float | None = column("J", better="lower")
     joules_to_accuracy: float | None = column("J", better="lower", about="to the headline target")

@@ -18,6 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from bench.analysis.answer import Answer, Verdict, keep_verdicts, kept_verdicts
+from bench.analysis.formatting import listed
+from bench.analysis.labels import family_title
 from bench.config.inventory import HERE, Inventory
 from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import MOST_TRIALS, SuiteText, find_suite, read_suite
@@ -32,12 +34,14 @@ from bench.execution.run_record import Begun, make_record, read_begun, refuse_se
 from bench.execution.speed_rounds import BUDGET_SHARE, SpeedRounds
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers.base import Tracker, make_trackers
+from bench.execution.tuning import FIRST_SHARE, candidates, check_tunable, representatives, tune
 from bench.store.run_folder import RunFolder, refuse_used
 from bench.system.environment import usable_cores
 from bench.system.redaction import redacted
 from bench.trial import Trial
 
 RESULTS = Path("results")  # where runs usually are, seen from where the program is started
+TUNING_SHARE = 0.5  # of a run's budget of time, at the most
 FAILURES = ("failed", "diverged", "oom", "timeout")  # statuses of a trial
 OK, SOME_FAILED, INTERRUPTED = 0, 1, 130  # exit statuses
 
@@ -92,12 +96,21 @@ def run_session(request: Request) -> Answer:
     begun = read_begun(request.resume) if request.resume else None
     data_dir = request.data_dir or (Path(begun.data_dir) if begun and begun.data_dir else None)
     _check_data(plan, data_dir, request, begun)
-    record = make_record(plan, text, request.suite, begun, data_dir)
-    record |= {"executor": request.executor, "jobs": request.jobs}
+    record = _record(plan, text, request, begun, data_dir)
     trackers = make_trackers(plan.name, request.tensorboard, request.mlflow, partial(_warn, console))
     with closing(_open_folder(request, plan, record, console)) as store:
         launches = store.launches
-        outcome = _run_trials(plan, store, request, data_dir, estimates, record, console, trackers)
+        start, interrupted = time.monotonic(), False
+        if plan.suite.tune and not record["tuned"]:
+            found = _tune(plan, text, store, request, data_dir, record, console)
+            interrupted = found is None
+            if found:
+                plan, estimates, whole = found
+                record = _record(plan, text, request, begun, data_dir) | {"tuned": "whole" if whole else "cut"}
+        outcome = Outcome(left_out=list(plan.trials), interrupted=True)
+        if not interrupted:
+            spent = time.monotonic() - start
+            outcome = _run_trials(plan, store, request, data_dir, estimates, record, console, trackers, spent)
         left_out = _left_out(plan, outcome, store.finished())
         record |= {"left_out": left_out, "interrupted": outcome.interrupted}
         store.write_run(record)
@@ -110,9 +123,20 @@ def run_session(request: Request) -> Answer:
         statuses = Counter(store.statuses().values())
         for tracker in trackers:
             tracker.finish(store.folder)
+    if outcome.interrupted:
+        kept = f"{sum(statuses.values())} of {len(plan.trials)} trials are kept"
+        _say(console, f"interrupted: {kept}; go on with: run_bench.py --resume {store.folder}")
     failed = any(statuses[status] for status in FAILURES)
     exit_status = INTERRUPTED if outcome.interrupted else SOME_FAILED if failed else OK
     return Answer(store.folder, verdicts, statuses, left_out, exit_status)
+
+
+def _record(
+    plan: Plan, text: SuiteText, request: Request, begun: Begun | None, data_dir: Path | None
+) -> dict[str, Any]:
+    made = make_record(plan, text, request.suite, begun, data_dir)
+    tuned = begun.tuned if begun else ""  # then what was found is among the options
+    return made | {"executor": request.executor, "jobs": request.jobs, "tune": plan.suite.tune, "tuned": tuned}
 
 
 def console_for(request: Request) -> Console:
@@ -147,8 +171,15 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
         _time_each_trial(text)
     with console.status("checking the suite") if console.is_terminal else nullcontext():
         plan = load_plan(text, inventory, yes=request.yes or len(begun.plan) > MOST_TRIALS)
+    for note in plan.notes:
+        _say(console, f"note: {note}")
     refuse_secrets(plan)
     _refuse_nothing(plan)
+    if plan.suite.tune:
+        check_tunable(plan)
+    if request.resume and plan.suite.tune != begun.tune:
+        was = f"with tune {begun.tune}" if begun.tune else "without tuning"
+        raise StoreError(f"{request.resume}: was begun {was}; leave that as it is, or start a new run")
     if not set(begun.plan) <= {trial.trial_id for trial in plan.trials}:
         raise StoreError(
             f"{request.resume}: suite '{plan.name}' no longer has all trials of this run (was the suite, an option or "
@@ -213,6 +244,50 @@ def _open_folder(request: Request, plan: Plan, record: dict[str, Any], console: 
     return RunFolder.create(next(base / name for name in names if not (base / name).exists()), record)
 
 
+def _tune(
+    plan: Plan,
+    text: SuiteText,
+    store: RunFolder,
+    request: Request,
+    data_dir: Path | None,
+    record: dict[str, Any],
+    console: Console,
+) -> tuple[Plan, dict[str, float], bool] | None:
+    """The plan with each family at the best recipe of those tried, its estimates, and whether all were tried.
+
+    None if interrupted.
+    """
+    inventory, at_once = _inventory_of(request.executor, request.address), request.jobs or usable_cores()
+
+    def estimated(trials: Sequence[Trial]) -> dict[str, float]:
+        return estimate_seconds(trials, RESULTS, inventory)
+
+    def watch(trials: Sequence[Trial]) -> list[Progress]:
+        return [] if request.quiet or not trials else [Display(console, estimated(trials), at_once)]
+
+    first = estimated([each.trial(FIRST_SHARE) for each in candidates(plan)])
+    expected = duration(2 * sum(first.values()) / at_once)  # the second half trains a quarter of them whole
+    families = listed([each.label for each in representatives(plan).values()])
+    _say(console, f"tuning: {plan.suite.tune} settings each of {families}, about {expected}")
+    options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)
+    executor = EXECUTORS[request.executor](options)
+    budget = request.budget_seconds and TUNING_SHARE * request.budget_seconds
+    try:
+        found = tune(plan, store, record, executor, watch, budget)
+    finally:
+        executor.close()
+    if found is None:
+        return None
+    if not found:
+        _warn(console, "the budget ended tuning, so each family keeps its own recipe")
+    for best in found:
+        _say(console, best.said)
+        for option in best.options:
+            text.set(option, typed=f"--tune {plan.suite.tune}")
+    tuned = load_plan(text, inventory, yes=True)
+    return tuned, estimate_seconds(tuned.trials, RESULTS, inventory), bool(found)
+
+
 def _run_trials(
     plan: Plan,
     store: RunFolder,
@@ -222,18 +297,24 @@ def _run_trials(
     record: dict[str, Any],
     console: Console,
     trackers: Sequence[Tracker],
+    spent_seconds: float = 0.0,
 ) -> Outcome:
-    """Run what isn't finished yet; each result is on disk before the next trial begins."""
+    """Run what isn't finished yet; each result is on disk before the next trial begins.
+
+    Args:
+        spent_seconds: of the budget, so far.
+    """
+    budget = None if request.budget_seconds is None else max(0.0, request.budget_seconds - spent_seconds)
     finished = store.finished()
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
-    for line in said_of(plan.spec):
+    for line in said_of(plan.spec) or [_about(plan)]:
         _say(console, line)
     already = f", {len(plan.trials) - len(todo)} already there" if len(todo) < len(plan.trials) else ""
     at_once = request.jobs or usable_cores()
     expected = duration(estimate_run(plan, estimates, at_once))
     _say(console, f"{plan.name}: {len(plan.trials)} trials{already}, about {expected}, into {store.folder}")
-    options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)
+    options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, budget)
     executor = EXECUTORS[request.executor](options)
     listeners: list[Progress] = [*trackers]
     if not request.quiet:
@@ -242,11 +323,21 @@ def _run_trials(
         store.write_run(record)
         for tracker in trackers:
             tracker.open(store.folder, record)
-        return _run_rounds(plan, todo, store, executor, listeners, request.budget_seconds, data_dir, console)
+        return _run_rounds(plan, todo, store, executor, listeners, budget, data_dir, console)
     finally:
         for listener in listeners:
             listener.close()
         executor.close()
+
+
+def _about(plan: Plan) -> str:
+    """ "data: MNIST, 28 x 28 pixels, grey, 10 classes; ViT x 12, CNN x 6, 3 seeds"."""
+    spec, models = plan.spec, Counter(family_title(trial.model) for trial in plan.trials)
+    seeds = len({trial.seed for trial in plan.trials})
+    colour = {1: "grey", 3: "colour"}.get(spec.in_channels, f"{spec.in_channels} channels")
+    data = f"{spec.title}, {spec.image_size} x {spec.image_size} pixels, {colour}, {spec.num_classes} classes"
+    shapes = ", ".join(f"{name} x {count // seeds}" for name, count in models.items())
+    return f"data: {data}; {shapes}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def _run_rounds(

@@ -40,9 +40,24 @@ class Training(BaseModel):
         ),
     ] = "standard"
     evaluations_per_epoch: Annotated[int, Field(ge=1, description="evaluations on the validation split")] = 4
+    steps_fraction: Annotated[
+        float, Field(gt=0, le=1, description="share of the epochs' steps that is taken, under a schedule as short")
+    ] = 1.0
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Updates of the whole training, at least one."""
+        return max(1, round(self.steps_fraction * self.epochs * steps_per_epoch))
 
 
-NO_AXES = {"suite", "recipe", "targets", "seed", "instrument_seconds", "timed"}  # fields that no config_id holds
+NO_AXES = {
+    "suite",
+    "recipe",
+    "targets",
+    "seed",
+    "instrument_seconds",
+    "timed",
+    "tested",
+}  # fields that no config_id holds
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile; False: none
 MatchedBy = Literal["params", "flops"]
 GlobalBatch = Literal["fixed", "scaled"]
@@ -95,6 +110,7 @@ class Trial(BaseModel):
     targets: tuple[float, ...] = ()
     instrument_seconds: float = 2.5  # for the passes after training that measure what training doesn't show
     timed: bool = True  # False: beside others, on one thread; its speed is measured elsewhere
+    tested: bool = True  # False: it sees no test images, and leaves no weights
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy has ids of its own: pydantic takes over what the original has worked out."""
@@ -120,8 +136,9 @@ class Trial(BaseModel):
         # Settings that came later say nothing while they have their default, so that older runs keep their ids.
         if named["data"] is None:
             del named["data"]
-        if named["training"]["normalization"] == "standard":
-            del named["training"]["normalization"]
+        for key, default in (("normalization", "standard"), ("steps_fraction", 1.0)):
+            if named["training"][key] == default:
+                del named["training"][key]
         if self.world_size == 1:  # alone, there is no batch to be shared out
             del named["world_size"], named["global_batch"]
         if self.source is None and named["settings"].get("init") == "xavier":
@@ -160,7 +177,7 @@ class Trial(BaseModel):
             "attention": self.settings.get("attention") if isinstance(self.settings.get("attention"), str) else None,
             "settings": json.dumps(self.settings, sort_keys=True),
             "recipe": self.recipe,
-            "training": training.model_dump_json(),
+            "training": training.model_dump_json(exclude={"steps_fraction"} if training.steps_fraction == 1 else None),
             "dtype": self.dtype,
             "device": self.device,
             "compile": self.compile or "false",

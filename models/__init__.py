@@ -82,6 +82,21 @@ def build_meta_model(
         raise ValueError("the model is too large for any machine") from None
 
 
+def starts_alike(name: str, settings: dict[str, Any], image_size: int, in_channels: int, num_classes: int) -> bool:
+    """Whether a user's own model starts from equal weights whatever the seed; False for all others.
+
+    It is built twice on the CPU, with its numbers.
+
+    Raises:
+        ValueError: as build_model; its models share memory that training writes to.
+    """
+
+    def build() -> nn.Module:
+        return build_model(name, settings, image_size, in_channels, num_classes)
+
+    return name not in MODELS and external.starts_alike(name, build, (in_channels, image_size, image_size))
+
+
 class _WithoutInit(TorchFunctionMode):
     """Leaves tensors as they are made: on the meta device, which holds no numbers, drawing them is half of the time."""
 

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 FORMS = ("timm:NAME", "torchvision:NAME", "package.module:factory")  # what a name may look like
-OF_THE_DATASET = ("image_size", "in_channels", "num_classes")  # what a factory is told by these names
 INSTALL = {"timm": '"timm>=1.0.9"', "torchvision": '"torchvision>=0.24"'}
+OURS = ("bench", "models", "run_bench")  # names that a file of the user's can't have
 WEIGHTS = ("weights", "pretrained", "checkpoint_path", "pretrained_cfg", "weights_backbone")  # none are loaded here
+SEEDS = 0, 1  # two that a start is compared under
 
 _WORD = r"[A-Za-z_]\w*"
 _FACTORY = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*")
@@ -81,16 +82,14 @@ def build_to_count(
         image_shape: (C, H, W) of the images that it must take.
 
     Raises:
-        ValueError: it can't be built, can't take such images, or doesn't give logits (B, num_classes).
+        ValueError: it can't be built, gives the same parameters again, can't take such images, doesn't give logits
+            (B, num_classes), or learns with tensors that aren't among its parameters.
     """
 
     def built_on(device: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.device(device):
-            model, again = build(), build()
-            if {id(each) for each in model.parameters()} & {id(each) for each in again.parameters()}:
-                raise ValueError(
-                    f"{name} gives the same parameters each time that it is called, trained or not; make them inside"
-                )
+            model = build()
+            _check_apart(name, model, build())
             _check_logits(name, model, image_shape, num_classes)
             return model
 
@@ -98,6 +97,35 @@ def build_to_count(
         return built_on("meta")
     except ValueError:  # a factory may look at a number, which a meta tensor doesn't hold
         return built_on("cpu")
+
+
+def starts_alike(name: str, build: Callable[[], nn.Module], image_shape: tuple[int, int, int]) -> bool:
+    """Whether a user's own factory gives equal weights whatever torch's seed: a copy of a template, a file's weights.
+
+    It is built twice on the CPU, as a trial builds it, since a sketch without numbers shows neither its start nor
+    whose memory it lies in. Libraries' models aren't: their weights are always drawn.
+
+    Args:
+        image_shape: (C, H, W) of the images that it takes.
+
+    Raises:
+        ValueError: it can't be built, two of its models share memory that training writes to, or it gives
+            probabilities.
+    """
+    if name.partition(":")[0] in LIBRARIES:
+        return False
+    models = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in SEEDS:
+            torch.manual_seed(seed)
+            models.append(build())
+        model, again = models
+        _check_apart(name, model, again)
+        weights = [[*each.parameters()] for each in models]
+        alike = len(weights[0]) == len(weights[1]) and all(map(_equal, *weights))
+        _check_written(name, model, again, image_shape)
+        _check_no_probabilities(name, model, image_shape)
+    return alike
 
 
 class RepeatedChannels(nn.Module):
@@ -168,7 +196,7 @@ def _from_module(name: str) -> Factory:
     _, factory = _find_factory(name)
 
     def build(settings: BaseModel, image_size: int, in_channels: int, num_classes: int) -> nn.Module:
-        told = dict(zip(OF_THE_DATASET, (image_size, in_channels, num_classes), strict=True))
+        told = {"image_size": image_size, "in_channels": in_channels, "num_classes": num_classes}
         taken = _parameters(factory)
         if taken is not None:
             if "num_classes" not in taken:
@@ -226,13 +254,84 @@ def _build(
     return model.train()
 
 
+def _check_apart(name: str, model: nn.Module, again: nn.Module) -> None:
+    """What one trial learns mustn't be another's start. Raises: ValueError: two models share what is learnt."""
+    same = {id(each) for each in model.parameters()} & {id(each) for each in again.parameters()}
+    learnt = [{_memory(p) for p in each.parameters() if p.requires_grad} - {None} for each in (model, again)]
+    if same or learnt[0] & learnt[1]:
+        raise ValueError(
+            f"{name} gives the same parameters each time that it is called, trained or not; make them inside, and "
+            "clone() what they are made of"
+        )
+
+
+def _check_written(name: str, model: nn.Module, again: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """A table that is only read may be everybody's; statistics may not.
+
+    Raises: ValueError: a training pass writes to numbers that two models share.
+    """
+    held = _not_learnt(again)
+    theirs = {id(each) for each in held.values()} | {_memory(each) for each in held.values()} - {None}
+    shared = {key: each for key, each in _not_learnt(model).items() if {id(each), _memory(each)} & theirs}
+    if not shared:
+        return
+    before = {key: each.detach().clone() for key, each in shared.items()}
+    model.train()
+    with torch.no_grad(), suppress(Exception, SystemExit):  # what it can't take is said where it is counted
+        model(torch.rand(2, *image_shape))
+    changed = [key for key, each in shared.items() if not _equal(each, before[key])]
+    for key in changed:
+        shared[key].detach().copy_(before[key])
+    if changed:
+        raise ValueError(
+            f"{name} shares '{changed[0]}' among all its models, and training writes to it; make it inside, or clone() "
+            "what it is made of"
+        )
+
+
+def _check_no_probabilities(name: str, model: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """The loss takes logits; of a softmax it would take another, and hardly learn.
+
+    Raises: ValueError: of both images the outputs are positive and add up to 1.
+    """
+    model.eval()
+    sums = torch.zeros(2)
+    with torch.no_grad(), suppress(Exception, SystemExit):  # what it can't take is said where it is counted
+        outputs = model(torch.rand(2, *image_shape)).float()
+        sums = outputs.sum(dim=1) if outputs.shape[1] > 1 and bool((outputs >= 0).all()) else sums
+    if torch.allclose(sums, torch.ones(2), atol=1e-4):
+        raise ValueError(f"{name} gives probabilities; the loss expects logits: leave out its softmax")
+
+
 @torch.no_grad()
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; NaN is one of them."""
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def _not_learnt(model: nn.Module) -> dict[str, Tensor]:
+    """Buffers and frozen parameters, by name."""
+    frozen = {key: p for key, p in model.named_parameters() if not p.requires_grad}
+    return frozen | dict(model.named_buffers())
+
+
+def _memory(tensor: Tensor) -> int | None:
+    """Where a tensor's numbers lie; None where there are none: on the meta device, of no elements, sparse."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
 def _check_logits(name: str, model: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    for training, count in ((False, 2), (False, 1), (True, 2)):  # one image, since its latency is measured
+    """Raises: ValueError: it can't take such images, doesn't give logits, or learns with what isn't a parameter."""
+
+    def passed(training: bool, count: int) -> Tensor:
         model.train(training)
         images, when = f"{count} image{'s' * (count > 1)}", "training" if training else "evaluation"
         try:
-            logits = model(torch.zeros(count, *image_shape))
+            with torch.set_grad_enabled(training):
+                logits = model(torch.zeros(count, *image_shape))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's model does with an image
             size = "x".join(str(side) for side in image_shape)
             alone = " one by one" if count == 1 else ""
@@ -240,6 +339,38 @@ def _check_logits(name: str, model: nn.Module, image_shape: tuple[int, int, int]
         found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"{type(logits).__name__}"
         if found != f"a tensor of shape ({count}, {num_classes})":
             raise ValueError(f"{name} gives {found} for {images} in {when}; expected logits ({count}, {num_classes})")
+        return logits
+
+    for count in (2, 1):  # one image, since its latency is measured
+        passed(False, count)
+    own = {id(p): p for p in model.parameters()}
+    strangers = [leaf for leaf in _leaves(passed(True, 2)) if id(leaf) not in own]
+    if strangers:  # what a pass makes for itself is made anew by the next
+        kept = {id(leaf): leaf for leaf in _leaves(passed(True, 2))}
+        strangers = [leaf for leaf in strangers if id(leaf) in kept]
+    if strangers:
+        raise ValueError(
+            f"{name} computes with {len(strangers)} tensors that aren't among its parameters, one of shape "
+            f"{tuple(strangers[0].shape)}, and would never train them: put layers into nn.ModuleList, tensors into "
+            "nn.Parameter; requires_grad_(False) on what isn't to learn"
+        )
+
+
+def _leaves(output: Tensor) -> list[Tensor]:
+    """The tensors to which `output` would send gradients, from autograd's graph, without a backward pass.
+
+    What reentrant checkpointing (torch.utils.checkpoint) hides from the graph isn't found.
+    """
+    found, seen, ahead = [], set(), [output.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:  # AccumulateGrad
+            found.append(leaf)
+        ahead += [before for before, _ in node.next_functions]
+    return found
 
 
 def _import_library(name: str) -> Any:
@@ -261,18 +392,18 @@ def _find_factory(name: str) -> tuple[ModuleType, Factory]:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's file does when it is imported
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        own = Path(os.getcwd(), path.partition(".")[0])
-        there = getattr(sys.modules.get(own.name), "__path__", [str(own)])[0]
-        if missing and missing.startswith(f"{own.name}.") and own.exists() and Path(there).resolve() != own.resolve():
-            raise ValueError(
-                f"'{own.name}' is the package in {there}, which hides your {own}: give your folder another name"
-            ) from None
+        if missing and path.startswith(missing) and (hidden := _hidden(path)):
+            raise ValueError(hidden) from None
         if missing and (path == missing or path.startswith(f"{missing}.")):
             raise ValueError(f"there is no module '{missing}', neither in {os.getcwd()} nor installed") from None
         raise ValueError(f"module '{path}' can't be imported: {_one_line(error)}") from None
+    if path in (*OURS, *sys.stdlib_module_names) and (hidden := _hidden(path)):
+        raise ValueError(hidden)  # even if it has something of that name: nobody's model stands in these
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
+            if hidden := _hidden(path):
+                raise ValueError(hidden)
             near = _nearest(part, (key for key in dir(found) if not key.startswith("_")))
             file = getattr(module, "__file__", None) or "no file"
             raise ValueError(f"module '{path}' ({file}) has no '{attribute}'{f'; {near}' if near else ''}")
@@ -280,6 +411,27 @@ def _find_factory(name: str) -> tuple[ModuleType, Factory]:
     if not callable(found):
         raise ValueError(f"{name} can't be called: it is of type {type(found).__name__}")
     return module, found
+
+
+def _hidden(path: str) -> str:
+    """What is to be said where another module is found before the user's own; "" where that isn't so.
+
+    Args:
+        path: of a module, `package.module`; the user's own is a file of the current folder or of one in it.
+    """
+    here, parts = Path(os.getcwd()), path.split(".")
+    files = here.joinpath(*parts[:-1], f"{parts[-1]}.py"), here.joinpath(*parts, "__init__.py")
+    loaded = sys.modules.get(parts[0])
+    if loaded is None or not any(file.is_file() for file in files):
+        return ""
+    places = [*getattr(loaded, "__path__", []), *filter(None, [getattr(loaded, "__file__", None)])]
+    own = [here / parts[0], here / f"{parts[0]}.py"]
+    if {Path(place).resolve() for place in places} & {each.resolve() for each in own}:
+        return ""
+    hides = own[1] if len(parts) == 1 and files[0].is_file() else own[0]
+    kind = "package" if hasattr(loaded, "__path__") else "module"
+    where = f"in {places[0]}" if places else "built into Python"
+    return f"'{parts[0]}' is the {kind} {where}, which hides your {hides}: rename it"
 
 
 def _parameters(factory: Factory) -> list[str] | None:

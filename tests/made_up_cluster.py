@@ -206,7 +206,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 def wait_until_gone(in_environment: str, in_command: str = "") -> None:
     """No process is left that was started with this in its environment (or its command) and that in its command."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while left := [*_processes(in_environment, in_command)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)

@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     def reply(self, told: dict[str, Any]) -> None:
         self.server.requests += 1
         if self.server.state == "hangs":
-            self.server.stopped.wait(60)
+            self.server.stopped.wait(600)
         if self.server.state in ("hangs", "dead"):
             return
         if self.server.state == "refuses":

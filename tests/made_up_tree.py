@@ -1,14 +1,17 @@
-"""A source tree made up for the gate: its cells sleep, so that their times are known and nothing loads torch."""
+"""A source tree made up for the gate: its cells turn the clock, so that their times are known on any machine."""
 
 import subprocess
 from pathlib import Path
 
 CELLS = """
-import os, signal, sys, time
+import os, random, signal, sys, time
 from bench.errors import UserError
 
 PROTOCOL = {protocol}
 {top}
+
+passed = [0.0]  # seconds of the worker's clocks
+time.perf_counter = time.process_time = lambda: passed[0]
 
 class Cell:
     images = 10
@@ -19,7 +22,7 @@ class Cell:
     def step(self):
         self.steps += 1
         {step}
-        time.sleep({seconds})
+        passed[0] += {seconds} * random.gauss(1, 0.01)
 
     def synchronize(self):
         pass

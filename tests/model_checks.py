@@ -234,6 +234,30 @@ def check_explicit_attention_equals_fused(case: Case) -> None:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3)
 
 
+def check_auto_attention_is_explicit_up_to_its_limit(case: Case) -> None:
+    """Of 15 heads, whose weights are 6,000 with 20 tokens; and whether all tokens ask or the first alone."""
+    float32, bfloat16, width = torch.float32, torch.bfloat16, case.changes["embed_dim"]
+    for device, dtype, num_tokens, explicit in (
+        ("cpu", float32, 19, True),
+        ("cpu", float32, 20, True),
+        ("cpu", float32, 21, False),
+        ("cpu", bfloat16, 21, True),  # a CPU's fused kernel is slower in half precision at any size
+        ("meta", float32, 2, False),
+    ):
+        taken = {}
+        for kind in ("auto", "explicit", "fused"):
+            attention = Attention(width, case.changes["num_heads"], 0.0, kind).to(device, dtype)
+            x = torch.zeros(2, num_tokens, width, device=device, dtype=dtype)
+            with mock.patch.object(
+                F, "scaled_dot_product_attention", side_effect=F.scaled_dot_product_attention
+            ) as fused_call:
+                attention(x)
+                attention(x, 1)
+            taken[kind] = fused_call.call_count
+        expected = {"auto": 0 if explicit else 2, "explicit": 0, "fused": 2}
+        assert taken == expected, f"{num_tokens} tokens, {dtype}, {device}: {taken} fused calls of 2"
+
+
 def check_forward_equals_timm(case: Case) -> None:
     """The whole of it, with timm's names for our parameters (they are the same) and every parameter random."""
     timm = pytest.importorskip("timm.models.vision_transformer", reason="timm is the reference for the whole forward")
@@ -286,6 +310,11 @@ def check_fixed_positions(case: Case) -> None:
     grid = rows.view(side, side, 2 * half)
     assert torch.equal(grid[..., :half], grid[:1, :, :half].expand(side, -1, -1)), "the first half isn't the column's"
     assert torch.equal(grid[..., half:], grid[:, :1, half:].expand(-1, side, -1)), "the second half isn't the row's"
+    frequencies = [10_000 ** -(i / (half // 2 - 1)) for i in range(half // 2)]  # from 1 to a ten-thousandth
+    for place in range(side):
+        wanted = [wave(place * frequency) for wave in (math.sin, math.cos) for frequency in frequencies]
+        for found in (grid[0, place, :half], grid[place, 0, half:]):
+            assert found.tolist() == pytest.approx(wanted, abs=1e-6), "positions aren't sines and cosines of theirs"
 
 
 def check_vit_starts_as_its_docstring_says(case: Case) -> None:

@@ -178,7 +178,7 @@ def cache_on_a_full_disk(scratch: Path) -> dict[str, object]:
 
 
 def main(scratch: Path) -> None:
-    figures.RUN_PLOTS = figures.GALLERY_PLOTS = ()
+    figures.HERO = figures.MAIN_PLOTS = figures.RUN_PLOTS = figures.MISTAKES = figures.GALLERY_PLOTS = ()
 
     def full(mount: Path) -> None:
         fill(mount)

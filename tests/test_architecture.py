@@ -11,6 +11,7 @@ PATHS = sorted(set(re.findall(r"`((?:bench|models|tests|docs)/[\w/.-]*|run_bench
 NAMES = sorted(set(re.findall(r"`([\w/.]+\.py)::(\w+)`", TEXT)))
 
 
+@pytest.mark.slow
 def test_the_committed_picture_is_what_the_code_gives() -> None:
     assert PICTURE.read_text(encoding="utf-8") == draw(), "run: python tests/architecture.py"
 

@@ -199,7 +199,7 @@ class TestNotebook:
         notebook = copy.deepcopy(notebook)
         (chosen,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
         chosen.source += f"\nrun = Path({str(run)!r})"
-        NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         assert not [output for output in outputs if output.output_type == "error"]
         assert sum("image/png" in output.get("data", {}) for output in outputs) == 4

@@ -24,7 +24,7 @@ def test_a_trial_that_crashes_is_a_row_and_leaves_nothing_behind(tmp_path: Path)
 
 @pytest.mark.slow
 def test_whatever_else_a_trial_does_is_a_row_with_its_stack_and_stands_in_the_report(tmp_path: Path) -> None:
-    assert trapped(tmp_path, SLOW, timeout_seconds=15).check_whole() == {"ok": 2, "failed": 2, "timeout": 3, "oom": 1}
+    assert trapped(tmp_path, SLOW, timeout_seconds=60).check_whole() == {"ok": 2, "failed": 2, "timeout": 3, "oom": 1}
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Who may import whom: the layers of the house, held against the code."""
 
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -39,6 +41,7 @@ def test_no_module_outside_models_asks_which_family_a_model_is_of() -> None:
             assert phrase not in text or place_of(module_of(path)) == "models", f"{path} holds {phrase}"
 
 
+@pytest.mark.slow
 def test_what_works_without_torch_does_not_import_it() -> None:
     commands = "bench.cli.results, bench.cli.gate, bench.cli.trained, bench.gate.driver, bench.gate.exports"
     without = f"run_bench, bench.config.suite_file, bench.data.download, bench.report.side_by_side, {commands}"
@@ -49,9 +52,10 @@ def test_what_works_without_torch_does_not_import_it() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
 def test_a_script_starts_from_any_folder(path: Path, tmp_path: Path) -> None:
-    if "ArgumentParser(" not in (source := path.read_text(encoding="utf-8")):
+    if "ArgumentParser(" not in path.read_text(encoding="utf-8"):
         pytest.skip("takes no options")
-    if "playwright" in source:
-        pytest.importorskip("playwright")
     run = subprocess.run([sys.executable, path, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    if lacks := re.fullmatch(r"No module named '([\w.]+)': pip install .+\n", run.stderr):
+        assert importlib.util.find_spec(lacks[1].partition(".")[0]) is None
+        pytest.skip(run.stderr)
     assert run.returncode == 0, run.stderr

@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.scorecard import Scorecard
 from bench.result import TABLES
 from bench.system.environment import git_state
 from bench.system.files import write_atomically
@@ -18,19 +19,31 @@ class Verdict:
     """What a run says about one device, as plain text.
 
     Args:
-        headline: one line.
-        sentences: the details, each after its topic and a colon; the last one is the recommendation.
+        headline: one sentence.
+        advice: what to take, and for what something else is better; [] where there is nothing to choose.
+        notes: what else belongs to the answer, such as how well speeds are known.
+        cards: scorecards; the first is of each family's best.
         warnings: what to know before relying on it.
-        summary: two or three sentences with figures, intervals and n; [] where nothing was measured.
         winners: what was asked after ("accuracy") -> the family that leads ("CNN"), "" where no difference is shown.
     """
 
     device_name: str
     headline: str
-    sentences: list[str]
-    warnings: list[str]
-    summary: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    cards: list[Scorecard] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     winners: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it in JSON's types, scorecards as they are printed."""
+        plain = {key: value for key, value in vars(self).items() if key != "cards"}
+        return plain | {"cards": [card.as_json() for card in self.cards]}
+
+    @classmethod
+    def of_json(cls, content: dict[str, Any]) -> "Verdict":
+        """Raises: TypeError, LookupError: it isn't what as_json gives."""
+        return cls(**content | {"cards": [Scorecard.of_json(card) for card in content["cards"]]})
 
 
 @dataclass(frozen=True)
@@ -46,8 +59,8 @@ class Answer:
 
 def keep_verdicts(folder: Path, verdicts: list[Verdict]) -> None:
     """Write down what a report that was just made says."""
-    kept = {"made_from": _made_from(folder), "answers": [asdict(verdict) for verdict in verdicts]}
-    write_atomically(folder / ANSWER, json.dumps(kept, indent=2, allow_nan=False) + "\n")
+    kept = {"made_from": _made_from(folder), "answers": [verdict.as_json() for verdict in verdicts]}
+    write_atomically(folder / ANSWER, json.dumps(kept, indent=2) + "\n")
 
 
 def kept_verdicts(folder: Path) -> list[Verdict] | None:
@@ -56,7 +69,7 @@ def kept_verdicts(folder: Path) -> list[Verdict] | None:
         kept = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
         if kept["made_from"] != _made_from(folder) or not (folder / "report.html").is_file():
             return None
-        return [Verdict(**answer) for answer in kept["answers"]]
+        return [Verdict.of_json(answer) for answer in kept["answers"]]
     except (OSError, ValueError, LookupError, TypeError):
         return None  # damaged, or of another version: then it is worked out again
 

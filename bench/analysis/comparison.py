@@ -5,8 +5,8 @@ One rule for a difference: its 95% interval leaves out "none". There are four ve
 - "equivalent": the whole interval lies within the smallest difference that matters (`equivalent_speed`,
   `equivalent_accuracy` of the run), whether or not it leaves out none.
 - "better": a difference is shown.
-- "too noisy": speeds of fewer than three launches, or a ratio that is known to less than twice the precision that the
-  launches went for; its figure is no answer.
+- "too noisy": a ratio of speeds that is known to less than twice the precision that the launches went for, and isn't
+  twice as far from 1 as its interval is wide; its figure is no answer.
 - "inconclusive": anything else, such as times to a target that are closer than two evaluations.
 
 Memory is counted, not clocked: where one seed tells no interval, a ratio beyond what the allocator does by itself
@@ -15,14 +15,14 @@ counts as shown. Nothing else is shown without an interval.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from bench.analysis.formatting import between, points, ratio, ratio_end, seconds
-from bench.analysis.speeds import LATENCY, TRAINING, WORK, cell_of, number_of, precision_of
+from bench.analysis.speeds import LATENCY, TRAINING, WIDEST, WORK, cell_of, number_of, precision_of
 from bench.analysis.summary import ACCURACIES, GRID, MEMORY, Tables, accuracy_floor
-from bench.measure.speed_stats import FEWEST_LAUNCHES
+from bench.measure.speed_stats import FEWEST_LAUNCHES, Estimate
 from bench.measure.stats import (
     BySeed,
     Interval,
@@ -33,7 +33,8 @@ from bench.measure.stats import (
     times,
 )
 
-MEMORY_APART = 0.15  # peaks of one configuration in five runs of `mnist-quick`: 52.2 to 58.3 MiB
+MEMORY_APART = 0.05  # a peak is that of the tensors that live at once to 5%, and repeats to 1%
+MEMORY_GRID = 2**20  # bytes that pages and workspace may differ by, whatever the model
 EQUIVALENT_SPEED, EQUIVALENT_ACCURACY = 0.03, 0.001  # smallest differences that matter, where a run doesn't say
 TIME = "seconds_to_"  # what columns of times to a target begin with
 
@@ -54,7 +55,7 @@ class Comparison:
         unit: whose scatter the interval is of: "seed", "launch" or "image".
         margin: the smallest difference that matters: of accuracies a difference, of all else a share.
         noisy: too noisy to call.
-        blurred: of times, closer than two evaluations are.
+        blurred: closer than times or bytes can be told apart, so that neither is shown to be more.
     """
 
     metric: str
@@ -148,7 +149,7 @@ def compare(
     Args:
         margin: the smallest difference that matters.
         floor: the half-width of a difference of accuracies is at least this.
-        grid: of times, what their resolution can't tell apart.
+        grid: of times and bytes, what their resolution can't tell apart.
     """
     paired = False
     if metric in ACCURACIES:
@@ -157,8 +158,13 @@ def compare(
         positive = [{seed: value for seed, value in values.items() if value > 0} for values in (a, b)]
         # times are medians, as in the tables: one seed more may miss the target
         interval, paired = ratio_by_seed(*positive, medians=metric.startswith(TIME))
-    blurred = bool(grid and a and b and abs(median(a.values()) - median(b.values())) < grid)
-    return Comparison(metric, interval, paired, "seed", margin, blurred=blurred)
+    found = Comparison(metric, interval, paired, "seed", margin)
+    if not (grid and a and b):
+        return found
+    typical = [median(values.values()) for values in (a, b)]
+    finer = grid <= margin * min(typical)  # then two may still be equivalent
+    close = max(typical) - min(typical) < grid
+    return replace(found, blurred=close and not (finer and found.verdict == "equivalent"))
 
 
 def compare_rows(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
@@ -191,7 +197,8 @@ def _compared(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
         if known == right and all(known) and len({len(each) for seeds in known for each in seeds}) == 1:
             return Comparison(metric, accuracy_difference(*known), True, "image", margin)
     floor = math.hypot(*(accuracy_floor(tables.run, "test", row[metric]) for row in (a, b) if metric in ACCURACIES))
-    return compare(metric, tables.samples(a, metric), tables.samples(b, metric), margin=margin, floor=floor)
+    grid = MEMORY_GRID if metric == MEMORY else 0.0
+    return compare(metric, tables.samples(a, metric), tables.samples(b, metric), margin=margin, floor=floor, grid=grid)
 
 
 def by_launches(row: Row) -> bool:
@@ -223,11 +230,21 @@ def _compared_speeds(tables: Tables, a: Row, b: Row, metric: str, margin: float)
         cells = cell_of(a, metric), cell_of(b, metric)
         speeds = tables.speeds[a["device_name"]]
         found = Interval(*(speeds.ratio(*reversed(cells)) if metric == LATENCY else speeds.ratio(*cells)))
-        precise = math.log(found.high / found.low) / 2 <= 2 * precision_of(tables.run)
-        return Comparison(metric, found, True, "launch", margin, noisy=found.n < FEWEST_LAUNCHES or not precise)
+        return Comparison(metric, found, True, "launch", margin, noisy=is_too_noisy(found, precision_of(tables.run)))
     launched = [row["n_launches"] for row in (a, b) if by_launches(row)]
     unit, few = "launch" if len(launched) == 2 else "seed", min(launched, default=math.inf) < FEWEST_LAUNCHES
     return Comparison(metric, ratio_of_rows(a, b, metric), False, unit, margin, noisy=few)
+
+
+def is_too_noisy(found: Estimate | Interval, precision: float) -> bool:
+    """Whether a ratio of speeds is no answer, where launches went for a half-width of `precision`.
+
+    A wide interval may still tell two configurations apart that differ by far more. Of 400 ratios of equal work, this
+    and the interval let the same four be told as a difference as asking for twice the precision of all would.
+    """
+    half_width = math.log(found.high / found.low) / 2
+    apart = half_width <= WIDEST and abs(math.log(found.amount)) > 2 * half_width if found.n else False
+    return not (half_width <= 2 * precision or apart)
 
 
 def _compared_products(tables: Tables, a: Row, b: Row, metric: str, margin: float, grid: float) -> Comparison:
@@ -235,7 +252,7 @@ def _compared_products(tables: Tables, a: Row, b: Row, metric: str, margin: floa
     column = metric.replace(TIME, "images_to_")
     images = ratio_interval(tables.samples(a, column).values(), tables.samples(b, column).values(), medians=True)
     speed = compare_rows(tables, a, b, TRAINING)
-    found, blurred = times(images, speed.interval, -1), abs(a[metric] - b[metric]) < grid
+    found, blurred = times(images, speed.interval), abs(a[metric] - b[metric]) < grid
     factor, amount = found.high / found.amount, a[metric] / b[metric]
     interval = Interval(amount / factor, amount, amount * factor, images.n)
     return Comparison(metric, interval, False, "seed", margin, speed.noisy, blurred)

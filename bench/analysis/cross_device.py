@@ -51,7 +51,7 @@ def _by_settings(tables: Tables) -> list[list[Row]]:
     for row in records(tables.summary[tables.summary["n"] > 0]):
         rows = found.setdefault(keys.setdefault(row["config_id"], twin_key(row, *OF_THE_DEVICE)), {})
         known = rows.get(row["device_name"])
-        if known is None or row[SPEED] > known[SPEED]:
+        if known is None or math.isnan(known[SPEED]) or row[SPEED] > known[SPEED]:
             rows[row["device_name"]] = row
     order = list(dict.fromkeys(tables.summary["device_name"]))
     return [sorted(rows.values(), key=lambda row: order.index(row["device_name"])) for rows in found.values()]

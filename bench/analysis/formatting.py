@@ -106,8 +106,8 @@ def clean_record(value: Any) -> Any:
 def clean_table(table: pd.DataFrame) -> pd.DataFrame:
     """A table of the store with all its texts clean, and no error so long that nobody reads on."""
     changed = {}
-    for key in table:
-        if pd.api.types.is_numeric_dtype(table[key]):
+    for key, kind in table.dtypes.items():
+        if pd.api.types.is_numeric_dtype(kind):
             continue
         most = LONGEST_ERROR if key == "error" else sys.maxsize
         new = {text: clean_text(text) for text in table[key].unique() if isinstance(text, str)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from bench.analysis.comparison import Row
 from bench.analysis.formatting import clean_text, listed, percent
 from bench.analysis.labels import family_title, records
-from bench.analysis.summary import Tables, targets_of
+from bench.analysis.summary import Tables, accuracy_floor, targets_of
 
 UNEVEN = 1.5  # times the share that the commonest class would have if all had the same, that is worth a line
 
@@ -21,9 +21,10 @@ def is_easy(target: float, share: float) -> bool:
     return target <= share + 1e-9  # a mean of equal shares may be a hair below them
 
 
-def learned(row: Row) -> bool:
-    """Whether a configuration's test accuracy is beyond that of guessing, its interval taken whole."""
-    return not row["test_accuracy_low"] <= row["commonest_share"]
+def learned(tables: Tables, row: Row) -> bool:
+    """Whether a configuration's mean test accuracy is beyond that of guessing by more than the test images' chance."""
+    reached = row["test_accuracy"]
+    return not reached - accuracy_floor(tables.run, "test", reached) <= row["commonest_share"]
 
 
 def is_uneven(tables: Tables) -> bool:
@@ -38,12 +39,12 @@ def guessing(row: Row) -> str:
     return f"no better than always answering '{name}' ({percent(row['commonest_share'])})"
 
 
-def guess_sentences(best: Iterable[Row]) -> list[str]:
+def guess_sentences(tables: Tables, best: Iterable[Row]) -> list[str]:
     """Of families' best those that learned nothing that shows, a sentence each."""
     return [
         f"The best {family_title(row['model'])} ({row['label']}, {percent(row['test_accuracy'])}) is {guessing(row)}."
         for row in best
-        if not learned(row)
+        if not learned(tables, row)
     ]
 
 

@@ -55,6 +55,8 @@ def _device_names(trials: pd.DataFrame) -> pd.Series:
     short = {name: shortened(name, LONGEST_DEVICE) or None for name in trials["device_name"].unique()}
     names = trials["device_name"].map(short).astype(object)
     for keys in (["node", "device"], ["device"]):  # "first" passes over the missing ones
+        if names.notna().all():
+            break
         names = names.fillna(names.groupby([trials[key] for key in keys]).transform("first"))
     return names.fillna(trials["device"])
 
@@ -63,6 +65,21 @@ def without_device(row: dict[str, Any]) -> str:
     """A row's label without its device, for where that is said already."""
     words = row["label"].replace(row["device_name"], "").split()
     return " ".join(word for word in words if word != row["device"])
+
+
+def plain_name(row: dict[str, Any]) -> str:
+    """What a configuration is, for people: "ViT, 7 px patches, 4 blocks", "CNN, 2 blocks, 27 channels, bf16".
+
+    Settings that are nobody's question are left out, so two configurations may have one name; labels are unique.
+    """
+    counted = {"patch_size": "px patches", "depth": "blocks", "width": "channels"}
+    parts = [f"{row[key]:g} {words}" for key, words in counted.items() if row[key] == row[key]]
+    parts = [text.removesuffix("s") if text in ("1 blocks", "1 channels") else text for text in parts]
+    parts += [row["dtype"]] if row["dtype"] != "fp32" else []
+    parts += [compile_title(row["compile"])] if compile_title(row["compile"]) else []
+    parts += [f"{100 * row['train_fraction']:.3g}% of the images"] if row["train_fraction"] < 1 else []
+    parts += [processes_title(row)] if processes_title(row) else []
+    return ", ".join([family_title(row["model"]), *parts])
 
 
 def compile_title(mode: str) -> str:
@@ -76,22 +93,23 @@ def _labels(configs: pd.DataFrame) -> list[str]:
     The shape, layout, batch and threads where they vary within the family; what can be asked of every family
     (compilation, share of the data) where it varies in the run.
     """
-    devices = "device" if configs["device"].nunique() == configs["device_name"].nunique() else "device_name"
-    varying = {str(model): _varying(rows) for model, rows in configs.groupby("model")}
-    in_run = _varying(configs)
-    split = configs["world_size"].where(configs["global_batch"] == "scaled", 1.0)
-    own_batches = (configs["batch_size"] / split).groupby(configs["model"]).nunique()  # of a process
-    shapes = {row["config_id"]: _shape(row, varying[row["model"]]) for row in records(configs)}
+    rows = records(configs)  # and plain sets: pandas counts a column's values in the time of a hundred of them
+    own_rows = grouped((str(row["model"]), row) for row in rows)
+    varying, in_run = {model: _varying(own) for model, own in own_rows.items()}, _varying(rows)
+    names = _values(rows, "device_name")
+    devices = "device" if len(_values(rows, "device")) == len(names) else "device_name"
+    own_batches = {model: {size for size in map(_own_batch, own) if size == size} for model, own in own_rows.items()}
+    shapes = {row["config_id"]: _shape(row, varying[row["model"]]) for row in rows}
     labels = []
-    for row in records(configs):
+    for row in rows:
         own = varying[row["model"]]
         parts = [shapes[row["config_id"]], row["dtype"]]
-        parts.append(row[devices] if configs["device_name"].nunique() > 1 else "")
+        parts.append(row[devices] if len(names) > 1 else "")
         parts.append(compile_title(row["compile"]) if "compile" in in_run else "")
         parts.append(LAYOUT.get(row["channels_last"], "") if "channels_last" in own else "")
         parts.append(row["attention"] if "attention" in own else "")
         parts += [f"{row[key]:g} {unit}" for key, unit in UNITS.items() if key in own and row[key] == row[key]]
-        several = own_batches[row["model"]] > 1  # a batch that grows with the processes is said with them
+        several = len(own_batches[row["model"]]) > 1  # a batch that grows with the processes is said with them
         parts.append(f"batch {row['batch_size']:g}" if several and row["batch_size"] > 0 else "")
         if "train_fraction" in in_run and row["train_fraction"] > 0:
             parts.append(f"{100 * row['train_fraction']:.3g}% data")
@@ -113,8 +131,18 @@ UNITS = {"num_threads": "threads", "epochs": "epochs"}
 SAID_WHERE_VARIED = (*SHAPE_LETTERS, *UNITS, "compile", "channels_last", "attention", "train_fraction")
 
 
-def _varying(configs: pd.DataFrame) -> set[str]:
-    return {key for key in SAID_WHERE_VARIED if configs[key].nunique() > 1}
+def _varying(rows: list[dict[str, Any]]) -> set[str]:
+    return {key for key in SAID_WHERE_VARIED if len(_values(rows, key)) > 1}
+
+
+def _values(rows: list[dict[str, Any]], key: str) -> set[Any]:
+    """What a column holds; no NaN."""
+    return {row[key] for row in rows if row[key] == row[key] and row[key] is not None}
+
+
+def _own_batch(row: dict[str, Any]) -> float:
+    """Of a process; NaN where it isn't known."""
+    return row["batch_size"] / (row["world_size"] if row["global_batch"] == "scaled" else 1.0)
 
 
 def _shape(row: dict[str, Any], varying: set[str]) -> str:

@@ -1,7 +1,7 @@
 """Matched pairs: a configuration, and one of another family that was given as many parameters or FLOPs."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.analysis.comparison import (
     Cell,
@@ -10,7 +10,6 @@ from bench.analysis.comparison import (
     Sheet,
     compare_measured,
     comparison_cell,
-    nothing,
     time_text,
 )
 from bench.analysis.formatting import listed, percent, ratio, span
@@ -49,15 +48,6 @@ class Pair:
         found = self.found.get(metric)
         better = found.side * (METRICS.get(metric, TIME)[2]) if found else 0
         return {0: "", 1: self.names[1], -1: self.names[0]}[better]
-
-    def ahead(self, metric: str) -> Comparison | None:
-        """The winner against the other one, whichever was made; made against base where no difference is shown."""
-        found = self.found.get(metric)
-        if found is None or self.winner(metric) != self.names[0]:
-            return found
-        low, middle, high, n = found.interval
-        turned = (-high, -middle, -low) if nothing(metric) == 0 else (1 / high, 1 / middle, 1 / low)
-        return replace(found, interval=type(found.interval)(*turned, n))
 
 
 def find_pairs(tables: Tables, device_name: str = "") -> list[Pair]:

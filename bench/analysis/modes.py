@@ -22,6 +22,7 @@ from bench.analysis.labels import LAYOUT, compile_title, family_title, grouped, 
 from bench.analysis.summary import Tables
 from bench.result import AXES
 
+WIDTHS = ("embed_dim", "width")  # settings that make a ViT or a CNN wider, and nothing else
 MODE = ("dtype", "compile", "channels_last")
 USUAL = {  # the choice that the others of an axis are held against: the first that the run has
     "dtype": ("fp32",),
@@ -61,18 +62,15 @@ def twins(rows: list[Row]) -> list[Twin]:
 def twin_key(row: Row, *but: str) -> tuple[str, ...]:
     """The same for two rows that differ in nothing except the columns `but`."""
     asked = [key for key in ("device_name", "attention", *AXES) if key not in but]
-    return tuple(
-        _sorted(row[key], "attention" in but) if key in ("settings", "training") else str(row[key]) for key in asked
-    )
+    without = tuple(key for key in (*WIDTHS, "attention") if key in but)
+    return tuple(_sorted(row[key], without) if key in ("settings", "training") else str(row[key]) for key in asked)
 
 
 @cache
-def _sorted(text: str | None, without_attention: bool) -> str:
+def _sorted(text: str | None, without: tuple[str, ...]) -> str:
     """Settings with their keys in order: an older run may have written them in another one."""
     try:
-        settings = json.loads(text or "{}")
-        if without_attention:
-            settings.pop("attention", None)
+        settings = {key: value for key, value in json.loads(text or "{}").items() if key not in without}
         return json.dumps(settings, sort_keys=True)
     except (ValueError, AttributeError):
         return str(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.comparison import (
+    MEMORY_GRID,
     TIME,
     Comparison,
     Row,
@@ -27,7 +28,7 @@ from bench.analysis.comparison import (
 from bench.analysis.formatting import listed, mebibytes, percent, rate, seconds
 from bench.analysis.labels import grouped, records
 from bench.analysis.speeds import INFERENCE, LATENCY, TRAINING, WORK, cell_of, count_threads
-from bench.analysis.summary import GRID, Tables, accuracy_floor, read_tables
+from bench.analysis.summary import GRID, MEMORY, Tables, accuracy_floor, read_tables
 from bench.errors import StoreError
 from bench.measure.speed_stats import FEWEST_LAUNCHES
 from bench.measure.stats import Interval, ratio_by_seed, ratio_interval, times
@@ -280,9 +281,11 @@ def _count(tables: Tables, row: Row, metric: str) -> int:
 
 
 def resolution(metric: str, a: Tables, b: Tables, x: Row, y: Row) -> dict[str, float]:
-    """What two rows can't tell apart: of accuracies for their test images, of times for the evaluations' distance."""
+    """What two rows can't tell apart: for their test images, the evaluations' distance, or pages of memory."""
     floors = [accuracy_floor(t.run, "test", row[metric]) for t, row in ((a, x), (b, y)) if nothing(metric) == 0]
-    grid = max((row[GRID] for row in (x, y) if row[GRID] > 0), default=0.0) if metric.startswith("seconds_to_") else 0.0
+    grid = MEMORY_GRID if metric == MEMORY else 0.0
+    if metric.startswith("seconds_to_"):
+        grid = max((row[GRID] for row in (x, y) if row[GRID] > 0), default=0.0)
     return {"floor": math.hypot(*floors), "grid": grid}
 
 

@@ -219,7 +219,7 @@ def data_sentences(tables: Tables, device_name: str) -> list[str]:
     rows = rows[rows["num_train_images"] > 0]
     if rows["train_fraction"].nunique() < 2 or rows["model"].nunique() < 2:
         return []
-    best, said = best_at_each_size(rows), []
+    best, said = best_at_each_size(rows), list[tuple[str, str]]()
     sizes = sorted(best["num_train_images"].unique())
     if len(sizes) > MOST_SIZES:
         sizes = [sizes[round(i * (len(sizes) - 1) / (MOST_SIZES - 1))] for i in range(MOST_SIZES)]
@@ -228,8 +228,9 @@ def data_sentences(tables: Tables, device_name: str) -> list[str]:
             best[best["num_train_images"] == size].sort_values("test_accuracy", ascending=False, kind="stable")
         )
         if len(here) > 1:
-            first, second = (family_title(row["model"]) for row in here[:2])
             found = compare_rows(tables, here[0], here[1], "test_accuracy")
-            lead = f"the {first} is {found.text} above the {second}"
-            said.append(f"with {whole(size)} {lead if found.shown else 'no difference is shown'}")
-    return [f"Fewer training images: {listed(said)}."] if said else []
+            who = f"the {family_title(here[0]['model'])} is ahead" if found.shown else "no difference is shown"
+            much = f" by {found.text.removesuffix(' points')}" if found.shown else ""
+            said.append((who, f"with {whole(size)}{much}"))
+    told = [f"{who} {listed(sizes)}{' points' * (' by ' in sizes[-1])}" for who, sizes in grouped(said).items()]
+    return [sentence("; ".join(told))] if told else []

@@ -18,6 +18,7 @@ from bench.measure.speed_stats import Cell, Estimate, Panel, Speeds, is_clean, p
 from bench.result import Launch
 
 PRECISION = 0.03  # half-width of a ratio that launches go for, where a run doesn't say
+WIDEST = math.log(2)  # half-width of an interval that tells anything
 TRAINING, INFERENCE, LATENCY = "images_per_second", "inference_images_per_second", "latency_p50_seconds"
 WORK = {TRAINING: "train", INFERENCE: "infer", LATENCY: "infer"}
 CALLS = ("p95_seconds", "p99_seconds")  # of single images
@@ -44,7 +45,7 @@ class Leading(NamedTuple):
 
 
 def precision_of(run: Mapping[str, Any]) -> float:
-    """The half-width of ratios that a run's launches went for; twice that is too noisy to call."""
+    """The half-width of ratios that a run's launches went for."""
     return number_of(run, "speed_precision", PRECISION)
 
 
@@ -98,22 +99,19 @@ def _half_width(speeds: Speeds, threads: int, configs: int) -> float:
 
 
 def leading_sentence(device: "DeviceSpeeds") -> str:
-    """ "speeds are good to ±2.6% (8 launches, 2 threads); ..." with what became of the other number of threads."""
-    speeds, (threads, most, half_width, of_most, known) = device.speeds, device.leading
+    """ "ratios of training speeds are known to ±2.6% (8 launches, 2 threads); ..."."""
+    speeds, (threads, most, half_width, _, known) = device.speeds, device.leading
     count = len(speeds.launches)
     how = f"({count} launch{'es' * (count != 1)}, {count_threads(threads)})"
+    if half_width > WIDEST:
+        return f"speeds are too noisy to call: ratios aren't known {how}"
     if not known:
-        known_to = f"ratios are known to {_plus_minus(half_width)} only" if half_width < 1 else "ratios aren't known"
-        return f"speeds are too noisy to call: {known_to} {how}"
-    said = f"speeds are good to {_plus_minus(half_width)} {how}"
+        return f"speeds are rough: ratios are known to {_plus_minus(half_width)} only {how}"
+    said = f"ratios of training speeds are known to {_plus_minus(half_width)} {how}"
     if threads < most:
-        disturbed = 1 - speeds.clean_share(most)
-        known_to = f"are known to {_plus_minus(of_most)} only" if of_most < 1 else "aren't known"
-        return (
-            f"{said}; one thread leads, as with all {most} something else took the processor in {disturbed:.0%} of the "
-            f"slices, and ratios {known_to}"
-        )
-    return f"{said}; all threads lead, as they are known well enough" if len(speeds.threads) > 1 else said
+        disturbed = f"{1 - speeds.clean_share(most):.0%} of the measurements"
+        return f"{said}; with all {most} threads other programs disturbed {disturbed}, too many for an answer"
+    return said
 
 
 def count_threads(number: float) -> str:

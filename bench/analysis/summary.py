@@ -48,6 +48,7 @@ _FIRST = (  # the columns that a summary begins with, in their order
 )
 IDENTITY = tuple(dict.fromkeys((*_FIRST, *AXES)))
 ACCURACIES = ("test_accuracy", "val_accuracy")
+SURENESS = ("test_loss", "calibration_error", "accuracy_at_90_coverage")
 RATES = ("images_per_second", "inference_images_per_second")  # which have an interval over blocks, too
 TIMED = (*RATES, "latency_p50_seconds", "train_seconds")  # with intervals; what a clock says is positive
 AVERAGED = (
@@ -133,7 +134,9 @@ def read_tables(folder: Path) -> Tables:
     evaluations, inference = clean_table(frames["evaluations.csv"]), clean_table(frames["inference.csv"])
     inference = inference.loc[inference["trial_id"] != "", ["trial_id", "batch_size", "images", "seconds"]]
     trials = labelled(clean_table(frames["trials.csv"]))
-    trials.loc[trials["timed"] == "false", list(UNTIMED)] = math.nan  # each that ran beside others slowed them
+    beside = trials["timed"] == "false"
+    if beside.any():
+        trials.loc[beside, list(UNTIMED)] = math.nan  # each that ran beside others slowed them
     devices = device_speeds(read_launches(folder), precision_of(run))
     trials, evaluations = with_times(trials, evaluations, targets_of(run), devices)
     summary = summarise(trials, run, devices)
@@ -174,7 +177,7 @@ def summarise(trials: pd.DataFrame, run: dict[str, Any], devices: Mapping[str, D
     ]
     summary = pd.DataFrame(rows, columns=list(none))
     numbers = [key for key in IDENTITY if key != "label" and key not in TEXT_COLUMNS]
-    summary[numbers] = summary[numbers].apply(pd.to_numeric)  # what nobody knows is NaN there, and None in text
+    summary[numbers] = summary[numbers].astype(float)  # what nobody knows is NaN there, and None in text
     summary["best_of_family"] = summary.index.isin(champions(summary))
     summary["pareto"] = False
     # more processes than those that are compared would buy speed with hardware
@@ -219,22 +222,38 @@ def with_times(
     keys = zip(trials["config_id"], trials["device_name"], trials["batch_size"], strict=True)
     trials["pace"] = pd.Series([paces.get(key, math.nan) for key in keys], index=trials.index, dtype=float)
     trials["clocked"] = (trials["pace"] > 0) | (trials["timed"] != "false")
-    own = trials.drop_duplicates("trial_id").set_index("trial_id").reindex(evaluations["trial_id"])
+    own = trials[["trial_id", "batch_size", "pace", "clocked"]].drop_duplicates("trial_id").set_index("trial_id")
+    own = own.reindex(evaluations["trial_id"])
     evaluations["images"] = evaluations["step"] * own["batch_size"].to_numpy()
     product = evaluations["images"] / own["pace"].to_numpy()
     measured = evaluations["train_seconds"].where(own["clocked"].eq(True).to_numpy())  # side by side tells nothing
     evaluations["train_seconds"] = product.where(product > 0, measured)
-    by_trial = evaluations.groupby("trial_id")
-    first, last = (trials["trial_id"].map(found) for found in (by_trial["step"].min(), by_trial["images"].max()))
-    apart = trials["trial_id"].map(by_trial["images"].diff().groupby(evaluations["trial_id"]).median())
+    codes, ids = pd.factorize(evaluations["trial_id"])
+    where = pd.Index(ids).get_indexer(trials["trial_id"])  # -1, the last place, where a trial has no evaluation
+    images, seconds, step, reached = (
+        evaluations[key].to_numpy(float) for key in ("images", "train_seconds", "step", "val_accuracy")
+    )
+
+    def least(values: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
+        """Of each trial's evaluations `own`; NaN of none. Plain arrays: pandas takes a millisecond for each."""
+        found = np.full(len(ids) + 1, math.inf)
+        np.fmin.at(found, codes[own], values[own])
+        found[np.isinf(found)] = math.nan
+        return found[where]
+
+    every = np.full(len(codes), True)
+    first, last = least(step, every), -least(-images, every)
+    apart = trials["trial_id"].map(
+        evaluations["images"].groupby(codes).diff().groupby(evaluations["trial_id"]).median()
+    )
     launched = trials["pace"] > 0
     trials["train_seconds"] = (last / trials["pace"]).where(launched, trials["train_seconds"])
-    trials[GRID] = (apart.fillna(last) / trials["pace"]).where(launched, trials[GRID])
+    trials[GRID] = (apart.fillna(pd.Series(last, index=trials.index)) / trials["pace"]).where(launched, trials[GRID])
     for target in targets:
-        reached = evaluations[evaluations["val_accuracy"] >= target].groupby("trial_id")
-        for column, key in ((f"images_to_{target:g}", "images"), (f"seconds_to_{target:g}", "train_seconds")):
-            trials[column] = trials["trial_id"].map(reached[key].min())
-        trials[f"first_{target:g}"] = trials["trial_id"].map(reached["step"].min()) <= first
+        there = reached >= target
+        trials[f"images_to_{target:g}"] = least(images, there)
+        trials[f"seconds_to_{target:g}"] = least(seconds, there)
+        trials[f"first_{target:g}"] = least(step, there) <= first
     return trials, evaluations
 
 
@@ -292,7 +311,7 @@ def _summary_row(
         values = group[metric][ok].tolist()
         low, middle, high, _ = mean_interval(values, accuracy_floor(run, part, _reduced(values)))
         row |= {metric: middle, f"{metric}_low": max(low, 0.0), f"{metric}_high": min(high, 1.0)}
-    for metric in ("test_balanced_accuracy", "commonest_share"):
+    for metric in (*SURENESS, "test_balanced_accuracy", "commonest_share"):
         row[metric] = _reduced(group[metric][ok].tolist())
     row["commonest_class"] = _first_known(group["commonest_class"][ok])
     for metric in (*TIMED, MEMORY):
@@ -312,7 +331,7 @@ def _summary_row(
     row |= dict.fromkeys(OF_LAUNCHES, math.nan)
     device = devices.get(row["device_name"])
     of_launches = device.columns(row) if device else {}
-    row |= of_launches
+    row |= of_launches | _stalls(group["pause_share"][ok].tolist(), of_launches)
     low, middle, high = (row[f"images_per_second{end}"] for end in ("_low", "", "_high"))
     pace = Interval(low, middle, high, row["n"])
     if of_launches:  # all seeds train on as many images, so the seconds are as sure as the speed
@@ -331,6 +350,19 @@ def _summary_row(
         row |= {f"{column}_low": sure.low, f"{column}_high": sure.high}
         row[f"first_{target:g}"] = int(group[f"first_{target:g}"][raced].sum())
     return row
+
+
+def _stalls(pauses: list[float], of_launches: Mapping[str, Any]) -> dict[str, float]:
+    """The share of stalls: trials count pauses, launches estimate all that a loop loses. {} where neither tells.
+
+    What trials count is exact, so it is taken unless the launches' interval leaves it out. Its ends are those of the
+    seeds.
+    """
+    known = [value for value in pauses if not math.isnan(value)]
+    low, high = (of_launches.get(f"stall_share{end}", math.nan) for end in ("_low", "_high"))
+    if not known or (middle := statistics.fmean(known)) < low or middle > high:
+        return {}
+    return {"stall_share": middle, "stall_share_low": min(known), "stall_share_high": max(known)}
 
 
 def _or_nan(value: float | None) -> float:

@@ -40,7 +40,9 @@ def find_warnings(tables: Tables, device_name: str) -> list[str]:
     """Warnings on one device's part of a run: what is missing, what failed, what is noisy, what is oddly slow."""
     rows = tables.summary[tables.summary["device_name"] == device_name]
     trials = tables.trials[tables.trials["device_name"] == device_name]
-    found = [unfinished(tables), *_not_ok(trials), *_noisy(rows), *_stalled(rows), *_worse_choices(tables, rows)]
+    bad = trials[trials["status"] != "ok"]
+    skipped = bad["status"] == "skipped"
+    found = [unfinished(tables), *_not_ok(trials, bad[~skipped]), *_noisy(rows), *_stalled(rows)]
     found += guess_warnings(tables, records(rows[rows["n"] > 0]))
     if device_name in tables.devices:
         found += _of_launches(tables, tables.devices[device_name], rows)
@@ -53,6 +55,7 @@ def find_warnings(tables: Tables, device_name: str) -> list[str]:
                 "like for like."
             )
         found += node_warnings(tables, device_name)
+    found += [*_worse_choices(tables, rows), *_not_ok(trials, bad[skipped])]
     return [text for text in found if text]
 
 
@@ -83,10 +86,11 @@ def side_by_side(tables: Tables) -> list[str]:
     ]
 
 
-def _not_ok(trials: pd.DataFrame) -> list[str]:
+def _not_ok(trials: pd.DataFrame, bad_ones: pd.DataFrame) -> list[str]:
+    """A line for each reason of `bad_ones`, some of the trials."""
     whole, lines = trials["label"].value_counts(), []
     alike: list[tuple[tuple[str, str], tuple[str, list[float]]]] = []  # status and reasons, label and seeds
-    for (label, status), group in trials[trials["status"] != "ok"].groupby(["label", "status"], sort=False):
+    for (label, status), group in bad_ones.groupby(["label", "status"], sort=False):
         texts = [text if len(text) <= LONGEST else f"{text[:LONGEST]}…" for text in group["error"] if text]
         reasons = listed(list(dict.fromkeys(texts))[:2])
         alike.append(((str(status), reasons), (str(label), group["seed"].tolist())))
@@ -105,11 +109,10 @@ def _noisy(rows: pd.DataFrame) -> list[str]:
     wide = rows[rows["throughput_spread"] > WIDE_SPREAD].sort_values("throughput_spread", ascending=False)
     if wide.empty:
         return []
-    named = [f"{row.label} ({row.throughput_spread:.0%})" for row in wide.head(3).itertuples()]
-    more = [f"{len(wide) - 3} more"] if len(wide) > 3 else []
+    worst = wide.iloc[0]
     return [
-        f"Throughput swung by more than {WIDE_SPREAD:.0%} between timed blocks: {listed([*named, *more])}. "
-        "Close other programs, and run again."
+        f"This machine was busy: training speed varied by up to {worst['throughput_spread']:.0%} between timed blocks "
+        f"({worst['label']}). Close other programs, and run again."
     ]
 
 
@@ -124,21 +127,20 @@ def _of_launches(tables: Tables, device: DeviceSpeeds, rows: pd.DataFrame) -> It
     if 1 - speeds.clean_share(leading.threads) > DISTURBED:
         told = listed([f"{share:.1%} of their time {words}" for words, share in lost.items() if share >= 0.0005])
         yield (
-            f"Something else took the processor in {1 - speeds.clean_share(leading.threads):.0%} of the timed slices "
-            f"({count_threads(leading.threads)}), which don't count{f': {told}' if told else ''}."
+            f"Other programs disturbed {1 - speeds.clean_share(leading.threads):.0%} of the speed measurements "
+            f"({count_threads(leading.threads)}); those are left out{f' ({told})' if told else ''}."
         )
     if (slowdown := speeds.slowdown(leading.threads)) > SHARED:
         yield (
-            "The cores were shared with work that the system doesn't show, such as another machine's: a fixed loop "
-            f"took {slowdown:.2f} times as long beside the timed slices as at best. Speeds are those of cores of one's "
-            "own."
+            "The cores were shared with something that the system doesn't show, such as another rented machine: a "
+            f"fixed loop took {slowdown:.2f} times as long as at best. Speeds are corrected for it."
         )
     widths = speeds.half_widths(Panel("train", False, leading.threads))
     wide = sum(width > 2 * asked for width in widths)
     if wide or not leading.known:
         told = f"{wide} of {len(widths)} ratios of training speeds are known to no better than ±{200 * asked:g}%"
         told = told if widths else "no ratio of training speeds is known"
-        yield f"Too noisy to call: {told}. Close other programs, or give a larger --budget or speed_seconds."
+        yield f"Speeds are rough: {told}. Close other programs, or give a larger --budget or speed_seconds."
     reasons = [(reason, config) for each in speeds.launches for config, reason in each.missing.items()]
     labels = dict(zip(rows["config_id"], rows["label"], strict=True))
     for reason, configs in grouped(reasons).items():

@@ -32,8 +32,24 @@ EXPORTS = ("json_file", "markdown", "junit", "pytest_benchmark", "github_benchma
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the suite; as often as you like.")
 @click.option("--cell", "cells", multiple=True, metavar="TEXT", help="Only cells whose name holds it; repeat for more.")
 @click.option("--budget", "budget_seconds", type=Time(), help="Time in all [40 s a cell, 2m at least].")
-@click.option("--margin", type=Share(), default="3%", show_default=True, help="A slowdown that isn't worth failing.")
-@click.option("--promise", type=Share(), default="10%", show_default=True, help="A slowdown that never passes.")
+@click.option(
+    "--ignore-below",
+    "--margin",
+    "margin",
+    type=Share(),
+    default="3%",
+    show_default=True,
+    help="A slowdown that isn't worth failing.",
+)
+@click.option(
+    "--fail-above",
+    "--promise",
+    "promise",
+    type=Share(),
+    default="10%",
+    show_default=True,
+    help="A slowdown that never passes.",
+)
 @click.option(
     "--inconclusive", type=click.Choice(["fail", "warn", "pass"]), default="fail", show_default=True,
     help="Whether noise that leaves the answer open fails (exit status 3).",

@@ -57,6 +57,8 @@ def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> No
     console.print(table)
     if len(groups) > MOST_LINES:
         console.print(f"… and {len(groups) - MOST_LINES:,} more configurations; --json has them all", highlight=False)
+    if plan.suite.tune:
+        console.print(f"Before that, {plan.suite.tune} settings of each family's recipe are tried.", highlight=False)
     total = duration(_total(plan, estimates, at_once))
     of_first = {t.trial_id: estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed}
     first = duration(_total(plan, of_first, at_once))
@@ -71,6 +73,7 @@ def plan_as_json(plan: "Plan", estimates: dict[str, float], at_once: int = 1) ->
     return {
         "suite": plan.name,
         "dataset": plan.spec.name,
+        "tune": plan.suite.tune,
         "estimated_seconds": _total(plan, estimates, at_once),
         "trials": [
             {

@@ -10,14 +10,16 @@ from bench.errors import UserError
 
 
 class Time(click.ParamType):
-    """Seconds from 90, 90s, 10m, 1h30m."""
+    """Seconds from 90s, 10m, 1h30m. A number alone is refused: it could be minutes."""
 
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", str(value).replace(" ", ""))
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", str(value).replace(" ", ""))
         if not found or not any(found.groups()):
-            self.fail(f"'{value}' is not a time, such as 90s, 10m or 1h30m", param, ctx)
+            number = str(value).strip()
+            hint = f": say {number}s or {number}m" if number.isdecimal() else ", such as 90s, 10m or 1h30m"
+            self.fail(f"'{value}' is not a time{hint}", param, ctx)
         hours, minutes, seconds = (float(group or 0) for group in found.groups())
         return 3600 * hours + 60 * minutes + seconds
 

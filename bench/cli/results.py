@@ -2,10 +2,12 @@
 heavy."""
 
 import json
+import re
+import textwrap
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bench.analysis.answer import Verdict
     from bench.analysis.run_comparison import Changes
     from bench.analysis.run_limits import Judgement
+    from bench.analysis.scorecard import Scorecard
 
 HEAD = ("configuration", "metric", "before", "after", "change", "95% interval", "verdict")
 LIMITS_HEAD = ("configuration", "limit", "change", "95% interval", "verdict")
@@ -106,16 +110,58 @@ def compare(
     context.exit(judgement.exit_status if judgement else 0)
 
 
-def say(run_dir: Path, verdicts: Sequence[Any], quiet: bool) -> None:
-    """The answer, on standard output."""
+WIDE = 100  # columns of a terminal that has room for intervals
+
+
+def say(run_dir: Path, verdicts: Sequence["Verdict"], quiet: bool) -> None:
+    """The answer, on standard output: a dozen lines a device."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False)
     for verdict in verdicts:
-        click.echo("")
-        click.secho(verdict.headline, bold=True)
-        if verdict.summary:
-            click.echo("  " + " ".join(verdict.summary) + "\n")
-        for sentence in () if quiet else verdict.sentences:
-            click.echo(f"  {sentence}")
+        console.print()
+        if len(verdicts) > 1:
+            console.print(verdict.device_name)
+        console.print(verdict.headline, style="bold")
+        if quiet:
+            continue
+        if verdict.cards:
+            card = verdict.cards[0]
+            table = _card_table(card, console.width >= WIDE)
+            console.print("", f"{' against '.join(card.names)}:", table, "", sep="\n")
+        for line in verdict.advice:
+            console.print(line)
+        if verdict.warnings:
+            console.print(_note(verdict.warnings, console.width), style="yellow")
     click.echo(f"\nReport: {run_dir / 'report.html'}")
+
+
+def _note(warnings: Sequence[str], width: int) -> str:
+    """The first warning, or its main clause where it has no room on two lines, and how many more the report has."""
+    rest = len(warnings) - 1
+    more = f" ({rest} more in the report)" if rest else ""
+    if len(whole := f"Note: {warnings[0]}{more}") <= 2 * width:
+        return whole
+    more, clause = more or " (more in the report)", re.split(r"[.;](?:\s|$)| \(", warnings[0])[0]
+    return textwrap.shorten(f"Note: {clause}", 2 * width - len(more), placeholder=" …") + more
+
+
+def _card_table(card: "Scorecard", wide: bool) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for family in card.families:
+        table.add_column(Text(family), justify="right", no_wrap=True)
+    several = len(card.names) > 1
+    for title in [*(["difference", "95% interval"] if wide else []), ""] if several else []:
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for line in card.lines:
+        verdict = Text(line.verdict, style="bold" if line.winner else "")
+        more = [*([Text(line.difference), Text(line.ends)] if wide else []), verdict] if several else []
+        table.add_row(Text(line.subject), *map(Text, line.figures), *more)
+    return table
 
 
 def show_changes(found: "Changes", console: "Console", judgement: "Judgement | None" = None) -> None:

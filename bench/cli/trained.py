@@ -1,4 +1,4 @@
-"""The commands `predict` and `show`: a trained model and images that somebody brings."""
+"""The commands `predict`, `show` and `robustness`: trained models and images that somebody brings, or changed ones."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ IMAGES = click.option(
     metavar="PATH",
     help="CSV, IDX file, folder of images or .npz [the test set].",
 )
+LABEL_COLUMN = click.option(
+    "--label-column", metavar="NAME", help="Of a CSV: the label's name, first, last or none [as in training]."
+)
 TRIAL_DIR = click.argument("trial_dir", type=click.Path(path_type=Path), metavar="TRIAL_DIR")
 TRUST = click.option(
     "--trust", is_flag=True, help="Import and run the model's code where the trial names some: package.module:factory."
@@ -28,6 +31,7 @@ DATA_DIR = click.option("--data-dir", type=folder(), metavar="DIR", help="Folder
 @click.command()
 @TRIAL_DIR
 @IMAGES
+@LABEL_COLUMN
 @click.option("--out", type=file(), default="predictions.csv", show_default=True, metavar="FILE", help="Written here.")
 @click.option(
     "--format", "form", type=click.Choice(["csv", "kaggle"]), default="csv", show_default=True,
@@ -62,7 +66,8 @@ def predict(
     click.echo(_printable(f"{out}: predictions for {len(found):,} images, by {by}, {chosen}"))
     if images.labelled:
         right = hits(found, images.split.labels)
-        click.echo(f"Accuracy: {right / len(found):.2%} ({right:,} of {len(found):,})")
+        origin = f", by {images.labels_from}" if images.labels_from else ""
+        click.echo(_printable(f"Accuracy: {right / len(found):.2%} ({right:,} of {len(found):,}){origin}"))
         if given is None:
             click.echo("The report's test accuracy is that of the weights at the end of training.")
 
@@ -71,12 +76,13 @@ def predict(
 @TRIAL_DIR
 @click.option("--image", "index", type=click.IntRange(min=0), required=True, metavar="N", help="Which one, from 0.")
 @IMAGES
+@LABEL_COLUMN
 @click.option(
     "--out", type=file(), default="attention.png", show_default=True, metavar="FILE", help="The picture, PNG."
 )
 @DATA_DIR
 @TRUST
-def show(trial_dir: Path, index: int, given: Path | None, out: Path, data_dir: Path | None, trust: bool) -> None:
+def show(trial_dir: Path, index: int, given: Path | None, out: Path, **where: Any) -> None:
     """Draw what a trained model makes of one image: probabilities, attention of every head, saliency, filters.
 
     \b
@@ -85,7 +91,7 @@ def show(trial_dir: Path, index: int, given: Path | None, out: Path, data_dir: P
     Images are counted from 0, as in the trial's predictions.csv.
     """
     refuse_no_folder(out)
-    saved, images = _opened(trial_dir, given, data_dir, trust)
+    saved, images = _opened(trial_dir, given, **where)
     from bench.inference.predict import view_image
     from bench.report.plots.one_image import picture_of, save_picture
 
@@ -94,14 +100,54 @@ def show(trial_dir: Path, index: int, given: Path | None, out: Path, data_dir: P
     click.echo(_printable(f"{out}: {view.title}"))
 
 
-def _opened(trial_dir: Path, given: Path | None, data_dir: Path | None, trust: bool) -> "tuple[Saved, Images]":
+@click.command()
+@click.argument("run_dir", type=folder(), metavar="RUN_DIR")
+@click.option("--images", "most", type=click.IntRange(min=1), metavar="N", help="At most so many test images [all].")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, mps, xpu.")
+@DATA_DIR
+@TRUST
+def robustness(run_dir: Path, most: int | None, device: str, data_dir: Path | None, trust: bool) -> None:
+    """How right a run's best models stay when test images are noisy, blurred, hidden in part, turned or moved.
+
+    \b
+    run_bench.py robustness results/mnist/latest
+
+    Each family's best, all its seeds, at five strengths each: robustness.csv, and a part of the report.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bench.analysis.answer import keep_verdicts
+    from bench.analysis.robustness import robustness_sheets
+    from bench.analysis.summary import read_tables
+    from bench.inference.robustness import measure
+    from bench.report.build import write_report
+    from bench.system.device import best_device
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("changed test images", total=1.0)
+        device = best_device() if device == "auto" else device
+        notes = measure(run_dir, data_dir, device, most, trust, lambda share: bar.update(task, completed=share))
+    for note in notes:
+        click.echo(_printable(f"warning: left out: {note}"), err=True)
+    for sheet in robustness_sheets(read_tables(run_dir)):
+        for line in sheet.said:
+            click.echo(_printable(line))
+    keep_verdicts(run_dir, write_report(run_dir))
+    click.echo(f"Report: {run_dir / 'report.html'}")
+
+
+def _opened(
+    trial_dir: Path, given: Path | None, data_dir: Path | None, label_column: str | None, trust: bool
+) -> "tuple[Saved, Images]":
     from bench.inference.predict import find_images
     from bench.inference.saved_model import load_trial
 
     saved = load_trial(trial_dir, trust)
     for note in saved.notes:
         click.echo(_printable(f"note: {note}"), err=True)
-    return saved, find_images(saved, given, data_dir)
+    return saved, find_images(saved, given, data_dir, label_column)
 
 
 def _printable(text: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from bench.config.inventory import HERE, Inventory
 from bench.config.matching import Entry, pair_up
 from bench.config.recipes import DEFAULT_RECIPE, RECIPES
-from bench.config.solver import count_flops, count_params
+from bench.config.solver import count_flops, count_params, ignores_seeds
 from bench.config.suite_file import NOT_SWEPT, Origin, Place, SuiteText, Swept, check_size, combinations, swept_by
 from bench.config.suite_keys import Axes, SuiteFile
 from bench.config.validation import DeviceName, blamed, check_keys, check_name, checked, find_data, validated
@@ -35,6 +35,7 @@ class Plan:
         trials: in the order in which they run.
         skipped: trial_id -> why this machine can't run it.
         num_params: config_id -> parameters of its model.
+        notes: what a person should know before it runs, a line each.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Plan:
     trials: tuple[Trial, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     num_params: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -> Plan:
@@ -84,7 +86,10 @@ def load_plan(text: SuiteText, inventory: Inventory = HERE, yes: bool = False) -
     num_params = {trial.config_id: count_params(trial) for trial in grid}
     lacking = {trial.config_id: inventory.lacks(trial) for trial in grid}
     skipped = {trial_id: reason for trial_id, trial in trials.items() if (reason := lacking[trial.config_id])}
-    return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params)
+    alike = dict.fromkeys(trial.model for trial in grid if ignores_seeds(trial))
+    note = "seeds don't change its start, so they tell only of the order of images and of dropout"
+    notes = tuple(f"{name}: {note}" for name in alike)
+    return Plan(text.name, suite, spec, text.content, tuple(trials.values()), skipped, num_params, notes)
 
 
 def _matches_of(text: SuiteText, suite: SuiteFile, index: int) -> list[MatchedBy]:
@@ -148,6 +153,7 @@ def _expand_entry(
         )
         try:
             count_flops(trial)  # builds and runs a sketch of it; the model alone knows what fits
+            ignores_seeds(trial)  # builds a user's own with its numbers
         except ValueError as error:
             resize = isinstance(spec, UserData) and "image_size" in str(error)
             advice = "; --set dataset.image_size=N resizes the images" if resize else ""

@@ -8,17 +8,20 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
+import torch
 from torch import nn
 
 from bench.data.catalog import DATASETS
-from bench.measure.flops import forward_flops
+from bench.measure.flops import NEEDS_NUMBERS, forward_flops, is_small
 from bench.trial import MatchedBy, Trial
-from models import build_meta_model
+from models import MODELS, build_meta_model, build_model, starts_alike
 
 USUAL_GROWTH = 2.0
 GROWTHS_UP = [round(USUAL_GROWTH + step / 100, 2) for step in range(101)]  # to 3.0
 GROWTHS_DOWN = [round(USUAL_GROWTH - step / 100, 2) for step in range(81)]  # to 1.2
 LARGEST_WIDTH = 2**16
+# Parameters of the largest model that is built twice with its numbers while a suite is checked: 0.8 GB in float32.
+LARGEST_BUILT = 100_000_000
 
 Size = Callable[[int, float], float]  # (width, growth) -> parameters or FLOPs
 
@@ -90,6 +93,14 @@ def count_flops(trial: Trial) -> int:
     return _flops(*_shape(trial))
 
 
+def ignores_seeds(trial: Trial) -> bool:
+    """Whether a trial's model is a user's own that starts from equal weights whatever the seed.
+
+    One of more than LARGEST_BUILT parameters isn't asked. Raises: ValueError, as models.starts_alike.
+    """
+    return count_params(trial) <= LARGEST_BUILT and _ignores_seeds(*_shape(trial))
+
+
 def _shape(trial: Trial) -> Shape:
     spec = trial.data or DATASETS[trial.dataset]
     return spec.image_size, spec.in_channels, spec.num_classes, trial.model, json.dumps(trial.settings)
@@ -103,10 +114,31 @@ def _sketch(*shape: *Shape) -> nn.Module:
 
 
 @cache
+def _ignores_seeds(*shape: *Shape) -> bool:
+    image_size, in_channels, num_classes, name, settings = shape
+    return starts_alike(name, json.loads(settings), image_size, in_channels, num_classes)
+
+
+@cache
 def _flops(*shape: *Shape) -> int:
-    model, (image_size, in_channels, *_) = _sketch(*shape), shape
-    closed_form = getattr(model, "num_flops", None)
-    return closed_form() if closed_form else forward_flops(model, (in_channels, image_size, image_size))
+    model, (image_size, in_channels, num_classes, name, settings) = _sketch(*shape), shape
+    closed_form, image = getattr(model, "num_flops", None), (in_channels, image_size, image_size)
+    if closed_form:
+        return int(closed_form())
+    tensors = [*model.parameters(), *model.buffers()]
+    if name in MODELS and is_small(tensors, image):  # ours look at no numbers, so any will do, and count sooner
+        model.to_empty(device="cpu")
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.zero_()
+    try:
+        return forward_flops(model, image)
+    except NEEDS_NUMBERS:  # of somebody's own, which makes tensors of numbers as it goes
+        real = build_model(name, json.loads(settings), image_size, in_channels, num_classes)
+    try:
+        return forward_flops(real, image)
+    except NEEDS_NUMBERS as error:
+        raise ValueError(f"{name} can't take an image of this size: {' '.join(str(error).split())[:300]}") from None
 
 
 # what is counted -> how, and what it is called

@@ -10,6 +10,7 @@ from bench.system.precision import DTYPES
 from bench.trial import Compile, GlobalBatch, MatchedBy
 
 MOST_SEEDS = 1_000
+MOST_SETTINGS = 1_000  # of a family's recipe
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -55,6 +56,10 @@ class SuiteFile(Keys):
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[list[Seed], Field(min_length=1)] = Field(
         1, description="how many (counted from 0), or which"
     )
+    tune: int = Field(
+        0, ge=0, le=MOST_SETTINGS,
+        description="try so many settings of each family's recipe on validation images first, and compare at the best",
+    )  # fmt: skip
     split_seed: Annotated[Seed, Field(description="of the training/validation split")] = 0
     targets: Annotated[list[Fraction], Field(description="validation accuracies to time; the middle is headline")] = []
     timing: Literal["rounds", "whole"] = Field(

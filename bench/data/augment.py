@@ -86,7 +86,9 @@ def random_erasing(images: Tensor, probability: float, generator: torch.Generato
     aspect = ERASED_ASPECT[0] * (ERASED_ASPECT[1] / ERASED_ASPECT[0]) ** aspect
     exact = (area * aspect).sqrt().clamp(max=H).maximum(area / W)  # from here on area / exact is at most W
     height, width = exact.round().clamp(1, H), (area / exact).round().clamp(1, W)
-    inside = _inside((down * (H - height + 1)).floor(), (across * (W - width + 1)).floor(), height, width, images)
+    inside = inside_rectangle(
+        (down * (H - height + 1)).floor(), (across * (W - width + 1)).floor(), height, width, images
+    )
     # Eight pixels a draw: one a draw took eight times as long.
     noise = torch.empty(math.ceil(count * C * H * W / 8), dtype=torch.int64).random_(
         -(2**63), None, generator=generator
@@ -115,8 +117,9 @@ def cutmix(images: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
     side = (1 - _beta(B, alpha, generator)).sqrt()
     height, width = (side * H).floor(), (side * W).floor()
     centre = torch.rand(2, B, generator=generator)
-    top, left = (centre[0] * H).floor() - (height / 2).floor(), (centre[1] * W).floor() - (width / 2).floor()
-    return (~_inside(top, left, height, width, images)).to(images.dtype)
+    # The nearest whole pixels: with their half rounded down, boxes of even length lay half a pixel up and to the left.
+    top, left = (centre[0] * H - (height - 1) / 2).floor(), (centre[1] * W - (width - 1) / 2).floor()
+    return (~inside_rectangle(top, left, height, width, images)).to(images.dtype)
 
 
 def _mixed(
@@ -134,7 +137,7 @@ def _mixed(
     return mixed, shares * known + (1 - shares) * known.index_select(0, partners)
 
 
-def _inside(top: Tensor, left: Tensor, height: Tensor, width: Tensor, images: Tensor) -> Tensor:
+def inside_rectangle(top: Tensor, left: Tensor, height: Tensor, width: Tensor, images: Tensor) -> Tensor:
     """Which pixels lie in each image's rectangle, all (B,), in whole pixels -> (B, 1, H, W), on the images' device."""
     H, W = images.shape[-2:]
     top, left, bottom, right = torch.stack([top, left, top + height, left + width]).to(images.device)[:, :, None]

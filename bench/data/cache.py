@@ -17,7 +17,7 @@ from bench.data.readers.npz import DAMAGED
 from bench.system.files import write_atomically
 
 ARRAYS = "arrays.npz"
-VERSION = 3  # of how files are read and kept: raised when the same files would become other arrays
+VERSION = 5  # of how files are read and kept: raised when the same files would become other arrays
 
 
 def root() -> Path:

@@ -130,6 +130,12 @@ class UserData(BaseModel):
         return len(self.class_names)
 
     @property
+    def label_column(self) -> str | None:
+        """The column of a CSV that the labels came from, where it has a name."""
+        named = self.kind == "csv" and self.labels_from.startswith("column ")
+        return self.labels_from.removeprefix("column ") if named else None
+
+    @property
     def understood(self) -> list[str]:
         """How the files were taken, in one or two lines; what was done to the images stands in `notes`."""
         total, colour = self.num_train + self.num_test, "RGB" if self.in_channels == 3 else "grey"

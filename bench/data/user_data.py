@@ -149,7 +149,9 @@ def _describe_files(options: UserDataOptions, files: DatasetFiles, digest: str, 
 
 
 def _seen_in(found: LabelledImages, arrays: Arrays, is_test: np.ndarray) -> list[str]:
-    """What the pixels show and no header does, as sentences: images of one colour, test images that were learned."""
+    """What the pixels show and no header does, as sentences: images of one colour, test images that were learned, the
+    same image in two classes.
+    """
     names = np.empty(len(is_test), dtype=object)
     names[:] = [
         shown(image) if isinstance(image, Path) else f"image {row} of {part.source}"
@@ -164,16 +166,30 @@ def _seen_in(found: LabelledImages, arrays: Arrays, is_test: np.ndarray) -> list
     ]
     if constant:
         said.append(f"{len(constant):,} of {len(names):,} images are of one grey throughout: {_some(constant)}.")
-    learned = {image.tobytes(): row for row, image in enumerate(arrays.train_images)}
+    learn, test = (
+        [hashlib.sha256(image).digest() for image in images] for images in (arrays.train_images, arrays.test_images)
+    )
+    learned = {content: row for row, content in enumerate(learn)}
     twice = [
         f"{places[True][row]} as {places[False][learned[content]]}"
-        for row, image in enumerate(arrays.test_images)
-        if (content := image.tobytes()) in learned
+        for row, content in enumerate(test)
+        if content in learned
     ]
     if twice:
         said.append(
             f"{len(twice):,} of {len(arrays.test_images):,} test images are among those to learn from, pixel by pixel: "
             f"{_some(twice)}. Accuracy on them is memory."
+        )
+    alike: dict[bytes, list[tuple[int, str]]] = {}
+    labels = (*arrays.train_labels.tolist(), *arrays.test_labels.tolist())
+    for content, label, name in zip(learn + test, labels, (*places[False], *places[True]), strict=True):
+        alike.setdefault(content, []).append((label, name))
+    several = [own for own in alike.values() if len({label for label, _ in own}) > 1]
+    if several:
+        pairs = [" and ".join(dict(own).values()) for own in several]
+        said.append(
+            f"{sum(map(len, several)):,} of {len(names):,} images are in other classes too, pixel by pixel: "
+            f"{_some(pairs)}. Their labels contradict each other."
         )
     return said
 
@@ -217,6 +233,12 @@ def _divide(found: LabelledImages, test_fraction: float | None) -> tuple[tuple[s
         raise DataError(f"{source}: all {num_known:,} images are of one class, '{rarest}'; two at least are needed")
     parts = ["training", "validation", *([] if found.test else ["test"])]
     if counts[rare] < len(parts):
+        measured = 2 * len(names) > num_known or any(re.fullmatch(r"-?\d*\.\d*[1-9]\d*", name) for name in names)
+        if measured and len(names) > 20:
+            raise DataError(
+                f"{source}: {found.train[0].labels_from} has {len(names):,} different values for {num_known:,} images: "
+                "a measured value or an ID? Classes are needed, each of several images"
+            )
         raise DataError(
             f"{source}: class '{rarest}' has too few images ({counts[rare]}): "
             f"{', '.join(parts[:-1])} and {parts[-1]} need one each at least"

@@ -44,6 +44,7 @@ from bench.data.readers.images import (
     Survey,
     any_colour,
     find_reading,
+    highest_level,
     is_image,
     load_images,
     survey,
@@ -61,6 +62,16 @@ WANTED = (
     "expected a CSV, an .npz, IDX files (train-images-idx3-ubyte ...), or a folder of images for each class, "
     "perhaps inside of train and test"
 )
+SAVE = "save images and labels together with numpy: np.savez('data.npz', images=..., labels=...)"
+OTHER_KINDS = {
+    (".txt", ".dat", ".data", ".tsv"): "text; if it is a table of pixels, divide its cells by commas and call it .csv",
+    (".npy",): f"one array of numpy's; {SAVE}",
+    (".mat",): f"MATLAB's; read it with scipy.io.loadmat and {SAVE}",
+    (".h5", ".hdf5"): f"HDF5; read it with h5py and {SAVE}",
+    (".pkl", ".pickle", ".joblib", ".pt", ".pth"): f"a pickle, whose reading could run code; {SAVE}",
+    (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z"): "an archive; unpack it, and name the folder",
+    (".xlsx", ".xls", ".ods", ".parquet", ".feather"): "a table that isn't read; save it as a CSV",
+}
 
 
 @dataclass
@@ -147,7 +158,16 @@ def _files_at(path: Path, label_column: str | None) -> DatasetFiles:
         return DatasetFiles("npz", {"train": [path]})
     if IDX.fullmatch(path.name):
         raise DataError(f"{shown(path)}: is one of several IDX files; name their folder, {shown(path.parent)}")
-    raise DataError(f"{shown(path)}: is no dataset; {WANTED}")
+    raise DataError(f"{shown(path)}: is {_other_kind(path) or f'no dataset; {WANTED}'}")
+
+
+def _other_kind(path: Path) -> str:
+    """What a file is that isn't read, and what to do with it; empty where its name doesn't say."""
+    if is_image(path):
+        return "one image; name the folder that holds a folder of images for each class"
+    if re.search(r"idx\d[-.]ubyte", path.name):
+        return "one IDX file; name a folder with train-images-idx3-ubyte and train-labels-idx1-ubyte"
+    return next((said for endings, said in OTHER_KINDS.items() if path.name.lower().endswith(endings)), "")
 
 
 def is_npz(path: Path) -> bool:
@@ -171,6 +191,9 @@ def _in_folder(folder: Path, label_column: str | None) -> DatasetFiles:
         return _tables("csv", tables, folder, label_column)
     if tables := [*filter(is_npz, files)]:
         return _tables("npz", tables, folder, None)
+    others = [file for file in files if _other_kind(file) and not is_image(file)]
+    if others and not subfolders(folder) and not any(map(is_image, files)):
+        raise DataError(f"{shown(others[0])}: is {_other_kind(others[0])}")
     return _image_folders(folder)
 
 
@@ -198,6 +221,11 @@ def _idx_pairs(files: Iterable[Path]) -> dict[Role, list[Path]]:
 def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path, label_column: str | None) -> DatasetFiles:
     """CSVs or .npz files of a folder: those that say train, val or test in their names, or the only one."""
     found = DatasetFiles(kind)
+    labels = next((file.name for file in tables if re.search("label|target", file.name, re.IGNORECASE)), "")
+    joined = "a column of labels before the pixels" if kind == "csv" else "arrays named images and labels"
+    hint = (
+        f"; if {labels} holds the labels of another file, join the two into one file, with {joined}" if labels else ""
+    )
     for file in tables:
         words = re.split(r"[^a-z]+", file.name.lower())
         roles = {ROLES[word] for word in words if word in ROLES}
@@ -205,14 +233,16 @@ def _tables(kind: Literal["csv", "npz"], tables: list[Path], folder: Path, label
             continue
         role = roles.pop()
         if role in found.files:
-            raise DataError(f"{shown(found.files[role][0])} and {file.name} both are {role} data; name one of them")
+            raise DataError(
+                f"{shown(found.files[role][0])} and {file.name} both are {role} data; name one of them{hint}"
+            )
         found.files[role] = [file]
     if not found.files and len(tables) == 1:
         found.files["train"] = tables
     if "train" not in found.files:
         names = ", ".join(file.name for file in tables[:5])
         raise DataError(
-            f"{shown(folder)}: which file is to be learned from ({names})? Name it, or call it train.{kind}"
+            f"{shown(folder)}: which file is to be learned from ({names})? Name it, or call it train.{kind}{hint}"
         )
     if kind == "csv" and "test" in found.files and not _is_labelled(found.files["test"][0], label_column):
         found.unlabelled = found.files.pop("test")[0]
@@ -265,30 +295,66 @@ class LabelledImages:
         return Survey(sizes, Counter("L" if shape[1] == 1 else "RGB" for shape in shapes), framed=True)
 
     def reading(self, found: Survey) -> Reading:
-        """How their numbers become grey levels, over all of them. Raises: DataError: sets of unlike range."""
+        """How their numbers become grey levels, over all of them. Raises: DataError naming a damaged file."""
         if isinstance(self.sets[0].images, list):
             paths = [path for part in self.sets for path in part.images]
             return find_reading(paths, found.modes, found.num_transparent)
-        highest = [1 if part.fractions else int(part.images.max()) for part in self.sets]  # type: ignore[union-attr]
-        low, high = (self.sets[highest.index(end)] for end in (min(highest), max(highest)))
-        if min(highest) <= 1 < 16 < max(highest):
-            raise DataError(f"{low.source}: runs to 1, but {high.source} to {max(highest)}; save all images alike")
+        highest = max(1 if part.fractions else int(part.images.max()) for part in self.sets)  # type: ignore[union-attr]
         planar: ColourOrder = "planar" if self.sets[0].planar else "interleaved"
         coloured = self.sets[0].images.shape[1] == 3
-        return Reading(top=top_of(max(highest)), colour_order=planar if coloured else "auto")
+        return Reading(top=top_of(highest), colour_order=planar if coloured else "auto")
 
     def range_notes(self, how: Reading) -> list[str]:
-        """What is to be said of arrays' range, as sentences."""
-        if isinstance(self.sets[0].images, list):
-            return []
-        highest = {part.source: int(part.images.max()) for part in self.sets if not part.fractions}  # type: ignore[union-attr]
+        """What is to be said of the range of sets and classes, as sentences.
+
+        Raises: DataError: a set or a class runs to 1, or a set to 0, and another to more than 16.
+        """
+        classes = self._highest_levels(how)
+        sets = {part.source: max(top for source, _, top in classes if source == part.source) for part in self.sets}
+        lightest, most = max(sets.items(), key=lambda pair: pair[1])
+        low = {source: top for source, top in sets.items() if 3 * top < most}
+        low |= {
+            f"{source}, class {one_line(name)}": top
+            for source, name, top in classes
+            if source not in low and 3 * top < most
+        }
+        for what, top in low.items():
+            if most > 16 and (top == 1 or (top == 0 and what in sets)):  # a class of black images may be one
+                raise DataError(f"{what}: runs to {top}, but {lightest} to {most}; save all images alike")
         said = []
-        if how.top == 255 and highest and max(highest.values()) < 128:
-            said.append(f"No number is above {max(highest.values())}: white would be 255, and the images are dark.")
-        if len(highest) > 1 and 3 * min(highest.values()) < max(highest.values()):
-            ranges = " and ".join(f"{source} to {high}" for source, high in highest.items())
-            said.append(f"Ranges are unlike: {ranges}; were all images saved in one way?")
+        if how.top == 255 and most < 128 and not isinstance(self.sets[0].images, list):
+            said.append(f"No number is above {most}: white would be 255, and the images are dark.")
+        if low:
+            ranges = ", ".join(f"{what} to {top}" for what, top in [*low.items()][:3])
+            said.append(f"Ranges are unlike: {lightest} to {most}, {ranges}; were all images saved in one way?")
         return said
+
+    def _highest_levels(self, how: Reading) -> list[tuple[str, str, int]]:
+        """The highest level of each class of each set, with the set's source and the class's name.
+
+        Of image files it is that of four of a class, or of all, where these four are darker than other classes.
+        """
+        how, found = how.model_copy(update={"top": 255}), list[tuple[str, str, list[Path], int]]()
+        for part in self.sets:
+            assert part.labels is not None
+            names, of = np.unique(part.labels.astype(str), return_inverse=True)
+            if isinstance(part.images, list):
+                files: list[list[Path]] = [[] for _ in names]
+                for place, file in zip(of, part.images, strict=True):
+                    files[place].append(file)
+                tops = [highest_level(own[:: max(1, len(own) // 4)], how) for own in files]
+            else:
+                files, levels = [[] for _ in names], np.ones(len(names), np.int64)
+                if not part.fractions:
+                    levels[:] = 0
+                    np.maximum.at(levels, of, part.images.max(axis=(1, 2, 3)))
+                tops = levels.tolist()
+            found += zip([part.source] * len(names), names.tolist(), files, tops, strict=True)
+        most = max(top for *_, top in found)
+        return [
+            (source, name, max(top, highest_level(own, how, most // 3 + 1)) if 3 * top < most else top)
+            for source, name, own, top in found
+        ]
 
 
 def read_files(
@@ -310,9 +376,10 @@ def read_files(
         raise DataError(f"{shown(dataset.files['train'][0])}: holds no images to learn from, only some for {only}")
     for part in found.values():
         if part.labels is None:
-            option = "; --label-column names another column" if dataset.kind == "csv" else ""
+            option = ", or --label-column names another" if dataset.kind == "csv" else ""
             raise DataError(
-                f"{part.source}: has no labels; a column or array called 'label' or 'labels' is expected{option}"
+                f"{part.source}: has no labels; a column or array called 'label' or 'labels' is expected{option}; "
+                "labels in a file of their own are to be joined with the images into one file"
             )
     if "val" in found:
         notes.append(
@@ -351,15 +418,23 @@ def _read_idx_pair(images: Path, labels: Path | None = None) -> ImageSet:
 
 
 def read_images(
-    path: Path, image_size: int, in_channels: int, class_names: Sequence[str], how: Reading = AS_IT_IS
-) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    path: Path,
+    image_size: int,
+    in_channels: int,
+    class_names: Sequence[str],
+    how: Reading = AS_IT_IS,
+    label_columns: Sequence[str | None] = (None,),
+) -> tuple[np.ndarray, list[str], np.ndarray | None, str]:
     """Images to predict, with or without labels: a CSV, .npz, IDX file, image, or a folder of images or IDX files.
 
     An .npz or a folder of IDX files that has a test set gives that. A folder's subfolders are labels where they have
     the names of classes.
 
+    Args:
+        label_columns: of a CSV, as its options name it, or None to find it out; the first that the file has is taken.
+
     Returns: images (N, in_channels, image_size, image_size) uint8; their names, numbers from 1 where they have none;
-        labels (N,) int64 if all are known, None if none is.
+        labels (N,) int64 if all are known, None if none is; what the labels came from.
 
     Raises:
         DataError: nothing there, nothing that can be read, or some labels that are no class's name.
@@ -367,25 +442,28 @@ def read_images(
     path = resolve_path(path)
     require_path(path)
     with reading(path):
-        part, names = _images_at(path, how)
+        part, names = _images_at(path, how, label_columns)
         images = resized([part], image_size, in_channels, how)
     names = names or [str(number) for number in range(1, len(images) + 1)]
     if part.labels is None:
-        return images, names, None
+        return images, names, None, ""
     places = {name: place for place, name in enumerate(class_names)}
     labels = np.array([places.get(str(label), -1) for label in part.labels], dtype=np.int64)
     if labels.max() < 0:
-        return images, names, None
+        return images, names, None, ""
     if labels.min() < 0:
         row = int(labels.argmin())
-        raise DataError(f"{part.source}: image {row + 1} has the label '{part.labels[row]}', which is no class's name")
-    return images, names, labels
+        raise DataError(
+            f"{part.source}: image {row + 1} has the label '{part.labels[row]}' ({part.labels_from}), which is no "
+            "class's name"
+        )
+    return images, names, labels, part.labels_from
 
 
-def _images_at(path: Path, how: Reading) -> tuple[ImageSet, list[str]]:
+def _images_at(path: Path, how: Reading, label_columns: Sequence[str | None]) -> tuple[ImageSet, list[str]]:
     """The images at a path, and the names of image files."""
     if is_csv(path) or is_npz(path):
-        found = _read_table(path, how) if is_csv(path) else read_npz(path)
+        found = _read_table(path, how, label_columns) if is_csv(path) else read_npz(path)
         return found.get("test") or next(iter(found.values())), []
     if path.is_dir():
         if pairs := _idx_pairs(entry for entry in path.iterdir() if entry.is_file()):
@@ -395,21 +473,21 @@ def _images_at(path: Path, how: Reading) -> tuple[ImageSet, list[str]]:
             raise DataError(f"{shown(path)}: holds neither images nor IDX files")
         in_classes = all(image.parent != path for image in images)
         labels = np.array([class_of(path, image) for image in images], dtype=object) if in_classes else None
-        return ImageSet(images, labels, shown(path)), [name_below(path, image) for image in images]
+        part = ImageSet(images, labels, shown(path), labels_from="the names of the folders")
+        return part, [name_below(path, image) for image in images]
     if is_image(path):
         return ImageSet([path], None, shown(path)), [path.name]
     beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1"))
     return _read_idx_pair(path, beside if beside != path and beside.is_file() else None), []
 
 
-def _read_table(path: Path, how: Reading) -> dict[Role, ImageSet]:
-    """A CSV to predict, which may have the label's column of the training data or not."""
-    try:
-        return read_csv(path, how.label_column, how.colour_order)
-    except DataError:
-        if how.label_column is None:
-            raise
-        return read_csv(path, None, how.colour_order)
+def _read_table(path: Path, how: Reading, label_columns: Sequence[str | None]) -> dict[Role, ImageSet]:
+    """A CSV to predict, with the first of these columns for labels that it has. Raises: what the last of them does."""
+    *others, last = label_columns
+    for column in others:
+        with suppress(DataError):
+            return read_csv(path, column, how.colour_order)
+    return read_csv(path, last, how.colour_order)
 
 
 def resized(parts: Sequence[ImageSet], image_size: int, in_channels: int, how: Reading) -> np.ndarray:

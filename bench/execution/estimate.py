@@ -79,9 +79,10 @@ def _measured(results: Path) -> dict[tuple[str, str, bool], float]:
 def _guess(trial: Trial, flops: float) -> float:
     spec, training = trial.data or DATASETS[trial.dataset], trial.training
     num_train = spec.num_train - spec.num_val
-    steps = training.epochs * (num_train // training.batch_size)
-    evaluated = training.epochs * training.evaluations_per_epoch * spec.num_val + spec.num_test
-    work = flops * (BACKWARD * training.epochs * num_train + evaluated)
+    steps = training.num_steps(num_train // training.batch_size)
+    epochs = training.steps_fraction * training.epochs
+    evaluated = epochs * training.evaluations_per_epoch * spec.num_val + (spec.num_test if trial.tested else 0)
+    work = flops * (BACKWARD * epochs * num_train + evaluated)
     blocks = trial.settings.get("depth")  # other people's models may call anything by that name
     blocks = blocks if isinstance(blocks, int) and blocks else 4
     pace = ALONE if trial.timed else BESIDE_OTHERS

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from bench.result import Launch, Result
 from bench.speed.rounds import reached
@@ -59,9 +60,9 @@ class Display(Progress):
         self.estimates = dict(estimates)
         self.at_once, self.now = at_once, now
         self._bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=34)),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             auto_refresh=False,
         )
@@ -82,15 +83,8 @@ class Display(Progress):
         self._draw_trial(0.0, f"starting  {self._left()}")
 
     def evaluated(self, message: dict[str, Any]) -> None:
-        epochs = self._trial.training.epochs
-        figures = [
-            f"epoch {message['epoch']:.1f} of {epochs}",
-            f"loss {message['train_loss']:.3f}",
-            f"accuracy {100 * message['val_accuracy']:.2f}%",
-            f"{message['images_per_second']:,.0f} images/s",
-            self._left(),
-        ]
-        self._draw_trial(message["epoch"] / epochs, "  ".join(figures))
+        share = message["epoch"] / self._trial.training.epochs
+        self._draw_trial(share, f"{share:.0%}  val {100 * message['val_accuracy']:.1f}%  {self._left()}")
 
     def end(self, trial: Trial, result: Result) -> None:
         now = self.now()
@@ -100,7 +94,8 @@ class Display(Progress):
         self._expected += estimate
         self._ahead = self._ahead - estimate if self.estimates else 0.0
         self._finished += 1
-        self._say(f"[{self._finished}/{self._count}] {trial.label} seed {trial.seed}: {describe(result)}")
+        which = f"seed {trial.seed}" if trial.tested else f"at learning rate {trial.training.learning_rate:g}"
+        self._say(f"[{self._finished}/{self._count}] {trial.label} {which}: {describe(result)}")
 
     def measuring(self, launches: Sequence[Launch], precision: float, seconds_left: float) -> None:
         self._rounds, self._mark = seconds_left, None
@@ -108,7 +103,7 @@ class Display(Progress):
         aim = f"aim ±{100 * precision:.3g}%"
         if launches:
             self._say(f"[speeds] launch {len(launches)}: {known or 'no ratio yet'}, {aim}")
-        self._draw("speeds", 0.0, "  ".join(filter(None, (known, aim, self._left()))))
+        self._draw("[speeds]", 0.0, "  ".join(filter(None, (known, self._left()))))
 
     def close(self) -> None:
         with self._reader_may_be_gone():
@@ -129,10 +124,10 @@ class Display(Progress):
 
     def _draw_trial(self, share: float, figures: str) -> None:
         """The bar is the trial's where it runs alone, else that of all trials."""
-        name = f"{self._finished + 1}/{self._count} {self._trial.label} seed {self._trial.seed}"
+        name = f"[{self._finished + 1}/{self._count}] {self._trial.label}"
         if not self._trial.timed:
-            name, figures = f"{self._finished} of {self._count} trials", self._left()
             share = self._expected / max(1e-9, self._expected + self._ahead)
+            name, figures = f"[{self._finished}/{self._count}] trials", f"{share:.0%}  {self._left()}"
         self._draw(name, share, figures)
 
     def _draw(self, name: str, share: float, figures: str) -> None:
@@ -144,13 +139,15 @@ class Display(Progress):
     def _left(self) -> str:
         pace, now = self._spent / self._expected if self._expected else 1 / self.at_once, self.now()
         running = now - (self._mark or now)
-        return f"about {duration(max(0.0, pace * self._ahead - running) + self._rounds)} left"
+        return f"{duration(max(0.0, pace * self._ahead - running) + self._rounds)} left"
 
 
 def describe(result: Result) -> str:
     """A finished trial in one line."""
     if result.status != "ok":
         return f"{result.status}: {result.error}"
+    if result.test_accuracy is None:
+        return f"validation {100 * (result.val_accuracy or 0):.2f}%"
     if result.timed is False:
         return f"test {100 * (result.test_accuracy or 0):.2f}%"
     return (

@@ -41,6 +41,8 @@ class Begun(BaseModel):
         source: the suite, by name or whole path.
         options: KEY=VALUEs that were set.
         plan: trial_ids.
+        tune: settings of each family's recipe that were to be tried.
+        tuned: "whole": the options hold what was found; "cut": the budget ended it; "": not yet.
         command: so far, for the record.
     """
 
@@ -49,6 +51,8 @@ class Begun(BaseModel):
     source: str | None = None
     options: list[str] = []
     plan: list[str] = []
+    tune: int = 0
+    tuned: str = ""
     data_dir: str | None = None
     dataset: Contents = Contents()
     command: list[str] = []
@@ -162,10 +166,13 @@ def refuse_secrets(plan: Plan) -> None:
 
 
 def _training_of(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """Recipe -> its settings as the trials have them, whatever a suite or an option changed; of several, a list."""
+    """Family and recipe -> settings as the trials have them, whatever a suite or an option changed; of several, a list.
+
+    A family that trains at the recipe of its own name is called by it: "vit", else "vit, recipe cnn".
+    """
     found: dict[str, dict[str, list[Any]]] = {}
     for trial in trials:
-        own = found.setdefault(trial.recipe, {})
+        own = found.setdefault(trial.model if trial.recipe == trial.model else f"{trial.model}, {trial.recipe}", {})
         for key, value in trial.training.model_dump().items():
             if value not in (values := own.setdefault(key, [])):
                 values.append(value)

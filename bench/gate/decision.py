@@ -218,7 +218,7 @@ def _only_base_lacks(record: Record) -> set[str | None]:
 def _headline(verdict: Verdict, cells: Sequence[CellVerdict], changes: Sequence[WorkChange], record: Record) -> str:
     """The answer in one sentence."""
     margin, promise = (f"{100 * record.header[key]:g}%" for key in ("margin", "promise"))
-    worst = max((c for c in cells if c.estimate), key=lambda c: c.estimate.ratio if c.estimate else 0, default=None)
+    ratios = {c.cell: c.estimate.ratio for c in cells if c.estimate}
     named = {kind: [cell for cell in cells if cell.verdict == kind] for kind in WORST_FIRST}
     if named["regression"]:
         parts = [f"{c.cell} is {100 * (c.estimate.ratio - 1):.1f}% slower" for c in named["regression"] if c.estimate]
@@ -231,13 +231,20 @@ def _headline(verdict: Verdict, cells: Sequence[CellVerdict], changes: Sequence[
     if verdict == "missing":
         return f"Not comparable: {named['missing'][0].reason}." if named["missing"] else "Nothing was compared."
     if verdict == "inconclusive":
+        slower = {c.cell: c.estimate for c in named["inconclusive"] if c.estimate and c.estimate.low > 1}
+        likely = max(slower, key=lambda cell: ratios[cell], default="")
+        if likely and ratios[likely] > 1 + record.header["margin"]:
+            found = slower[likely]
+            low, ratio, high = (f"{100 * (end - 1):.1f}" for end in (found.low, found.ratio, found.high))
+            return f"Likely a regression, not confirmed: {likely} is about {ratio}% slower ({low} to {high}%)."
         count = f"{len(named['inconclusive'])} of {len(cells)} cells"
         return f"Inconclusive: this machine's noise leaves {count} undecided between no change and {promise} slower."
-    if record.header.get("only_work") or worst is None or worst.estimate is None:
+    if not ratios:
         return f"No more work a step in any of {len(cells)} cells."
-    change = 100 * (worst.estimate.ratio - 1)
+    slowest = max(ratios, key=lambda cell: ratios[cell])
+    change = 100 * (ratios[slowest] - 1)
     return (
-        f"No regression: every cell is less than {promise} slower with 95% confidence; the slowest, {worst.cell}, "
+        f"No regression: every cell is less than {promise} slower with 95% confidence; the slowest, {slowest}, "
         f"measured {abs(change):.1f}% {'slower' if change >= 0 else 'faster'} (up to {margin} isn't worth failing)."
     )
 

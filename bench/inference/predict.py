@@ -1,6 +1,6 @@
 """Predictions of a saved model: for images that a user gives, or for the test set of its own dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,23 @@ class Images:
         split: images of the model's size and channels; its labels mean something only if `labelled`.
         names: of the images: files, or numbers; those of a test set are from 0, as in its predictions.csv, others from
             1, as Kaggle's.
+        labels_from: the column, array or folders that the labels of somebody's own images came from.
     """
 
     split: Split | StreamedSplit
     names: Sequence[str]
     labelled: bool = True
+    labels_from: str = ""
 
 
-def find_images(saved: Saved, given: Path | None, data_dir: Path | None = None) -> Images:
+def find_images(
+    saved: Saved, given: Path | None, data_dir: Path | None = None, label_column: str | None = None
+) -> Images:
     """The images in `given`, or the test set of the model's dataset.
+
+    Args:
+        label_column: of a CSV: its name, `first`, `last` or `none`; None takes that of the data that was learned from,
+            else finds it out.
 
     Raises:
         DataError: there is nothing to predict, or the files aren't what they should be.
@@ -54,12 +62,23 @@ def find_images(saved: Saved, given: Path | None, data_dir: Path | None = None) 
         test = load_dataset(trial.dataset, data_dir, trial.split_seed, trial.data, normalization).test
         return Images(test, [str(index) for index in range(len(test))])
     expected = saved.inputs
-    how = saved.trial.data.reading if saved.trial.data else AS_IT_IS
-    pixels, names, labels = read_images(given, expected.image_size, expected.in_channels, expected.class_names, how)
+    data = saved.trial.data
+    how = data.reading if data else AS_IT_IS
+    learned = [name for name in (data.label_column, how.label_column) if name] if data else []
+    pixels, names, labels, origin = read_images(
+        given,
+        expected.image_size,
+        expected.in_channels,
+        expected.class_names,
+        how,
+        [label_column] if label_column else [*dict.fromkeys(learned), None],
+    )
     if not len(pixels):
         raise DataError(f"{given}: holds no images")
     known = torch.zeros(len(pixels)) if labels is None else torch.as_tensor(labels)
-    return Images(Split(torch.as_tensor(pixels), known.long()), [str(name) for name in names], labels is not None)
+    return Images(
+        Split(torch.as_tensor(pixels), known.long()), [str(name) for name in names], labels is not None, origin
+    )
 
 
 def looks_inverted(saved: Saved, split: Split | StreamedSplit) -> str:
@@ -75,15 +94,12 @@ def looks_inverted(saved: Saved, split: Split | StreamedSplit) -> str:
     )
 
 
-@torch.inference_mode()
-def probabilities(
-    saved: Saved, split: Split | StreamedSplit, device_name: str = "cpu", batch_size: int = 512
-) -> Tensor:
-    """How sure the model is of each class, in the numeric mode of its training.
+def predictor(saved: Saved, device_name: str = "cpu") -> Callable[[Tensor], Tensor]:
+    """What tells how sure the model is of each class, in the numeric mode of its training.
 
     On a device without that mode it is float32: finer, never coarser.
 
-    Shape: N images of (C, H, W) in grey levels -> (N, K), float32, on the CPU; rows sum to one.
+    Shape: B images of (C, H, W) in grey levels -> (B, K), float32, on the CPU; rows sum to one.
 
     Raises:
         DeviceError: no such device here.
@@ -94,12 +110,22 @@ def probabilities(
     layout = torch.channels_last if saved.trial.channels_last else torch.contiguous_format
     form = ImageFormat(precision.image_dtype, layout)
     model = in_dtype(saved.model.to(device.torch_device), precision.image_dtype).to(memory_format=layout)
-    found = []
-    for images, _ in split.in_order(batch_size):
+
+    @torch.inference_mode()
+    def ask(images: Tensor) -> Tensor:
         with precision.context(device):
             logits = model(form.of(saved.normalized(images.to(device.torch_device))))
-        found.append(logits.float().softmax(dim=1).cpu())
-    return torch.cat(found)
+        return logits.float().softmax(dim=1).cpu()
+
+    return ask
+
+
+def probabilities(
+    saved: Saved, split: Split | StreamedSplit, device_name: str = "cpu", batch_size: int = 512
+) -> Tensor:
+    """The predictor's answers for all images of a split, (N, K). Raises: DeviceError: no such device here."""
+    ask = predictor(saved, device_name)
+    return torch.cat([ask(images) for images, _ in split.in_order(batch_size)])
 
 
 def hits(found: Tensor, labels: Tensor) -> int:

@@ -50,7 +50,7 @@ class Saved:
 
     def normalized(self, images: Tensor) -> Tensor:
         """Grey levels as the model was shown them, in float32. Shape: (B, C, H, W), kept."""
-        return images.float().sub_(self.mean.to(images.device)).div_(self.std.to(images.device))
+        return images.to(torch.float32, copy=True).sub_(self.mean.to(images.device)).div_(self.std.to(images.device))
 
 
 def load_trial(trial_dir: Path, trust: bool | Container[str] = False) -> Saved:

@@ -7,7 +7,8 @@ nn.Bilinear and kernels that torch has no formula for.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from bench.system.precision import Precision
 
 # What a network may raise when it is run on shapes alone: it looks at values, holds a device's name, calls numpy.
 NEEDS_NUMBERS = (RuntimeError, TypeError, ValueError, AttributeError)
+# Of the largest image and network that are counted with their numbers at once where they lie on a CPU: kernels take
+# microseconds then, and torch's functions of shapes alone, which are of Python, four times as long in all.
+MOST_PIXELS, MOST_NUMBERS = 32 * 32, 500_000
 
 
 class Flops(NamedTuple):
@@ -55,15 +59,21 @@ def forward_flops(network: nn.Module, image_shape: Sequence[int]) -> int:
     return _count(network, torch.zeros(1, *image_shape, device=device, dtype=dtypes[0] if dtypes else None), False)
 
 
+def is_small(tensors: Iterable[Tensor], image_shape: Sequence[int]) -> bool:
+    """Whether a network of these tensors takes hardly any time on a CPU for an image (C, H, W)."""
+    return math.prod(image_shape[1:]) <= MOST_PIXELS and sum(tensor.numel() for tensor in tensors) <= MOST_NUMBERS
+
+
 def flop_counter() -> FlopCounterMode:
     """torch's counter, with the formulas that it lacks and those that it has wrong."""
     return FlopCounterMode(display=False, custom_mapping=ADDED_FORMULAS | REPLACED_FORMULAS)
 
 
 def _count(network: nn.Module, images: Tensor, backward: bool) -> int:
-    """FLOPs of one of the images, from shapes without numbers: quick, and the same on every device.
+    """FLOPs of one of the images, from shapes without numbers: the same on every device, and quick for a large one.
 
-    A network that looks at numbers runs where it is instead, with copies in place of its tensors.
+    A network that looks at numbers runs where it is instead, with copies in place of its tensors; so does a small one
+    on a CPU, since that is quicker.
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps: a compiled kernel can't be counted
     held = dict([*network.named_parameters(), *network.named_buffers()])
@@ -72,10 +82,14 @@ def _count(network: nn.Module, images: Tensor, backward: bool) -> int:
     with torch.random.fork_rng(gpus, device_type=images.device.type if gpus else "cuda"):
         try:
             network.train(backward)
-            try:
-                return _run(network, held, images, backward, torch.device("meta")) // len(images)
-            except NEEDS_NUMBERS:
-                return _run(network, held, images, backward, images.device) // len(images)
+            if not (
+                images.device.type == "cpu"
+                and images.dtype == torch.float32
+                and is_small(held.values(), images.shape[1:])
+            ):
+                with suppress(*NEEDS_NUMBERS):
+                    return _run(network, held, images, backward, torch.device("meta")) // len(images)
+            return _run(network, held, images, backward, images.device) // len(images)
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -147,7 +161,7 @@ def _of_this_torch(formulas: dict[str, Callable[..., int]]) -> dict[Any, Callabl
 _CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 _ANY_ATTENTION = "_scaled_dot_product_fused_attention_overrideable"
 _ADDED_PRODUCTS = ("addmv", "addmv_", "addmm_", "addbmm", "addbmm_", "baddbmm_", "_addmm_activation")
-ADDED_FORMULAS = _of_this_torch(
+_ADDED: dict[str, Callable[..., int]] = (
     dict.fromkeys((_CPU_ATTENTION, _ANY_ATTENTION, "_scaled_dot_product_attention_math_for_mps"), _attention)
     | dict.fromkeys((f"{_CPU_ATTENTION}_backward", f"{_ANY_ATTENTION}_backward"), _attention_backward)
     | dict.fromkeys(("linear", "mkldnn_linear"), _linear)
@@ -155,10 +169,11 @@ ADDED_FORMULAS = _of_this_torch(
     | dict.fromkeys(_ADDED_PRODUCTS, _add_product)
     | {"linear_backward": _linear_backward, "mkldnn_convolution": _convolution}
 )
-REPLACED_FORMULAS = _of_this_torch(
-    {f"_scaled_dot_product_{kind}_attention_backward": _attention_backward for kind in ("flash", "efficient", "cudnn")}
-    | {"convolution_backward": _convolution_backward}
-)
+_REPLACED: dict[str, Callable[..., int]] = {
+    f"_scaled_dot_product_{kind}_attention_backward": _attention_backward for kind in ("flash", "efficient", "cudnn")
+} | {"convolution_backward": _convolution_backward}
+FORMULAS = (*_ADDED, *_REPLACED)  # names of operators, those that this torch lacks included
+ADDED_FORMULAS, REPLACED_FORMULAS = _of_this_torch(_ADDED), _of_this_torch(_REPLACED)
 
 
 # The device's fastest matrix product in a numeric mode: what achieved FLOP/s are held against.

@@ -28,7 +28,10 @@ UNDISTURBED = 0.02  # quantile of the probes' means that stands for cores of one
 # Launches within minutes are not quite independent: of 356 ratios of known truth, in 40 phases of 5 launches, Student's
 # 95% intervals held 92.4%, and those of this level 95.5% (results/reference/speed/proof.md).
 NOMINAL = 0.98
-FEWEST_LAUNCHES = 3  # that a ratio needs
+FEWEST_LAUNCHES = 3  # that tell their own scatter
+# Of the log ratio of two configurations, from launch to launch, where launches are too few to tell it: single launches
+# scattered by 0.10, and some models by more (results/reference/speed/proof.md).
+ASSUMED_DEVIATION, ASSUMED_CLEAN = 0.12, 0.5
 MOST_PRIOR = 10.0  # degrees of freedom that other pairs lend a pair's variance
 
 Array = NDArray[np.float64]
@@ -195,7 +198,8 @@ class Speeds:
     def _fit(self, panel: Panel) -> "_Fit":
         if panel not in self._panels:
             own = {cell: values for cell, values in self.logs.items() if self._panel(cell) == panel}
-            self._panels[panel] = _Fit(own)
+            is_calm = self.clean_share(panel.num_threads) >= ASSUMED_CLEAN
+            self._panels[panel] = _Fit(own, ASSUMED_DEVIATION if is_calm else math.nan)
         return self._panels[panel]
 
 
@@ -204,9 +208,14 @@ def panel_of(cell: Cell) -> Panel:
 
 
 class _Fit:
-    """One panel: a matrix of launches and cells on logarithms, with gaps where a launch has no figure for a cell."""
+    """One panel: a matrix of launches and cells on logarithms, with gaps where a launch has no figure for a cell.
 
-    def __init__(self, logs: Mapping[Cell, Mapping[int, float]]) -> None:
+    Args:
+        assumed: standard deviation of a log ratio that fewer than three launches know; NaN: that isn't known then.
+    """
+
+    def __init__(self, logs: Mapping[Cell, Mapping[int, float]], assumed: float = math.nan) -> None:
+        self._assumed = assumed
         self.cells = list(logs)
         self._column = {cell: index for index, cell in enumerate(self.cells)}
         numbers = sorted({launch for values in logs.values() for launch in values})
@@ -244,28 +253,35 @@ class _Fit:
         n = counts[enough]
         degrees = n - 1 + lent
         pooled = (lent * expected + (n - 1) * variances[enough]) / degrees
-        found = np.full(counts.size, math.inf)
+        found = np.array([self._assumed_half_width(int(each)) for each in counts])
         found[enough] = stdtrit(degrees, (1 + NOMINAL) / 2) * np.sqrt(pooled / n)
-        return [float(width) for width in found]
+        return [math.inf if math.isnan(width) else float(width) for width in found]
 
     def speed(self, cell: Cell) -> Estimate:
         if cell not in self._column:
             return UNKNOWN
         column = self._column[cell]
-        return self._estimate(self._means[column], self._values[:, column], self._own_prior)
+        return self._estimate(self._means[column], self._values[:, column], self._own_prior, math.nan)
 
     def ratio(self, a: Cell, b: Cell) -> Estimate:
         if a not in self._column or b not in self._column:
             return UNKNOWN
         first, second = self._column[a], self._column[b]
         apart = self._values[:, first] - self._values[:, second]
-        return self._estimate(self._means[first] - self._means[second], apart, self._pair_prior)
+        fewest = self._assumed_half_width(int((~np.isnan(apart)).sum()))
+        return self._estimate(self._means[first] - self._means[second], apart, self._pair_prior, fewest)
 
-    def _estimate(self, middle: float, values: Array, prior: "tuple[float, float]") -> Estimate:
+    def _assumed_half_width(self, n: int) -> float:
+        """Of a log ratio in so few launches that they don't tell it themselves."""
+        from scipy.special import ndtri
+
+        return float(ndtri((1 + NOMINAL) / 2)) * self._assumed / math.sqrt(n) if n else math.nan
+
+    def _estimate(self, middle: float, values: Array, prior: "tuple[float, float]", assumed: float) -> Estimate:
         variance, n = _variance(values)
         if not n or math.isnan(middle):
             return UNKNOWN
-        half = math.nan
+        half = assumed
         if n >= FEWEST_LAUNCHES:
             expected, lent = prior
             degrees = n - 1 + lent

@@ -138,7 +138,7 @@ def accuracy_difference(a: Correct, b: Correct) -> Interval:
         parts.append((known[source] / len(both[model]), len(both[source]) - 1))
     total = images + sum(part for part, _ in parts)
     shares = sum((part / total) ** 2 / degrees for part, degrees in parts)
-    half = _students_t(1 / shares if shares > 0 else math.inf) * math.sqrt(total)
+    half = students_t(1 / shares if shares > 0 else math.inf) * math.sqrt(total)
     middle = float(apart.mean())
     return Interval(middle - half, middle, middle + half, min(map(len, both)))
 
@@ -185,7 +185,7 @@ def block_interval(images: Sequence[float], seconds: Sequence[float]) -> BlockIn
     if rates.size > 2:
         parts = np.array_split(rates, min(PARTS, rates.size))
         logs = np.log([float(np.median(part)) for part in parts])
-        factor = math.exp(_students_t(len(parts) - 1) * float(logs.std(ddof=1)))
+        factor = math.exp(students_t(len(parts) - 1) * float(logs.std(ddof=1)))
     return BlockInterval(median / factor, median, median * factor, rates.size, float(upper - lower) / median)
 
 
@@ -261,10 +261,10 @@ def _half_width(samples: list[list[float]], questions: int) -> float:
         return 0.0
     # Welch and Satterthwaite's degrees of freedom, from shares, since squares of tiny variances vanish
     degrees = 1 / sum((v / total) ** 2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True))
-    return _students_t(degrees, questions) * math.sqrt(total)
+    return students_t(degrees, questions) * math.sqrt(total)
 
 
-def _students_t(degrees: float, questions: int = 1) -> float:
+def students_t(degrees: float, questions: int = 1) -> float:
     from scipy.special import ndtri, stdtrit
 
     tail = (1 - CONFIDENCE) / 2 / questions

@@ -2,9 +2,11 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 BLOCK_SECONDS = 0.25  # shorter blocks flag differences that aren't there
 SETTLED = 0.05  # two neighbouring warm-up blocks that agree within this share: warm
@@ -23,13 +25,14 @@ class Block:
 
 @dataclass
 class Stopwatch:
-    """Seconds by phase (train, eval, setup), from a monotonic clock that waits for the device at every edge.
+    """Seconds by phase (train, eval), from a monotonic clock that waits for the device at every edge.
 
     Args:
         synchronize: waits until the device has done all it was asked to.
         now: a monotonic clock, seconds.
         energy: the device's meter, joules since some moment; None where it has none. Read outside the timed part.
         processes: that train together, each with as many images as this one.
+        pauses: entered around each block of training, outside the timed part; for a count of what it loses.
 
     Attributes:
         joules: spent in training; None where there is no meter.
@@ -39,6 +42,7 @@ class Stopwatch:
     now: Callable[[], float] = time.perf_counter
     energy: Callable[[], float | None] = lambda: None
     processes: int = 1
+    pauses: AbstractContextManager[object] = field(default_factory=nullcontext)
     joules: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
@@ -60,7 +64,7 @@ class Stopwatch:
     def block(self, steps: int) -> Iterator[Block]:
         """Time `steps` training steps as one block of throughput; the caller counts its own images."""
         before = self.energy()
-        with self.phase("train") as block:
+        with self.pauses, self.phase("train") as block:
             block.steps = steps
             yield block
         after = self.energy()
@@ -71,20 +75,31 @@ class Stopwatch:
 
 
 def whole_blocks(blocks: list[Block], at_least: float = BLOCK_SECONDS) -> list[Block]:
-    """Neighbours joined until each block lasts `at_least` seconds; a short rest joins the last.
+    """Neighbours joined until each has as many steps as the median step's pace does in `at_least` seconds.
 
-    Blocks end at evaluations, which may come thick; joined ones are long enough to mean something.
+    Blocks end at evaluations, which may come thick; joined ones are long enough to mean something. They are joined by
+    steps and not by seconds, so that all stand for as many images: the median over them is then the pace of most
+    images, also where it changed on the way. A short rest joins the last.
     """
+    enough = at_least / _median_pace(blocks) if blocks else 0.0
     joined: list[Block] = []
     for block in blocks:
-        if joined and joined[-1].seconds < at_least:
+        if joined and joined[-1].steps < enough:
             joined[-1] = _join(joined[-1], block)
         else:
             joined.append(Block(block.steps, block.images, block.seconds))
-    if len(joined) > 1 and joined[-1].seconds < at_least:
+    if len(joined) > 1 and joined[-1].steps < enough:
         rest = joined.pop()
         joined[-1] = _join(joined[-1], rest)
     return joined
+
+
+def _median_pace(blocks: list[Block]) -> float:
+    """Seconds that the median step took, by the mean of its block."""
+    ordered = sorted(blocks, key=lambda block: block.seconds / block.steps)
+    counts = list(accumulate(block.steps for block in ordered))
+    middle = ordered[bisect_left(counts, counts[-1] / 2)]
+    return middle.seconds / middle.steps
 
 
 def _join(a: Block, b: Block) -> Block:

@@ -15,48 +15,45 @@ from bench.analysis import formatting
 from bench.analysis.answer import Verdict
 from bench.analysis.cross_device import cross_device_sheet, node_sheet
 from bench.analysis.formatting import clean_text
-from bench.analysis.labels import family_title
-from bench.analysis.matched_pairs import find_pairs, pair_sentences, pair_sheets
+from bench.analysis.laws import law_sheets
+from bench.analysis.matched_pairs import pair_sheets
 from bench.analysis.modes import mode_sheets
-from bench.analysis.recommendations import recommendation_sheets
+from bench.analysis.picks import picks
+from bench.analysis.published import published_sheets
+from bench.analysis.robustness import robustness_sheets
 from bench.analysis.scaling import scaling_sheets
 from bench.analysis.summary import Tables, write_summary
-from bench.analysis.verdict import decide, overall_sentence
+from bench.analysis.tuning import tuning_sheet
+from bench.analysis.verdict import decide, overall_sentence, question
 from bench.analysis.warnings import side_by_side, unfinished
-from bench.report.figures import draw_gallery, draw_run
-from bench.report.sections import condition_sets, failure_sheet, published_sheets, rules_of
-from bench.report.tables import costs_grid, page_table, results_grid
+from bench.report import figures
+from bench.report.figures import draw_gallery, draw_run, remove_foreign
+from bench.report.sections import citation, condition_sets, failure_sheet, rules_of
+from bench.report.tables import page_table, results_grid
 from bench.system.files import write_atomically
 
-ROWS_OF_TEXT = 50  # rows of a table in report.md; nobody reads on, and GitHub shows no file beyond 512 KB
-SECTIONS = {  # anchor on the page -> name in its contents; those that a run has nothing for are left out
-    "answer": "Answer",
-    "choices": "What to choose",
-    "across": "Device against device",
-    "published": "Published figures",
-    "figures": "Pictures",
-    "learned": "What the models learned",
-    "table": "Every configuration",
-    "pairs": "Matched pairs",
-    "modes": "Numeric modes",
-    "scaling": "More processes",
-    "failures": "Failures",
-    "conditions": "Conditions",
-    "rules": "Rules",
-}
-# Parts of the page beside the answer and the tables: name -> what makes it, and what stands there where that fails.
-BESIDES: dict[str, tuple[Callable[[Tables], Any], Any]] = {
-    "choices": (recommendation_sheets, []),
-    "across": (cross_device_sheet, None),
-    "published": (published_sheets, []),
-    "figures": (draw_run, []),
-    "learned": (lambda tables: draw_gallery(tables.folder), []),
-    "pairs": (pair_sheets, []),
-    "pair_sentences": (lambda tables: pair_sentences(find_pairs(tables)), []),
-    "modes": (mode_sheets, []),
-    "scaling": (scaling_sheets, []),
-    "failures": (failure_sheet, None),
-    "nodes": (node_sheet, None),
+ROWS_OF_TEXT = 20  # of the table in report.md; nobody reads on
+GALLERY = "what trained models say of test images"
+# Parts of the page beside the answer and the table: name -> what it is, what makes it, what stands there if that fails.
+BESIDES: dict[str, tuple[str, Callable[[Tables], Any], Any]] = {
+    "picks": ("picks under limits", picks, []),
+    "hero": ("accuracy against cost", lambda tables: draw_run(tables, figures.HERO, inline=True), []),
+    "main_figures": ("learning curves", lambda tables: draw_run(tables, figures.MAIN_PLOTS, inline=True), []),
+    "mistakes": ("mistakes", lambda tables: draw_gallery(tables.folder, figures.MISTAKES), []),
+    "published": ("published figures", published_sheets, []),
+    "across": ("device against device", cross_device_sheet, None),
+    "figures": ("pictures", lambda tables: draw_run(tables, figures.RUN_PLOTS), []),
+    "learned": (GALLERY, lambda tables: draw_gallery(tables.folder, figures.GALLERY_PLOTS), []),
+    "tuning": ("tuning", tuning_sheet, None),
+    "tuning_figures": ("tuning", lambda tables: draw_run(tables, figures.TUNING_PLOTS), []),
+    "robustness": ("changed test images", robustness_sheets, []),
+    "robustness_figures": ("changed test images", lambda tables: draw_run(tables, figures.ROBUSTNESS_PLOTS), []),
+    "pairs": ("matched pairs", pair_sheets, []),
+    "modes": ("numeric modes", mode_sheets, []),
+    "laws": ("scaling laws", law_sheets, []),
+    "scaling": ("more processes", scaling_sheets, []),
+    "failures": ("failed trials", failure_sheet, None),
+    "nodes": ("machines", node_sheet, None),
 }
 
 
@@ -84,7 +81,7 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
     for verdict in verdicts:  # of several devices, each says which it is about
         warnings += [f"{verdict.device_name}: {text}" if several and text else text for text in verdict.warnings]
     page: dict[str, Any] = {
-        "title": _title(tables),
+        "title": question(tables),
         "context": _context(tables),
         "notices": [text for text in (unfinished(tables), *side_by_side(tables)) if text],
         "verdicts": verdicts,
@@ -92,25 +89,24 @@ def _page(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
         "warnings": [*dict.fromkeys(text for text in warnings if text)],
         "table": page_table(tables) if len(tables.summary) else None,
         "results": results_grid(tables, ROWS_OF_TEXT),
-        "costs": costs_grid(tables, ROWS_OF_TEXT),
         "conditions": condition_sets(tables),
         "rules": rules_of(tables),
-        "rows_of_text": ROWS_OF_TEXT,
+        "cite": citation(tables),
     }
-    for name, (make, without) in BESIDES.items():
+    for name, (title, make, without) in BESIDES.items():
         try:
             page[name] = make(tables)
         except Exception as error:  # noqa: BLE001 - what was measured, and the answer, are worth more than any of these
             page[name] = without
             reason = " ".join(clean_text(f"{type(error).__name__}: {error}").split())[:300]
             page["notices"].append(
-                f"'{SECTIONS.get(name, name)}' couldn't be made ({reason}); "
-                f"`python run_bench.py report {tables.folder}` tries again."
+                f"'{title}' couldn't be made ({reason}); `python run_bench.py report {tables.folder}` tries again."
             )
             print(f"warning: {page['notices'][-1]}", file=sys.stderr)
+    remove_foreign(tables.folder)
+    page["picks_data"] = [{"margin": each.margin, "models": each.models} for each in page["picks"]]
     page["script"], page["script_digest"] = _script()
-    always = ("answer", "conditions")
-    return page | {"contents": {key: name for key, name in SECTIONS.items() if key in always or page[key]}}
+    return page
 
 
 @cache  # to compile them takes longer than to fill them in
@@ -132,27 +128,22 @@ def _templates() -> Environment:
 @cache
 def _script() -> tuple[str, str]:
     """The page's script, and its digest for the page's policy: a browser runs this script and no other."""
-    script = (Path(__file__).parent / "templates" / "table.js").read_text(encoding="utf-8")
+    folder = Path(__file__).parent / "templates"
+    script = "".join((folder / name).read_text(encoding="utf-8") for name in ("table.js", "picks.js"))
     return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _title(tables: Tables) -> str:
-    dataset = tables.run.get("dataset") or {}
-    families = [family_title(model) for model in tables.summary["model"].unique()]
-    asked = formatting.listed(families or ["Benchmark"], "or")
-    mark = "?" if len(families) > 1 else ""
-    return f"{asked} on {dataset.get('title') or dataset.get('name') or 'unnamed data'}{mark}"
-
-
 def _context(tables: Tables) -> str:
-    """One line: suite, devices, trials, seeds, date."""
-    ok, seeds = int((tables.trials["status"] == "ok").sum()), tables.trials["seed"].nunique()
-    planned = len(tables.run.get("plan") or []) or len(tables.trials)
+    """One line: devices, date, suite, seeds, failures."""
+    statuses, seeds = tables.trials["status"].value_counts(), tables.trials["seed"].nunique()
+    ok, skipped = int(statuses.get("ok", 0)), int(statuses.get("skipped", 0))
+    planned = (len(tables.run.get("plan") or []) or len(tables.trials)) - skipped
     parts = [
-        f"suite {tables.run['suite']}" if tables.run.get("suite") else "",
         formatting.listed(list(tables.summary["device_name"].unique())),
-        f"{formatting.whole(ok)} of {formatting.whole(planned)} trials ok",
-        f"{seeds} seed{'' if seeds == 1 else 's'}",
         str(tables.run.get("created_at") or "")[:10],
+        f"suite {tables.run['suite']}" if tables.run.get("suite") else "",
+        f"n = {seeds} seed{'' if seeds == 1 else 's'}",
+        f"{formatting.whole(ok)} of {formatting.whole(planned)} trials ok" if ok < planned else "",
+        f"{formatting.whole(skipped)} trials skipped" if skipped else "",
     ]
     return " · ".join(part for part in parts if part)

@@ -2,19 +2,31 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.analysis.comparison import Cell, by_launches, is_within
 from bench.analysis.formatting import three_digits, whole
 from bench.analysis.guessing import is_uneven
-from bench.analysis.labels import family_title, records
+from bench.analysis.labels import family_title, plain_name, records
 from bench.analysis.summary import Tables, targets_of
 
 MIB, MILLI, PERCENT = 1 / 2**20, 1e3, 100.0  # factors from bytes, seconds and fractions
 RESULTS = "Results"  # the group of columns that comes first, and that the page shows before more are chosen
 ALWAYS = (  # of a downloaded CSV
-    *("label", "config_id", "model", "dtype", "device_name", "n", "n_timed", "n_launches", "speed_threads", "not_ok"),
+    *(
+        "best_of_family",
+        "label",
+        "config_id",
+        "model",
+        "dtype",
+        "device_name",
+        "n",
+        "n_timed",
+        "n_launches",
+        "speed_threads",
+        "not_ok",
+    ),
 )
 CHOICES = {"model": "Family", "dtype": "Numeric mode", "device_name": "Device", "world_size": "Processes"}
 SETTINGS = "Settings"  # the last group, of columns that differ between configurations
@@ -59,11 +71,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A row a configuration: its name and n, then a cell a column. `left_out` rows are in summary.csv alone."""
+    """A row a configuration that trained, the best on validation first: its name, code and n, then a cell a column.
+
+    `left_out` rows are in summary.csv alone.
+    """
 
     columns: list[Column]
     rows: list[tuple[Cell, list[Cell]]]
     left_out: int = 0
+    numbers: list[int] = field(default_factory=list)  # of the rows, in the summary
 
 
 @dataclass(frozen=True)
@@ -88,13 +104,6 @@ def results_grid(tables: Tables, most: int | None = None) -> Grid:
     return _grid(tables, column_groups(tables).get(RESULTS, []), most)
 
 
-def costs_grid(tables: Tables, most: int | None = None) -> Grid:
-    """Where time and memory go; of more than `most` configurations, the best."""
-    groups = column_groups(tables)
-    costs = [column for title in groups if title not in (RESULTS, SETTINGS) for column in groups[title]]
-    return _grid(tables, costs, most)
-
-
 def page_table(tables: Tables) -> PageTable:
     """One table with everything: results first, then costs and settings."""
     groups, columns, described = dict[str, list[int]](), list[Column](), []
@@ -105,14 +114,16 @@ def page_table(tables: Tables) -> PageTable:
             what = {key: getattr(each, key) for key in ("key", "title", "factor", "better", "beside")}
             described.append(what | {"first": title == RESULTS})
     keys = dict.fromkeys([*ALWAYS, *(key for column in columns for key in (column.key, *column.beside))])
-    values = {key: [_plain(value) for value in tables.summary[key].tolist()] for key in keys}
+    grid = _grid(tables, columns)
+    ordered = tables.summary.loc[grid.numbers]
+    values = {key: [_plain(value) for value in ordered[key].tolist()] for key in keys}
     choices = []
     for key, title in CHOICES.items():
         known = [str(_plain(value)) for value in tables.summary[key].unique()]
         options = [(value, family_title(value) if key == "model" else value) for value in known]
         choices += [{"key": key, "title": title, "options": options}] if len(known) > 1 else []
     data = {"always": ALWAYS, "columns": described, "values": values}
-    return PageTable(_grid(tables, columns), groups, choices, data)
+    return PageTable(grid, groups, choices, data)
 
 
 def column_groups(tables: Tables) -> dict[str, list[Column]]:
@@ -128,13 +139,14 @@ def column_groups(tables: Tables) -> dict[str, list[Column]]:
 
 def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
     accuracy: dict[str, Any] = {"show": lambda x: f"{x:.2f}", "factor": PERCENT, "better": "higher"}
-    times, images = [], []
+    main, times, images = list[Column](), list[Column](), list[Column]()
+    headline = run.get("target_accuracy") or max(targets_of(run), default=None)
     for target in targets_of(run):
         seeds = (f"reached_{target:g}", "n_raced")
         title = f"to {100 * target:g}%, s"
-        times.append(Column(title, f"seconds_to_{target:g}", better="lower", beside=seeds, noted=True, always=True))
+        column = Column(title, f"seconds_to_{target:g}", better="lower", beside=seeds, noted=True, always=True)
+        (main if target == headline else times).append(column)
         images.append(Column(f"images to {100 * target:g}%", f"images_to_{target:g}", whole, better="lower"))
-    headline = run.get("target_accuracy")
     goal = f"{100 * headline:g}%" if isinstance(headline, (int, float)) else "target"
     milliseconds = {"step": "step", "data": "data", "forward": "forward", "backward": "backward"}
     milliseconds |= {"optimiser": "optimizer"}
@@ -147,14 +159,22 @@ def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
         RESULTS: [
             _with_ends("test accuracy, %", "test_accuracy", noted=True, **accuracy),
             *([Column("balanced over classes, %", "test_balanced_accuracy", **accuracy)] if uneven else []),
-            _with_ends("validation, %", "val_accuracy", **accuracy),
             _with_ends("images/s", "images_per_second", better="higher", noted=True),
-            *times,
+            *main,
             _with_ends("memory, MiB", "peak_memory_bytes", factor=MIB, better="lower"),
-            _with_ends("training, s", "train_seconds"),
             Column("parameters", "num_params", whole),
-            Column("MFLOP per image", "num_flops", factor=1e-6),
         ],
+        "Validation and training": [
+            _with_ends("validation, %", "val_accuracy", **accuracy),
+            _with_ends("training, s", "train_seconds"),
+        ],
+        "Calibration": [
+            Column("calibration error, %", "calibration_error", **(accuracy | {"better": "lower"})),
+            Column("accuracy on the surest 90%, %", "accuracy_at_90_coverage", **accuracy),
+            Column("test loss", "test_loss", lambda x: f"{x:.4f}", better="lower"),
+            *([] if uneven else [Column("balanced over classes, %", "test_balanced_accuracy", **accuracy)]),
+        ],
+        "Times to other targets": times,
         "Inference": [
             _with_ends("inference, images/s", "inference_images_per_second", better="higher", noted=True),
             _with_ends("latency p50, ms", "latency_p50_seconds", factor=MILLI, better="lower"),
@@ -173,6 +193,7 @@ def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
         ],
         "Memory": [Column(f"{title}, MiB", f"{key}_bytes", factor=MIB) for title, key in memory.items()],
         "Work and energy": [
+            Column("MFLOPs per image", "num_flops", factor=1e-6),
             Column("GFLOP/s", "flops_per_second", factor=1e-9, better="higher"),
             Column("of matrix-product peak, %", "flops_share", lambda x: f"{x:.1f}", PERCENT, "higher"),
             Column("J per epoch", "joules_per_epoch", better="lower"),
@@ -192,22 +213,28 @@ def _with_ends(title: str, key: str, **more: Any) -> Column:
 
 
 def _grid(tables: Tables, columns: list[Column], most: int | None = None) -> Grid:
-    """Rows of the summary, of more than `most` the best: each family's and the Pareto front, then by validation."""
-    summary = shown = tables.summary
+    """Rows of the summary by validation; of more than `most` each family's best, the Pareto front, and the next."""
+    every = tables.summary
+    summary = shown = every[(every["n_trained"] > 0) | (every["n"] > 0)].sort_values(
+        "val_accuracy", ascending=False, kind="stable"
+    )  # test never chooses
     by_device = summary.groupby("device_name")[[column.key for column in columns]]
     best = {"": {}, "higher": by_device.max().to_dict("index"), "lower": by_device.min().to_dict("index")}
     if most is not None and len(summary) > most:
         order = summary.assign(first=summary["best_of_family"] | summary["pareto"])
-        order = order.sort_values(["first", "val_accuracy"], ascending=False)  # test never chooses
-        shown = summary.loc[order.index[:most]]
+        order = order.sort_values("first", ascending=False, kind="stable")
+        shown = summary[summary.index.isin(order.index[:most])]
     rows = []
     for row in records(shown):
         timed = f"{row['n_timed']} timed" if row["n_timed"] != row["n"] else ""
         if by_launches(row):
             timed = f"{row['n_launches']:g} launch{'es' * (row['n_launches'] != 1)}"
         counts = "; ".join(part for part in (f"n = {row['n']}", timed, row["not_ok"]) if part)
-        rows.append((Cell(row["label"], counts), [column.cell(row, best[column.better]) for column in columns]))
-    return Grid(columns, rows, len(summary) - len(shown))
+        name = plain_name(row)
+        rows.append(
+            (Cell(name, f"{row['label']}; {counts}"), [column.cell(row, best[column.better]) for column in columns])
+        )
+    return Grid(columns, rows, len(summary) - len(shown), shown.index.tolist())
 
 
 def _plain(value: Any) -> Any:

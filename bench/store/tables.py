@@ -50,7 +50,15 @@ PART_COLUMNS: dict[str, Sequence[str]] = {  # of a trial's line
     THROUGHPUT: BLOCK_COLUMNS[1:],
     INFERENCE: INFERENCE_COLUMNS[1:],
 }
-NEW_COLUMNS = ("images_to_accuracy", "test_balanced_accuracy", "commonest_class", "commonest_share")
+TUNING = "tuning.csv"  # what was tried before the comparison, a row a trial; those that `chosen` says became recipes
+TUNING_COLUMNS = (
+    *("trial_id", "model", "label", "setting", "share", "learning_rate", "weight_decay", "label_smoothing"),
+    *("translation", "epochs", "status", "val_accuracy", "wall_seconds", "chosen"),
+)
+NEW_COLUMNS = (
+    *("images_to_accuracy", "test_balanced_accuracy", "commonest_class", "commonest_share"),
+    *("pause_share", "test_loss", "calibration_error", "accuracy_at_90_coverage"),
+)
 OLD_TABLES: dict[str, Sequence[str]] = TABLES | {  # of schema version 5
     TRIALS: tuple(key for key in COLUMNS if key not in NEW_COLUMNS),
     THROUGHPUT: BLOCK_COLUMNS,
@@ -228,6 +236,7 @@ def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str
 
     Raises: StoreError: the folder is no run, or its journal can't be read.
     """
+    import numpy as np
     import pandas as pd
 
     finished = _readable(folder).finished()
@@ -235,14 +244,15 @@ def read_frames(folder: Path, names: Sequence[str] = tuple(TABLES)) -> "dict[str
     for name in names:
         columns = TABLES[name]
         cells = [entry.cells(name, columns) for entry in finished]
-        frames[name] = pd.DataFrame(
-            {
-                key: pd.Series([*map(as_text, itertools.chain.from_iterable(own))], dtype=object)
-                if key in TEXT_COLUMNS
-                else pd.Series([*map(as_number, itertools.chain.from_iterable(own))], dtype=float)
-                for key, *own in zip(columns, *cells, strict=True)
-            }
-        )
+        by_column = {key: [*itertools.chain.from_iterable(own)] for key, *own in zip(columns, *cells, strict=True)}
+        texts = {key: [*map(as_text, own)] for key, own in by_column.items() if key in TEXT_COLUMNS}
+        numbers = {key: [*map(as_number, own)] for key, own in by_column.items() if key not in TEXT_COLUMNS}
+        # Two blocks of one type each: of a Series a column, pandas takes several times as long.
+        parts = [
+            pd.DataFrame(np.array([*part.values()], dtype=kind).T, columns=[*part], dtype=kind)
+            for part, kind in ((texts, object), (numbers, float))
+        ]
+        frames[name] = pd.concat(parts, axis=1)[list(columns)]
     return frames
 
 

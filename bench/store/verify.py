@@ -41,6 +41,8 @@ SHARES = (
     "test_accuracy_best",
     "target_accuracy",
     "test_balanced_accuracy",
+    "calibration_error",
+    "accuracy_at_90_coverage",
     "commonest_share",
 )
 NO_NUMBERS = (None, "inf", "-inf")  # not measured; what JSON has no numbers for

@@ -1,12 +1,15 @@
-"""Contention: what other work took from a stretch of this process's time, and in what state the machine is.
+"""Contention: what other work took from a stretch of this process's time, and in what state the machine is; pauses.
 
 Linux tells it in /proc and /sys. What isn't told there, and everything on another system, is None.
 """
 
+import gc
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from bench.system.cgroup import CGROUPS, cpu_quota, memory_left, throttling_file
 from bench.system.environment import cores
@@ -98,6 +101,64 @@ class Meter:
         if b"throttled_usec" in found:
             return int(found[b"throttled_usec"]) / 1e6
         return int(found[b"throttled_time"]) / 1e9
+
+
+class Pauses:
+    """What a thread loses while it trains: it neither runs nor waits for a core, or it collects garbage.
+
+    Sleep, reading from disk and waiting for another thread are such pauses; what other programs take isn't. Use it in a
+    `with`, in the thread in question, as often as you like: stretches add up. It means something where one thread does
+    all the work, since threads that share a step wait for each other.
+
+    Attributes:
+        ran_seconds: on a core, collections included.
+        blocked_seconds: neither on a core nor waiting for one.
+        collected_seconds: spent by Python's garbage collector, by the thread's own clock.
+    """
+
+    def __init__(self, meter: Meter | None = None, own: str = "/proc/thread-self/schedstat") -> None:
+        self.ran_seconds = self.blocked_seconds = self.collected_seconds = 0.0
+        self._meter, self._own, self._is_known = meter or Meter(), own, True
+        self._collecting = 0.0
+
+    def __enter__(self) -> Self:
+        gc.callbacks.append(self._note)
+        self._start = time.perf_counter(), time.thread_time(), self._lost()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        wall, ran, lost = self._start
+        wall, ran, now = time.perf_counter() - wall, time.thread_time() - ran, self._lost()
+        gc.callbacks.remove(self._note)
+        if lost is None or now is None:
+            self._is_known = False
+            return
+        self.ran_seconds += ran
+        self.blocked_seconds += wall - ran - (now - lost)
+
+    @property
+    def share(self) -> float | None:
+        """Of the time that others left to the thread; None where the system doesn't tell what they took."""
+        own = self.ran_seconds + max(0.0, self.blocked_seconds)
+        if not self._is_known or not own:
+            return None
+        return (max(0.0, self.blocked_seconds) + self.collected_seconds) / own
+
+    def _lost(self) -> float | None:
+        """Seconds that others have taken from this thread so far."""
+        words = _words(Path(self._own))
+        if words in ([], ["0"] * 3):
+            return None
+        _, stolen, throttled = self._meter.read()
+        return int(words[1]) / 1e9 + (stolen or 0.0) + (throttled or 0.0)
+
+    def _note(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self.collected_seconds += time.thread_time() - self._collecting
 
 
 def machine_state(proc: Path = PROC, root: Path = CGROUPS, cpus: Path = CPUS) -> dict[str, float | None]:

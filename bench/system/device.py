@@ -20,7 +20,8 @@ from bench.system.power import Meter, nvml_meter, rapl_meter
 from bench.system.precision import DTYPES
 from bench.system.process import PROC, line_of
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's <malloc.h>
+LARGE_BLOCK = 1 << 16  # bytes
 HALF_PRECISION = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -80,15 +81,20 @@ class CPU:
                 Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         self._floor = _resident_bytes("VmRSS")
 
+    def return_freed_memory(self) -> None:
+        """From here on large blocks come from the system and go back to it, so that a peak is what lived at once.
+
+        By itself glibc keeps ever larger blocks as it sees them freed; what then lies in its gaps differs from run to
+        run, by half of a peak.
+        """
+        _set_malloc({M_MMAP_THRESHOLD: LARGE_BLOCK, M_TRIM_THRESHOLD: LARGE_BLOCK})
+
     def keep_freed_memory(self) -> None:
         """From here on what is freed stays with this process; peaks mean nothing any more.
 
-        glibc gives large blocks back to the system and asks for them anew in every step, page by page.
+        Asking for large blocks anew in every step, page by page, takes time.
         """
-        set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-        if set_option is not None:
-            set_option(M_MMAP_MAX, 0)
-            set_option(M_TRIM_THRESHOLD, -1)
+        _set_malloc({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1})
 
     def sample_memory(self) -> None:
         """Look at the memory in use now, for devices that keep no peak of their own. Not for timed passes."""
@@ -242,6 +248,14 @@ def available_devices() -> list[str]:
 def best_device() -> str:
     """What `--device auto` means on this machine."""
     return available_devices()[0].partition(":")[0]
+
+
+def _set_malloc(options: dict[int, int]) -> None:
+    """Set options of glibc's malloc, where there is one."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        for option, value in options.items():
+            set_option(option, value)
 
 
 def _resident_bytes(field: str) -> int:

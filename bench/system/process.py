@@ -25,6 +25,19 @@ _stacks: "Connection | None" = None  # of this process's parent
 PROC = Path("/proc")
 
 
+def open_standard_streams() -> None:
+    """Open those that the caller closed (`>&-`) on nothing; else the next file or pipe would get their numbers."""
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(found := os.open(os.devnull, os.O_RDWR), number)
+            if found != number:
+                os.close(found)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+            setattr(sys, f"__{name}__", getattr(sys, name))
+
+
 def state(pid: int) -> str | None:
     """A letter: R runs, S sleeps, D waits for a device, T was stopped, Z is dead; None: not there, or not known."""
     found = _stat(pid)

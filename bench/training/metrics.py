@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.measure.calibration import accuracy_at_coverage, expected_calibration_error
 from bench.measure.memory import split_memory
 from bench.measure.stats import BlockInterval, block_interval
 from bench.measure.stopwatch import Block, Stopwatch, WarmUp, whole_blocks
 from bench.result import COLUMNS, Result
+from bench.system.contention import Pauses
 from bench.training.loop import Learner, Score
 from bench.training.trial_setup import TrialSetup
 
@@ -70,12 +72,14 @@ def record_training(result: Result, watch: Stopwatch, val_accuracy_best: float) 
         result.joules_to_accuracy = reached["train_joules"]
     result.train_joules = watch.joules
     result.joules_per_epoch = None if watch.joules is None else watch.joules / rows[-1]["epoch"]
+    if isinstance(watch.pauses, Pauses):
+        result.pause_share = watch.pauses.share
     if result.timed:
         record_throughput(result, watch.blocks)
 
 
 def record_test(result: Result, labels: Tensor, last: Score, best: Score, class_names: Sequence[str]) -> None:
-    """Accuracy of the final weights, and of those that validation chose; and what the final ones got right.
+    """Accuracy of the final weights, and of those that validation chose; and how right and how sure the final ones are.
 
     Shape: labels (images,).
     """
@@ -84,6 +88,10 @@ def record_test(result: Result, labels: Tensor, last: Score, best: Score, class_
     counts = np.bincount(classes, minlength=len(class_names))
     hits = np.bincount(classes, right, minlength=len(class_names))
     result.test_balanced_accuracy = float((hits[counts > 0] / counts[counts > 0]).mean())
+    confidences = last.confidences.cpu().numpy()
+    result.test_loss = last.loss
+    result.calibration_error = expected_calibration_error(confidences, right)
+    result.accuracy_at_90_coverage = accuracy_at_coverage(confidences, right)
     commonest = int(counts.argmax())
     result.commonest_class, result.commonest_share = class_names[commonest], float(counts[commonest] / counts.sum())
     bits = np.packbits(right)
@@ -128,8 +136,9 @@ def record_efficiency(result: Result) -> None:
 def record_seconds(result: Result, watch: Stopwatch, wall_seconds: float) -> None:
     """Where the trial's time went, to its end or its failure; only its length if others ran beside it."""
     result.wall_seconds = wall_seconds
-    for phase in ("train", "eval", "setup"):
-        record(result, {f"{phase}_seconds": watch.seconds.get(phase)})
+    train, evaluation = watch.seconds.get("train"), watch.seconds.get("eval")
+    rest = wall_seconds - (train or 0.0) - (evaluation or 0.0)  # so that the three add up
+    record(result, {"train_seconds": train, "eval_seconds": evaluation, "setup_seconds": rest})
     if not result.timed:
         record(result, dict.fromkeys(TIMED_COLUMNS))
         result.evaluations = [row | {"train_seconds": None, "train_joules": None} for row in result.evaluations]

@@ -6,7 +6,6 @@ Each is a pass of its own after training, so that measuring it costs the timed l
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from statistics import median
 
 import numpy as np
 import torch
@@ -137,7 +136,7 @@ def split_step(
         edges.append(edge())
         steps.append([after - before for before, after in pairwise(edges)])
     parts = ("data_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds")
-    return dict(zip(parts, (median(part) for part in zip(*steps, strict=True)), strict=True))
+    return dict(zip(parts, np.median(steps, axis=0).tolist(), strict=True))
 
 
 def _calls_in(predict: Predict, images: Tensor, edge: Edge, seconds: float) -> int:

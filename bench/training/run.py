@@ -1,11 +1,13 @@
 """One trial from seed to result, read down the page: data, model, optimiser, train, test, measure."""
 
 import copy
+import itertools
 import math
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from bench.training.trial_setup import TrialSetup, evaluator, new_learner, set_u
 from bench.trial import Trial
 
 DIVERGED = 10  # times the loss of a guess among all classes
+FEWEST_STEPS = 2  # of a warm-up
 MEMORY_STEPS = 8  # until the peak no longer grows: the allocator's pools fill over five
 
 
@@ -76,13 +79,12 @@ def _fill(
     replicas: Replicas,
 ) -> None:
     """Fill `result` as the trial goes on, so that a failure leaves what was measured before it."""
-    with watch.phase("setup"):
-        setup = set_up(trial, data_dir, watch, replicas)
-        warm = _warm_up(setup, result)
-        setup.device.keep_freed_memory()  # its peak is known now
-        learner = new_learner(setup)  # a fresh one: as if nothing had run before
-        model, batches, data = learner.model, setup.batches, setup.data
-        metrics.record_setup(result, setup, model, warm)
+    setup = set_up(trial, data_dir, watch, replicas)
+    warm = _warm_up(setup, result)
+    setup.device.keep_freed_memory()  # its peak is known now
+    learner = new_learner(setup)  # a fresh one: as if nothing had run before
+    model, batches, data = learner.model, setup.batches, setup.data
+    metrics.record_setup(result, setup, model, warm)
 
     best_accuracy, best_step, best_weights = -1.0, 0, dict[str, Tensor]()
     loss_limit = DIVERGED * math.log(max(2, data.spec.num_classes))
@@ -104,6 +106,8 @@ def _fill(
     if waited is not None and batches.waited_seconds is not None:
         result.data_wait_seconds = batches.waited_seconds - waited
 
+    if not trial.tested:
+        return
     with watch.phase("eval"):
         last_weights, last = _copied_weights(model), test()
         model.load_state_dict(best_weights)
@@ -112,24 +116,41 @@ def _fill(
             metrics.record_test(result, data.test.labels, last, best, data.spec.class_names)
         result.skipped_steps = learner.skipped_steps if setup.precision.scale_gradients else None
 
-    with watch.phase("setup"):
-        if folder is not None:
-            columns = {
-                "label": data.test.labels,
-                "prediction": last.predictions,
-                "confidence": last.confidences,
-                "prediction_best": best.predictions,
-                "confidence_best": best.confidences,
-            }
-            save_trial(folder, trial.model_dump(), last_weights, best_weights, columns, Inputs.of(data))
-        profile(setup, learner, result)
+    if folder is not None:
+        columns = {
+            "label": data.test.labels,
+            "prediction": last.predictions,
+            "confidence": last.confidences,
+            "prediction_best": best.predictions,
+            "confidence_best": best.confidences,
+        }
+        save_trial(folder, trial.model_dump(), last_weights, best_weights, columns, Inputs.of(data))
+    profile(setup, learner, result)
 
 
 def _warm_up(setup: TrialSetup, result: Result) -> WarmUp:
-    """Steps of a throw-away learner; its peak memory is training's: no evaluation has run yet in this process.
+    """Steps of throw-away learners; their peak memory is training's: no evaluation has run yet in this process.
 
-    A trial that isn't timed takes no more of them than the memory needs.
+    A CPU's memory is the process's, and the first steps touch pages of libraries, which are no part of training: there
+    a second learner tells the peak. A trial that isn't timed needs no steady pace.
     """
+    device = setup.device
+    device.return_freed_memory()
+    with _watched_steps(setup, result) as step:
+        lengths = () if setup.trial.timed else (FEWEST_STEPS, 0)
+        warm = warm_up(step, device.synchronize, setup.watch.now, *lengths)
+    if device.type != "cpu":
+        return warm
+    del step  # and the first learner with it
+    with _watched_steps(setup, result) as step:
+        for _ in range(MEMORY_STEPS):
+            step()
+    return replace(warm, steps=warm.steps + MEMORY_STEPS)
+
+
+@contextmanager
+def _watched_steps(setup: TrialSetup, result: Result) -> Iterator[Callable[[], None]]:
+    """A training step of a new learner, to be called; how much memory it took is recorded at the end."""
     setup.device.reset_peak_memory()
     learner = new_learner(setup)
     source = iter(setup.batches)
@@ -141,17 +162,19 @@ def _warm_up(setup: TrialSetup, result: Result) -> WarmUp:
         learner.update()
 
     try:
-        lengths = () if setup.trial.timed else (MEMORY_STEPS, 0)
-        return warm_up(step, setup.device.synchronize, setup.watch.now, *lengths)
+        yield step
     finally:  # one that ran out of memory has a peak, too
         metrics.record_memory(result, setup, learner)
 
 
 def evaluation_stops(trial: Trial, steps_per_epoch: int) -> list[int]:
-    """Step counts of the evaluations: evenly over each epoch, and at its end."""
-    per_epoch = min(trial.training.evaluations_per_epoch, steps_per_epoch)
-    count = trial.training.epochs * per_epoch
-    return [round(index * steps_per_epoch / per_epoch) for index in range(1, count + 1)]
+    """Step counts of the evaluations: evenly over each epoch, at its end, and at the end of training."""
+    per_epoch, last = (
+        min(trial.training.evaluations_per_epoch, steps_per_epoch),
+        trial.training.num_steps(steps_per_epoch),
+    )
+    stops = (round(index * steps_per_epoch / per_epoch) for index in range(1, trial.training.epochs * per_epoch + 1))
+    return [*itertools.takewhile(lambda stop: stop < last, stops), last]
 
 
 def _copied_weights(model: nn.Module) -> dict[str, Tensor]:

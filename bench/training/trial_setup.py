@@ -8,6 +8,7 @@ import torch
 
 from bench.data.dataset import Dataset, ImageFormat, TrainingBatches, evaluation_batches, load_dataset
 from bench.measure.stopwatch import Stopwatch
+from bench.system.contention import Pauses
 from bench.system.device import CPU, open_device
 from bench.system.environment import default_threads
 from bench.system.precision import DTYPES, Precision, in_dtype, set_exact_arithmetic
@@ -52,6 +53,8 @@ def set_up(
     torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
     device = open_device(replicas.device_name(trial.device))
     watch.synchronize, watch.energy, watch.processes = device.synchronize, replicas.meter(device), replicas.size
+    if device.type == "cpu" and torch.get_num_threads() == replicas.size == 1:
+        watch.pauses = Pauses()
     if data is None:
         own, normalization = trial.data, trial.training.normalization
         data = load_dataset(trial.dataset, data_dir, trial.split_seed, own, normalization).to(device.torch_device)
@@ -76,7 +79,7 @@ def new_learner(setup: TrialSetup) -> Learner:
         model.to(memory_format=torch.channels_last)
     loss = setup.replicas.shared(setup.loss, model)
     setup.replicas.draw_apart(trial.seed)
-    num_steps = training.epochs * setup.batches.steps_per_epoch
+    num_steps = training.num_steps(setup.batches.steps_per_epoch)
     return Learner(
         model,
         build_optimizer(model, training),

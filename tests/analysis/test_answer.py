@@ -8,9 +8,12 @@ from made_up import result
 
 from bench.analysis import answer
 from bench.analysis.answer import ANSWER, Verdict, keep_verdicts, kept_verdicts
+from bench.analysis.scorecard import Line, Scorecard
 from bench.store.run_folder import RunFolder
 
-VERDICTS = [Verdict("a CPU", "CNN for accuracy.", ["Accuracy: yes."], [], ["It is so (n = 3)."], {"accuracy": "CNN"})]
+LINE = Line("test_accuracy", "errors", ["3", "2"], "1 fewer", "0 to 2", "CNN better", "CNN")
+CARD = Scorecard("each family's best", ["ViT", "CNN"], ["a ViT", "a CNN"], ["ViT p7", "CNN d2"], [LINE])
+VERDICTS = [Verdict("a CPU", "CNN.", ["Take it."], ["It is so."], [CARD], ["Noise."], {"accuracy": "CNN"})]
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def test_a_pair_is_a_configuration_and_the_one_made_equal_to_it(tmp_path: Path) 
 
 def test_a_pair_names_its_winner_in_each_metric_that_is_better_whichever_way(tmp_path: Path) -> None:
     figures = {
-        "cnn-d2-fp32-params": {"test_accuracy": 0.99, "images_per_second": 500.0, "peak_memory_bytes": 100},
-        "vit": {"test_accuracy": 0.95, "images_per_second": 1000.0, "peak_memory_bytes": 200},
+        "cnn-d2-fp32-params": {"test_accuracy": 0.99, "images_per_second": 500.0, "peak_memory_bytes": 100 * 2**20},
+        "vit": {"test_accuracy": 0.95, "images_per_second": 1000.0, "peak_memory_bytes": 200 * 2**20},
     }
     (pair,) = find_pairs(tables(tmp_path, matches=["params"], overrides=figures))
     assert pair.winner("test_accuracy") == "CNN"
@@ -93,6 +93,16 @@ def test_a_match_that_missed_by_more_than_allowed_is_a_warning(tmp_path: Path) -
     assert line in find_warnings(run, DEVICE)
 
 
+def test_of_many_pairs_that_miss_three_are_named(tmp_path: Path) -> None:
+    for count, said in ((3, ""), (4, " and 1 more"), (5, " and 2 more")):
+        configs = [("vit", patch, depth) for depth in (2, 4) for patch in (4, 7, 14)][:count]
+        missed = {"": {"mismatch": -0.08}}
+        run = tables(tmp_path / f"{count}", configs=configs, matches=["flops"], overrides=missed)
+        (line,) = mismatches(find_pairs(run))
+        assert line.count("(-8.0%)") == 3
+        assert line.endswith(f"(-8.0%){said}.")
+
+
 def test_what_is_allowed_is_what_matching_aims_at() -> None:
     assert ALLOWED == TOLERANCE
 
@@ -124,6 +134,29 @@ def test_families_are_compared_like_for_like_and_each_at_its_best(tmp_path: Path
         "Modes: like for like the CNN trains 0.50 to 1.64 times as fast as the ViT (4 modes); each in its own fastest, "
         "1.50 times (CNN in fp32 compile channels-last and ViT in fp32 compile)."
     ]
+
+
+def test_a_layout_that_is_each_familys_own_is_no_mode_and_a_mode_may_be_one_familys_alone(tmp_path: Path) -> None:
+    speeds = {
+        "vit-p7-d2-fp32-cpu": 100.0,
+        "vit-p7-d2-fp32-default": 125.0,
+        "cnn-d2-fp32-cpu": 50.0,
+        "cnn-d2-fp32-default": 100.0,
+        "cnn-d2-fp32-max": 200.0,
+    }
+    figures: dict[str, Any] = {start: {"images_per_second": speed} for start, speed in speeds.items()}
+    figures |= {"cnn": {"channels_last": True}, "vit-p7-d2-fp32-max": {"status": "failed"}}
+    run = tables(tmp_path, seeds=[0], compiles=["false", "default", "max-autotune"], overrides=figures)
+    (sheet,) = mode_sheets(run)
+    assert [[cell.text for cell in row] for row in sheet.rows] == [
+        ["fp32", "100", "50.0", "0.50"],
+        ["fp32 compile", "125", "100", "0.80"],
+        ["fp32 max-autotune", "–", "200", "–"],
+        ["each at its own best", "125", "200", "1.60"],
+    ]
+    assert sheet.said[0].startswith(
+        "Modes: like for like the CNN trains 0.50 to 0.80 times as fast as the ViT (2 modes)"
+    )
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -190,9 +223,17 @@ def test_the_lead_is_told_for_every_number_of_training_images(tmp_path: Path) ->
     }
     run = tables(tmp_path, fractions=[0.01, 1.0], overrides=figures)
     assert data_sentences(run, DEVICE) == [
-        "Fewer training images: with 550 the CNN is 30.00 points above the ViT and with 55,000 no difference is shown."
+        "The CNN is ahead with 550 by 30.00 points; no difference is shown with 55,000."
     ]
     assert data_sentences(tables(tmp_path / "all"), DEVICE) == []
+
+
+def test_of_many_numbers_of_training_images_five_are_told_from_end_to_end(tmp_path: Path) -> None:
+    fractions = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0]
+    figures = {"vit": {"test_accuracy": 0.8}, "cnn": {"test_accuracy": 0.9}}
+    run = tables(tmp_path, seeds=[0], fractions=fractions, overrides=figures)
+    told = [f"with {size} by 10.00" for size in ("550", "2,200", "4,400", "8,800", "55,000")]
+    assert data_sentences(run, DEVICE) == [f"The CNN is ahead {', '.join(told[:-1])} and {told[-1]} points."]
 
 
 def test_a_configuration_that_saw_fewer_images_stands_for_no_family(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Two runs compared: what changed, how surely, and what else was different."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from click.testing import CliRunner
 from made_up import ENVIRONMENT, make_run
 
 import run_bench
-from bench.analysis.run_comparison import Change, Changes, compare_runs
+from bench.analysis.run_comparison import Change, Changes, compare_runs, compare_tables
+from bench.analysis.run_limits import judge, read_limit
+from bench.analysis.summary import read_tables
+from bench.analysis.verdict import decide
 from bench.cli.results import as_markdown
 from bench.errors import StoreError, UserError
 
@@ -45,6 +49,8 @@ def test_a_change_has_its_interval_and_says_which_way_is_better(tmp_path: Path) 
     found = changes(tmp_path, overrides={"cnn": {"speed": 1.5}, "vit": {"test_accuracy": 0.9}})
     speed = change(found, "CNN d2 fp32", "training speed")
     assert (speed.verdict, speed.paired, speed.n_a, speed.n_b) == ("better", True, 3, 3)
+    assert (speed.a, speed.b) == (pytest.approx(16_555.28), pytest.approx(24_832.92))
+    assert (speed.a_text, speed.b_text, speed.amount_text) == ("16,600 images/s", "24,800 images/s", "1.50")
     assert speed.low is not None
     assert speed.high is not None
     assert speed.low - 1e-9 <= 1.5 <= speed.high + 1e-9
@@ -58,6 +64,25 @@ def test_a_change_has_its_interval_and_says_which_way_is_better(tmp_path: Path) 
     assert "training speed: equivalent within 3% in 1 and better in 1 of 2 configurations" in found.summary
 
 
+def test_accuracies_of_two_runs_are_as_sure_as_the_test_images_of_each(tmp_path: Path) -> None:
+    accuracies = {10_000: 0.9, 400: 0.6}
+    many, few = (
+        run(tmp_path / f"{n}", changes={"split": {"test": n}}, overrides={"": {"test_accuracy": accuracy}})
+        for n, accuracy in accuracies.items()
+    )
+    half = math.hypot(*(1.96 * math.sqrt(p * (1 - p) / n) for n, p in accuracies.items()))
+    found = change(compare_runs(many, few), "CNN d2 fp32", "test accuracy")
+    assert (found.low, found.high) == (pytest.approx(-0.3 - half, abs=1e-3), pytest.approx(-0.3 + half, abs=1e-3))
+
+
+def test_a_peak_of_memory_that_differs_by_less_than_pages_do_shows_no_difference(tmp_path: Path) -> None:
+    mebibyte = 2**20
+    before = run(tmp_path / "a", overrides={"": {"peak_memory_bytes": 4 * mebibyte}})
+    for more, verdict in ((mebibyte - 1, "no difference shown"), (mebibyte, "worse")):
+        after = run(tmp_path / str(more), overrides={"": {"peak_memory_bytes": 4 * mebibyte + more}})
+        assert change(compare_runs(before, after), "CNN d2 fp32", "peak memory").verdict == verdict
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(1.015, "no difference shown (one seed)"), (0.8, "worse (one seed)")])
 def test_of_one_seed_a_speed_has_the_interval_of_its_blocks(tmp_path: Path, factor: float, verdict: str) -> None:
     one: dict[str, Any] = {"seeds": [0]}
@@ -68,6 +93,23 @@ def test_of_one_seed_a_speed_has_the_interval_of_its_blocks(tmp_path: Path, fact
     assert (speed.verdict, speed.low) == (verdict, pytest.approx(factor * 0.979, rel=0.001))
     assert change(found, "CNN d2 fp32", "time to 97%").verdict == "no difference shown (one seed)"
     assert any(note.startswith("Of one seed") for note in found.notes)
+
+
+def test_one_of_a_kind_is_told_in_the_singular(tmp_path: Path) -> None:
+    tables = read_tables(run(tmp_path / "a", configs=SMALL[:1], seeds=[0]))
+    assert {line.rpartition(" of ")[2] for line in compare_tables(tables, tables).summary} == {"1 configuration"}
+    judgement = judge(tables, tables, [read_limit("memory:+10%")])
+    assert judgement.headline == "Nothing is worse than its limit, in 1 comparison."
+    (verdict,) = decide(tables)
+    assert "n = 1 seed); no other family" in verdict.headline
+
+
+def test_of_many_comparisons_some_show_a_difference_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = read_tables(run(tmp_path / "a", seeds=[0]))
+    for many, told in ((9, True), (10, True), (11, False)):  # there are ten
+        monkeypatch.setattr("bench.analysis.run_comparison.MANY", many)
+        said = "Of 10 comparisons at 95%, about one in twenty shows a difference by chance."
+        assert (said in compare_tables(tables, tables).notes) is told
 
 
 def test_what_differs_around_the_runs_is_told(tmp_path: Path) -> None:
@@ -90,6 +132,8 @@ def test_speeds_of_different_devices_are_shown_and_not_judged(tmp_path: Path) ->
     assert speed.verdict == "not comparable: other device"
     assert speed.amount == pytest.approx(2.0, rel=0.1)
     assert change(found, "CNN d2 fp32", "test accuracy").verdict == "no difference shown"
+    back = compare_runs(tmp_path / "b", tmp_path / "a")
+    assert change(back, "CNN d2 fp32", "training speed").verdict == "not comparable: other device"
 
 
 def test_configurations_of_one_run_only_are_listed(tmp_path: Path) -> None:
@@ -117,7 +161,8 @@ def test_an_unfinished_run_is_compared_as_far_as_it_got(tmp_path: Path) -> None:
     found = changes(tmp_path, configs=SMALL[:1], seeds=[0, 1], changes={"plan": plan})
     assert found.conditions == [f"{tmp_path / 'b'} isn't finished"]
     assert found.only_a == ["CNN d2 fp32"]
-    assert change(found, "ViT p7 d2 fp32", "test accuracy").n_b == 2
+    accuracy = change(found, "ViT p7 d2 fp32", "test accuracy")
+    assert (accuracy.n_a, accuracy.n_b) == (3, 2)
 
 
 def test_failed_trials_are_no_measurements(tmp_path: Path) -> None:

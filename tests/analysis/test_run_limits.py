@@ -1,6 +1,8 @@
 """Limits on what may change from one run to another: every verdict, refusal and exit status of `compare --fail-on`."""
 
+import functools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from made_up import ENVIRONMENT, make_run
 from made_up_measured import MATMUL
 
 import run_bench
+from bench.analysis.comparison import Comparison
 from bench.analysis.run_limits import EXIT_STATUS, METRICS, Judged, Judgement, judge, read_limit
 from bench.analysis.summary import read_tables
 from bench.errors import UserError
+from bench.measure.stats import Interval
 
 CPU = str(ENVIRONMENT["cpu"])
 VIT, CNN = "ViT p7 d2 fp32", "CNN d2 fp32"
@@ -31,8 +35,11 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("runs") / "before")
 
 
+tables_of = functools.cache(read_tables)  # which takes longer than all that is judged; no run changes once it is made
+
+
 def judged(before: Path, after: Path, *limits: str, allow: tuple[str, ...] = ()) -> Judgement:
-    return judge(read_tables(before), read_tables(after), [read_limit(text) for text in limits or (SPEED,)], allow)
+    return judge(tables_of(before), tables_of(after), [read_limit(text) for text in limits or (SPEED,)], allow)
 
 
 def verdicts(found: Judgement) -> dict[str, str]:
@@ -61,6 +68,22 @@ def test_a_limit_is_a_metric_and_a_change_for_the_worse() -> None:
     assert read_limit(" memory : +2.5 % ").change == pytest.approx(0.025)
     assert read_limit("accuracy:-0.5").change == read_limit("accuracy:-0.5 points").change == pytest.approx(-0.005)
     assert read_limit("time-to-accuracy:+20%").metric == "time-to-accuracy"
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "worse"),
+    [
+        ("speed:-50%", 0.5, 0.0),
+        ("memory:+25%", 1.25, math.inf),
+        ("accuracy:-0.5", -0.005, -math.inf),
+        ("time-to-accuracy:+100%", 2.0, math.inf),
+    ],
+)
+def test_a_change_of_just_the_limit_still_passes(text: str, limit: float, worse: float) -> None:
+    read = read_limit(text)
+    assert not read.exceeded_by(limit)
+    assert read.exceeded_by(math.nextafter(limit, worse))
+    assert not read.exceeded_by(math.nextafter(limit, read.none))
 
 
 @pytest.mark.parametrize(
@@ -109,24 +132,56 @@ def test_a_speed_is_worse_only_beyond_its_limit(tmp_path: Path, before: Path, sp
 
 
 @pytest.mark.parametrize(
-    ("limit", "change"),
+    ("limit", "change", "told"),
     [
-        ("memory:+10%", {"peak_memory_bytes": 10**9}),
-        ("accuracy:-0.5", {"test_accuracy": 0.9}),
-        ("latency:+10%", {"latency_p50_seconds": 1.0}),
-        ("inference-speed:-10%", {"inference_images_per_second": 1.0}),
-        ("time-to-accuracy:+10%", {"speed": 0.5}),
+        ("memory:+10%", {"peak_memory_bytes": 10**9}, "memory +1435.1%"),
+        ("accuracy:-0.5", {"test_accuracy": 0.9}, "accuracy -9.11 points"),
+        ("latency:+10%", {"latency_p50_seconds": 1.0}, "latency +155755.3%"),
+        ("inference-speed:-10%", {"inference_images_per_second": 1.0}, "inference-speed -100.0%"),
+        ("time-to-accuracy:+10%", {"speed": 0.5}, "time-to-accuracy +100.0%"),
     ],
 )
-def test_every_metric_can_fail(tmp_path: Path, before: Path, limit: str, change: dict[str, Any]) -> None:
+def test_every_metric_can_fail(tmp_path: Path, before: Path, limit: str, change: dict[str, Any], told: str) -> None:
     found = judged(before, run(tmp_path / "after", overrides={"cnn": change}), limit)
     assert verdicts(found) == {VIT: "ok", CNN: "worse"}
     assert found.exit_status == 1
-    assert found.headline.startswith(f"Worse than the limit in 1 of 2 comparisons: {CNN} ({limit.split(':')[0]} ")
+    assert found.headline == f"Worse than the limit in 1 of 2 comparisons: {CNN} ({told})."
+
+
+@pytest.mark.parametrize(
+    ("limit", "metric", "ends", "verdict"),
+    [
+        ("memory:+10%", "peak_memory_bytes", (1.0, 2.0, 4.0), "uncertain"),
+        ("memory:+10%", "peak_memory_bytes", (1.001, 2.0, 4.0), "worse"),
+        ("accuracy:-0.5", "test_accuracy", (-0.02, -0.01, 0.0), "uncertain"),
+        ("accuracy:-0.5", "test_accuracy", (-0.02, -0.01, -1e-9), "worse"),
+        ("accuracy:-0.5", "test_accuracy", (-0.005, -0.002, 0.001), "ok"),
+        ("accuracy:-0.5", "test_accuracy", (-0.0051, -0.002, 0.001), "uncertain"),
+    ],
+)
+def test_an_interval_that_touches_no_change_or_the_limit_holds_it(
+    before: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    metric: str,
+    ends: tuple[float, float, float],
+    verdict: str,
+) -> None:
+    found = Comparison(metric, Interval(*ends, 3))
+    monkeypatch.setattr("bench.analysis.run_limits.change", lambda *_: found)
+    assert {each.verdict for each in judged(before, before, limit).judged} == {verdict}
+
+
+def test_a_headline_names_five_and_counts_the_others(tmp_path: Path, before: Path) -> None:
+    worse = {"": {"speed": 0.5, "peak_memory_bytes": 2**40, "latency_p50_seconds": 9.0, "test_accuracy": 0.5}}
+    limits = ("speed:-10%", "memory:+10%", "latency:+10%", "accuracy:-1")
+    found = judged(before, run(tmp_path / "after", overrides=worse), *limits)
+    assert found.headline.startswith("Worse than the limit in 8 of 8 comparisons: ")
+    assert found.headline.endswith(" and 3 more.")
 
 
 def test_an_interval_that_holds_both_the_limit_and_no_change_is_too_uncertain(tmp_path: Path, before: Path) -> None:
-    (cnn,) = (row for row in read_tables(before).summary.to_dict("records") if row["model"] == "cnn")
+    (cnn,) = (row for row in tables_of(before).summary.to_dict("records") if row["model"] == "cnn")
     noisy = per_seed("cnn-d2", images_per_second=tuple(cnn["images_per_second"] * x for x in (0.7, 1.0, 1.3)))
     found = judged(before, run(tmp_path / "after", overrides=noisy))
     assert verdicts(found) == {VIT: "ok", CNN: "uncertain"}
@@ -192,6 +247,19 @@ def test_without_the_machines_speed_figures_are_compared_as_measured(tmp_path: P
     assert any("as measured" in note for note in found.notes)
 
 
+def test_a_machines_speed_is_that_with_as_many_threads_also_where_nobody_knows_how_many(tmp_path: Path) -> None:
+    unknown: dict[str, Any] = {"num_threads": None}
+    before, after = (
+        run(tmp_path / name, seeds=[0], overrides={"vit": unknown | {PEAK: factor * MATMUL}})
+        for name, factor in (("before", 1.0), ("after", 2.0))
+    )
+    machine = judged(before, after).machine
+    assert {mode: found.speed for mode, found in machine.items()} == {
+        f"{CPU}, fp32, unknown threads": pytest.approx(2.0),
+        f"{CPU}, fp32, 2 threads": pytest.approx(1.0),
+    }
+
+
 def test_memory_and_accuracy_are_never_normalised(tmp_path: Path, before: Path) -> None:
     found = judged(before, run(tmp_path / "after", overrides={"": {PEAK: 2 * MATMUL}}), "memory:+1%", "accuracy:-1")
     assert {(each.verdict, each.normalised) for each in found.judged} == {("ok", False)}
@@ -227,11 +295,14 @@ def test_what_was_not_measured_is_no_pass(tmp_path: Path, before: Path) -> None:
     found = judged(before, beside)
     assert verdicts(found) == {VIT: "missing", CNN: "missing"}
     assert line(found, VIT).reason == "not measured in the second run"
+    assert not line(found, VIT).normalised
+    assert "normalised" not in " ".join(found.notes)
     neither = judged(beside, beside, SPEED, "latency:+10%", "accuracy:-1")
     assert neither.exit_status == 4
     assert "no configuration has been measured in both runs for speed:-10% and latency:+10%" in neither.headline
-    aimless = run(tmp_path / "aimless", changes={"target_accuracy": None})
-    assert judged(aimless, aimless, "time-to-accuracy:+10%").exit_status == 4
+    aimless = run(tmp_path / "aimless", changes={"target_accuracy": None, "targets": []})
+    for first in (aimless, before):
+        assert judged(first, aimless, "time-to-accuracy:+10%").exit_status == 4
 
 
 # What is refused

@@ -49,7 +49,12 @@ def test_labels_say_how_many_processes_and_what_became_of_the_batch(scaled: Tabl
         [("1", "1"), ("2", "2"), ("4", "4")],
     ]
     assert {"processes", "batch size"} <= {column.title for column in table.grid.columns}
-    assert table.data["values"]["world_size"][:3] == [1, 2, 2]
+    assert table.data["values"]["world_size"] == scaled.summary.loc[table.grid.numbers, "world_size"].tolist()
+
+
+def test_a_device_has_ladders_of_its_own_only(scaled: Tables) -> None:
+    assert ladders(scaled, "another") == []
+    assert len(ladders(scaled, "AMD EPYC 7R13")) == 4
 
 
 def test_efficiency_is_speed_over_processes_times_the_speed_of_one(scaled: Tables) -> None:
@@ -93,18 +98,19 @@ def test_families_are_compared_at_equal_numbers_of_processes(scaled: Tables) -> 
     assert set(scaled.like_for_like["world_size"]) == {1.0}
     assert set(scaled.summary.loc[scaled.summary["pareto"], "world_size"]) == {1.0}
     (verdict,) = decide(scaled)
-    assert "processes" not in " ".join([verdict.headline, *verdict.summary[:-1]])
-    assert verdict.summary[-1] == scaling_sentence(scaled, verdict.device_name)
+    assert verdict.headline == scaling_sentence(scaled, verdict.device_name)
     assert (
         "with 4 processes (batch of all processes fixed) the best CNN trains 3.00 times (3.00 to 3.00) as fast as with "
         "one process, an efficiency of 75%"
-    ) in verdict.summary[-1]
-    assert verdict.summary[-1].startswith("Families are compared with one process each; with 4 processes")
+    ) in verdict.headline
+    assert verdict.headline.startswith("Families are compared with one process each; with 4 processes")
+    assert "processes" not in " ".join([*verdict.advice, *verdict.notes, *verdict.cards[0].names])
 
 
 def test_where_families_share_no_number_of_processes_the_headline_names_both(tmp_path: Path) -> None:
     bad = {name: {"status": "failed"} for name in ("vit-p7-d2-fp32-cpu", "cnn-d2-fp32-x2")}
     tables = read(tmp_path / "run", processes=[1, 2], overrides=bad)
+    assert ladders(tables) == []  # a rung that failed is none
     (verdict,) = decide(tables)
     assert verdict.headline.endswith("(ViT: 2 processes and CNN: one process).")
     assert any("share no number of processes (ViT with 2 and CNN with 1)" in text for text in verdict.warnings)
@@ -115,7 +121,7 @@ def test_what_isnt_a_familys_best_is_folded_away(tmp_path: Path) -> None:
     (sheet,) = scaling_sheets(read(tmp_path / "run", configs=configs, seeds=[0], processes=[1, 2]))
     assert [row[0].text for row in sheet.rows] == ["CNN d2 fp32"] * 2 + ["ViT p7 d2 fp32"] * 2
     assert sheet.rest
-    assert sheet.rest.title == "1 more configuration"
+    assert (sheet.rest.title, sheet.rest.said, sheet.rest.head) == ("1 more configuration", [], sheet.head)
     assert [row[0].text for row in sheet.rest.rows] == ["ViT p14 d2 fp32"] * 2
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +17,12 @@ from bench.analysis.answer import Verdict
 from bench.analysis.comparison import Comparison, compare_rows
 from bench.analysis.labels import records
 from bench.analysis.matched_pairs import find_pairs, pair_sentences
-from bench.analysis.run_comparison import Changes, compare_runs
+from bench.analysis.run_comparison import Changes, change, compare_runs, compare_tables
 from bench.analysis.run_limits import judge, read_limit
 from bench.analysis.speeds import DeviceSpeeds, device_speeds, leading_sentence
-from bench.analysis.summary import Tables, read_tables
+from bench.analysis.summary import GRID, Tables, read_tables
 from bench.analysis.verdict import decide
-from bench.measure.speed_stats import Cell
+from bench.measure.speed_stats import Cell, Speeds
 from bench.measure.stats import Interval
 from bench.result import Launch
 
@@ -105,9 +106,11 @@ def test_launches_win_over_trials_that_were_timed(tmp_path: Path) -> None:
 def test_a_configuration_that_launches_could_not_time_has_no_speed_and_is_named(tmp_path: Path) -> None:
     tables = rounds(tmp_path / "run", missing={CNN: "out of memory"})
     vit, cnn = rows_of(tables)
-    assert vit["images_per_second"] > 0
-    assert math.isnan(cnn["images_per_second"] + cnn["seconds_to_0.97"])
-    assert cnn["images_to_0.97"] > 0
+    assert vit["images_per_second"] == pytest.approx(SPEEDS[VIT] * TWO, rel=0.05)
+    assert math.isnan(cnn["images_per_second"])
+    assert math.isnan(cnn["seconds_to_0.97"])
+    own = tables.trials[tables.trials["config_id"] == CNN]
+    assert cnn["images_to_0.97"] == own["images_to_0.97"].median()
     assert "CNN d2 fp32: speed not measured (out of memory)." in answer(tables).warnings
 
 
@@ -163,30 +166,49 @@ def test_speeds_that_are_alike_are_equivalent_and_nobody_wins(tmp_path: Path) ->
     found = compare_rows(tables, *rows_of(tables), "images_per_second")
     assert (found.verdict, found.unsure) == ("equivalent", "equivalent within 3%")
     said = answer(tables)
-    assert "training speed is equivalent within 3% between" in " ".join(said.summary).lower()
+    assert said.cards[0].lines[1].verdict == "equivalent"
     assert said.winners["training speed"] == ""
 
 
-@pytest.mark.parametrize(("count", "noise"), [(2, 0.01), (8, 0.3)])
+@pytest.mark.parametrize(("count", "noise"), [(1, 0.01), (2, 0.01), (8, 0.3)])
 def test_too_few_launches_or_too_wide_a_ratio_give_no_figure_for_an_answer(
     tmp_path: Path, count: int, noise: float
 ) -> None:
-    tables = rounds(tmp_path / "run", {VIT: 20_000.0, CNN: 5_000.0}, count=count, noise=noise, matches=["params"])
+    tables = rounds(tmp_path / "run", {VIT: 7_000.0, CNN: 5_500.0}, count=count, noise=noise)
     found = compare_rows(tables, *rows_of(tables), "images_per_second")
     assert (found.verdict, found.text, found.side) == ("too noisy", "too noisy", 0)
     said = answer(tables)
-    assert said.headline.endswith("are too noisy to call.")
-    assert said.summary[-1].startswith("Speeds are too noisy to call: ratios are")
-    assert said.sentences[-1].endswith("Too noisy to call: time to 97% and training speed.")
-    told = " ".join([said.headline, *said.summary, *said.sentences])
-    assert "times as fast" not in told
-    assert "times as long" not in told
+    assert said.notes[-1].startswith("Speeds are rough: ratios are known to ±")
+    noisy = [line for line in said.cards[0].lines if line.verdict == "too noisy to call"]
+    assert [line.subject for line in noisy] == ["training speed", "latency, one image", "time to 97%"]
+    assert {line.difference + line.ends + line.winner for line in noisy} == {""}
+    assert "times as " not in " ".join([said.headline, *said.advice, *said.notes])
     assert any("Close other programs, or give a larger --budget or speed_seconds." in text for text in said.warnings)
+
+
+@pytest.mark.parametrize(("count", "noise"), [(1, 0.01), (2, 0.01), (8, 0.3)])
+def test_a_difference_far_larger_than_its_wide_interval_is_told_with_it(
+    tmp_path: Path, count: int, noise: float
+) -> None:
+    tables = rounds(tmp_path / "run", {VIT: 20_000.0, CNN: 5_000.0}, count=count, noise=noise)
+    found = compare_rows(tables, *rows_of(tables), "images_per_second")
+    assert (found.verdict, found.side) == ("better", 1)
+    assert found.interval.low < 4 < found.interval.high
+    assert found.interval.high / found.interval.low > 1.2
+    assert "the ViT" in answer(tables).headline
+    assert "times as many images a second" in answer(tables).headline
+
+
+def test_one_launch_whose_slices_were_mostly_disturbed_tells_no_ratio(tmp_path: Path) -> None:
+    calm, busy = [made_up_launch(1)], [disturbed(made_up_launch(1), 1)]
+    known, unknown = (Speeds(own).ratio(Cell(VIT, "train", 128, 1), Cell(CNN, "train", 128, 1)) for own in (calm, busy))
+    assert known.half_width == pytest.approx(2.326 * 0.12, abs=1e-3)
+    assert unknown.half_width == math.inf
 
 
 def test_pairs_that_are_too_noisy_are_counted_as_that(tmp_path: Path) -> None:
     made = "cnn-d2-fp32-params-7-2-cpu"
-    tables = rounds(tmp_path / "run", SPEEDS | {made: 4_000.0}, noise=0.3, matches=["params"])
+    tables = rounds(tmp_path / "run", SPEEDS | {made: 10_000.0}, noise=0.3, matches=["params"])
     (line,) = pair_sentences(find_pairs(tables))
     assert "training speed is too noisy to call in 1 pair" in line
     assert "faster" not in line
@@ -223,6 +245,41 @@ def test_a_ratio_of_times_is_that_of_the_printed_ones_and_less_sure_than_that_of
     assert math.log(found.interval.high / found.interval.low) > math.log(speed.high / speed.low)
 
 
+def test_times_from_launches_are_told_apart_from_a_whole_step_of_the_coarser_grid_on(tables: Tables) -> None:
+    vit, cnn = rows_of(tables)
+    apart = abs(vit["seconds_to_0.97"] - cnn["seconds_to_0.97"])
+
+    def blurred(of_vit: float, of_cnn: float) -> bool:
+        tables.compared.clear()
+        return compare_rows(tables, vit | {GRID: of_vit}, cnn | {GRID: of_cnn}, "seconds_to_0.97").blurred
+
+    above = math.nextafter(apart, math.inf)
+    assert [blurred(0.0, above), blurred(above, math.nan)] == [True, True]
+    assert [blurred(0.0, apart), blurred(apart, math.nan)] == [False, False]
+    tables.compared.clear()
+    later = vit | {"seconds_to_0.97": vit["seconds_to_0.97"] + 2.0}
+    apart = abs(vit["seconds_to_0.97"] - later["seconds_to_0.97"])
+    for grid, close in ((apart, False), (math.nextafter(apart, math.inf), True)):  # from one run to another
+        found = change(tables, tables, vit | {GRID: 0.5}, later | {GRID: grid}, "seconds_to_0.97")
+        assert found
+        assert found.blurred is close
+
+
+def test_two_launches_tell_no_change_of_a_speed_and_three_do(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    vit, cnn = rows_of(tables)
+    for fewest, noisy in ((8, False), (9, True)):  # there are eight
+        monkeypatch.setattr("bench.analysis.run_comparison.FEWEST_LAUNCHES", fewest)
+        found = change(tables, tables, vit, vit, "images_per_second")
+        assert found
+        assert (found.interval.n, found.noisy) == (8, noisy)
+    unlike = cnn | {"speed_threads": 4.0}
+    for count, noisy in ((2, True), (3, False)):
+        tables.compared.clear()
+        rows = vit | {"n_launches": 8}, unlike | {"n_launches": count}
+        assert compare_rows(tables, rows[0], rows[1], "images_per_second").noisy is noisy
+    tables.compared.clear()
+
+
 def test_one_seed_tells_no_interval_of_a_time(tmp_path: Path) -> None:
     tables = rounds(tmp_path / "run", seeds=[0])
     vit, cnn = rows_of(tables)
@@ -235,11 +292,9 @@ def test_a_target_that_the_first_evaluation_finds_reached_is_told_as_within(tmp_
     tables = rounds(tmp_path / "run", overrides={"cnn": {"evaluations": early}})
     vit, cnn = rows_of(tables)
     assert (cnn["first_0.97"], vit["first_0.97"]) == (3, 0)
-    said = answer(tables)
-    assert "reaches 97% sooner (within 0." in said.headline
-    (detail,) = (text for text in said.sentences if text.startswith("Time to 97%"))
-    assert "CNN d2 fp32 within 0." in detail
-    assert "ViT p7 d2 fp32 within" not in detail
+    line = answer(tables).cards[0].line("seconds_to_")
+    assert line
+    assert (line.winner, [figure.startswith("within 0.") for figure in line.figures]) == ("CNN", [False, True])
 
 
 # The number of threads that leads
@@ -260,23 +315,27 @@ def device(launches: Sequence[Launch], precision: float = 0.03) -> DeviceSpeeds:
 def test_all_threads_lead_where_their_ratios_are_known() -> None:
     found = device([made_up_launch(number) for number in range(8)])
     assert (found.leading.threads, found.leading.most, found.leading.known) == (2, 2, True)
-    said = leading_sentence(found)
-    assert said.startswith(f"speeds are good to ±{100 * found.leading.half_width:.1f}% (8 launches, 2 threads)")
-    assert "all threads lead" in said
+    width = found.leading.half_width
+    launches = found.speeds.launches
+    assert device(launches, width / 2).leading.known  # twice the precision is enough
+    assert not device(launches, math.nextafter(width / 2, 0)).leading.known
+    half_width = 100 * width
+    assert (
+        leading_sentence(found) == f"ratios of training speeds are known to ±{half_width:.1f}% (8 launches, 2 threads)"
+    )
 
 
 def test_one_thread_leads_where_others_disturb_all() -> None:
     found = device([disturbed(made_up_launch(number), 2) for number in range(8)])
     assert (found.leading.threads, found.leading.most, found.leading.known) == (1, 2, True)
-    said = leading_sentence(found)
-    assert "(8 launches, one thread); one thread leads, as with all 2 something else took the processor" in said
-    assert "100% of the slices" in said
+    told = "with all 2 threads other programs disturbed 100% of the measurements, too many for an answer"
+    assert leading_sentence(found).endswith(f"(8 launches, one thread); {told}")
 
 
 def test_where_nothing_is_known_all_threads_stand_there_and_are_too_noisy() -> None:
-    found = device([made_up_launch(number, noise=0.3) for number in range(4)])
+    found = device([made_up_launch(number, noise=0.1) for number in range(4)])
     assert (found.leading.threads, found.leading.known) == (2, False)
-    assert leading_sentence(found).startswith("speeds are too noisy to call: ratios are known to ±")
+    assert leading_sentence(found).startswith("speeds are rough: ratios are known to ±")
 
 
 def test_a_single_configuration_has_no_ratio_and_its_speed_counts_once_it_is_known() -> None:
@@ -337,7 +396,7 @@ def test_several_processes_that_trials_timed_are_held_against_one_that_launches_
         assert found.amount == pytest.approx(more[metric] / one[metric])
         assert found.interval.low < found.amount < found.interval.high
         assert not found.paired
-    assert any("efficiency" in text for text in answer(both).summary)
+    assert any("efficiency" in text for text in [answer(both).headline])
 
 
 # What to know before relying on them
@@ -345,8 +404,8 @@ def test_several_processes_that_trials_timed_are_held_against_one_that_launches_
 
 def test_contention_is_told_with_what_it_was(tmp_path: Path) -> None:
     said = answer(rounds(tmp_path / "run", disturbed=0.3))
-    (line,) = (text for text in said.warnings if text.startswith("Something else took the processor"))
-    assert "of the timed slices (2 threads), which don't count" in line
+    (line,) = (text for text in said.warnings if text.startswith("Other programs disturbed"))
+    assert "of the speed measurements (2 threads); those are left out" in line
     assert "of their time a thread was ready and had no core" in line
     assert "hypervisor" not in line
     quiet = answer(rounds(tmp_path / "quiet"))
@@ -366,24 +425,36 @@ def test_where_no_slice_was_undisturbed_nothing_is_known_and_the_remedy_is_told(
     vit, _ = rows_of(tables)
     assert math.isnan(vit["images_per_second"] + vit["seconds_to_0.97"])
     said = answer(tables)
-    assert said.summary[-1] == "Speeds are too noisy to call: ratios aren't known (8 launches, 2 threads)."
-    assert any(text.startswith("Too noisy to call: no ratio of training speeds is known.") for text in said.warnings)
-    assert any("in 100% of the timed slices" in text for text in said.warnings)
+    assert said.notes[-1] == "Speeds are too noisy to call: ratios aren't known (8 launches, 2 threads)."
+    assert any(text.startswith("Speeds are rough: no ratio of training speeds is known.") for text in said.warnings)
+    assert any("disturbed 100% of the speed measurements" in text for text in said.warnings)
 
 
 def test_what_training_loses_beside_its_steps_is_told_where_it_is_sure(tmp_path: Path) -> None:
-    tables = rounds(tmp_path / "run", stall=0.25)
+    tables = rounds(tmp_path / "run", stall={VIT: 0.25, CNN: 0.5})
     vit, _ = rows_of(tables)
     assert vit["stall_share_low"] < 0.25 < vit["stall_share_high"] + 0.02
     (line,) = (text for text in answer(tables).warnings if text.startswith("Training stalls"))
-    assert "ViT p7 d2 fp32 2" in line
+    assert re.search(r"of its time, CNN d2 fp32 [45]\d% \(.*\) and ViT p7 d2 fp32 2\d% \(", line), "the worst first"
     assert "isn't explained by the pace of undisturbed steps" in line
+    ends = [[f"{100 * row[f'stall_share_{end}']:.0f}" for end in ("low", "high")] for row in rows_of(tables)[::-1]]
+    assert re.findall(r"\((\d+) to (\d+)%\)", line) == [tuple(each) for each in ends]
+
+
+def test_pauses_that_trials_counted_stand_for_what_launches_cannot_tell(tmp_path: Path) -> None:
+    counted = {"": {"timed": False, "pause_share": 0.12}}
+    vit, _ = rows_of(rounds(tmp_path / "within", stall=0.1, noise=0.2, overrides=counted))
+    assert [vit[f"stall_share{end}"] for end in ("_low", "", "_high")] == [0.12] * 3
+    vit, _ = rows_of(rounds(tmp_path / "beyond", stall=0.6, overrides=counted))  # such as slow decoding
+    assert vit["stall_share"] == pytest.approx(0.6, abs=0.05)
+    vit, _ = rows_of(rounds(tmp_path / "none", count=0, overrides=counted))
+    assert vit["stall_share"] == 0.12
 
 
 def test_trials_side_by_side_with_launches_are_a_whole_run(tables: Tables) -> None:
     said = answer(tables)
     assert "the ViT trains 1." in said.headline
-    assert said.summary[-1].startswith("Speeds are good to ±")
+    assert said.notes[-1].startswith("Ratios of training speeds are known to ±")
     assert not any("side by side" in text for text in said.warnings)
 
 
@@ -403,7 +474,9 @@ def test_accuracies_are_compared_image_by_image_where_the_run_kept_which_were_ri
     assert (found.paired, found.unit, found.verdict) == (True, "image", "better")
     assert found.amount == pytest.approx(cnn["test_accuracy"] - vit["test_accuracy"])
     assert found.interval.high - found.interval.low < 0.003, "the binomial floors of both alone are 0.8 points wide"
-    assert "paired by image" in answer(tables).sentences[0]
+    low, amount, high = (10_000 * end for end in found.interval[:3])
+    line = answer(tables).cards[0].lines[0]
+    assert (line.difference, line.ends) == (f"{amount:,.0f} fewer", f"{low:,.0f} to {high:,.0f}")
 
 
 def test_one_trial_of_which_it_is_not_known_leaves_the_seeds(tmp_path: Path) -> None:
@@ -475,3 +548,24 @@ def test_limits_hold_launches_against_launches(tmp_path: Path, factor: float, st
     found = judge(a, b, limits)
     assert found.exit_status == status
     assert {each.label for each in found.judged if each.verdict == "worse"} == ({"CNN d2 fp32"} if status else set())
+    changed = {(each.config_id, each.metric): 1 + (each.change or 0.0) for each in found.judged}
+    for config, expected in ((VIT, 1.0), (CNN, factor)):
+        assert changed[config, "speed"] == pytest.approx(expected, rel=0.03)
+        assert changed[config, "latency"] == pytest.approx(1 / expected, rel=0.03)
+        assert changed[config, "time-to-accuracy"] == pytest.approx(1 / changed[config, "speed"])  # of as many images
+    mean = math.sqrt(factor)  # of both; each is held against it where all that changed is told
+    beside = compare_tables(a, b)
+    for each in beside.changes:
+        of_mean = (1.0 if each.config_id == VIT else factor) / mean
+        wanted = {
+            "images_per_second": of_mean,
+            "inference_images_per_second": of_mean,
+            "seconds_to_0.97": 1 / of_mean,
+        }
+        assert each.amount == pytest.approx(
+            wanted.get(each.metric, 0.0 if "accuracy" in each.metric else 1.0), rel=0.03
+        )
+    lines = [line.partition(" times as fast")[0] for line in beside.conditions]
+    told = f"on {CPU}: the 2 configurations in common (2 threads) are in the mean"
+    assert lines == ([f"training speed {told} 0.78", f"inference speed {told} 0.77"] if status else [])
+    assert "hold for all 2 configurations at once" in beside.notes[0]

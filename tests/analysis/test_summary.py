@@ -84,6 +84,20 @@ def test_a_seed_that_missed_the_target_counts_as_infinity(tmp_path: Path) -> Non
     assert math.isnan(row["seconds_to_0.97"])
 
 
+def test_an_evaluation_of_just_the_target_reaches_it(tmp_path: Path) -> None:
+    tables = read(tmp_path, configs=SMALL, dtypes=["fp32"], seeds=[0])
+    own = tables.evaluations[tables.evaluations["trial_id"] == "cnn-d2-fp32-cpu-s0"]
+    rising = own[own["val_accuracy"] > own["val_accuracy"].cummax().shift(fill_value=0.0)]
+    for place in (0, 1):
+        target, beyond = rising["val_accuracy"].iloc[place], rising.iloc[place + 1]
+        for asked, reached in ((target, rising.iloc[place]), (math.nextafter(target, 1), beyond)):
+            trials, _ = with_times(tables.trials, tables.evaluations, [asked], {})
+            found = trials.set_index("trial_id").loc["cnn-d2-fp32-cpu-s0"]
+            assert found[f"images_to_{asked:g}"] == reached["step"] * 128
+            assert found[f"seconds_to_{asked:g}"] == reached["train_seconds"]
+            assert found[f"first_{asked:g}"] == (reached["step"] == own["step"].min())
+
+
 def test_pareto_marks_what_nothing_beats_on_both(tmp_path: Path) -> None:
     figures = {
         "cnn-d2": {"test_accuracy": 0.99, "images_per_second": 100.0},

@@ -24,11 +24,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the root first, since tests/m
 
 from made_up import make_run, read_table
 
-from bench.analysis.recommendations import recommendation_sheets
+from bench.analysis.picks import picks
 from bench.analysis.summary import read_tables
 from bench.analysis.verdict import decide
 from bench.report.build import write_pages
-from bench.report.figures import draw_run
+from bench.report.figures import HERO, MAIN_PLOTS, RUN_PLOTS, draw_run
 from bench.store.tables import read_run
 
 CONFIGURATIONS, SEEDS = 400, 5
@@ -69,9 +69,12 @@ def by_part(folder: Path) -> dict[str, float]:
     tables = timed(seconds, "summary", lambda: read_tables(folder))
     seconds["summary"] -= seconds["reading"]
     timed(seconds, "verdict", lambda: decide(tables))
-    timed(seconds, "choices", lambda: recommendation_sheets(tables))
-    pictures = timed(seconds, "pictures", lambda: draw_run(tables))
-    with patch("bench.report.build.draw_run", return_value=pictures):
+    timed(seconds, "picks", lambda: picks(tables))
+    every = (HERO, MAIN_PLOTS, RUN_PLOTS)
+    drawn = timed(
+        seconds, "pictures", lambda: {plots: draw_run(tables, plots, plots is not RUN_PLOTS) for plots in every}
+    )
+    with patch("bench.report.build.draw_run", lambda tables, plots, inline=False: drawn[plots]):
         timed(seconds, "page", lambda: write_pages(tables))
     return seconds
 

@@ -21,13 +21,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+try:
+    from playwright.sync_api import Browser, Page, sync_playwright
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}: pip install playwright")
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the root first, since tests/models would stand for models/
 
 from made_up import Node, make_run
 
+from bench.analysis.picks import pick
 from bench.report.build import write_report
 from bench.system.csv_cells import unguarded
 
@@ -55,8 +59,12 @@ class PageCheck:
         with self.opened("light") as page:
             self.pictures(page)
             self.printed(page)
+            if page.locator("form.picks").count():
+                self.picks(page)
+            if page.locator(".inline a").count():
+                self.points(page)
             if page.locator("#configurations").count():
-                for check in (self.sorting, self.filtering, self.columns, self.download):
+                for check in (self.few, self.sorting, self.filtering, self.columns, self.download):
                     page.reload()
                     check(page)
         self.say("console errors", self.complaints or "none", not self.complaints)
@@ -123,13 +131,56 @@ class PageCheck:
         frames = page.locator(".scroll, .frame")
         cut = frames.evaluate_all("all => all.filter(box => getComputedStyle(box).overflow !== 'visible').length")
         cut += page.locator("details:not([open])").count()
-        controls = page.locator("#controls, nav").filter(visible=True).count()
+        controls = page.locator(".controls, .tabs > label").filter(visible=True).count()
         self.say("in print: cut tables, folded parts and controls", cut + controls, cut + controls == 0)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         page.emulate_media(media="screen")
 
+    def picks(self, page: Page) -> None:
+        """A limit that is typed leads to what bench.analysis.picks.pick takes; cleared, it leads nowhere."""
+        data = page.evaluate("JSON.parse(document.getElementById('picks-data').textContent)")
+        said, well = [], True
+        for form, device in zip(page.locator("form.picks").all(), data, strict=True):
+            sizes = sorted(model["parameters"] for model in device["models"])
+            for most in (sizes[0] - 1, sizes[len(sizes) // 2], sizes[-1]):
+                form.locator("input[name=parameters]").fill(str(most))
+                chosen = pick(device["models"], {"parameters": most}, device["margin"])
+                said.append(form.locator("output").inner_text())
+                told = f"{chosen['name']} ({chosen['code']}): " if chosen else "No model keeps these limits."
+                well = well and " ".join(told.split()) in " ".join(said[-1].split())
+            form.get_by_role("button", name="Clear").click()
+            page.wait_for_timeout(50)
+            well = well and form.locator("output").inner_text().startswith("Type a limit")
+        self.say("picks under limits", said[1], well)
+
+    def points(self, page: Page) -> None:
+        """A point of the chart leads to its row, which is then shown, in the same window."""
+        links = page.locator(".tab:visible .inline a, .inline:visible a")
+        wrong = 0
+        for number in range(links.count()):
+            links.nth(number).press("Enter")
+            row = page.locator("tr:target")
+            wrong += row.count() != 1 or not row.is_visible()
+        titles = page.locator(".inline a > title").count()
+        wrong += titles != page.locator(".inline a").count()
+        wrong += len(page.context.pages) - 1
+        page.goto(self.report.as_uri())  # a row that is led to stays shown
+        self.say("points of the chart that lead nowhere or say nothing", f"{wrong} of {links.count()}", wrong == 0)
+
+    def few(self, page: Page) -> None:
+        """The first rows alone, without what is small, until more are asked for."""
+        rows, every = page.locator(SHOWN), page.locator("#configurations tbody tr").count()
+        first, small = rows.count(), page.locator("#configurations td small").filter(visible=True).count()
+        page.locator("#ends").check()
+        page.locator("#all-rows").check()
+        known = page.locator("#configurations td small").count()
+        well = (first, small) == (min(5, every), 0) and rows.count() == every
+        well = well and (known == 0 or page.locator("#configurations td small").filter(visible=True).count() > 0)
+        self.say("few rows at first", f"{first} of {every}", well)
+
     def sorting(self, page: Page) -> None:
         """By mouse, then by keyboard alone."""
+        page.locator("#all-rows").check()
         button = page.get_by_role("button", name="images/s", exact=True)
         button.click()
         fastest_first = speeds(page)
@@ -141,7 +192,9 @@ class PageCheck:
 
     def filtering(self, page: Page) -> None:
         rows = page.locator(SHOWN)
-        total, first = rows.count(), page.locator("#configurations tbody th").first.evaluate("th => th.firstChild.data")
+        total = page.locator("#configurations tbody tr").count()
+        page.locator("#controls summary").click()
+        first = page.locator("#configurations tbody th").first.evaluate("th => th.firstChild.data")
         page.locator("#words").fill(first.upper())
         named, said = rows.count(), page.locator("#count").inner_text()
         page.get_by_role("button", name="Show everything again").click()
@@ -171,15 +224,18 @@ class PageCheck:
 
     def download(self, page: Page) -> None:
         """What is shown comes down, in its order, with every digit."""
+        page.locator("#controls summary").click()
         page.locator("[name=measure]").select_option(label="parameters")
         page.locator("[name=most]").fill("50000")
         page.get_by_role("button", name="images/s", exact=True).click()
-        labels = page.locator(f"{SHOWN} > th").evaluate_all("cells => cells.map(cell => cell.firstChild.data)")
+        told = page.locator(f"{SHOWN} > th > small").evaluate_all("all => all.map(one => one.textContent)")
         with page.expect_download() as caught:
             page.locator("#download").click()
         rows = list(csv.DictReader(io.StringIO(caught.value.path().read_text(encoding="utf-8"), newline="")))
         raw = [float(row["images_per_second"]) for row in rows if row["images_per_second"]]
-        well = [unguarded(row["label"]) for row in rows] == labels and raw == sorted(raw, reverse=True)
+        labels = [unguarded(row["label"]) for row in rows]
+        well = len(told) == len(labels) and raw == sorted(raw, reverse=True)
+        well = well and all(text.startswith(f"{label}; ") for text, label in zip(told, labels, strict=True))
         self.say("download as CSV", f"{len(rows)} rows, {len(rows[0]) if rows else 0} columns", well)
 
 

@@ -48,6 +48,7 @@ from gate_noise import NOISES, noise
 from made_up_data import write_png_folder
 from scipy.special import stdtrit
 
+from bench.analysis.comparison import is_too_noisy
 from bench.config.plan import load_plan
 from bench.config.suite_file import find_suite, read_suite
 from bench.data.download import fetch
@@ -92,7 +93,7 @@ class Asked(NamedTuple):
     @property
     def called(self) -> bool:
         """Good enough to be told; else it is too noisy to call."""
-        return self.found.half_width <= 2 * PRECISION
+        return not is_too_noisy(self.found, PRECISION)
 
     @property
     def holds(self) -> bool:
@@ -194,8 +195,9 @@ def judge() -> str:
         "## Equal configurations, and intervals",
         "",
         "`held`: of the intervals (of three launches at least; nominally of 98%), those that hold the truth: 1.00, or "
-        "1.10 for training with repeated steps. `called`: ratios known to 6% or better; others would be told as too "
-        "noisy to call. `false`: ratios of equal work that would be told as a difference.",
+        "1.10 for training with repeated steps. `called`: ratios known to 6% or better, or twice as far from "
+        "1 as their interval is wide; others would be told as too noisy to call. `false`: ratios of equal work that "
+        "would be told as a difference.",
         "",
         "| regime | threads | phases | s a phase | undisturbed slices | fixed loop's slowdown | ratios | held | "
         "median half-width | called | of these held | false |",
@@ -223,6 +225,15 @@ def judge() -> str:
         f"{share([each.holds for each in asked if each.called])} of the called ones; "
         f"{sum(each.told_apart for each in equal)} of {len(equal)} ratios of equal work would be told as a difference.",
         "",
+        "## By number of launches",
+        "",
+        "The same phases in pieces of so many launches, all regimes together; of one and two, intervals come from an "
+        "assumed scatter, and are known where half of the slices were undisturbed.",
+        "",
+        "| launches | ratios | known | held | median half-width of the known | false |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *map(_row_of_pieces, range(1, rounds.FEWEST_LAUNCHES + 1)),
+        "",
         "## A known slowdown",
         "",
         "Training with each tenth step done twice against the same without: the truth is 1.10.",
@@ -242,6 +253,21 @@ def judge() -> str:
             numbers = " and ".join(map(str, counts))
             lines.append(f"| {regime} | {numbers} | {len(here)} | {mean:.3f} ({low:.3f} to {high:.3f}) | {ends} |")
     return "\n".join(lines) + "\n"
+
+
+def _row_of_pieces(size: int) -> str:
+    pieces = (
+        Phase(phase.regime, phase.about, phase.launches[first : first + size])
+        for regime in NOISES
+        for phase in phases(regime)
+        for first in range(0, len(phase.launches) - size + 1, size)
+    )
+    asked = [each for piece in pieces for each in asked_of(piece)]
+    known = [each for each in asked if each.known]
+    equal = [each for each in asked if each.truth == 1.0]
+    width = median(each.found.half_width for each in known)
+    told = f"{sum(each.told_apart for each in equal)} of {len(equal)}"
+    return f"| {size} | {len(asked)} | {len(known)} | {share([each.holds for each in known])} | {width:.1%} | {told} |"
 
 
 def resolution(regime: str | None) -> str:
@@ -289,9 +315,16 @@ def resolution(regime: str | None) -> str:
 
 
 def stalls(seconds: float) -> str:
-    """Planted stalls, and what a launch's stretch of the real loop says of them."""
-    lines = ["# Planted stalls", "", "`python tests/benchmarks/speed_proof.py stalls`, one thread.", ""]
-    lines += ["| what | share of training time lost, 95% interval | launches |", "|---|---:|---:|"]
+    """Planted stalls: what a trial counts of them, and what a launch's stretch of the real loop says."""
+    lines = [
+        "# Planted stalls",
+        "",
+        f"`python tests/benchmarks/speed_proof.py stalls`, one thread, {cpu_name()}, {date.today()}. A trial an epoch "
+        "long counts pauses; launches compare the training loop with plain steps.",
+        "",
+        "| what | counted by a trial | estimated by launches, 95% interval | launches |",
+        "|---|---:|---:|---:|",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         write_png_folder(Path(folder) / "digits", 400, sizes=[(900, 900)])
         slow = {"path": f"{folder}/digits", "image_size": 28, "stream": True}
@@ -306,14 +339,20 @@ def stalls(seconds: float) -> str:
             suite = Path(folder) / "own.yaml"
             suite.write_text(
                 f"dataset: {json.dumps(data)}\nmodels: [{{model: 'stalling_nets:{net}'}}]\nnum_threads: 1\n"
+                "epochs: 1\ntiming: whole\ninstrument_seconds: 0.1\n"
             )
             found.append(Entry(f"net{number}", load_plan(read_suite(suite)).trials[0]))
         launches = [*measure(Setting(found, "", precision=0.0), [], 0, seconds)]
+        results = [Subprocess().run(entry.trial, None, ignore) for entry in found if entry.trial]
     speeds = Speeds(launches)
-    for (what, *_), entry in zip(wanted, found, strict=True):
+    for (what, *_), entry, result in zip(wanted, found, results, strict=True):
         assert entry.trial
+        assert result.pause_share is not None, result.error
         low, amount, high, n = speeds.stall_share(entry.name, entry.trial.training.batch_size, 1)
-        lines.append(f"| {what} | {amount:.0%} ({low:.0%} to {high:.0%}) | {n} |")
+        lines.append(f"| {what} | {result.pause_share:.1%} | {amount:.0%} ({low:.0%} to {high:.0%}) | {n} |")
+    slept, sleepy = 0.05 * (results[1].evaluations[-1]["step"] // 50), results[1].train_seconds
+    assert sleepy
+    lines += ["", f"It slept for {slept:.2f} s of {sleepy:.2f} s of training by the clock: {slept / sleepy:.1%}."]
     return "\n".join(lines) + "\n"
 
 

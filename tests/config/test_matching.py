@@ -101,6 +101,7 @@ def test_a_depth_that_only_one_of_them_sweeps_does_not_part_them(plan_of: PlanOf
     assert sorted(set(found)) == [(2, 2), (3, 2)]
 
 
+@pytest.mark.slow
 def test_a_list_matches_in_each_and_widths_of_the_suite_collapse(plan_of: PlanOf) -> None:
     plan = plan_of(
         SMALL, "match=[params, flops]", "models.cnn.width=[4, 8]", "models.vit.patch_size=[4, 7]", "dtype=fp32"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -17,6 +18,7 @@ from bench.config import solver
 from bench.config.inventory import Here
 from bench.config.plan import Plan, load_plan
 from bench.config.recipes import RECIPES
+from bench.config.solver import count_flops
 from bench.config.suite_file import MOST_TRIALS, find_suite, read_suite, suite_names
 from bench.data.catalog import DATASETS
 from bench.errors import DataError, DeviceError, SuiteError, UserError
@@ -194,6 +196,7 @@ def test_a_suite_whose_files_are_not_here_says_what_makes_them(tmp_path: Path, m
         load_plan(read_suite(find_suite("kaggle-vit")))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kaggle")
 @pytest.mark.parametrize("name", suite_names())
 def test_every_shipped_suite_can_be_planned(name: str) -> None:
@@ -390,14 +393,24 @@ KEYS = st.sampled_from(
     ["models", "models.vit.depth", "models.vit.patch_size", "models.0.augment", "models.1.model", "models.cnn.recipe"]
 )
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 99) | st.floats() | st.text(max_size=5) | st.sampled_from([*DATASETS]),
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=5) | st.sampled_from([*DATASETS]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=5,
 )
 
 
+ANY = st.builds("{}={}".format, KEYS, VALUES.map(json.dumps))
+# Of random values for random keys one in twenty gives a plan; these do, of models that are counted once.
+FITTING = st.sampled_from(
+    [
+        *("dataset=digits", "epochs=2", "dtype=[fp32, bf16]", "device=cpu", "seeds=[3, 5]", "augment.flip=0.5"),
+        *("augment={}", "targets=[0.5, 0.9]", "optimizer=adam", "models.vit.depth=1", "models.cnn.recipe=vit"),
+    ]
+)
+
+
 @settings(deadline=None, derandomize=True, max_examples=150)
-@given(changes=st.lists(st.builds("{}={}".format, KEYS, VALUES.map(json.dumps)), min_size=1, max_size=3))
+@given(changes=st.lists(FITTING, min_size=1, max_size=4, unique=True) | st.lists(FITTING | ANY, min_size=1, max_size=3))
 def test_any_options_give_a_plan_or_one_line(changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "mine.yaml"
     path.write_text(json.dumps(SMALL), encoding="utf-8")
@@ -526,3 +539,20 @@ def test_configurations_of_one_label_are_told_apart_by_what_differs(
         "vit p2 d4 e32 fp32",
         "vit p4 d4 e32 fp32",
     ]
+
+
+class MakesNumbers(torch.nn.Module):
+    """Makes a tensor in each forward pass, on the CPU, as many people's code does."""
+
+    def __init__(self, num_classes: int, image_size: int, in_channels: int) -> None:
+        super().__init__()
+        self.line = torch.nn.Linear(image_size * image_size * in_channels, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        flat = images.flatten(1)
+        return self.line(flat + torch.arange(flat.shape[1]) * 0.01)
+
+
+def test_a_model_that_makes_tensors_as_it_goes_is_planned_and_counted(plan_of: PlanOf) -> None:
+    (trial,) = plan_of({"dataset": "digits", "models": [{"model": f"{__name__}:MakesNumbers"}], "epochs": 1}).trials
+    assert count_flops(trial) == 2 * 64 * 10

@@ -128,6 +128,7 @@ def planned(content: dict[str, Any], folder: Path) -> Plan:
     return load_plan(read_suite(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ACCEPTED, ids=json.dumps)
 def test_schema_and_program_accept(content: dict[str, Any], judge: Draft202012Validator, tmp_path: Path) -> None:
     assert [*judge.iter_errors(content)] == []

@@ -2,8 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage, stats
 from torch import Tensor, nn
 
 from bench.data.augment import AUGMENTATIONS, ERASED_AREA, ERASED_ASPECT, augment, check_strength
@@ -85,6 +87,8 @@ def test_erased_rectangles_have_the_area_and_aspect_of_the_paper_and_differ_betw
     assert float(areas.mean()) == pytest.approx(sum(ERASED_AREA) / 2, abs=0.02)
     assert float(areas.min()) < 0.03
     assert float(areas.max()) > 0.31
+    aspects = [height / width for _, _, height, width in found]
+    assert (min(aspects), max(aspects)) == (pytest.approx(0.3, rel=0.1), pytest.approx(3.3, rel=0.1))
 
 
 def test_erasing_takes_a_share_of_the_images_and_fills_them_with_all_grey_levels_alike() -> None:
@@ -98,6 +102,97 @@ def test_erasing_takes_a_share_of_the_images_and_fills_them_with_all_grey_levels
     assert float(erased[erased != -1].mean()) == pytest.approx(127.5, abs=2)
     planes = erased.permute(0, 2, 3, 1)[(erased != -1).all(1)]  # (pixels, C)
     assert float((planes[:, 0] == planes[:, 1]).float().mean()) < 0.02  # each channel has noise of its own
+
+
+def covered(tops: np.ndarray, lengths: np.ndarray, side: int) -> np.ndarray:
+    """Whether each stretch of so many pixels from `top` on covers a place of the image: (stretches, side)."""
+    places = np.arange(side)
+    return (tops[:, None] <= places) & (places < (tops + lengths)[:, None])
+
+
+def test_erased_rectangles_lie_anywhere_within_the_image_with_equal_chances() -> None:
+    side, count = 16, 4_000
+    erased = AUGMENTATIONS["random_erasing"].function(torch.full((count, 1, side, side), -1.0), 1.0, seeded())
+    mask = (erased[:, 0] != -1).numpy()
+    # Of each rectangle its own size is taken for given, and all places are tried at which it fits.
+    sizes = [(int(image.any(1).sum()), int(image.any(0).sum())) for image in mask]
+    chance = {
+        length: covered(np.arange(side - length + 1), np.full(side - length + 1, length), side).mean(0)
+        for length in range(1, side + 1)
+    }
+    expected = np.mean([np.outer(chance[height], chance[width]) for height, width in sizes], axis=0)
+    found = mask.mean(0)
+    assert np.abs(found - expected).max() < 5 * np.sqrt(0.25 / count)
+    for flipped in (found[::-1], found[:, ::-1]):
+        assert np.abs(found - flipped).max() < 5 * np.sqrt(0.5 / count)
+    assert mask.mean() == pytest.approx(sum(ERASED_AREA) / 2, abs=0.005)
+
+
+@pytest.mark.parametrize(("alpha", "share"), [(1.0, 0.3208), (0.3, None)])
+def test_boxes_of_cutmix_lie_around_any_place_with_equal_chances(alpha: float, share: float | None) -> None:
+    side, count = 16, 20_000
+    found = 1 - AUGMENTATIONS["cutmix"].function(torch.zeros(count, 1, side, side), alpha, seeded()).numpy().mean(
+        (0, 1)
+    )
+    # The whole distribution, drawn on a grid: of lengths by quantiles of the beta, of centres by tenths of a pixel.
+    lengths = np.floor(side * np.sqrt(1 - stats.beta(alpha, alpha).ppf((np.arange(500) + 0.5) / 500)))
+    centres = (np.arange(10 * side) + 0.5) / 10
+    rows = np.stack([covered(np.floor(centres - (length - 1) / 2), length, side).mean(0) for length in lengths])
+    expected = (rows[:, :, None] * rows[:, None, :]).mean(0)
+    assert np.abs(found - expected).max() < 5 * np.sqrt(0.25 / count)
+    for flipped in (found[::-1], found[:, ::-1], found.T):
+        assert np.abs(found - flipped).max() < 5 * np.sqrt(0.25 / count)
+    assert found.mean() == pytest.approx(expected.mean(), abs=0.01)
+    if share:  # of boxes in one piece, the mean of (s - s^2 / 4)^2 over s^2 from 0 to 1; whole pixels take a little
+        assert found.mean() == pytest.approx(share, abs=0.03)
+
+
+def test_noise_of_erasing_is_uniform_at_each_place_of_the_words_that_it_is_drawn_in() -> None:
+    """Eight pixels are drawn at once: a sign bit left out, or one byte that is always small, would be at one place."""
+    images = torch.full((400, 3, 16, 16), -1.0)
+    erased = AUGMENTATIONS["random_erasing"].function(images, 1.0, seeded()).flatten()
+    places = torch.arange(len(erased)) % 8
+    for place in range(8):
+        levels = torch.bincount(erased[(places == place) & (erased != -1)].long(), minlength=256).numpy()
+        assert levels.sum() > 5_000
+        assert stats.chisquare(levels).pvalue > 1e-4
+
+
+def fixed_draws(monkeypatch: pytest.MonkeyPatch, draws: Tensor) -> None:
+    """What torch.rand gives from now on."""
+    monkeypatch.setattr(torch, "rand", lambda *_, generator: draws)
+
+
+def test_right_angles_are_turned_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(2, 7, 7, generator=seeded()) * 255
+    fixed_draws(monkeypatch, torch.tensor([0.0, 0.5, 1.0]))
+    turned = AUGMENTATIONS["rotation"].function(image.expand(3, -1, -1, -1), 90, seeded())
+    for found, quarters in zip(turned, (-1, 0, 1), strict=True):
+        assert torch.allclose(found, image.rot90(quarters, (1, 2)), atol=1e-2)
+    fixed_draws(monkeypatch, torch.tensor([0.0, 1.0]))
+    for found in AUGMENTATIONS["rotation"].function(image.expand(2, -1, -1, -1), 180, seeded()):
+        assert torch.allclose(found, image.flip(1, 2), atol=1e-2)
+
+
+@pytest.mark.parametrize("angle", [-30.0, 17.0, 45.0])
+def test_other_angles_are_turned_as_scipy_turns_them(monkeypatch: pytest.MonkeyPatch, angle: float) -> None:
+    image = torch.rand(1, 1, 9, 9, generator=seeded()) * 255
+    fixed_draws(monkeypatch, torch.tensor([(angle / 60 + 1) / 2]))
+    (found,) = AUGMENTATIONS["rotation"].function(image, 60, seeded())
+    theirs = ndimage.rotate(image[0, 0].numpy(), angle, reshape=False, order=1, mode="grid-constant")
+    assert np.abs(found[0].numpy() - theirs).max() < 0.05
+
+
+def test_angles_are_uniform_within_their_reach() -> None:
+    side, reach = 21, 40.0
+    images = torch.zeros(2_000, 1, side, side)
+    images[:, :, 2, side // 2 - 1 : side // 2 + 2] = 255  # above the middle
+    turned = AUGMENTATIONS["rotation"].function(images, reach, seeded())[:, 0]
+    steps = torch.arange(side) - side // 2
+    down, across = ((turned * steps.view(shape)).sum((1, 2)) / turned.sum((1, 2)) for shape in ((-1, 1), (1, -1)))
+    angles = torch.rad2deg(torch.atan2(-across, -down)).numpy()
+    assert np.abs(angles).max() < reach + 0.5
+    assert stats.kstest(angles, stats.uniform(-reach, 2 * reach).cdf).pvalue > 0.01
 
 
 @pytest.mark.parametrize("strengths", MIXING, ids=" ".join)
@@ -144,6 +239,12 @@ def test_shares_of_mixup_are_those_of_the_beta_distribution(alpha: float) -> Non
     expected = torch.distributions.Beta(torch.tensor(alpha), torch.tensor(alpha))
     assert float(shares.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(shares.var()) == pytest.approx(float(expected.variance), rel=0.05)
+
+
+def test_a_seed_draws_the_shares_that_it_drew_in_earlier_versions() -> None:
+    (share,) = AUGMENTATIONS["mixup"].function(torch.zeros(1, 1, 1, 1), 0.4, seeded(4)).flatten()
+    its_own = np.random.default_rng(4_003_493_888_400_498_862)  # NumPy's, whose seed are 62 bits of torch's
+    assert float(share) == pytest.approx(its_own.beta(0.4, 0.4))
 
 
 def test_with_both_on_a_coin_gives_each_image_one_of_them() -> None:

@@ -73,6 +73,17 @@ SPLITS = [
     ("train_set/train_set", "test_set/test_set"),
     ("dataset/train", "dataset/test"),
     ("archive/dataset/seg_train/seg_train", "archive/dataset/seg_test/seg_test"),
+    ("horse-or-human", "test-horse-or-human"),
+    ("rps/rps", "rps-test-set/rps-test-set"),
+    ("trainval", "test"),
+    ("dataset_train", "my_holdout_2021"),
+    ("entrenamiento", "prueba"),
+    ("Treino", "Teste"),
+    (unicodedata.normalize("NFD", "entraînement"), "test"),
+    ("Trainingsdaten", "Testdaten"),
+    ("addestramento", "test"),
+    ("训练集", "测试集"),
+    ("train/images", "test/images"),
 ]
 
 
@@ -84,7 +95,7 @@ def test_names_of_splits_are_read_as_words_in_wrappers_of_any_depth(train: str, 
     assert (found.unlabelled, found.notes) == (None, [])
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "Validation", "dev", "val_set/val_set"])
+@pytest.mark.parametrize("val", ["val", "valid", "Validation", "dev", "val_set/val_set", "validación", "验证集"])
 def test_a_split_for_validation_is_found(val: str, tmp_path: Path) -> None:
     pictures(tmp_path, *(f"{split}/{name}/*.png" for split in ("train", val) for name in "ab"))
     assert find_layout(tmp_path).roots == {"train": tmp_path / "train", "val": tmp_path / val}
@@ -98,6 +109,34 @@ def test_splits_that_hold_no_classes_are_left_out_or_predicted_and_it_is_said(tm
     assert "test/images has no folder for each class: its images are to be predicted" in found.notes[1]
     images, _ = images_by_class(found.roots["train"])
     assert {class_of(found.roots["train"], image) for image in images} == {"n1", "n2"}
+
+
+def test_a_test_split_of_a_single_folder_of_its_own_name_is_predicted(tmp_path: Path) -> None:
+    pictures(tmp_path, "abc_train/abc_train/a/*.png", "abc_train/abc_train/b/*.png", "abc_test/abc_test/*.png")
+    found = find_layout(tmp_path)
+    inner = tmp_path / "abc_test" / "abc_test"
+    assert (found.roots, found.unlabelled) == ({"train": tmp_path / "abc_train" / "abc_train"}, inner)
+
+
+def test_folders_without_images_beside_images_are_no_classes(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{split}/images/{name}/*.png" for split in ("train", "test") for name in "ab"))
+    for place in ("train/annotations", "papers"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.xml").write_text("")
+    roots = {split: tmp_path / split / "images" for split in ("train", "test")}
+    assert find_layout(tmp_path).roots == roots
+
+
+def test_a_copy_of_its_neighbours_is_left_out_and_it_is_said(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"cells/{inner}{name}/*.png" for inner in ("", "cells/") for name in ("ill", "well")))
+    found = find_layout(tmp_path)
+    root = tmp_path / "cells"
+    assert found.roots == {"train": root}
+    assert class_names(root) == {"ill", "well"}
+    assert len(images_by_class(root)[0]) == 6
+    assert found.notes == [
+        f"{shown(root / 'cells')} holds folders of its neighbours' names: it was left out as a copy."
+    ]
 
 
 def test_other_folders_beside_the_splits_are_left_out_or_predicted(tmp_path: Path) -> None:
@@ -124,6 +163,29 @@ REFUSED = [
     (["images/*.png", "masks/*.png"], "holds images, but no folder for each class"),
     (["photos/*.png"], r"no folder for each class \(only photos\)"),
     (["cat_*.png", "dog_*.png"], "their names begin with cat, dog"),
+    (
+        ["simpsons_dataset/bart/*.png", "simpsons_dataset/lisa/*.png", "kaggle_simpson_testset/inner/*.png"],
+        "kaggle_simpson_testset: is named like a split, and simpsons_dataset beside it .*: call them test and train",
+    ),
+    (
+        [f"{patient}/{name}/*.png" for patient in ("10253", "10254", "10255") for name in "01"],
+        r"10253, 10254, 10255 all hold folders of the same names \(0, 1\): which are the classes\?.*--data .*10253, or",
+    ),
+    (
+        [f"train/{variant}/{name}/*.png" for variant in ("color", "grey") for name in ("scab", "blight")],
+        r"train: color, grey all hold folders of the same names \(blight, scab\)",
+    ),
+    (
+        [f"fold{fold}/{name}/*.png" for fold in (1, 2, 3) for name in "ab"],
+        r"fold1, fold2, fold3 all hold folders of the same names \(a, b\)",
+    ),
+    (
+        ["cast/cast/train/ok/*.png", "cast/cast/test/ok/*.png", "cast_512/cast_512/ok/*.png"],
+        "cast: holds test, train, named like splits, and so is no class; --data takes one dataset, such as .*cast/cast",
+    ),
+    (["HAM_images_part_1/*.png", "HAM_images_part_2/*.png"], "HAM_images_part_2 are named like parts of one set"),
+    (["batch1/*.png", "batch2/*.png", "batch10/*.png"], "batch1, batch2, batch10 are named like parts of one set"),
+    (["Faces/*.png", "crop_part1/*.png"], "crop_part1, Faces are named like parts of one set"),
 ]
 
 
@@ -138,12 +200,18 @@ def test_what_could_mean_two_things_is_refused_with_what_would_do(
 
 @pytest.mark.parametrize(
     "names",
-    [["0", "1"], ["test tube", "beaker"], ["mask", "no mask"], ["with_mask", "without_mask"], ["trains", "bus"]],
+    [
+        *(["0", "1"], ["test tube", "beaker"], ["tube", "test tube"], ["mask", "no mask"]),
+        *(["with_mask", "without_mask"], ["trains", "bus"], ["training_real", "training_fake"]),
+        ["b/SOB/adenosis/40X", "b/SOB/fibroma/40X", "m/SOB/ductal/40X", "m/SOB/lobular/40X"],
+        ["covid/images", "covid/masks", "normal/images", "normal/masks"],
+        ["animals/cat", "animals/other", "things/cup", "things/other", "partridge 1", "partridge 2"],
+    ],
 )
 def test_such_names_are_classes(names: list[str], tmp_path: Path) -> None:
     root = pictures(tmp_path / "d", *(f"{name}/*.png" for name in names))
     assert find_layout(tmp_path).roots == {"train": root}
-    assert class_names(root) == set(names)
+    assert class_names(root) == {name.partition("/")[0] for name in names}
 
 
 def test_leftovers_and_thumbnails_of_systems_drives_and_notebooks_are_no_images(tmp_path: Path) -> None:
@@ -177,3 +245,55 @@ def test_usual_endings_of_jpeg_are_known_and_names_are_composed(tmp_path: Path) 
     pictures(tmp_path / "test", f"{decomposed}/*.jfif", f"{unicodedata.normalize('NFD', 'thé')}/*.jfif")
     found = find_layout(tmp_path)
     assert class_names(found.roots["train"]) == class_names(found.roots["test"]) == {"café", "thé"}
+
+
+def test_names_that_are_not_utf8_stay_different_and_can_be_written(tmp_path: Path) -> None:
+    names = [b"\xb9\xb7", b"\xc3\xa8", b"\xd3\xe3"]  # dog and fish in GBK; what else is valid is kept as it is
+    pictures(tmp_path, *(f"{os.fsdecode(name)}/*.png" for name in names))
+    assert class_names(tmp_path) == {r"\xb9\xb7", "è", r"\xd3\xe3"}
+    images, _ = images_by_class(tmp_path)
+    assert len({class_of(tmp_path, image) for image in images}) == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("JPEGImages/*.jpg", "SegmentationClass/*.png"),
+        ("imgs/*.png", "seg_masks/*.png"),
+        ("rgb/*.jpg", "GT_color/*.png"),
+    ],
+)
+def test_masks_in_a_folder_beside_that_of_their_images_are_no_class(image: str, mask: str, tmp_path: Path) -> None:
+    folders = image.partition("/")[0], mask.partition("/")[0]
+    with pytest.raises(DataError, match=f"{folders[1]} has an image for each name in {folders[0]}: are they its masks"):
+        find_layout(pictures(tmp_path, image, mask))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("with_mask/*.png", "without_mask/*.jpg"),
+        ("mask/*.png", "face/*.png"),
+        ("photo/*.jpg", "cartoon/*.png"),
+        ("cats/*.jpg", "dogs/*.png"),
+        ("JPEGImages/a*.jpg", "SegmentationClass/b*.png"),
+    ],
+)
+def test_classes_numbered_alike_are_no_masks(files: tuple[str, ...], tmp_path: Path) -> None:
+    assert find_layout(pictures(tmp_path, *files)).roots == {"train": tmp_path}
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (".HEIC", "dog: holds 3 .heic files, which are not read; convert to PNG or JPEG"),
+        (".xml", r"dog: holds no image \(.png, .jpg.*\), but 3 .xml files; put images there or remove the folder"),
+    ],
+)
+def test_what_a_class_holds_instead_of_images_is_said(ending: str, said: str, tmp_path: Path) -> None:
+    pictures(tmp_path, "cat/*.png", "owl/*.png")
+    (tmp_path / "dog").mkdir()
+    for number in range(3):
+        (tmp_path / "dog" / f"{number}{ending}").write_bytes(b"x")
+    with pytest.raises(DataError, match=said):
+        images_by_class(tmp_path)

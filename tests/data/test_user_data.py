@@ -1,9 +1,11 @@
 """Data that people bring: what is found at a path, what it becomes, and what is kept between trials."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up_data import digits, write_csv, write_idx_folder, write_npz, write_png_folder
 from PIL import Image
@@ -26,7 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def given(path: Path, like: UserData) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    return read_images(path, like.image_size, like.in_channels, like.class_names, like.reading)
+    return read_images(path, like.image_size, like.in_channels, like.class_names, like.reading)[:3]
 
 
 def found(path: Path, **options: object) -> UserData:
@@ -267,7 +269,7 @@ def test_labels_that_the_model_does_not_know_are_left_out_or_refused(tmp_path: P
     like = found(write_csv(tmp_path / "like.csv", 100))
     strange = [f"batch {number}" for number in range(10)]
     assert given(write_csv(tmp_path / "a.csv", 10, names=strange), like)[2] is None
-    with pytest.raises(DataError, match=r"image 6 has the label 'five', which is no class's name"):
+    with pytest.raises(DataError, match=r"image 6 has the label 'five' \(column label\), which is no class's name"):
         given(write_csv(tmp_path / "a.csv", 10, names=[*"01234", "five", *"6789"]), like)
 
 
@@ -314,7 +316,7 @@ def test_folders_that_hold_no_dataset_say_what_would_do(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="holds images, but no folder for each class"):
         describe(UserDataOptions(path=str(tmp_path)), tmp_path)
-    with pytest.raises(DataError, match=r"a.png: is no dataset; expected a CSV, an .npz, IDX files"):
+    with pytest.raises(DataError, match=r"a.png: is one image; name the folder that holds a folder of"):
         found(tmp_path / "a.png")
     write_png_folder(tmp_path, 30)
     (tmp_path / "empty").mkdir()
@@ -327,6 +329,31 @@ def test_folders_that_hold_no_dataset_say_what_would_do(tmp_path: Path) -> None:
     write_csv(tmp_path / "csv.csv", 30, labelled=False)
     with pytest.raises(DataError, match=r"csv.csv: has no labels"):
         found(tmp_path / "csv.csv")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("train_images.csv", "train_labels.csv"),
+        ("csvTrainImages 400x64.csv", "csvTrainLabel 400x1.csv"),
+        ("kmnist-train-imgs.npz", "kmnist-train-labels.npz"),
+    ],
+)
+def test_images_and_labels_in_files_of_their_own_are_to_be_joined(images: str, labels: str, tmp_path: Path) -> None:
+    given_images, given_labels = (part[:50] for part in digits())
+    for name, array in ((images, given_images.reshape(50, 64)), (labels, given_labels)):
+        if name.endswith("csv"):
+            np.savetxt(tmp_path / name, array, fmt="%d", delimiter=",")
+        else:
+            np.savez(tmp_path / name, array)
+    joined = "a column of labels before" if images.endswith("csv") else "arrays named images and labels"
+    with pytest.raises(
+        DataError, match=f"if {labels} holds the labels of .*, join the two into one file, with {joined}"
+    ):
+        found(tmp_path)
+    if images.endswith("csv"):
+        with pytest.raises(DataError, match=r"has no labels; .*; labels in a file of their own are to be joined with"):
+            found(tmp_path / images)
 
 
 def test_what_was_understood_is_said_in_two_lines(tmp_path: Path) -> None:
@@ -376,14 +403,52 @@ def test_sets_of_unlike_range_are_refused_or_told(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "a.npz", x_train=images[:100], y_train=labels[:100], x_test=images[:50] // 200, y_test=labels[:50]
     )
-    with pytest.raises(DataError, match=r"a.npz: runs to 1, but .* to 240; save all images alike"):
+    with pytest.raises(DataError, match=r"a.npz, array x_test: runs to 1, but .*x_train to 240; save all images alike"):
         found(tmp_path / "a.npz")
     write_csv(tmp_path / "train.csv", 100)
     text = write_csv(tmp_path / "test.csv", 50, start=100).read_text().splitlines()
     rows = ([label, *(str(int(cell) // 4) for cell in cells)] for label, *cells in (row.split(",") for row in text[1:]))
     (tmp_path / "test.csv").write_text("\n".join([text[0], *map(",".join, rows)]))
     data = describe(UserDataOptions(path=str(tmp_path)), tmp_path)
-    assert f"Ranges are unlike: {tmp_path / 'train.csv'} to 240 and {tmp_path / 'test.csv'} to 60" in data.notes[-1]
+    assert f"Ranges are unlike: {tmp_path / 'train.csv'} to 240, {tmp_path / 'test.csv'} to 60" in data.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("dark", "top", "complaint"),
+    [
+        (("test",), 1, "test: runs to 1, but .*train to 240; save all images alike"),
+        (("train", "test"), 1, "train, class 7: runs to 1, but .* to 240; save all images alike"),
+        (("test",), 16, ""),
+        (("train",), 0, ""),
+    ],
+)
+def test_image_files_of_unlike_range_are_refused_or_told_by_split_and_by_class(
+    dark: tuple[str, ...], top: int, complaint: str, tmp_path: Path
+) -> None:
+    images, labels = digits()
+    for number in range(400):
+        role = "train" if number < 300 else "test"
+        image, label = images[number], labels[number]
+        if role in dark and (dark == ("test",) or label == 7):
+            image = np.rint(image / 240 * top).astype(np.uint8)
+        (tmp_path / role / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / role / str(label) / f"{number}.png")
+    if complaint:
+        with pytest.raises(DataError, match=complaint):
+            found(tmp_path)
+        return
+    what = f"{tmp_path / 'test'} to 16" if top else f"{tmp_path / 'train'}, class 7 to 0"
+    assert any(f"to 240, {what}; were all images" in note for note in found(tmp_path).notes)
+
+
+def test_a_few_bright_images_of_a_dark_class_are_found(tmp_path: Path) -> None:
+    images, labels = digits()
+    for number in range(300):
+        (tmp_path / str(labels[number])).mkdir(exist_ok=True)
+        image = images[number] if labels[number] != 7 or number == 191 else images[number] // 16
+        Image.fromarray(image).save(tmp_path / str(labels[number]) / f"{number}.png")
+    assert labels[191] == 7
+    assert not any("unlike" in note for note in found(tmp_path).notes)
 
 
 def test_of_twelve_bits_in_sixteen_the_upper_eight_are_kept(tmp_path: Path) -> None:
@@ -413,6 +478,55 @@ def test_the_ground_of_transparent_images_lets_their_strokes_be_seen(stroke: int
     assert "of one grey throughout" not in " ".join(data.notes)
     pixels = read_user_data(data).train_images
     assert pixels.max() - pixels.min() > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.tsv", "a.tsv: is text; if it is a table of pixels, divide its cells by commas and call it .csv"),
+        ("a.npy", "is one array of numpy's; save images and labels together with numpy: np.savez("),
+        ("a.MAT", "is MATLAB's; read it with scipy.io.loadmat and save images and labels"),
+        ("a.pkl", "is a pickle, whose reading could run code; save"),
+        ("a.tar.gz", "is an archive; unpack it, and name the folder"),
+        ("emnist-images-idx3-ubyte", "is one IDX file; name a folder with train-images-idx3-ubyte and train-labels"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_it_is_and_what_to_do(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    for path in (tmp_path / name, tmp_path):
+        with pytest.raises(DataError, match=re.escape(said)):
+            found(path)
+
+
+MEASURED = {
+    "numbers": [str(n) for n in range(7, 107)],
+    "fractions": [f"{n % 40 + 0.25}" for n in range(99)] + ["99.5"],
+    "names": [f"photo {n}" for n in range(100)],
+}
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_labels_of_as_many_values_as_images_are_no_classes(kind: str, tmp_path: Path) -> None:
+    table = pd.DataFrame(digits()[0][:100].reshape(100, 64)).add_prefix("pixel").assign(age=MEASURED[kind])
+    table.to_csv(tmp_path / "a.csv", index=False)
+    complaint = (
+        r"a.csv: column age has (100|41) different values for 100 images: a measured value or an ID\? Classes are"
+    )
+    with pytest.raises(DataError, match=complaint):
+        found(tmp_path / "a.csv")
+
+
+def test_images_that_are_in_two_classes_are_counted(tmp_path: Path) -> None:
+    write_png_folder(tmp_path, 100, [(8, 8)])
+    images = sorted(tmp_path.glob("3/*.png"))[:2]
+    for image in images:
+        (tmp_path / "5" / f"again_{image.name}").write_bytes(image.read_bytes())
+    (tmp_path / "3" / "same_class.png").write_bytes(images[0].read_bytes())
+    data = describe(UserDataOptions(path="."), tmp_path)
+    said = next(note for note in data.notes if "contradict" in note)
+    assert said.startswith("5 of 103 images are in other classes too, pixel by pixel: ")
+    assert f"{images[1]} and {tmp_path / '5' / f'again_{images[1].name}'}" in said
+    assert said.endswith(". Their labels contradict each other.")
 
 
 def test_images_of_one_grey_and_test_images_that_were_learned_are_told(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Trials in processes of their own: isolation, crashes, hangs, orphans; with real processes."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -10,13 +11,14 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.config.recipes import RECIPES
 from bench.execution.base import Options
 from bench.execution.local import InProcess, Subprocess
-from bench.execution.worker_process import MessageReader
+from bench.execution.worker_process import MessageReader, WorkerProcess
 from bench.result import COLUMNS, Result
 from bench.system.process import cause_of_death
 from bench.trial import Trial
@@ -48,6 +50,7 @@ def executor() -> Subprocess:
     return Subprocess()
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_gives_the_same_losses_as_this_one(executor: Subprocess, tmp_path: Path) -> None:
     told: list[object] = []
     result = executor.run(trial(), tmp_path / "trial", told.append)
@@ -163,6 +166,7 @@ def test_a_trial_over_its_time_is_ended_and_named(tmp_path: Path) -> None:
     assert result.trace is None or "File" in result.trace  # a second may be too short to come to the first line
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_give_the_results_that_each_alone_would(executor: Subprocess, tmp_path: Path) -> None:
     asked = [trial().model_copy(update={"seed": seed, "timed": False}) for seed in range(2)]
     taken: list[int] = []
@@ -178,6 +182,7 @@ def test_trials_side_by_side_give_the_results_that_each_alone_would(executor: Su
         assert (tmp_path / str(each.seed) / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_tell_no_speeds_and_no_seconds_but_how_long_one_waited(executor: Subprocess) -> None:
     (result,) = executor.run_together([trial().model_copy(update={"timed": False})], lambda t: None)
     assert result.status == "ok", result.error
@@ -193,12 +198,17 @@ def test_trials_side_by_side_tell_no_speeds_and_no_seconds_but_how_long_one_wait
 
 
 @pytest.mark.slow
-def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it() -> None:
-    hasty = Subprocess(Options(timeout_seconds=5.0))
-    run(hasty, trial().model_copy(update={"timed": False}))  # torch has loaded before a clock matters
+def test_of_trials_side_by_side_one_that_hangs_or_crashes_takes_no_other_with_it(
+    executor: Subprocess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(context: Any, asked: Trial, folder: Path | None, data_dir: Path, limit: float) -> WorkerProcess:
+        """The one that hangs has five seconds, the others as long as a busy machine makes them take."""
+        return WorkerProcess(context, asked, folder, data_dir, 5.0 if asked.training.epochs > 1 else math.inf)
+
+    monkeypatch.setattr("bench.execution.local.WorkerProcess", started)
     crash = FatalTrial(**trial().model_dump(), driver=os.getpid(), number=signal.SIGSEGV)
     asked = [trial(epochs=100_000), crash, trial().model_copy(update={"seed": 1})]
-    statuses = sorted(str(result.status) for result in hasty.run_together(asked, lambda t: None))
+    statuses = sorted(str(result.status) for result in executor.run_together(asked, lambda t: None))
     assert statuses == ["failed", "ok", "timeout"]
 
 
@@ -221,9 +231,9 @@ def test_no_worker_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     driver.kill()
     driver.wait()
     driver.stdout.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while left := living(tmp_path):
-        assert time.monotonic() < deadline, f"they still live 20 s after their parent: {left}"
+        assert time.monotonic() < deadline, f"they still live five minutes after their parent: {left}"
         time.sleep(0.1)
 
 

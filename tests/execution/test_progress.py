@@ -44,7 +44,7 @@ def test_the_ten_thousandth_trial_costs_as_many_sums_as_the_first() -> None:
     display.console = SimpleNamespace(print=lambda line, **_: lines.append(line))  # type: ignore[assignment]
     costs = []
     for index in range(count):
-        stand_in: Any = SimpleNamespace(trial_id=str(index), label="x", seed=index, timed=True)
+        stand_in: Any = SimpleNamespace(trial_id=str(index), label="x", seed=index, timed=True, tested=True)
         Counted.sums = 0
         display.begin(stand_in, index, count)
         display.end(stand_in, Result(status="failed"))
@@ -91,10 +91,10 @@ def test_each_launch_is_a_line_with_how_well_ratios_are_known_and_the_time_left_
     display.measuring(launches[:1], 0.03, 220.0)
     display.measuring(launches, 0.03, 180.0)
     display.close()
-    assert "[speeds] launch 1: no ratio yet, aim ±3%" in shown(display)
+    assert "[speeds] launch 1: ±27.9% (1 thread), ±27.9% (2 threads), aim ±3%" in shown(display)
     assert re.search(r"launch 3: ±\d+\.\d% \(1 thread\), ±\d+\.\d% \(2 threads\), aim ±3%", shown(display))
-    assert "about 5 min left" in shown(display)  # 240 s of launches, and two trials of a minute side by side
-    assert "about 4 min left" in shown(display)
+    assert "5 min left" in shown(display)  # 240 s of launches, and two trials of a minute side by side
+    assert "4 min left" in shown(display)
 
 
 def test_of_trials_side_by_side_the_bar_tells_how_many_are_done() -> None:
@@ -106,6 +106,17 @@ def test_of_trials_side_by_side_the_bar_tells_how_many_are_done() -> None:
     display.end(several[0], Result(status="ok", timed=False, test_accuracy=0.5))
     display.begin(several[3], 3, 4)
     display.close()
-    assert "1 of 4 trials" in shown(display)
+    assert "[1/4] trials" in shown(display)
     assert "test 50.00%" in shown(display)
     assert "images/s" not in shown(display)
+
+
+def test_at_80_columns_configuration_accuracy_and_time_left_stay() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    alone = trial(0)
+    display = Display(console, {alone.trial_id: 600.0}, now=lambda: 0.0)
+    display.begin(alone, 0, 54)
+    display.evaluated({"epoch": 0.5, "train_loss": 1.0, "val_accuracy": 0.91, "images_per_second": 12345.0})
+    display.close()
+    line = shown(display).rsplit("[1/54]", 1)[1]
+    assert re.search(r"val 91\.0%  10 min left", line)

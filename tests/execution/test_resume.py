@@ -65,6 +65,7 @@ def statuses(run: str) -> dict[str, str]:
     return dict(zip(trials.model, trials.status, strict=True))
 
 
+@pytest.mark.slow
 def test_what_failed_runs_again_when_asked_and_nothing_else_does(typed: Typed) -> None:
     here = ["--executor", "in-process", "--quiet"]
     Path("bad_mood").touch()

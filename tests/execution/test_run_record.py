@@ -60,4 +60,6 @@ def test_recipes_are_told_as_the_trials_have_them(tmp_path: Path) -> None:
     text = read_suite(path, ["learning_rate=[0.003, 0.01]", "batch_size=50"])
     found = make_record(load_plan(text), text, str(path), None, None)["recipes"]["cnn"]
     assert (found["learning_rate"], found["epochs"], found["batch_size"]) == ([0.003, 0.01], 7, 50)
+    other = read_suite(path, ["models.cnn.recipe=vit"])
+    assert list(make_record(load_plan(other), other, str(path), None, None)["recipes"]) == ["cnn, vit"]
     assert "learning_rate 0.003 | 0.01" in dict(_conditions({"recipes": {"cnn": found}}))["Recipe cnn"]

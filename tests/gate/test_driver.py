@@ -1,13 +1,17 @@
 """The gate from two trees to a verdict: real processes and journals, and every fault that it promises to survive."""
 
+import itertools
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_up_tree import commit_all, git, make_tree
@@ -25,22 +29,28 @@ SILENT = print if os.environ.get("SHOW_GATE") else lambda text: None
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Short slices, and no fear of other gates: what is slow here sleeps for a known time."""
-    monkeypatch.setattr("bench.gate.driver.Setting", partial(Setting, slice_seconds=0.02, blocks=1, answer_seconds=5.0))
+    """Short slices, and no fear of other gates: what is slow here says itself how much time has passed."""
+    monkeypatch.setattr("bench.gate.driver.Setting", partial(Setting, slice_seconds=0.02, blocks=1))
     monkeypatch.setattr("bench.gate.driver.MOST_LAUNCHES", 6)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
 def ask(tmp_path: Path, base: Path, head: Path, **more: object) -> GateRequest:
-    asked = {"suite": str(head / "suite.yaml"), "cells": ("vit train",), "budget_seconds": 60.0, **more}
+    asked = {"suite": str(head / "suite.yaml"), "cells": ("vit train",), "budget_seconds": 600.0, **more}
     return GateRequest.model_validate({"journal": tmp_path / "gate.jsonl", "base_dir": base, "head_dir": head, **asked})
 
 
-def gate(tmp_path: Path, base: dict[str, object], head: dict[str, object], **more: object) -> Decision:
+def gate(
+    tmp_path: Path,
+    base: dict[str, object],
+    head: dict[str, object],
+    now: Callable[[], float] = time.monotonic,
+    **more: object,
+) -> Decision:
     """The verdict on two made-up trees."""
     trees = [make_tree(tmp_path / arm, **kw) for arm, kw in (("base", base), ("head", head))]  # type: ignore[arg-type]
-    return decide(run_gate(ask(tmp_path, trees[0], trees[1], **more), SILENT))
+    return decide(run_gate(ask(tmp_path, trees[0], trees[1], **more), SILENT, now))
 
 
 @pytest.mark.slow
@@ -72,12 +82,16 @@ def test_each_launch_has_processes_and_layout_of_its_own_and_both_orders_come(tm
     assert orders <= {("base", "head", "head", "base"), ("head", "base", "base", "head")}
 
 
+FALL_ASLEEP = "self.steps == 9 and (open(os.environ['ASLEEP'], 'w').close(), time.sleep(600))"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "exit_status", "words"),
     [
         ({"step": "self.steps == 9 and os.kill(os.getpid(), signal.SIGSEGV)"}, 5, "head's worker died of signal 11"),
         ({"step": "self.steps == 9 and sys.exit(3)"}, 5, "head's worker exited with status 3"),
-        ({"step": "self.steps == 9 and time.sleep(60)"}, 5, "head's worker gave no answer within 1 s"),
+        ({"step": FALL_ASLEEP}, 5, "head's worker gave no answer within 1 s"),
         ({"step": "if self.steps == 9: raise RuntimeError('no such kernel')"}, 5, "RuntimeError: no such kernel"),
         ({"top": "import a_module_that_is_not_there"}, 5, "No module named 'a_module_that_is_not_there'"),
         ({"top": "this is no python"}, 5, "SyntaxError"),
@@ -89,6 +103,21 @@ def test_each_launch_has_processes_and_layout_of_its_own_and_both_orders_come(tm
 def test_a_head_that_fails_has_its_own_exit_status_and_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: dict[str, object], exit_status: int, words: str
 ) -> None:
+    asleep = tmp_path / "asleep"
+
+    class Answers(queue.Queue[str]):
+        """An answer takes too long once a step has fallen asleep, and else as long as a busy machine makes it."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> str:
+            while True:
+                try:
+                    return super().get(timeout=0.05)
+                except queue.Empty:
+                    if asleep.exists():
+                        raise
+
+    monkeypatch.setenv("ASLEEP", str(asleep))
+    monkeypatch.setattr("bench.speed.process.queue", SimpleNamespace(SimpleQueue=Answers, Empty=queue.Empty))
     monkeypatch.setattr("bench.gate.driver.Setting", partial(Setting, slice_seconds=0.02, blocks=1, answer_seconds=1.0))
     decision = gate(tmp_path, {}, head)
     assert decision.exit_status == exit_status
@@ -130,8 +159,9 @@ def test_counting_alone_starts_no_launch_and_names_the_difference(tmp_path: Path
 
 
 def test_a_budget_too_small_for_an_answer_is_inconclusive_and_kept_to(tmp_path: Path) -> None:
-    decision = gate(tmp_path, {}, {}, budget_seconds=2.0)
-    assert decision.launches["screen"] < 6
+    tick = itertools.count()  # a second each time that somebody looks
+    decision = gate(tmp_path, {}, {}, lambda: float(next(tick)), budget_seconds=12.0)
+    assert 0 < decision.launches["screen"] < 6
     assert decision.exit_status == 3
     assert "larger --budget" in decision.cells[0].reason
 
@@ -139,11 +169,10 @@ def test_a_budget_too_small_for_an_answer_is_inconclusive_and_kept_to(tmp_path: 
 @pytest.mark.slow
 def test_a_suspect_is_confirmed_even_beyond_the_budget(tmp_path: Path) -> None:
     def clock() -> float:
-        return (time.monotonic() - start) * (
-            20 if journal.exists() and journal.read_bytes().count(b'"screen"') > 5 else 1
-        )
+        is_screened = journal.exists() and journal.read_bytes().count(b'"screen"') > 5
+        return next(tick) / 100 + 1000 * is_screened
 
-    start, journal = time.monotonic(), tmp_path / "gate.jsonl"
+    tick, journal = itertools.count(), tmp_path / "gate.jsonl"
     trees = [make_tree(tmp_path / "base"), make_tree(tmp_path / "head", seconds=0.006)]
     record = run_gate(ask(tmp_path, trees[0], trees[1], budget_seconds=30.0), SILENT, clock)
     assert len(record.launches["confirm"]) == 6
@@ -213,17 +242,18 @@ def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=folder, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_revisions_are_compared_and_uncommitted_work_on_request_only(repository: Path) -> None:
     counts = ("--base", "before", "--only-invariants")
     status = git(repository, "status", "--porcelain")
     plain = command(repository, *counts)
-    out, err = plain.communicate(timeout=60)
+    out, err = plain.communicate(timeout=300)
     assert plain.returncode == 1
     assert "100" in out
     assert "110" in out
     assert "uncommitted changes are left out" in err
     with_work = command(repository, *counts, "--head", "working tree", "--journal", "second.jsonl")
-    out, err = with_work.communicate(timeout=60)
+    out, err = with_work.communicate(timeout=300)
     assert "120" in out
     assert "uncommitted" not in err
     assert [line for line in git(repository, "status", "--porcelain").splitlines() if line not in status] == [
@@ -260,7 +290,7 @@ def test_a_users_own_model_is_imported_from_each_revision_of_their_own_repositor
 
 def test_an_unknown_revision_is_one_line(repository: Path) -> None:
     process = command(repository, "--base", "befor")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1
     assert "did you mean 'before'?" in err
@@ -268,19 +298,21 @@ def test_an_unknown_revision_is_one_line(repository: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_leaves_no_worktree_and_no_worker_and_says_how_to_go_on(repository: Path) -> None:
+    make_tree(repository, step="time.sleep(0.05)")  # so that it goes on for minutes
+    commit_all(repository, "slow")
     process = command(repository, "--base", "HEAD", "--journal", "gate.jsonl", "--budget", "1m")
     journal = repository / "gate.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not journal.is_file() or b'"kind":"launch"' not in journal.read_bytes():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     second = command(repository, "--base", "HEAD", "--journal", "other.jsonl")
-    _, err = second.communicate(timeout=60)
+    _, err = second.communicate(timeout=300)
     assert second.returncode == 2
     assert "another gate is running" in err
     assert len(err.splitlines()) == 1
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "gate --resume gate.jsonl" in err.splitlines()[-1]
     assert len(git(repository, "worktree", "list").splitlines()) == 1

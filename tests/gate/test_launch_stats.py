@@ -86,6 +86,12 @@ def test_equal_launches_are_certain() -> None:
     assert p_slower(np.full(6, 0.1)) < 1e-9
     assert p_slower(np.full(6, -0.1)) > 1 - 1e-9
     assert trimmed(np.zeros(6)).low == trimmed(np.zeros(6)).high == 1.0
+    assert p_slower(np.zeros(6)) == 1.0  # just as fast isn't slower
+
+
+def test_noise_takes_two_launches() -> None:
+    assert noise(np.array([0.1])) is None
+    assert noise(np.array([0.1, 0.3])) == pytest.approx(0.2 / math.sqrt(2))
 
 
 def test_adjusted_p_values_are_those_of_hand_counts() -> None:
@@ -98,6 +104,10 @@ def test_what_can_be_detected_grows_with_noise_and_is_never_below_the_margin() -
     rng = np.random.default_rng(0)
     quiet, loud = rng.normal(0, 0.005, 10), rng.normal(0, 0.1, 10)
     assert 0.03 < detectable(quiet, 0.03, 0.0125) < 0.05 < detectable(loud, 0.03, 0.0125)
+    for values, alpha in ((quiet, 0.0125), (loud, 0.05)):
+        error = np.diff(np.log([trimmed(values).ratio, trimmed(values).high]))[0] / t.ppf(0.975, 5)  # 6 launches kept
+        limit = max(math.log(1.03), t.ppf(1 - alpha, 5) * error)
+        assert detectable(values, 0.03, alpha) == pytest.approx(math.exp(limit + 2 * error) - 1)
     assert noise(loud) == pytest.approx(loud.std(ddof=1))
     assert noise(loud[:1]) is None
 
@@ -112,7 +122,10 @@ def test_a_forecast_knows_the_noise_of_a_block_whatever_the_change() -> None:
     dice = np.random.default_rng(0)
     for ratio in (1.0, 1.5):
         assert forecast(launch(dice, 0.03, ratio, blocks=4_000), 8, 0.03)[0] == pytest.approx(0.03, rel=0.05)
-    assert forecast(slices(0, [1.0, 1.0], [1.1, 1.1]), 8, 0.03)[0] == 0.0, "one block tells nothing"
+    one, half = slices(0, [1.0, 1.0], [1.1, 1.1]), slices(0, [1.0, 1.0], [1.1])
+    assert forecast(one, 8, 0.03)[0] == forecast(half, 8, 0.03)[0] == 0.0, (
+        "one block tells nothing, half of one no more"
+    )
 
 
 def test_a_quiet_machine_tells_the_margin_and_what_launches_add(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +134,18 @@ def test_a_quiet_machine_tells_the_margin_and_what_launches_add(monkeypatch: pyt
     assert forecast(still, 8, 0.03)[1] == pytest.approx(1.03 * math.exp(2 * error) - 1)
     monkeypatch.setattr("bench.gate.launch_stats.LAUNCH_NOISE", 0.0)
     assert forecast(still, 8, 0.03)[1] == pytest.approx(0.03)
+
+
+def test_a_forecast_pools_what_blocks_scatter_within_each_launch() -> None:
+    found = [
+        piece
+        for number, logs in enumerate(([0.0, 0.1, 0.2], [0.5, 0.6], [0.9]))
+        for block, log in enumerate(logs)
+        for piece in slices(number, [1.0, 1.0], [math.exp(log)] * 2, block)
+    ]
+    scatter = math.sqrt((0.02 + 0.005) / (2 + 1))  # squares around the launch's own mean, over what is free
+    error = math.sqrt(LAUNCH_NOISE**2 + scatter**2 / 3) / math.sqrt(8)  # a launch has as many blocks as the longest
+    assert forecast(found, 8, 0.03) == pytest.approx((scatter, math.exp(4 * error) - 1))
 
 
 def test_more_launches_tell_less_and_more_noise_tells_more() -> None:

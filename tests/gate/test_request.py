@@ -43,6 +43,7 @@ def test_entries_that_no_sweep_tells_apart_have_names_of_their_own() -> None:
 NAMED = [name for name in suite_names() if isinstance(read_suite(find_suite(name)).content["dataset"], str)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_each_configuration_of_our_suites_is_a_suite_of_its_own_and_all_are_there(name: str) -> None:
     suite = read_suite(find_suite(name))

@@ -164,6 +164,7 @@ def test_the_optimisers_state_is_in_the_peak_and_the_dataset_is_not() -> None:
     assert count_work(cell)["peak_bytes"] < cell.setup.data.train.resident[0].nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "work"), [pytest.param(*cell, marks=pytest.mark.slow if cell[1] == "train" else ()) for cell in CELLS]
 )

@@ -362,7 +362,7 @@ def test_pytest_benchmark_compares_our_file(tmp_path: Path) -> None:
     file.write_text(json.dumps(as_pytest_benchmark(REGRESSION, make_record({"cnn train": 1.11})), allow_nan=False))
     command = [sys.executable, "-m", "pytest_benchmark", "--storage", str(tmp_path / "none"), "compare", str(file)]
     # in an empty folder: it looks for a conftest.py
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
     assert "Failed to load" not in found.stderr
     for cell in CELLS:
         assert f"benchmark '{cell}': 2 tests" in found.stdout

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.data.dataset import ImageFormat
 from bench.gate.step_work import count_work
-from bench.gate.work_diff import VIEWS, WorkChange, compare_work
+from bench.gate.work_diff import ROUNDING, VIEWS, WorkChange, compare_work
 from bench.training import loop, optim
 from bench.training.loop import Learner
 from models.vit import MLP, Attention, ViT
@@ -186,6 +186,11 @@ def test_what_one_arm_has_not_counted_is_left_out() -> None:
         ({"batch": 50}, {"batch": 64}, ("batch", "50", "64", "other")),
         ({"graph_breaks": 0}, {"graph_breaks": 2}, ("graph breaks", "0", "2", "more")),
         ({"flops": 400}, {"flops": 300}, ("FLOPs", "400", "300", "less")),
+        ({"parameters": 0}, {"parameters": 7}, ("parameters", "0", "7", "more")),
+        ({"flops": 7}, {"flops": 0}, ("FLOPs", "7", "0", "less")),
+        ({"peak_bytes": 0}, {"peak_bytes": 2 << 20}, ("peak memory", "0 MiB", "2.00 MiB", "more")),
+        ({"operators": {}}, {"operators": {"aten.add.Tensor float32": 3}}, ("operators", "0", "3", "more")),
+        ({"loss": 0.0.hex()}, {"loss": 2.0.hex()}, ("loss", "0", "2", "other")),
         ({"peak_bytes": 10 << 20}, {"peak_bytes": 12 << 20}, ("peak memory", "10.0 MiB", "12.0 MiB", "more")),
         ({"peak_bytes": 10 << 20}, {"peak_bytes": (10 << 20) + 1024},
          ("peak memory", "10,485,760 bytes", "10,486,784 bytes", "more")),
@@ -219,10 +224,36 @@ def test_zero_is_zero_with_either_sign() -> None:
 
 
 def test_sums_in_another_order_are_suggested_only_where_losses_nearly_agree() -> None:
-    (near,) = compare_work("a cell", {"loss": (2.0).hex()}, {"loss": (2.00001).hex()})
-    (far,) = compare_work("a cell", {"loss": (2.0).hex()}, {"loss": (2.01).hex()})
-    assert "another order" in near.detail
-    assert "another order" not in far.detail
+    for share, said in ((0.05, True), (0.99, True), (1.01, False), (50, False)):  # of a loss's rounding
+        (found,) = compare_work("a cell", {"loss": (2.0).hex()}, {"loss": (2 * (1 - share * ROUNDING)).hex()})
+        assert ("another order" in found.detail) is said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "detail"),
+    [
+        (0, 7, "7 more"),
+        (7, 0, "7 fewer, 0.00 times"),
+        (1000, 1004, "4 more, +0.4%"),
+        (1000, 1006, "6 more, 1.01 times"),
+        (1000, 996, "4 fewer, -0.4%"),
+    ],
+)
+def test_a_small_change_of_a_count_is_told_in_percent_and_one_from_nothing_without(
+    before: int, after: int, detail: str
+) -> None:
+    (found,) = compare_work("a cell", {"parameters": before}, {"parameters": after})
+    assert found.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("kinds", "end"), [(4, "d (float32), 1 a step"), (5, "; and 1 more kind"), (6, "; and 2 more kinds")]
+)
+def test_four_kinds_of_operators_are_named_and_the_rest_counted(kinds: int, end: str) -> None:
+    head = {"operators": {f"aten.{name}.default float32": 1 for name in "abcdef"[:kinds]}}
+    (found,) = compare_work("a cell", {"operators": {}}, head)
+    assert found.detail.endswith(end)
+    assert found.detail.count("new: ") == 4
 
 
 NUMBERS = st.none() | st.integers(0, 2**62)

@@ -23,14 +23,14 @@ from pathlib import Path
 from bench.gate.worktrees import checked_out
 with checked_out(Path(sys.argv[1]), "HEAD", "base") as tree:
     print(tree.folder, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 HOLD_GATE = """
 import time
 from bench.gate.driver import only_one
 with only_one():
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -176,7 +176,7 @@ def hold(code: str, *arguments: str) -> tuple[subprocess.Popen[str], str]:
 
 def end(process: subprocess.Popen[str], number: int) -> None:
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
 
 
 @pytest.mark.usefixtures("untouched")

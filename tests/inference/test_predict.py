@@ -2,14 +2,16 @@
 
 import csv
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from made_up_data import digits
+from made_up_data import digits, write_csv
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
@@ -17,14 +19,17 @@ from trained import train_trial, untrained_trial
 
 from bench.cli.trained import predict, show
 from bench.data.dataset import load_dataset
+from bench.data.spec import UserDataOptions
 from bench.data.splits import Split
+from bench.data.user_data import describe
 from bench.errors import DataError, DeviceError, UserError
 from bench.inference.gallery_file import ImageView
 from bench.inference.predict import Images, as_csv, as_kaggle, as_picture, find_images, probabilities, view_image
 from bench.inference.saved_model import Saved, load_trial
 from bench.report.plots import one_image
 from bench.report.plots.one_image import picture_of
-from bench.training.checkpoint import PREDICTIONS
+from bench.training.checkpoint import PREDICTIONS, TRIAL
+from bench.trial import Trial
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +131,32 @@ def test_images_that_somebody_brings_are_predicted_like_the_same_ones_of_the_tes
         assert [int(row["prediction"]) for row in found] == expected
 
 
+def test_the_column_of_labels_is_that_of_training_and_it_is_said_and_may_be_named(trained: Path, here: Path) -> None:
+    images, labels = digits()
+    write_csv(here / "train.csv", 100)
+    (here / "train.csv").write_text((here / "train.csv").read_text().replace("label", "digit", 1))
+    data = describe(UserDataOptions(path="train.csv"), here)
+    assert data.label_column == "digit"
+    given = Trial.model_validate_json((trained / TRIAL).read_bytes()).model_copy(update={"data": data})
+    shutil.copytree(trained, here / "own")
+    (here / "own" / TRIAL).write_text(given.model_dump_json(), encoding="utf-8")
+    table = pd.DataFrame(images[30:40].reshape(10, 64)).add_prefix("pixel")
+    for name in ("X", "specimen"):  # which number the rows
+        table.assign(**{name: range(10)}).to_csv(here / "a.csv", index=False)
+        assert "Accuracy" not in run("predict", here / "own", "--input", "a.csv", "--device", "cpu").stdout
+    table.assign(writer=3, digit=labels[30:40]).to_csv(here / "a.csv", index=False)
+    for option in ((), ("--label-column", "digit")):
+        result = run("predict", here / "own", "--input", "a.csv", "--device", "cpu", *option)
+        assert result.exit_code == 0, result.output
+        assert "of 10), by column digit\n" in result.stdout
+        assert [row["label"] for row in rows(here / "predictions.csv")] == [*map(str, labels[30:40])]
+    asked = run("predict", trained, "--input", "a.csv", "--device", "cpu")
+    assert "which column is the label (writer, digit)? say --label-column NAME" in str(asked.exception)
+    assert "Accuracy" not in run("predict", trained, "--input", "a.csv", "--label-column", "none").stdout
+    result = run("show", trained, "--image", 0, "--input", "a.csv", "--label-column", "digit")
+    assert result.exit_code == 0, result.output
+
+
 def test_a_submission_is_what_kaggle_takes(trained: Path, here: Path) -> None:
     result = run("predict", trained, "--format", "kaggle", "--out", "submission.csv", "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -160,6 +191,7 @@ def test_without_labels_there_is_no_column_of_them() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("native_half_precision")
 @pytest.mark.parametrize(("family", "dtype"), [("vit", "amp-bf16"), ("cnn", "bf16")])
 def test_a_model_predicts_in_the_mode_it_was_trained_in(tmp_path: Path, family: str, dtype: str) -> None:

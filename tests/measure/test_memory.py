@@ -1,8 +1,10 @@
 """The split of a peak: exact bytes for known models and optimisers, and a known allocation in a process of its own."""
 
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +156,64 @@ def test_activations_of_a_known_size_are_found_in_the_peak() -> None:
     assert split["gradient_bytes"] == learned
     assert split["optimizer_bytes"] == 2 * learned + 3 * STEP
     assert split["activation_bytes"] == pytest.approx(Known.ACTIVATION_BYTES, rel=0.02)
+
+
+def measure_against_live_tensors(family: str, batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Run in a fresh process: of each batch size a trial's peak, and the most bytes of tensors that lived at once."""
+    import torch.profiler
+    from torch._C._profiler import _EventType
+
+    from bench.config.recipes import RECIPES
+    from bench.measure.stopwatch import Stopwatch
+    from bench.result import Result
+    from bench.training import run
+    from bench.training.trial_setup import new_learner, set_up
+    from bench.trial import Trial
+    from models import MODELS
+
+    found = []
+    for batch_size in batch_sizes:
+        recipe = RECIPES[family].model_copy(update={"batch_size": batch_size})
+        settings = MODELS[family][0](**SETTINGS[family]).model_dump()
+        trial = Trial(
+            suite="x", dataset="digits", model=family, settings=settings, recipe=family, training=recipe,
+            dtype="fp32", device="cpu", seed=0, targets=(), instrument_seconds=0.0, timed=False,
+        )  # fmt: skip
+        result, setup = Result(), set_up(trial, None, Stopwatch())
+        run._warm_up(setup, result)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            learner, source = new_learner(setup), iter(setup.batches)
+            for _ in range(3):
+                learner.step(*next(source))
+        events, sizes = list(profile.profiler.kineto_results.experimental_event_tree()), []
+        while events:
+            event = events.pop()
+            events += event.children
+            if event.tag == _EventType.Allocation:
+                sizes.append((event.start_time_ns, event.extra_fields.alloc_size))
+        live = itertools.accumulate(size for _, size in sorted(sizes))
+        found.append((result.peak_memory_bytes or 0, max(live)))
+        del learner, source
+    return found
+
+
+# Convolutions have workspace of their own besides tensors, up to 2.5 MiB here and more with more channels.
+SETTINGS = {"vit": {"patch_size": 1, "depth": 3}, "cnn": {"depth": 2, "width": 16}}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's peak can't be reset")
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SETTINGS)
+def test_a_trials_peak_is_that_of_its_live_tensors_at_every_batch_size(family: str) -> None:
+    asked = f"t.measure_against_live_tensors('{family}', [256, 512, 1024])"
+    code = f"import json, test_memory as t; print(json.dumps({asked}))"
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = ['tests/measure', 'tests', '.']; {code}"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for peak, live in json.loads(run.stdout.splitlines()[-1]):
+        assert live > 3 * MIB
+        assert peak == pytest.approx(live, rel=0.05, abs=3 * MIB)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_peak_is_sought_within_its_time() -> None:
 def test_slowest_machine_measures_the_smallest_size_and_no_more() -> None:
     machine = FakeMachine(favourite=256, per_flop=1e-7)
     assert fastest_product(machine, 0.3) == pytest.approx(1e7)
-    assert [size for size, _ in machine.asked] == [256] * (2 + PRODUCT_BLOCKS)
+    assert machine.asked == [(256, 1)] * (2 + PRODUCT_BLOCKS)
 
 
 def test_peak_is_the_median_so_that_a_lucky_block_is_none() -> None:
@@ -75,6 +76,18 @@ class SlowDevice(CPU):
 def test_device_is_waited_for_before_each_reading_of_the_clock() -> None:
     device = SlowDevice()
     assert matmul_peak(device, DTYPES["fp32"], seconds=0.3, now=lambda: device.time) == pytest.approx(2 * 256**3 / 0.1)
+
+
+def test_as_many_products_are_made_as_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    product, time = torch.mm, [0.0]
+
+    def timed(a: torch.Tensor, b: torch.Tensor, **how: Any) -> torch.Tensor:
+        time[0] += 2 * len(a) ** 3 * 1e-9
+        return product(a, b, **how)
+
+    monkeypatch.setattr(torch, "mm", timed)
+    found = matmul_peak(open_device("cpu"), DTYPES["fp32"], seconds=0.5, now=lambda: time[0])
+    assert found == pytest.approx(1e9)
 
 
 @pytest.mark.usefixtures("native_half_precision")

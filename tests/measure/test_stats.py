@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from bench.measure.stats import (
     MEDIAN_FACTOR,
@@ -175,10 +176,27 @@ def test_intervals_of_forty_real_trials_cover_as_often_as_they_say() -> None:
 
 def test_one_block_has_no_interval_and_no_blocks_nothing() -> None:
     assert block_interval([10], [2.0]).median == 5
+    assert block_interval([10], [2.0]).n == 1
+    assert math.isnan(block_interval([10], [2.0]).spread)
     assert math.isnan(block_interval([10], [2.0]).low)
     assert math.isnan(block_interval([10, 10], [2.0, 1.0]).low)  # two blocks can't tell drift from scatter
-    assert block_interval([10, 10], [2.0, 1.0]).spread > 0
+    assert block_interval([10, 10], [2.0, 1.0]).spread == pytest.approx((8.75 - 6.25) / 7.5)
     assert math.isnan(block_interval([], []).median)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "parts"),  # of the quarters, or of the blocks where there are fewer: logs of their medians, base 2
+    [
+        ([1.0, 0.5, 0.25], [0, 1, 2]),
+        ([1.0, 0.5, 0.25, 0.125], [0, 1, 2, 3]),
+        ([1.0, 1.0, 0.5, 0.25, 0.125], [0, 1, 2, 3]),
+    ],
+)
+def test_an_interval_of_few_blocks_by_hand(seconds: list[float], parts: list[int]) -> None:
+    found = block_interval([100] * len(seconds), seconds)
+    students_t = {3: 4.302653, 4: 3.182446}[len(parts)]
+    assert math.log2(found.high / found.median) == pytest.approx(students_t * statistics.stdev(parts), rel=1e-6)
+    assert found.low * found.high == pytest.approx(found.median**2)
 
 
 @pytest.mark.parametrize(("images", "seconds"), [([1], [1.0, 2.0]), ([1], [0.0])])
@@ -203,6 +221,11 @@ def test_an_average_lies_within_its_interval(values: list[float]) -> None:
         assert interval.amount == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("least", [0.0, -1.0])
+def test_what_is_not_above_nothing_has_no_geometric_mean(least: float) -> None:
+    assert all(map(math.isnan, log_mean_interval([least, 2.0])[:3]))
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(1.0, 1e6), min_size=2, max_size=6), st.lists(st.floats(1.0, 1e6), min_size=2, max_size=6))
 def test_turning_a_ratio_round_inverts_it(a: list[float], b: list[float]) -> None:
@@ -214,10 +237,10 @@ def test_turning_a_ratio_round_inverts_it(a: list[float], b: list[float]) -> Non
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6), st.floats(0.001, 0.1))
 @example([0.0, 1e-100], 0.01)
-def test_a_floor_never_narrows_an_interval(values: list[float], floor: float) -> None:
+def test_a_floor_is_the_narrowest_that_an_interval_gets(values: list[float], floor: float) -> None:
     wide, plain = mean_interval(values, floor), mean_interval(values)
-    assert wide.high - wide.low >= 2 * floor - 1e-12
-    assert math.isnan(plain.low) or wide.high - wide.low >= plain.high - plain.low - 1e-12
+    own = 0.0 if math.isnan(plain.high) else plain.high - plain.low
+    assert wide.high - wide.low == pytest.approx(max(2 * floor, own), abs=1e-12)
 
 
 def _coverage(intervals: Iterable[Interval | BlockInterval]) -> Callable[[float], float]:
@@ -241,6 +264,9 @@ def test_the_front_is_what_nothing_beats_in_both(points: list[tuple[float, float
 def test_the_interval_of_an_accuracy_is_wilson_s() -> None:
     assert accuracy_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)  # NIST handbook, section 7.2.4.1
     assert accuracy_interval(4, 20) == pytest.approx((0.0807, 0.4160), abs=1e-4)
+    for images in range(1, 300):  # in floating point some of them would end beyond 0 or 1
+        assert accuracy_interval(0, images)[0] >= 0
+        assert accuracy_interval(images, images)[1] <= 1
 
 
 def test_a_median_of_times_is_less_sure_than_a_mean() -> None:
@@ -248,7 +274,23 @@ def test_a_median_of_times_is_less_sure_than_a_mean() -> None:
     median, mean = log_median_interval(seconds), log_mean_interval(seconds)
     assert median.amount == mean.amount == pytest.approx(2.0)
     assert math.log(median.high / 2) == pytest.approx(MEDIAN_FACTOR * math.log(mean.high / 2))
+    assert pytest.approx(math.sqrt(math.pi / 2), abs=1e-4) == MEDIAN_FACTOR
     assert ratio_interval([1.0, 2.0, 8.0], [1.0, 1.0, 1.0], medians=True).amount == 2.0
+
+
+@pytest.mark.parametrize(("n", "less_sure"), [(1, 1.0), (2, 1.0), (3, MEDIAN_FACTOR), (4, MEDIAN_FACTOR)])
+def test_a_median_of_two_is_their_mean_and_as_sure(n: int, less_sure: float) -> None:
+    values, others = [1.0, 2.0, 4.0, 2.0][:n], [1.0, 3.0, 9.0, 3.0]
+    intervals = [(log_median_interval(values), log_mean_interval(values))]
+    for sides in ((values, others), (others, values)):  # the smaller sample decides
+        intervals.append((ratio_interval(*sides, medians=True), ratio_interval(*sides)))
+    for of_median, of_mean in intervals:
+        assert of_median.n == of_mean.n == n
+        if n == 1:
+            assert math.isnan(of_median.low)
+        else:
+            widths = [math.log(found.high / found.low) for found in (of_median, of_mean)]
+            assert widths[0] == pytest.approx(less_sure * widths[1])
 
 
 def test_of_several_questions_all_intervals_hold_at_once() -> None:
@@ -313,6 +355,30 @@ def test_what_makes_an_image_hard_for_both_models_drops_out() -> None:
     together, apart = accuracy_difference(a, b), accuracy_difference(*alone[:2])
     assert together.high - together.low < 0.6 * (apart.high - apart.low)
     assert together.amount == pytest.approx(a[0].mean() - b[0].mean())
+
+
+@pytest.mark.parametrize("seeds", [(1, 1), (2, 2), (2, 1), (1, 3), (4, 3)], ids=str)
+def test_a_difference_of_accuracies_by_hand(seeds: tuple[int, int]) -> None:
+    """What the docstring says, step by step; the seeds are so far apart that they matter."""
+    dice, images = np.random.default_rng(9), 30
+    a, b = ((dice.random((images, count)) < (0.3, 0.9, 0.5, 0.7)[:count]).T for count in seeds)
+    apart = a.mean(0) - b.mean(0)
+    of_images = statistics.pvariance([*apart, 0.5**0.5, -(0.5**0.5)]) / (
+        images + 2
+    )  # two more, whose squares add up to 1
+    scatter = [
+        side.mean(1).var(ddof=1) - side.var(0, ddof=1).mean() / images if len(side) > 1 else None for side in (a, b)
+    ]
+    parts = []  # variance of a mean, degrees of freedom
+    for own, other in ((0, 1), (1, 0)):
+        source = own if scatter[own] is not None else other
+        if (variance := scatter[source]) is not None:
+            parts.append((variance / seeds[own], seeds[source] - 1))
+    total = of_images + sum(part for part, _ in parts)
+    degrees = total**2 / sum(part**2 / free for part, free in parts) if parts else math.inf
+    half = student.ppf(0.975, degrees) * math.sqrt(total)
+    middle = apart.mean()
+    assert accuracy_difference([*a], [*b]) == pytest.approx((middle - half, middle, middle + half, min(seeds)))
 
 
 def test_seeds_that_scatter_widen_a_difference_and_one_seed_borrows_the_others() -> None:

@@ -1,7 +1,10 @@
 """The stopwatch and the warm-up, under a clock that we turn by hand."""
 
+import itertools
+
 import pytest
 
+from bench.measure.stats import block_interval
 from bench.measure.stopwatch import Block, Stopwatch, warm_up, whole_blocks
 
 
@@ -66,6 +69,24 @@ def test_short_blocks_are_joined_until_long_enough() -> None:
     assert whole_blocks([]) == []
     assert len(blocks) == 5
     assert blocks[3].steps == 5  # the raw ones stay as they were
+
+
+def test_blocks_are_joined_by_steps_so_that_their_median_is_the_pace_of_most_images() -> None:
+    slow, quick = [Block(1, 64, 0.2)] * 20, [Block(10, 640, 0.0625)] * 40  # 320 and 10,240 images/s
+    for blocks in (slow + quick, quick + slow):
+        joined = whole_blocks(blocks, at_least=0.25)
+        assert [block.steps for block in joined] == [40] * 9 + [60]
+        assert sum(block.images for block in joined) == 20 * 64 + 40 * 640
+        assert block_interval([b.images for b in joined], [b.seconds for b in joined]).median == pytest.approx(10240)
+
+
+def test_the_median_steps_pace_says_how_many_steps_are_enough() -> None:
+    blocks = [Block(steps, 64 * steps, seconds) for steps, seconds in ((3, 0.03), (4, 0.2), (4, 0.4), (1, 0.01))]
+    for order in itertools.permutations(blocks):  # paces of 0.01, 0.01, 0.05 and 0.1 s; of twelve steps the sixth's
+        joined = whole_blocks([*order], at_least=0.25)
+        assert min(block.steps for block in joined) >= 5
+        assert sum(block.steps for block in joined) == 12
+    assert [block.steps for block in whole_blocks([blocks[1], blocks[3], blocks[2], blocks[0]], 0.25)] == [5, 7]
 
 
 def test_a_lone_short_block_is_kept() -> None:

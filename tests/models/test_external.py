@@ -20,7 +20,7 @@ from bench.inference.predict import probabilities
 from bench.inference.saved_model import load_trial
 from bench.training.optim import FusedAdam
 from bench.training.run import run_trial
-from models import build_meta_model, build_model, find_model, source_of
+from models import build_meta_model, build_model, find_model, source_of, starts_alike
 from models.external import RepeatedChannels
 
 pytest.importorskip("timm", reason="timm's models are an extra")
@@ -36,6 +36,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 MODULE = """\
+import copy
+import numpy
 import torch
 from torch import nn
 
@@ -87,6 +89,86 @@ class Fourier(nn.Module):
         self.head = nn.Linear(64, num_classes)
     def forward(self, x):
         return self.head(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=x.shape[-2:]).flatten(1))
+
+def plain(num_classes): return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, num_classes))
+TEMPLATE, ARRAY, LAYER = plain(10), numpy.ones((10, 64), "float32"), nn.Linear(64, 64)
+KEPT = TEMPLATE.state_dict()
+def assigned(num_classes):
+    net = plain(num_classes)
+    net.load_state_dict(KEPT, assign=True)
+    return net
+def wraps(num_classes):
+    net = plain(num_classes)
+    net[2].weight = nn.Parameter(KEPT["2.weight"][:num_classes])
+    return net
+def from_array(num_classes):
+    net = plain(num_classes)
+    net[2].weight = nn.Parameter(torch.as_tensor(ARRAY))
+    return net
+def one_statistic(num_classes):
+    net = plain(num_classes)
+    net[1].running_var = KEPT["1.running_var"]
+    return net
+def one_table(num_classes):
+    net = plain(num_classes)
+    net.register_buffer("table", KEPT["1.running_var"])
+    net[1].weight = nn.Parameter(KEPT["1.weight"], requires_grad=False)
+    return net
+def sure(num_classes): return nn.Sequential(plain(num_classes), nn.Softmax(dim=1))
+def copies(num_classes): return copy.deepcopy(TEMPLATE)
+def loads(num_classes):
+    net = plain(num_classes)
+    net.load_state_dict(KEPT)
+    return net
+POOL = [plain(10) for _ in range(100)]
+for each in POOL: each.load_state_dict(KEPT)
+def pool(num_classes): return POOL.pop()
+
+class Lists(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layers = [nn.Linear(64, 64), nn.Linear(64, 64)]
+        self.head = nn.Linear(64, num_classes)
+    def forward(self, x):
+        x = x.flatten(1)
+        for layer in self.layers: x = layer(x).relu()
+        return self.head(x)
+class Everybodys(Lists):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.layers = [LAYER]
+class Tensor(Lists):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        scale = torch.ones(64, requires_grad=True)
+        self.layers = [lambda x: x * scale]
+class Registered(Lists):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.layers = nn.ModuleList(self.layers)
+        self.again = [*self.layers]
+class Frozen(Lists):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        for layer in self.layers: layer.requires_grad_(False)
+class Teacher(Lists):
+    def forward(self, x):
+        with torch.no_grad(): taught = self.layers[0](x.flatten(1))
+        return self.head(taught)
+def unsigned(num_classes, **rest): return plain(num_classes)
+unsigned.__signature__ = "whatever you like"
+class Auxiliary(Lists):
+    def forward(self, x):
+        x = x.flatten(1)
+        return (self.head(x), self.layers[0](x)) if self.training else self.head(x)
+class Pairs(Lists):
+    def forward(self, x):
+        if len(x) < 2: raise ValueError("too few")
+        return self.head(x.flatten(1))
+class AsksForMore(Lists):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.layers = [lambda x: x.detach().requires_grad_()]
 
 def without_classes(image_size): return nn.Flatten()
 def fails(num_classes): raise RuntimeError("no\\n  luck")
@@ -145,7 +227,9 @@ def test_keyword_arguments_are_swept(plan_of: PlanOf) -> None:
     assert {trial.label for trial in plan.trials} == {"make fp32"}
 
 
-@pytest.mark.parametrize("name", ["my_net:make", "my_net:Net", "my_net:Family.small", "package.net:make"])
+@pytest.mark.parametrize(
+    "name", ["my_net:make", "my_net:Net", "my_net:Family.small", "my_net:unsigned", "package.net:make"]
+)
 def test_a_factory_is_a_function_or_a_class_of_any_module(name: str, plan_of: PlanOf) -> None:
     plan = plan_of({"model": name})
     assert all(count > 0 for count in plan.num_params.values())
@@ -260,11 +344,41 @@ models:
         ("make\n    hidden: 4", "for_colour", "my_net:for_colour can't take images of 1x8x8: RuntimeError: "),
         ("make\n    hidden: 4", "two_outputs", "can't take images of 1x8x8: "),
         ("make\n    hidden: 4", "shared", "my_net:shared gives the same parameters each time that it is called"),
+        ("make\n    hidden: 4", "assigned", "my_net:assigned gives the same parameters each time that it is called"),
+        ("make\n    hidden: 4", "wraps", "clone() what they are made of"),
+        (
+            "make\n    hidden: 4",
+            "from_array",
+            "my_net:from_array gives the same parameters each time that it is called",
+        ),
+        (
+            "make\n    hidden: 4",
+            "one_statistic",
+            "my_net:one_statistic shares '1.running_var' among all its models, and",
+        ),
+        (
+            "make\n    hidden: 4",
+            "Lists",
+            "my_net:Lists computes with 4 tensors that aren't among its parameters, one of",
+        ),
+        ("make\n    hidden: 4", "Everybodys", "my_net:Everybodys computes with 2 tensors that aren't among its param"),
+        ("make\n    hidden: 4", "Tensor", "one of shape (64,), and would never train them: put layers into nn.Modul"),
+        (
+            "make\n    hidden: 4",
+            "sure",
+            "my_net:sure gives probabilities; the loss expects logits: leave out its softmax",
+        ),
         ("make\n    hidden: 4", "tied", "my_net:tied gives the same parameters each time that it is called"),
         (
             "make\n    hidden: 4",
             "Squeezes",
             "a tensor of shape (10,) for 1 image in evaluation; expected logits (1, 10)",
+        ),
+        ("make\n    hidden: 4", "Pairs", "my_net:Pairs can't take images of 1x8x8 one by one: ValueError: too few"),
+        (
+            "make\n    hidden: 4",
+            "Auxiliary",
+            "my_net:Auxiliary gives tuple for 2 images in training; expected logits (2, 10)",
         ),
         ("make\n    hidden: 4", "leaves", "my_net:leaves can't be built: SystemExit: no licence"),
         ("my_net:make", "timm:resnet10", "has no model 'resnet10'; did you mean 'resnet10t'?"),
@@ -371,9 +485,61 @@ def test_complex_weights_take_the_steps_of_torchs_adam() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("name", ["one_table", "Registered", "Frozen", "Teacher", "AsksForMore"])
+def test_what_is_read_alone_or_frozen_or_made_by_each_pass_may_lie_where_it_likes(name: str, plan_of: PlanOf) -> None:
+    plan = plan_of({"model": f"my_net:{name}"})
+    assert len(plan.trials) == 1
+    assert not plan.notes
+
+
+@pytest.mark.parametrize("name", ["copies", "loads", "pool"])
+def test_a_start_that_seeds_do_not_change_is_told(name: str, plan_of: PlanOf) -> None:
+    plan = plan_of({"model": f"my_net:{name}", "learning_rate": [1e-3, 1e-2]}, "seeds=2")
+    assert len(plan.trials) == 4
+    assert plan.notes == (
+        f"my_net:{name}: seeds don't change its start, so they tell only of the order of images and of dropout",
+    )
+    state = torch.get_rng_state()
+    assert starts_alike(f"my_net:{name}", {}, 8, 1, 10)
+    assert torch.equal(torch.get_rng_state(), state)
+    for other in ("my_net:plain", "timm:resnet10t", "cnn"):
+        assert plan_of({"model": other}).notes == ()
+
+
+def test_probabilities_of_two_classes_are_refused_too_and_one_class_is_always_certain(plan_of: PlanOf) -> None:
+    plan_of({"model": "my_net:plain"})
+    with pytest.raises(ValueError, match="my_net:sure gives probabilities"):
+        starts_alike("my_net:sure", {}, 8, 1, 2)
+    assert not starts_alike("my_net:sure", {}, 8, 1, 1)
+
+
 @pytest.mark.parametrize("name", ["models", "bench"])
 def test_a_folder_that_ours_hides_is_named(name: str, plan_of: PlanOf, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "small.py").write_text(MODULE, encoding="utf-8")
-    with pytest.raises(SuiteError, match=f"'{name}' is the package in .*, which hides your .*{name}: give your folder"):
+    with pytest.raises(SuiteError, match=f"'{name}' is the package in .*, which hides your .*{name}: rename it"):
         plan_of({"model": f"{name}.small:make"})
+
+
+@pytest.mark.parametrize("factory", ["make", "CNN"])  # ours has a CNN, too
+@pytest.mark.parametrize("name", ["models", "bench", "test", "code", "copy", "time"])
+def test_a_file_that_another_module_hides_is_named(name: str, factory: str, plan_of: PlanOf, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text(MODULE + "class CNN(Lists): pass\n", encoding="utf-8")
+    what = "(package|module) (in .*|built into Python)"
+    with pytest.raises(SuiteError, match=rf"'{name}' is the {what}, which hides your .*{name}\.py: rename it"):
+        plan_of({"model": f"{name}:{factory}"})
+
+
+def test_a_module_of_a_package_that_ours_hides_is_named_even_where_ours_has_one(
+    plan_of: PlanOf, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "cnn.py").write_text(MODULE, encoding="utf-8")
+    with pytest.raises(SuiteError, match=r"'models' is the package in .*, which hides your .*models: rename it"):
+        plan_of({"model": "models.cnn:make"})
+
+
+def test_a_typing_mistake_beside_a_folder_of_that_name_is_no_hidden_file(plan_of: PlanOf, tmp_path: Path) -> None:
+    (tmp_path / "json").mkdir()
+    with pytest.raises(SuiteError, match=r"module 'json' .* has no 'dump5'; did you mean 'dump"):
+        plan_of({"model": "json:dump5"})

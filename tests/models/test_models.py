@@ -1,5 +1,6 @@
 """Every model sees its whole image, treats each image alone, and can learn; the ViT equals its public references."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from model_checks import SMALL, Case
 
 from models import MODELS, SIZE_SETTINGS, build_meta_model, build_model
-from models.vit import ViT, ViTConfig
+from models.vit import ViT, ViTConfig, sincos_positions
 
 SHAPES = [(8, 1, 1), (12, 3, 2), (28, 1, 3), (32, 3, 4)]  # image_size, in_channels, depth
 VARIANTS = [
@@ -118,6 +119,10 @@ def test_explicit_and_fused_attention_agree(case: Case) -> None:
     checks.check_explicit_attention_equals_fused(case)
 
 
+def test_auto_attention_is_explicit_up_to_6_000_weights_an_image_on_a_cpu() -> None:
+    checks.check_auto_attention_is_explicit_up_to_its_limit(Case("vit", {"embed_dim": 15, "num_heads": 15}))
+
+
 @pytest.mark.parametrize("case", POOLS, ids=str)
 def test_the_whole_forward_equals_that_of_timm_with_the_same_weights(case: Case) -> None:
     checks.check_forward_equals_timm(case)
@@ -136,6 +141,25 @@ def test_sincos_positions_are_fixed_saved_and_distinct(pool: str) -> None:
 
 def test_a_vit_starts_as_its_docstring_says() -> None:
     checks.check_vit_starts_as_its_docstring_says(Case("vit", image_size=28))
+
+
+@pytest.mark.parametrize(("init", "positions", "token"), [("xavier", 1 / 32, 0.02), ("torch", 1.0, 1.0)])
+def test_tokens_that_are_learned_start_with_the_deviation_of_their_init(
+    init: str, positions: float, token: float
+) -> None:
+    torch.manual_seed(0)
+    model: Any = Case("vit", {"pool": "class", "init": init, "embed_dim": 1024, "depth": 1}, image_size=28).build()
+    assert model.cls_token.std().item() == pytest.approx(token, rel=0.1)
+    assert model.pos_embed.std().item() == pytest.approx(positions, rel=0.05)
+
+
+def test_positions_of_the_narrowest_vit_have_waves_of_one_and_of_a_ten_thousandth() -> None:
+    x, y = math.sin(1.0), math.sin(1e-4)
+    a, b = math.cos(1.0), math.cos(1e-4)
+    table = sincos_positions(2, 8, num_prefix=1)
+    first, second = [0.0, 0.0, 1.0, 1.0], [x, y, a, b]
+    expected = [[0.0] * 8, first + first, second + first, first + second, second + second]
+    assert torch.allclose(table[0], torch.tensor(expected), atol=1e-7)
 
 
 def test_the_notebook_model_has_14_410_parameters() -> None:
@@ -169,9 +193,13 @@ def test_a_cnn_starts_as_its_docstring_says() -> None:
         ("vit", {"patch_size": 3}, "patch_size 3 does not divide image_size 8"),
         ("vit", {"patch_size": 0}, "patch_size"),
         ("vit", {"embed_dim": 6, "positions": "sincos"}, "positions .* embed_dim"),
+        ("vit", {"embed_dim": 0}, "embed_dim\n"),  # of its own, not for the MLP that it leaves no width
+        ("vit", {"num_heads": 0}, "num_heads\n"),
         ("vit", {"depth": 0}, "depth"),
+        ("vit", {"depth": 1001}, "depth"),
         ("vit", {"depth": "2"}, "depth"),
         ("vit", {"dropout": 1.0}, "dropout"),
+        ("vit", {"dropout": -0.1}, "dropout"),
         ("vit", {"mlp_ratio": 0.0}, "mlp_ratio"),
         ("vit", {"mlp_ratio": 0.01}, "mlp_ratio"),  # leaves the MLP no hidden unit
         ("vit", {"mlp_ratio": float("inf")}, "mlp_ratio"),
@@ -179,8 +207,11 @@ def test_a_cnn_starts_as_its_docstring_says() -> None:
         ("vit", {"dept": 2}, "dept"),
         ("vit", {"width": 8}, "width"),
         ("cnn", {"depth": 0}, "depth"),
+        ("cnn", {"depth": 1001}, "depth"),
+        ("cnn", {"depth": "2"}, "depth"),
         ("cnn", {"width": 0}, "width"),
         ("cnn", {"dropout": -0.1}, "dropout"),
+        ("cnn", {"dropout": 1.0}, "dropout"),
         ("cnn", {"growth": 0.9}, "growth"),
         ("cnn", {"growth": 8.1}, "growth"),
         ("cnn", {"kernel_size": 2}, "kernel_size"),  # an even one moves the map against its shortcut
@@ -191,6 +222,11 @@ def test_a_cnn_starts_as_its_docstring_says() -> None:
 def test_settings_that_do_not_fit_are_refused_by_name(family: str, wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         Case(family, wrong).build()
+
+
+def test_the_largest_settings_are_allowed() -> None:
+    for family, largest in (("vit", {"depth": 1000}), ("cnn", {"depth": 1000, "growth": 8.0})):
+        assert MODELS[family][0](**largest).model_dump().items() >= largest.items()
 
 
 def test_an_unknown_family_is_a_key_error() -> None:
@@ -211,37 +247,45 @@ def test_settings_that_change_the_size_leave_depth_alone() -> None:
         assert "depth" not in keys
 
 
-SETTINGS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-    "vit": {
-        "patch_size": st.integers(1, 8),
-        "embed_dim": st.integers(1, 12),
-        "num_heads": st.integers(1, 4),
-        "depth": st.integers(1, 2),
-        "mlp_ratio": st.floats(0.1, 4.0),
-        "pool": st.sampled_from(["mean", "class"]),
-        "positions": st.sampled_from(["learned", "sincos"]),
-        "attention": st.sampled_from(["auto", "explicit", "fused"]),
-    },
-    "cnn": {
-        "depth": st.integers(1, 6),
-        "width": st.integers(1, 4),
-        "kernel_size": st.integers(1, 7),
-        "growth": st.floats(1, 8),
-    },
-}
+@st.composite
+def vits(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
+    """Settings that fit each other, and the side of an image that the patches divide."""
+    positions, num_heads = draw(st.sampled_from(["learned", "sincos"])), draw(st.integers(1, 4))
+    embed_dim = num_heads * draw(st.integers(1, 3)) * (4 if positions == "sincos" else 1)
+    patch_size = draw(st.integers(1, 8))
+    return {
+        "positions": positions,
+        "num_heads": num_heads,
+        "embed_dim": embed_dim,
+        "patch_size": patch_size,
+        "depth": draw(st.integers(1, 2)),
+        "mlp_ratio": (draw(st.integers(1, 4 * embed_dim)) + 0.5) / embed_dim,  # at least one hidden unit
+        "pool": draw(st.sampled_from(["mean", "class"])),
+        "attention": draw(st.sampled_from(["auto", "explicit", "fused"])),
+    }, patch_size * draw(st.integers(1, 16 // patch_size))
 
 
-@pytest.mark.parametrize("family", SETTINGS)
+CNNS = st.tuples(
+    st.fixed_dictionaries(
+        {
+            "depth": st.integers(1, 6),
+            "width": st.integers(1, 4),
+            "kernel_size": st.sampled_from([3, 5, 7]),
+            "growth": st.floats(1, 8),
+        }
+    ),
+    st.integers(1, 16),
+)
+
+
+@pytest.mark.parametrize(("family", "drawn"), [("vit", vits()), ("cnn", CNNS)], ids=["vit", "cnn"])
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(data=st.data(), image_size=st.integers(1, 16), in_channels=st.integers(1, 4), num_classes=st.integers(1, 4))
-def test_a_model_that_can_be_built_can_be_run(
-    family: str, data: st.DataObject, image_size: int, in_channels: int, num_classes: int
+@given(data=st.data(), in_channels=st.integers(1, 4), num_classes=st.integers(1, 4))
+def test_a_model_whose_settings_fit_can_be_built_and_run(
+    family: str, drawn: st.SearchStrategy[Any], data: st.DataObject, in_channels: int, num_classes: int
 ) -> None:
-    chosen = data.draw(st.fixed_dictionaries(SETTINGS[family]))
-    try:
-        model = build_model(family, chosen, image_size, in_channels, num_classes)
-    except ValueError:
-        return
+    chosen, image_size = data.draw(drawn)
+    model = build_model(family, chosen, image_size, in_channels, num_classes)
     logits = model(torch.zeros(2, in_channels, image_size, image_size))
     assert logits.shape == (2, num_classes)
     assert logits.isfinite().all()

@@ -40,6 +40,22 @@ def replaced(owner: Any, name: str, value: Any) -> Plant:
     return lambda patch: patch.setattr(owner, name, value)
 
 
+def attention_limit(weights: int) -> Plant:
+    return replaced(models.vit, "EXPLICIT_ATTENTION_MAX_WEIGHTS", weights)
+
+
+def explicit_if(heads_count: bool = True, half: bool = True, anywhere: bool = False) -> Plant:
+    """Attention's choice of its kernel, with one of these left out."""
+
+    def explicit(self: Attention, k: Tensor) -> bool:
+        if self.kind != "auto":
+            return self.kind == "explicit"
+        few = (self.num_heads if heads_count else 1) * k.shape[2] ** 2 <= models.vit.EXPLICIT_ATTENTION_MAX_WEIGHTS
+        return (k.is_cpu or anywhere) and (few or (half and k.dtype != torch.float32))
+
+    return replaced(Attention, "_explicit", explicit)
+
+
 def once_built(cls: type[nn.Module], change: Callable[[Any], object]) -> Plant:
     """Each `cls` is changed as soon as it is built."""
 
@@ -198,6 +214,14 @@ def unsaved_positions(self: ViT, name: str, table: Tensor) -> None:
     nn.Module.register_buffer(self, name, table, persistent=False)
 
 
+def other_waves(side: int, embed_dim: int, num_prefix: int = 0) -> Tensor:
+    """As those of sentences, whose lowest frequency isn't a ten-thousandth yet (Vaswani et al. 2017)."""
+    angles = torch.arange(side)[:, None] * 10_000 ** -(torch.arange(embed_dim // 4) / (embed_dim // 4))
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    table = torch.cat([waves.repeat(side, 1), waves.repeat_interleave(side, 0)], dim=1)
+    return torch.cat([torch.zeros(num_prefix, embed_dim), table])[None]
+
+
 def rows_only(side: int, embed_dim: int, num_prefix: int = 0) -> Tensor:
     angles = torch.arange(side).repeat_interleave(side)[:, None] / torch.arange(1, embed_dim // 2 + 1)
     return torch.cat([torch.zeros(num_prefix, embed_dim), torch.cat([angles.sin(), angles.cos()], dim=1)])[None]
@@ -315,6 +339,7 @@ RGB, CLASS = Case("vit", image_size=12, in_channels=3), Case("vit", {"pool": "cl
 CNN_8PX = Case("cnn")
 GRADIENT, TIMM = checks.check_every_parameter_gets_a_gradient, checks.check_forward_equals_timm
 TORCH, ALONE = checks.check_attention_equals_torch, checks.check_a_batch_of_one_equals_its_row
+HEADS, LIMIT = Case("vit", {"embed_dim": 15, "num_heads": 15}), checks.check_auto_attention_is_explicit_up_to_its_limit
 POSITIONS, FIXED = checks.check_positions_matter, checks.check_fixed_positions
 STARTS, CNN_STARTS = checks.check_vit_starts_as_its_docstring_says, checks.check_cnn_starts_as_its_docstring_says
 
@@ -334,6 +359,11 @@ FAULTS = [
         VIT,
         checks.check_explicit_attention_equals_fused,
     ),
+    Fault("the limit of explicit attention is less", attention_limit(5_999), HEADS, LIMIT),
+    Fault("the limit of explicit attention is more", attention_limit(6_615), HEADS, LIMIT),
+    Fault("the limit of explicit attention leaves out heads", explicit_if(heads_count=False), HEADS, LIMIT),
+    Fault("half precision is fused on a CPU", explicit_if(half=False), HEADS, LIMIT),
+    Fault("attention is explicit on a card", explicit_if(anywhere=True), HEADS, LIMIT),
     Fault("softmax over queries", attention(softmax_dim=-2), VIT, TORCH),
     Fault("softmax over heads", attention(softmax_dim=1), VIT, TORCH),
     Fault("query and key change places", attention(parts=(1, 0, 2)), VIT, TORCH),
@@ -359,6 +389,7 @@ FAULTS = [
     Fault("fixed positions are trained", replaced(ViT, "register_buffer", trained_positions), SINCOS, FIXED),
     Fault("fixed positions are not saved", replaced(ViT, "register_buffer", unsaved_positions), SINCOS, FIXED),
     Fault("positions tell the row only", replaced(models.vit, "sincos_positions", rows_only), SINCOS, FIXED),
+    Fault("positions have other waves", replaced(models.vit, "sincos_positions", other_waves), SINCOS, FIXED),
     Fault("positions are random", replaced(models.vit, "sincos_positions", random_positions), SINCOS, FIXED),
     Fault("torch's own initialisation", replaced(ViT, "init_weights", no_init), VIT_28PX, STARTS),
     Fault("positions start too small", once_built(ViT, small_positions), VIT_28PX, STARTS),

@@ -16,30 +16,42 @@ from report_page import (
     assert_tables_are_even,
     assert_text_is_inert,
     assert_well_made,
+    drawing,
     read_page,
     write_plainly,
 )
 
 from bench.analysis.formatting import clean_text
 from bench.analysis.summary import read_tables
+from bench.report.build import write_report
+from bench.report.plots.scatter import HERO
 from bench.system.csv_cells import unguarded
 
 NASTY = '<script>alert("1")</script> | a `b` *c*, "d"\n# ∂ατα'
 NASTIEST = "\u202e\x07\x1b[31m[x](javascript:alert(1)) ![i](http://e.vil/i.png) www.e.vil a@b.c 1. $\\frac{$"
 NASTIER = "=cmd()|'/c calc'!A1\r\n</script><!-- ]]> ${x} {{ 7*7 }} 名前 &amp; **"
 FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.])")
-PAGE_SCRIPTS = 2  # the table's values, and what sorts and filters them
+PAGE_SCRIPTS = 3  # the picks' values, the table's, and what works with them
 
 
 def test_names_and_errors_inject_nothing(tmp_path: Path) -> None:
     bad = {"cnn-d2-fp32-cpu-s0": {"status": "failed", "error": NASTY}, "vit": {"model": NASTY}}
     dataset = {"name": NASTY, "title": NASTY}
     changes = {"suite": NASTY, "dataset": dataset, "command": [NASTY], "recipes": {NASTY: {NASTY: NASTY}}}
-    folder = make_run(tmp_path / "run", configs=SMALL, dtypes=["fp32"], seeds=[0, 1], overrides=bad, changes=changes)
-    write_plainly(folder)
+    folder = make_run(
+        tmp_path / "run",
+        configs=[*SMALL, ("vit", 14, 2)],
+        dtypes=["fp32"],
+        seeds=[0, 1],
+        overrides=bad,
+        changes=changes,
+    )
+    with drawing(HERO=HERO[:1]):
+        write_report(folder)
     page = read_page(folder)
     assert_well_made(page)
     assert len(page.attributes("script")) == PAGE_SCRIPTS
+    assert len(page.attributes("svg")) == 1
     assert " ".join(NASTY.split()) in page.text
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert_text_is_inert(text)
@@ -99,7 +111,7 @@ def test_any_name_comes_through_page_text_and_csv(
     assert len(page.attributes("script")) == PAGE_SCRIPTS
     for words in (model, error, title, device, recipe, node):
         assert " ".join(clean_text(words).split())[:40] in page.text  # a long name may be cut
-    assert json.loads(page.data)["values"]["label"] == labels
+    assert sorted(json.loads(page.data)["values"]["label"]) == sorted(labels)
     assert [unguarded(row["label"]) for row in rows] == labels
     assert unguarded(rows[0]["model"]).split() == clean_text(model).split()  # the store keeps a row on one line
     assert not [cell for row in rows for cell in row.values() if FORMULA.match(cell)], "a cell is a formula"

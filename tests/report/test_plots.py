@@ -19,10 +19,10 @@ from matplotlib.patches import Rectangle
 from bench.analysis.comparison import compare_rows
 from bench.analysis.labels import records
 from bench.analysis.summary import Tables, read_tables
-from bench.report.figures import GALLERY_PLOTS, LARGEST_SVG, RUN_PLOTS
+from bench.report.figures import GALLERY_PLOTS, HERO, LARGEST_SVG, MAIN_PLOTS, MISTAKES, RUN_PLOTS
 from bench.report.plots.style import FAMILY_COLOURS, MOST_ROWS, STYLE, family_colours, house_style, save
 
-PLOTS = {plot.name: plot for plot in RUN_PLOTS}
+PLOTS = {plot.name: plot for plot in (*HERO, *MAIN_PLOTS, *RUN_PLOTS)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,9 +79,10 @@ def bars(axes: Axes) -> list[Rectangle]:
 
 
 OF_PROCESSES = "scaling"  # drawn where a run has several numbers of them
+OF_WIDTHS = "scaling_laws"  # drawn where a run has a ladder of them: tests/analysis/test_laws.py
 
 
-@pytest.mark.parametrize("name", [name for name in PLOTS if name != OF_PROCESSES])
+@pytest.mark.parametrize("name", [name for name in PLOTS if name not in (OF_PROCESSES, OF_WIDTHS)])
 def test_every_plot_draws_a_full_run_and_leaves_nothing_open(varied: Tables, name: str) -> None:
     before = dict(mpl.rcParams)
     assert save(drawn(name, varied), "png").startswith(b"\x89PNG")
@@ -123,29 +124,28 @@ def test_what_a_run_lacks_is_not_drawn(tmp_path: Path, name: str, how: dict[str,
 
 
 def test_what_does_not_vary_is_not_drawn(full: Tables, many: Tables) -> None:
-    assert [draw(name, full) for name in ("data_efficiency", "matched_pairs", OF_PROCESSES)] == [None] * 3
+    assert [draw(name, full) for name in ("data_efficiency", "matched_pairs", OF_PROCESSES, OF_WIDTHS)] == [None] * 4
     assert draw("mode_ratios", many) is None
 
 
 def test_labels_of_the_scatter_do_not_overlap_each_other(full: Tables) -> None:
-    figure = drawn("accuracy_against_throughput", full)
+    figure = drawn("accuracy_by_time", full)
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    boxes = [text.get_window_extent().padded(-0.5) for text in figure.axes[0].texts]
     assert len(boxes) == len(full.summary)
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
 
 
 def test_a_seed_that_missed_stands_at_the_edge_with_its_count(full: Tables) -> None:
-    figure = drawn("time_to_accuracy", full)
-    said = {text.get_text() for text in figure.axes[-1].texts}
-    assert "3/3" in said
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["90%", "95%", "97%", "98%", "99%"]
+    (axes,) = drawn("time_to_accuracy", full).axes
+    assert {text.get_text() for text in axes.texts} == {"", "1/3", "3/3"}
+    assert "97% on validation" in axes.get_xlabel()
 
 
 def test_chance_and_perfection_stay_within_the_frame(tmp_path: Path) -> None:
     figures = {"vit": {"test_accuracy": 0.1}, "cnn": {"test_accuracy": 1.0}}
     tables = read_tables(make_run(tmp_path / "run", configs=[("vit", 7, 2), ("cnn", None, 2)], overrides=figures))
-    low, high = drawn("accuracy_against_throughput", tables).axes[0].get_ylim()
+    low, high = drawn("accuracy_by_parameters", tables).axes[0].get_ylim()
     assert low < 0.1
     assert high > 0.9999
 
@@ -165,38 +165,46 @@ def test_a_big_run_is_cut_to_what_can_be_read(many: Tables) -> None:
     assert set(many.summary.loc[many.summary["best_of_family"], "label"]) <= names
 
 
-@pytest.mark.parametrize("name", ["accuracy_against_throughput", "accuracy_against_latency", "flops_share"])
+@pytest.mark.parametrize("name", [plot.name for plot in HERO])
 def test_of_a_big_run_the_best_are_drawn_in_full_and_the_rest_faint(many: Tables, name: str) -> None:
     figure = drawn(name, many)
     assert len(figure.axes[0].texts) <= MOST_ROWS + 1
-    (faint,) = (dots for dots in figure.axes[0].collections if isinstance(dots, PathCollection))
+    faint, spots = (dots for dots in figure.axes[0].collections if isinstance(dots, PathCollection))
     assert np.asarray(faint.get_offsets()).shape == (41 - MOST_ROWS, 2)
     assert faint.get_rasterized()
+    assert len(spots.get_urls()) == MOST_ROWS
 
 
-@pytest.mark.parametrize("name", ["learning_curves", "inference_by_batch"])
-def test_many_curves_are_pixels_within_the_svg(many: Tables, name: str) -> None:
-    figure = drawn(name, many)
+def test_many_curves_are_pixels_within_the_svg(many: Tables) -> None:
+    figure = drawn("inference_by_batch", many)
     assert [curves.get_rasterized() for curves in figure.axes[0].collections if len(curves.get_paths()) > MOST_ROWS]
     assert len(save(figure, "svg")) < LARGEST_SVG
 
 
-def test_accuracy_stands_against_the_latency_of_one_image_and_the_speed_of_batches(full: Tables) -> None:
-    latency, batches = drawn("accuracy_against_latency", full).axes
-    points = [line for line in latency.get_lines() if line.get_linestyle() == "None"]
+def test_learning_has_a_line_and_a_band_of_each_familys_best(full: Tables) -> None:
+    (axes,) = drawn("learning_curves", full).axes
+    best = full.summary[full.summary["best_of_family"]]
+    assert [line.get_label() for line in axes.get_lines()] == [f"{label}, n = 3" for label in best["label"]]
+    assert len(axes.collections) == 2
+    ends = [float(np.asarray(line.get_ydata())[-1]) for line in axes.get_lines()]
+    assert ends == pytest.approx(best["val_accuracy"].tolist())
+
+
+def test_accuracy_stands_against_the_latency_of_one_image(full: Tables) -> None:
+    (axes,) = drawn("accuracy_by_latency", full).axes
+    points = [line for line in axes.get_lines() if line.get_linestyle() == "None"]
     drawn_at = sorted({float(x) for line in points for x in np.asarray(line.get_xdata())})
     assert drawn_at == pytest.approx(sorted(full.summary["latency_p50_seconds"] * 1e3))
-    assert "images/s" in batches.get_xlabel()
-    (front,) = (line for line in latency.get_lines() if line.get_linestyle() == "--")
+    (front,) = (line for line in axes.get_lines() if line.get_linestyle() == "--")
     best = full.summary.sort_values("test_accuracy").iloc[-1]
     assert np.asarray(front.get_xdata())[-1] == pytest.approx(best["latency_p50_seconds"] * 1e3)
+    (spots,) = (dots for dots in axes.collections if isinstance(dots, PathCollection))
+    assert spots.get_urls() == [f"#row-{number}" for number in full.summary.index]
 
 
-def test_a_run_without_latency_has_only_the_speed_of_batches(full: Tables) -> None:
+def test_a_run_without_latency_has_no_chart_of_it(full: Tables) -> None:
     unknown = dataclasses.replace(full, summary=full.summary.assign(latency_p50_seconds=float("nan")))
-    figure = draw("accuracy_against_latency", unknown)
-    assert figure is not None
-    assert [axes.get_xlabel() for axes in figure.axes] == ["inference throughput in batches, images/s"]
+    assert draw("accuracy_by_latency", unknown) is None
 
 
 def test_each_choice_is_held_against_its_plain_twin(full: Tables) -> None:
@@ -211,16 +219,7 @@ def test_each_choice_is_held_against_its_plain_twin(full: Tables) -> None:
     assert len(memory.texts) == len(accuracy.texts) == len(names)
 
 
-def test_work_a_second_stands_below_the_measured_peak(full: Tables) -> None:
-    (axes,) = drawn("flops_share", full).axes
-    peaks = {text.get_text() for text in axes.texts if "peak" in text.get_text()}
-    assert peaks == {"amp-bf16 and fp32 peak 80.0 GFLOP/s"}
-    points = [line for line in axes.get_lines() if line.get_linestyle() == "None"]
-    found = sorted(float(y) for line in points for y in np.asarray(line.get_ydata()))
-    assert found == pytest.approx(sorted(full.summary["flops_per_second"] / 1e9))
-
-
-@pytest.mark.parametrize("name", [name for name in PLOTS if name != OF_PROCESSES])
+@pytest.mark.parametrize("name", [name for name in PLOTS if name not in (OF_PROCESSES, OF_WIDTHS)])
 def test_the_alt_text_says_what_is_seen_with_numbers(varied: Tables, name: str) -> None:
     text = PLOTS[name].alt(varied)
     assert len(re.findall(r"\d", text)) > 5
@@ -238,8 +237,8 @@ def test_alt_texts_name_the_ends_of_the_range(full: Tables) -> None:
 
 
 def test_no_two_plots_write_the_same_files() -> None:
-    names = [*PLOTS, *(plot.name for plot in GALLERY_PLOTS)]
-    assert len(names) == len(set(names))
+    names = [*PLOTS, *(plot.name for plot in (*MISTAKES, *GALLERY_PLOTS))]
+    assert len(names) == len(set(names)) == sum(map(len, (HERO, MAIN_PLOTS, RUN_PLOTS, MISTAKES, GALLERY_PLOTS)))
 
 
 def test_data_efficiency_has_a_line_a_family(varied: Tables) -> None:

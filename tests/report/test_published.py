@@ -1,14 +1,16 @@
 """Published figures stand beside those of here, epoch by epoch, and nothing is claimed that wasn't asked."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up import make_run
 
+from bench.analysis.published import published_sentence, published_sheets
 from bench.analysis.summary import Tables, read_tables
-from bench.report.sections import published_sheets
 
+DEVICE = "AMD EPYC 7R13"
 CONFIGS = (("vit", 7, 4), ("cnn", None, 2))
 THEIRS = {
     "title": "The notebook's table",
@@ -51,19 +53,42 @@ def test_each_published_epoch_has_ours_of_the_first_configuration_beside_it(tabl
 
 def test_the_end_is_compared_on_test_with_n(tables: Tables) -> None:
     (sheet,) = published_sheets(tables)
-    mine = tables.summary.iloc[0]["test_accuracy"]
-    assert sheet.said[0] == "Published: a notebook, one seed."
-    assert f"n = 3 seeds, median and range. After 3 epochs {100 * mine:.2f}% on test" in sheet.said[1]
-    assert f"{100 * (mine - 0.9493):.2f} points above the published 94.93%" in sheet.said[1]
+    assert sheet.said == ["Published: a notebook, one seed.", "Here: ViT p7 d4 fp32, n = 3 seeds, median and range."]
+    mine, low, high = (100 * tables.summary.iloc[0][f"test_accuracy{end}"] for end in ("", "_low", "_high"))
+    assert published_sentence(tables, DEVICE) == (
+        f"The ViT, 7 px patches, 4 blocks reaches {mine:.2f}% on test ({low:.2f} to {high:.2f}, n = 3), "
+        f"{mine - 94.93:.2f} points above the published 94.93%."
+    )
+
+
+def test_where_only_validation_was_published_that_is_compared(tables: Tables) -> None:
+    theirs = {"epoch": 3.0, "val_accuracy": 0.9893}
+    other = replace(tables, run=tables.run | {"published": [THEIRS | {"points": [theirs]}]})
+    mine, low, high = (100 * tables.summary.iloc[0][f"val_accuracy{end}"] for end in ("", "_low", "_high"))
+    assert published_sentence(other, DEVICE) == (
+        f"The ViT, 7 px patches, 4 blocks reaches {mine:.2f}% on validation ({low:.2f} to {high:.2f}, n = 3), "
+        f"{98.93 - mine:.2f} points below the published 98.93%."
+    )
+
+
+def test_each_device_has_the_evaluations_of_its_own_trials(tmp_path: Path) -> None:
+    apart = {f"vit-p7-d4-fp32-cpu-s{seed}": {"device_name": name} for seed, name in enumerate(("Xeon", "A", "Z"))}
+    tables = run_of(tmp_path / "run", THEIRS, overrides=apart)
+    ends = tables.evaluations[tables.evaluations["epoch"] == 3.0].set_index("trial_id")["val_accuracy"]
+    shown = {sheet.title: sheet.rows[1][4].text for sheet in published_sheets(tables)}
+    for trial, about in apart.items():
+        assert shown[f"The notebook's table on {about['device_name']}"] == f"{100 * ends[trial]:.2f}%"
 
 
 def test_a_run_of_fewer_epochs_is_not_held_against_the_end(tmp_path: Path) -> None:
-    (sheet,) = published_sheets(run_of(tmp_path / "run", THEIRS, epochs=2))
+    shorter = run_of(tmp_path / "run", THEIRS, epochs=2)
+    (sheet,) = published_sheets(shorter)
     assert [row[0].text for row in sheet.rows] == ["1"]
-    assert "published" not in sheet.said[1]
+    assert published_sentence(shorter, DEVICE) == ""
 
 
 def test_a_replay_that_failed_or_a_run_without_published_figures_shows_nothing(tmp_path: Path) -> None:
     failed = run_of(tmp_path / "failed", THEIRS, overrides={"vit": {"status": "failed"}})
-    assert published_sheets(failed) == []
-    assert published_sheets(run_of(tmp_path / "none")) == []
+    for shown in (failed, run_of(tmp_path / "none")):
+        assert published_sheets(shown) == []
+        assert published_sentence(shown, DEVICE) == ""

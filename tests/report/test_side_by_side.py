@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from made_up import ENVIRONMENT, make_run
+from report_page import SMALL, assert_well_made, drawing, read_page
 
 from bench.analysis.cross_device import cross_device_sheet
 from bench.analysis.labels import records, without_device
@@ -16,7 +17,6 @@ from bench.errors import StoreError
 from bench.report.sections import condition_sets
 from bench.report.side_by_side import join, write_side_by_side
 
-SMALL = [("vit", 7, 2), ("cnn", None, 2)]
 XEON, EPYC, H100 = "Intel(R) Xeon(R) Processor", "AMD EPYC 7R13 48-Core Processor", "NVIDIA H100 80GB HBM3"
 
 
@@ -166,6 +166,7 @@ def test_only_an_earlier_report_of_several_runs_is_replaced(tmp_path: Path, desk
     for _ in range(2):
         (verdict,) = write_side_by_side([empty, run_beside(tmp_path)], out)
         assert verdict.headline.startswith("Nothing to compare yet")
+        assert_well_made(read_page(out))
     found = {path.name for path in out.iterdir()}
     assert found == {"summary.csv", "plots", "report.md", "report.html", "side_by_side.json"}
     assert [each["run"] for each in json.loads((out / "side_by_side.json").read_text())["runs"]] == ["empty", "beside"]
@@ -176,14 +177,17 @@ def run_beside(folder: Path) -> Path:
     return beside if beside.exists() else run(beside, configs=[])
 
 
-def test_the_page_of_two_machines_shows_both(tmp_path: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.report.build.draw_run", lambda tables: [])  # figures have their own tests
+def test_the_page_of_two_machines_shows_both(tmp_path: Path, desk: Path) -> None:
     other = run(tmp_path / "other", cpu=EPYC, seeds=[0])
-    verdicts = write_side_by_side([desk, other], tmp_path / "out")
+    with drawing():
+        verdicts = write_side_by_side([desk, other], tmp_path / "out")
+    page = read_page(tmp_path / "out")
+    assert_well_made(page)
+    assert len([table for table in page.attributes("table") if table.get("class") == "card"]) == 2
     assert [verdict.device_name for verdict in verdicts] == ["Intel Xeon", "AMD EPYC 7R13"]
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     for verdict in verdicts:
-        assert f"### {verdict.device_name}" in text
+        assert f"\n## {verdict.device_name}\n" in text
 
 
 def test_the_same_configuration_is_compared_across_devices(desk: Path, server: Path) -> None:

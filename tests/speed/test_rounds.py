@@ -3,7 +3,6 @@
 import itertools
 import random
 import textwrap
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from bench.speed import rounds
 from bench.speed.cells import PlainCell
 from bench.speed.rounds import Entry, Setting, is_enough, measure, one_of_each
 from bench.speed.worker import SLOW, Worker
-from bench.system.contention import Meter
+from bench.system.contention import Disturbance, Meter
 from bench.trial import Trial
 
 SUITE = """
@@ -51,6 +50,7 @@ def entered(trials: list[Trial]) -> list[Entry]:
     return [Entry(trial.config_id, trial) for trial in trials]
 
 
+@pytest.mark.slow
 def test_a_launch_has_every_work_of_every_configuration_in_an_order_drawn_anew(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, SUITE, "seeds=3")
     assert len(trials) == 2
@@ -214,12 +214,43 @@ def test_any_code_is_timed_beside_trials(tmp_path: Path, monkeypatch: pytest.Mon
     assert {split["config_id"] for split in launch.splits} == {trial.config_id}
 
 
-def test_a_step_that_compiles_is_not_taken_for_the_pace_of_those_after_it() -> None:
-    worker, pauses = Worker(Path()), iter([2 * SLOW])
-    worker.meter = Meter()
-    cell = PlainCell("train", 7, lambda: time.sleep(next(pauses, 0.0)))
-    worker.cells, worker.every = {"x": cell}, {"x": 0}
-    assert worker.stretch("x", 1, seconds=SLOW, discard=0.0)["steps"] > 1
+class Turned:
+    """A clock that a step turns by hand."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def perf_counter(self) -> float:
+        return self.passed
+
+    def turn(self, seconds: float) -> None:
+        self.passed += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Turned:
+    made = Turned()
+    monkeypatch.setattr("bench.speed.worker.time", made)
+    return made
+
+
+class Undisturbed:
+    """A meter on a machine of one's own."""
+
+    def read(self) -> Disturbance:
+        return Disturbance(0.0, 0.0, 0.0)
+
+
+def worker_with(cell: PlainCell) -> Worker:
+    worker = Worker(Path())
+    worker.meter, worker.cells, worker.every = Undisturbed(), {"x": cell}, {"x": 0}
+    return worker
+
+
+def test_a_step_that_compiles_is_not_taken_for_the_pace_of_those_after_it(clock: Turned) -> None:
+    seconds = iter([2 * SLOW])
+    worker = worker_with(PlainCell("train", 7, lambda: clock.turn(next(seconds, SLOW / 10))))
+    assert worker.stretch("x", 1, seconds=SLOW, discard=0.0)["steps"] == 10
 
 
 def test_of_any_number_of_steps_each_tenth_is_done_twice_on_average() -> None:
@@ -236,11 +267,9 @@ def test_of_any_number_of_steps_each_tenth_is_done_twice_on_average() -> None:
     assert 1.09 < sum(taken) / (300 * 16) < 1.11
 
 
-def test_pauses_within_steps_show_in_the_loop_and_not_in_plain_steps() -> None:
-    worker, pauses = Worker(Path()), itertools.cycle([0.02, *[0.0] * 9])
-    worker.meter = Meter()
-    cell = PlainCell("train", 7, lambda: time.sleep(0.001 + next(pauses)))
-    worker.cells, worker.every = {"x": cell}, {"x": 0}
+def test_pauses_within_steps_show_in_the_loop_and_not_in_plain_steps(clock: Turned) -> None:
+    pauses = itertools.cycle([0.02, *[0.0] * 9])
+    worker = worker_with(PlainCell("train", 7, lambda: clock.turn(0.001 + next(pauses))))
     found = worker.loop("x", 1, seconds=0.3, discard=0.0)
     loop, plain = (found[work]["seconds"] / found[work]["steps"] for work in ("loop", "steps"))
     assert plain < 0.8 * loop

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -61,6 +62,15 @@ def test_what_was_not_measured_is_an_empty_cell_and_never_zero(store: RunFolder)
     (row,) = read_rows(store.folder)
     assert {key for key, cell in row.items() if cell} == {"trial_id", "status", "error", "seal"}
     assert json.loads((store.folder / "journal.jsonl").read_text())["row"] == {"status": "failed", "error": "boom"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_record_without_a_number_is_refused_and_leaves_the_last_one(store: RunFolder, value: float) -> None:
+    before = (store.folder / "run.json").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.write_run({"suite": "y", "deep": [{"within": value}]})
+    assert (store.folder / "run.json").read_bytes() == before
+    assert read_run(store.folder)["suite"] == "x"
 
 
 def test_tables_are_plain_csv_for_pandas(store: RunFolder) -> None:
@@ -656,3 +666,10 @@ def test_whatever_the_files_hold_they_are_put_right_and_checked(
     for name in contents:
         pd.read_csv(folder / name)
     store.close()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_line_of_the_journal_is_json_that_anybody_reads(number: float) -> None:
+    assert json.loads(as_line({"kind": "trial", "row": {"load": 0.5}}))["row"] == {"load": 0.5}
+    with pytest.raises(ValueError, match="JSON"):
+        as_line({"kind": "trial", "row": {"load": number}})

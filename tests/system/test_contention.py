@@ -1,5 +1,6 @@
 """Disturbances: made-up counters, exactly; and of this machine, threads that have to wait for each other."""
 
+import gc
 import hashlib
 import os
 import subprocess
@@ -8,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench.system import contention
-from bench.system.contention import Disturbance, Meter, machine_state
+from bench.system.contention import Disturbance, Meter, Pauses, machine_state
 
 OpenMeter = Callable[..., Meter]
 
@@ -196,3 +198,93 @@ def test_this_machine_tells_its_state() -> None:
 def test_it_is_loaded_without_torch() -> None:
     program = "import sys, bench.system.contention; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+class Clocks:
+    """A thread's clocks, turned by hand: what it runs and what it sleeps, and what others take, in `schedstat`."""
+
+    def __init__(self, schedstat: Path) -> None:
+        self.passed, self.ran, self.schedstat = 100.0, 10.0, schedstat
+        self.perf_counter, self.thread_time = lambda: self.passed, lambda: self.ran
+        self.waited = 0.0
+        self.wait(0.0)
+
+    def work(self, seconds: float) -> None:
+        self.passed, self.ran = self.passed + seconds, self.ran + seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.passed += seconds
+
+    def wait(self, seconds: float) -> None:
+        """For a core that another program has."""
+        self.passed, self.waited = self.passed + seconds, self.waited + seconds
+        self.schedstat.write_text(f"1000 {5000 + round(1e9 * self.waited)} 7\n")
+
+    def collect(self, seconds: float) -> None:
+        for each in gc.callbacks[-1:]:
+            each("start", {})
+            self.work(seconds)
+            each("stop", {})
+
+    def pauses(self) -> Pauses:
+        nothing = Disturbance(0.0, 0.0, 0.0)
+        return Pauses(SimpleNamespace(read=lambda: nothing), own=str(self.schedstat))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    made = Clocks(tmp_path / "schedstat")
+    monkeypatch.setattr(contention, "time", made)
+    return made
+
+
+def test_pauses_are_sleep_and_collections_and_not_work(clocks: Clocks) -> None:
+    with (work := clocks.pauses()):
+        clocks.work(3.0)
+    assert work.share == 0.0
+    with (sleep := clocks.pauses()):
+        clocks.sleep(1.0)
+        clocks.work(3.0)
+    clocks.sleep(5.0)  # outside: nobody's
+    assert (sleep.ran_seconds, sleep.blocked_seconds) == (3.0, 1.0)
+    assert sleep.share == 0.25
+    with (litter := clocks.pauses()):
+        clocks.work(6.0)
+        clocks.collect(2.0)
+    assert (litter.ran_seconds, litter.blocked_seconds, litter.collected_seconds) == (8.0, 0.0, 2.0)
+    assert litter.share == 0.25
+
+
+def test_collections_are_those_of_pythons_own_collector() -> None:
+    with (litter := Pauses()):
+        gc.collect()
+    assert 0 < litter.collected_seconds <= litter.ran_seconds
+
+
+@linux
+def test_a_thread_that_really_sleeps_is_blocked_and_did_not_run_meanwhile() -> None:
+    with (sleep := Pauses()):
+        time.sleep(0.05)
+    assert sleep.blocked_seconds > 0
+    assert sleep.share is not None
+    assert sleep.share > 0
+
+
+def test_pauses_of_stretches_add_up_and_leave_no_callback(clocks: Clocks) -> None:
+    callbacks, pauses = list(gc.callbacks), clocks.pauses()
+    for seconds in (2.0, 4.0):
+        with pauses:
+            clocks.sleep(seconds)
+            clocks.work(1.0)
+    assert (pauses.ran_seconds, pauses.blocked_seconds) == (2.0, 6.0)
+    assert gc.callbacks == callbacks
+
+
+def test_what_others_take_is_no_pause_and_where_it_is_unknown_there_is_no_share(clocks: Clocks, tmp_path: Path) -> None:
+    with (stolen := clocks.pauses()):
+        clocks.wait(4.0)
+        clocks.work(1.0)
+    assert stolen.blocked_seconds == pytest.approx(0.0)
+    with (unknown := Pauses(own=str(tmp_path / "none"))):
+        clocks.sleep(1.0)
+    assert unknown.share is None

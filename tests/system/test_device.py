@@ -78,6 +78,7 @@ def _peaks_of_known_memory(kind: str) -> tuple[int | None, int | None, int | Non
     return nothing, device.peak_memory_bytes(), device.peak_memory_reserved_bytes()
 
 
+@pytest.mark.slow
 @kinds
 def test_peak_memory_is_that_of_a_known_allocation(kind: str) -> None:
     here(kind)

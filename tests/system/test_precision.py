@@ -102,11 +102,18 @@ def test_tf32_is_on_for_its_own_mode_and_off_for_all_others() -> None:
     assert backends.cuda.matmul.fp32_precision == "ieee"
 
 
-def test_arithmetic_is_deterministic_in_every_mode() -> None:
+def test_arithmetic_is_deterministic_in_every_mode_whatever_was_set_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     for precision in DTYPES.values():
+        torch.backends.cudnn.benchmark = True  # as somebody's own model may have it
+        torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(False)
         set_exact_arithmetic(precision)
         assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
         assert not torch.backends.cudnn.benchmark
+        assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
 
 
 def test_small_gradients_do_not_break_adam_in_half_precision() -> None:

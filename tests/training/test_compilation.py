@@ -27,6 +27,13 @@ def test_no_mode_is_the_function_itself() -> None:
     assert compiled(total, False) is total
 
 
+def test_torch_is_told_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, object] = {}
+    monkeypatch.setattr(torch, "compile", lambda function, **options: told.update(options) or function)
+    assert compiled(total, "max-autotune") is total
+    assert told["mode"] == "max-autotune"
+
+
 def test_a_machine_without_a_compiler_says_so_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)

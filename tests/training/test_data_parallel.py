@@ -1,10 +1,12 @@
 """Several processes that train one model: the same losses as one, one clock for all, and no failure but the trial's."""
 
+import errno
 import math
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
@@ -24,6 +26,7 @@ from bench.execution.worker_process import WorkerProcess
 from bench.report import figures
 from bench.result import Result
 from bench.training import data_parallel as replicas
+from bench.training import launcher
 from bench.training.data_parallel import Replicas, lacks_company
 from bench.training.launcher import train_together
 from bench.training.loop import Score
@@ -360,6 +363,57 @@ def _await(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited for two minutes"
         time.sleep(0.05)
+
+
+def test_processes_that_cannot_be_started_fail_the_trial_and_what_cannot_be_cleared_away_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("bench.training.launcher.file_of_stacks", refused)
+    monkeypatch.setattr(os, "rmdir", refused)  # as where a killed process still writes, or has a file open
+    result = train_together(_look_around, trial(2), None, None, _silent)
+    assert (result.status, result.world_size) == ("failed", 2)
+    assert result.error == "its processes couldn't be started: OSError: [Errno 24] Too many open files"
+    assert "in _start" in (result.trace or "")
+
+
+class Ended:
+    """A process that has ended, or hasn't yet."""
+
+    def __init__(self, exitcode: int | None) -> None:
+        self.exitcode = exitcode
+
+    def kill(self) -> None:
+        pass
+
+    def join(self, seconds: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kills", "status", "words"),
+    [((3, 4), "oom", "because memory ran out"), ((3, 3), "failed", "which somebody sent")],
+)
+def test_of_processes_that_died_the_first_is_named_with_what_the_kernel_did_since_the_start(
+    kills: tuple[int, int], status: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(ranks: list[Any], *rest: Any) -> None:
+        for rank, code in enumerate((None, -signal.SIGKILL, -signal.SIGSEGV)):
+            launcher._stack_file(rest[-1], rank).write_text(f"stack of {rank}")
+            receiver, sender = multiprocessing.Pipe(duplex=False)
+            sender.close()
+            ranks.append((Ended(code), receiver))
+
+    counts = iter(kills)
+    monkeypatch.setattr(launcher, "memory_kills", lambda: next(counts))
+    monkeypatch.setattr(launcher, "_start", start)
+    result = train_together(_look_around, trial(3), None, None, _silent)
+    assert (result.status, result.trace) == (status, "stack of 1")
+    assert (result.error or "").startswith("rank 1 of 3: killed by SIGKILL")
+    assert words in (result.error or "")
 
 
 def test_a_plan_says_which_devices_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

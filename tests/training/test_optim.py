@@ -1,10 +1,13 @@
 """Schedules against torch's own; which parameters decay."""
 
+import copy
+
 import pytest
 import torch
 
 from bench.config.recipes import RECIPES
 from bench.training.optim import (
+    MATCH_ADAM,
     NEWTON_SCHULZ,
     NEWTON_SCHULZ_TURNS,
     OPTIMIZERS,
@@ -67,6 +70,20 @@ def test_fused_adam_is_torchs_bit_for_bit(name: str, overflow: bool) -> None:
             assert torch.equal(mine, other)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_sgd_looks_ahead_along_its_momentum(momentum: float) -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    before = model.weight.item()
+    optimizer = build_optimizer(model, Training(optimizer="sgd", learning_rate=0.1, weight_decay=0.0, beta1=momentum))
+    speed = moved = 0.0
+    for gradient in (1.0, 2.0):
+        model.weight.grad = torch.tensor([[gradient]])
+        optimizer.step()
+        speed = momentum * speed + gradient
+        moved += 0.1 * (gradient + momentum * speed)  # Nesterov's
+    assert before - model.weight.item() == pytest.approx(moved, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_parameter_without_a_gradient_is_left_as_it_is(name: str) -> None:
     torch.manual_seed(0)
@@ -78,6 +95,17 @@ def test_a_parameter_without_a_gradient_is_left_as_it_is(name: str) -> None:
         optimizer.step()
     moved = [not torch.equal(a, b) for a, b in zip((*idle.parameters(), *used.parameters()), before, strict=True)]
     assert moved == [False, False, True, True]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("learning", ["2.bias", "1.weight", "0.weight"])
+def test_groups_and_shapes_without_a_gradient_hold_up_no_other(name: str, learning: str) -> None:
+    layers = torch.nn.ModuleList([torch.nn.Linear(2, 4), torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)])
+    optimizer = build_optimizer(layers, Training(optimizer=name, learning_rate=0.1))
+    before = {key: p.detach().clone() for key, p in layers.named_parameters()}
+    layers.get_parameter(learning).grad = torch.ones_like(before[learning])
+    optimizer.step()
+    assert [key for key, p in layers.named_parameters() if not torch.equal(p, before[key])] == [learning]
 
 
 def test_orthogonalized_keeps_singular_vectors_and_brings_singular_values_near_one() -> None:
@@ -114,6 +142,85 @@ def test_muon_is_torchs_muon_on_hidden_matrices_and_adamw_on_the_rest(monkeypatc
                 optimizer.zero_grad()
     for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+KERNELS: dict[str, torch.nn.Linear | torch.nn.Conv2d] = {
+    "linear": torch.nn.Linear(32, 10),
+    "grey stem": torch.nn.Conv2d(1, 16, 3),  # (16, 1, 3, 3)
+    "one pixel": torch.nn.Conv2d(8, 8, 1),  # (8, 8, 1, 1)
+    "depthwise": torch.nn.Conv2d(8, 8, 3, groups=8),  # (8, 1, 3, 3)
+    "colour stem": torch.nn.Conv2d(3, 64, 3),  # taller than wide: (64, 27)
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_makes_the_update_of_a_kernel_orthogonal_as_outputs_by_the_rest(
+    name: str, layout: torch.memory_format
+) -> None:
+    layer = copy.deepcopy(KERNELS[name]).to(memory_format=layout)
+    weight, before = layer.weight, layer.weight.detach().clone()
+    torch.manual_seed(0)
+    weight.grad = torch.randn(weight.shape).to(memory_format=layout if weight.ndim == 4 else torch.contiguous_format)
+    training = Training(optimizer="muon", learning_rate=0.01, weight_decay=0.1)
+    build_optimizer(torch.nn.ModuleList([layer, torch.nn.Linear(4, 3)]), training).step()
+
+    rows, columns = len(weight), weight[0].numel()
+    left, values, right = torch.linalg.svd(weight.grad.reshape(rows, columns).double(), full_matrices=False)
+    values = values / values.norm()
+    for _ in range(NEWTON_SCHULZ_TURNS):
+        a, b, c = NEWTON_SCHULZ
+        values = a * values + b * values**3 + c * values**5
+    update = (left * values @ right).reshape(weight.shape) * MATCH_ADAM * max(rows, columns) ** 0.5
+    wanted = before.double() * (1 - 0.01 * 0.1) - 0.01 * update
+    torch.testing.assert_close(weight.double(), wanted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_kernels_decay_and_tokens_positions_biases_norms_and_scales_do_not(name: str) -> None:
+    others = {
+        "class token": torch.zeros(1, 1, 32),
+        "positions": torch.zeros(1, 50, 32),
+        "scale of channels": torch.zeros(8, 1, 1),  # torchvision's ConvNeXt
+        "scale of heads": torch.zeros(4, 1, 1),  # timm's and torchvision's Swin V2
+    }
+    model = torch.nn.Module()
+    for key, value in others.items():
+        model.register_parameter(key, torch.nn.Parameter(value))
+    model.add_module("norm", torch.nn.BatchNorm2d(8))
+    for key, layer in KERNELS.items():
+        model.add_module(key, copy.deepcopy(layer))
+    groups = build_optimizer(model, Training(optimizer=name, weight_decay=0.1)).param_groups
+    names = {id(p): key for key, p in model.named_parameters()}
+    decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {f"{key}.weight" for key in KERNELS}
+    if name == "muon":  # of which the last one is the head
+        assert {names[id(p)] for p in groups[0]["params"]} == decayed - {"colour stem.weight"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_muon_keeps_its_momentum_in_the_parameters_type_and_learns_alike(dtype: torch.dtype) -> None:
+    exact, rounded = _two_hidden_layers(), _two_hidden_layers().to(dtype)
+    optimizers = [build_optimizer(each, Training(optimizer="muon", learning_rate=0.01)) for each in (exact, rounded)]
+    kept = [means for _, means in optimizers[1]._same_shape]  # type: ignore[attr-defined]
+    hidden = optimizers[1].param_groups[0]["params"]
+    assert {means.dtype for means in kept} == {dtype}
+    assert sum(means.nbytes for means in kept) == sum(p.nbytes for p in hidden)
+    generator = torch.Generator().manual_seed(0)
+    images, wanted = torch.randn(64, 6, generator=generator), torch.randn(64, 3, generator=generator)
+    losses: list[list[float]] = [[], []]
+    for _ in range(200):
+        for model, optimizer, found in zip((exact, rounded), optimizers, losses, strict=True):
+            own = next(model.parameters()).dtype
+            loss = (model(images.to(own)).float() - wanted).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            found.append(loss.item())
+    assert losses[0][-1] < 0.7 * losses[0][0]
+    assert losses[1][-1] == pytest.approx(losses[0][-1], rel=0.1)  # 16 bits of the weights alone move it by 0.05
+    assert kept[0].any()
 
 
 def test_muon_forgets_a_step_whose_gradients_overflowed() -> None:

@@ -1,5 +1,6 @@
 """Inference, latency and the split of a step, against a clock and a model whose times are known exactly."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -65,6 +66,14 @@ def test_inference_blocks_last_a_quarter_of_a_second_and_give_the_exact_rate() -
         assert block.seconds >= 0.25
         assert block.images == 32 * block.steps
         assert block.images / block.seconds == pytest.approx(10_000, rel=1e-9)
+
+
+def test_a_block_has_a_tenth_more_calls_than_the_one_before_would_have_needed() -> None:
+    calls = iter([0.01] * 100)
+    edge, predict, _ = machine(lambda images: next(calls, 0.002))
+    blocks = inference_blocks(predict, torch.zeros(1, 1, 8, 8), 30, edge)
+    assert blocks[0].steps < 100
+    assert blocks[-1].steps == math.ceil(1.1 * 0.25 / 0.002)
 
 
 def test_a_call_slower_than_a_block_is_a_block() -> None:

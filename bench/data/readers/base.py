@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 
 Role = Literal["train", "val", "test"]
 
-# A word in the name of a file or folder -> the split that it means.
+# A word in the name of a file or folder, in small letters without accents -> the split that it means.
 ROLES: dict[str, Role] = {
     **dict.fromkeys(("train", "training", "trainset", "trn", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "valset", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "testset", "t10k", "eval", "evaluation", "holdout"), "test"),
+    # In Spanish, Portuguese, French, German, Italian and Chinese.
+    **dict.fromkeys(("entrenamiento", "treino", "treinamento", "entrainement", "apprentissage"), "train"),
+    **dict.fromkeys(("trainingsdaten", "trainingsset", "addestramento", "allenamento", "训练", "训练集"), "train"),
+    **dict.fromkeys(("validacion", "validacao", "validierung", "validierungsdaten", "validazione"), "val"),
+    **dict.fromkeys(("验证", "验证集"), "val"),
+    **dict.fromkeys(("prueba", "pruebas", "teste", "testes", "testdaten", "prova", "测试", "测试集"), "test"),
 }
 NO_LABEL = ("", "nan")
 LONGEST_LABEL = 200  # characters: file systems allow no more in the name of a folder, which may be one

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
-import re
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,6 @@ import numpy as np
 
 from bench.data.readers.base import (
     NO_LABEL,
-    ROLES,
     ImageSet,
     Role,
     as_labels,
@@ -33,7 +32,7 @@ from bench.data.readers.base import (
     refuse_too_large,
     shown,
 )
-from bench.data.readers.csv_columns import NUMBER, Columns, find_columns, form_of, is_header
+from bench.data.readers.csv_columns import NUMBER, Columns, find_columns, form_of, is_header, is_lost_row, role_of
 from bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,11 +41,10 @@ if TYPE_CHECKING:
     from bench.data.spec import ColourOrder
 
 CELLS_AT_ONCE = 6_000_000  # numbers arrive as int64, eight times what is kept
+OPAQUE = 255  # a pixel's alpha
 SAMPLE = 2_000  # rows, where only the values tell what a column is
 LONGEST_LINE = 8 << 20  # characters: of an image of 256 x 256 x 3 numbers, 40 each
 ENDINGS = (".csv", ".csv.gz")
-# FER2013's words for its parts: the public test was for validating, the private one decided.
-USAGES: dict[str, Role] = {"publictest": "val", "privatetest": "test"}
 
 
 def is_csv(path: Path) -> bool:
@@ -72,12 +70,11 @@ def read_csv(path: Path, label_column: str | None = None, colour_order: ColourOr
         if columns.packed:
             pixels, labels, usage = _read_packed(path, columns)
         else:
-            usage = None
             try:
-                pixels, labels = _read_rows(path, columns, fractions)
+                pixels, labels, usage = _read_rows(path, columns, fractions)
             except _Fractions:
                 fractions = True
-                pixels, labels = _read_rows(path, columns, fractions)
+                pixels, labels, usage = _read_rows(path, columns, fractions)
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError, Warning) as error:  # pandas' own errors are ValueErrors
@@ -86,10 +83,28 @@ def read_csv(path: Path, label_column: str | None = None, colour_order: ColourOr
     if not len(pixels) or any(_is_no_label(name) for name in names):
         raise _first_fault(path, columns)
     side, channels = form_of(pixels.shape[1]) or (0, 0)
-    notes = [f"Columns that are neither pixels nor label were left out: {', '.join(columns.ignored)}."] * bool(
-        columns.ignored
-    )
-    if channels == 3:
+    left_out = ", ".join(columns.ignored[:5]) + (" ..." if len(columns.ignored) > 5 else "")
+    notes = [f"Columns that are neither pixels nor label were left out: {left_out}."] if left_out else []
+    if columns.lost:
+        notes.append(
+            "The header is a row of data, whose numbers pandas made names of (0, 0.1, 0.2 ...): it was left out; read "
+            "the original with header=None."
+        )
+    if columns.usage is not None:
+        notes.append("A column of the table says which of its images are for training, validation and test.")
+    if columns.unlike:
+        notes.append(
+            f"Are {', '.join(columns.unlike[:3])} ... pixels? They became images of {side} x {side}; measured values "
+            "make no image."
+        )
+    if columns.sorted:
+        notes.append("The columns of pixels were put into the order of the numbers in their names.")
+    if channels == 1 and (rgb := _without_alpha(pixels, side, shown(path))) is not None:
+        pixels, side, channels, chosen = rgb, side // 2, 3, "interleaved"
+        notes.append(f"Each fourth number is {OPAQUE}, the alpha of RGBA: it was left out, and colours were read.")
+    elif columns.order:
+        chosen = columns.order
+    elif channels == 3:
         chosen, note = _colour_order(pixels, side, colour_order)
         notes += note
     else:
@@ -99,7 +114,7 @@ def read_csv(path: Path, label_column: str | None = None, colour_order: ColourOr
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2) if chosen == "interleaved" else images)
     known = as_labels(names, shown(path)) if columns.labels else None
     whole = ImageSet(images, known, shown(path), tuple(notes), columns.how, fractions, chosen == "planar")
-    if usage is None:
+    if columns.usage is None:
         return {"train": whole}
     found: dict[Role, ImageSet] = {}
     for role in ("train", "val", "test"):
@@ -112,9 +127,9 @@ class _Fractions(Exception):  # noqa: N818 - a file is read again, as fractions
     """Numbers with a fraction, where all so far were 0 or 1."""
 
 
-def _read_rows(path: Path, columns: Columns, fractions: bool) -> tuple[np.ndarray, list[str]]:
-    """Grey levels (N, pixels), uint8, and labels, empty where there are none."""
-    pixels, labels, highest = [], list[str](), 0
+def _read_rows(path: Path, columns: Columns, fractions: bool) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Grey levels (N, pixels), uint8; labels and the role of each row (N,), empty where no column says them."""
+    pixels, labels, usage, highest = [], list[str](), list[Role](), 0
     with _opened(path) as stream, warnings.catch_warnings(action="error"):  # pandas warns of a long line, and cuts it
         for rows in _chunks(stream, columns):
             levels = _levels(rows, columns, fractions)
@@ -125,6 +140,9 @@ def _read_rows(path: Path, columns: Columns, fractions: bool) -> tuple[np.ndarra
             pixels.append(levels)
             highest = max(highest, int(levels.max(initial=0)))
             refuse_too_large(sum(array.nbytes for array in pixels), path)
+            if columns.usage is not None:
+                cells = enumerate(rows[columns.usage].astype(str), start=len(usage) + 1)
+                usage += [_role_of(cell, f"{shown(path)}, row {number}") for number, cell in cells]
             if len(columns.labels) == 1:
                 labels.extend(rows[columns.labels[0]].tolist())
             elif columns.labels:
@@ -132,11 +150,12 @@ def _read_rows(path: Path, columns: Columns, fractions: bool) -> tuple[np.ndarra
                 if not ((places == 0) | (places == 1)).all() or (places.sum(axis=1) != 1).any():
                     raise DataError(f"{shown(path)}: {columns.how}, but some row has none, or several")
                 labels.extend(columns.names[columns.labels[place]] for place in places.argmax(axis=1))
-    return np.concatenate(pixels) if pixels else np.empty((0, 0), np.uint8), labels
+    levels = np.concatenate(pixels) if pixels else np.empty((0, 0), np.uint8)
+    return levels, labels, np.array(usage, dtype=object)
 
 
-def _read_packed(path: Path, columns: Columns) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    """As _read_rows, of images whose numbers stand in one cell; and the role of each row, where a column says it."""
+def _read_packed(path: Path, columns: Columns) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """As _read_rows, of images whose numbers stand in one cell."""
     rows, labels, usage = list[np.ndarray](), list[str](), list[Role]()
     with _opened(path) as stream:
         lines = (line for line in csv.reader(stream) if line)
@@ -158,13 +177,11 @@ def _read_packed(path: Path, columns: Columns) -> tuple[np.ndarray, list[str], n
             if columns.usage is not None:
                 usage.append(_role_of(line[columns.usage], place))
     pixels = np.stack(rows) if rows else np.empty((0, 0), np.uint8)
-    return pixels, labels, np.array(usage, dtype=object) if columns.usage is not None else None
+    return pixels, labels, np.array(usage, dtype=object)
 
 
 def _role_of(cell: str, place: str) -> Role:
-    word = re.sub(r"[\W_]+", "", cell.lower())
-    role = USAGES.get(word) or ROLES.get(word)
-    if role is None:
+    if (role := role_of(cell)) is None:
         raise DataError(f"{place}: '{one_line(cell[:40])}' names no split; expected training, validation or test")
     return role
 
@@ -180,6 +197,31 @@ def _colour_order(pixels: np.ndarray, side: int, asked: ColourOrder) -> tuple[st
         said = "Colours were read one after the other (planar), which makes smoother images than pixel by pixel"
         return "planar", [f"{said}; --set dataset.colour_order=interleaved takes the other."]
     return "interleaved", []
+
+
+def _without_alpha(pixels: np.ndarray, side: int, where: str) -> np.ndarray | None:
+    """RGB images (N, 3 * pixels) of RGBA ones, whose numbers are as many as those of grey images of twice the side.
+
+    They are RGBA if each fourth number is opaque and neighbours among the others differ less than those of the grey
+    image would. Returns: None if they are grey. Raises: DataError: RGBA with some pixels transparent.
+    """
+    if side % 2 or side <= 4:  # of 4 x 4, each fourth number is the edge of a grey image
+        return None
+    some = pixels[:: max(1, len(pixels) // 500)].astype(np.int16)
+    colours = some.reshape(-1, side // 2, side // 2, 4)
+    grey = np.abs(np.diff(some.reshape(-1, side, side), axis=2)).mean()
+    coloured = np.abs(np.diff(colours[..., :3], axis=2)).mean()
+    if (pixels[:, 3::4] == OPAQUE).all():
+        is_grey = coloured >= grey
+    else:
+        extreme = (colours == 0) | (colours == OPAQUE)  # as alpha is nearly everywhere, unlike colours
+        is_grey = extreme[..., 3].mean() < 0.9 or extreme[..., :3].mean() > 0.9 or coloured >= 0.75 * grey
+        if not is_grey:
+            raise DataError(
+                f"{where}: each fourth number looks like the alpha of RGBA images with transparent pixels; lay them "
+                "over a ground and save RGB"
+            )
+    return None if is_grey else pixels.reshape(len(pixels), -1, 4)[..., :3].reshape(len(pixels), -1)
 
 
 class _Text(io.TextIOWrapper):
@@ -226,12 +268,14 @@ def _columns(path: Path, asked: str | None) -> Columns:
         first, second = ([*islice((row for row in csv.reader(stream) if row), 2), [], []])[:2]
     if not first:
         raise DataError(f"{shown(path)}: is empty")
+    if first[0].lstrip().startswith("#") and len(first) != len(second):
+        raise DataError(f"{shown(path)}: begins with a comment ('{one_line(first[0][:40])}'); remove that line")
 
     def sample() -> np.ndarray:
         with _opened(path) as stream:
             rows = islice((row for row in csv.reader(stream) if len(row) == len(first)), SAMPLE)
-            cells = np.array([*rows], dtype=object)
-        return cells[1:] if is_header(first, second) else cells
+            cells = np.array([*rows], dtype=object).reshape(-1, len(first))
+        return cells[1:] if is_lost_row(first) or is_header(first, second) else cells
 
     return find_columns(first, second, asked, sample, shown(path))
 
@@ -289,12 +333,36 @@ def _first_fault(path: Path, columns: Columns, fractions: bool = False) -> DataE
                     return DataError(f"{place}, column {name}: {found}, expected a label")
                 if column in pixels and not columns.packed and not _is_level(cell, fractions):
                     found = f"found '{one_line(cell[:40])}'" if cell else "is empty"
+                    if NUMBER.fullmatch(cell):
+                        low, high, (off, off_fractions), count = _range(path, columns)
+                        if off_fractions < off and not fractions:  # all but few are fractions
+                            return _first_fault(path, columns, fractions=True)
+                        if min(off, off_fractions) > max(1, count / 1_000):
+                            found += f", and the numbers run from {low:g} to {high:g}"
+                            expected = "0 to 255, or fractions from 0 to 1"
                     return DataError(f"{place}, column {name}: {found}, expected {expected}")
             if len(line) != len(columns.names):
                 return DataError(f"{place}: has {len(line):,} columns, expected {len(columns.names):,}")
         if not row:
             return DataError(f"{shown(path)}: has no row of data")
     return DataError(f"{shown(path)}: can't be read as rows of whole numbers from 0 to 255")
+
+
+def _range(path: Path, columns: Columns) -> tuple[float, float, tuple[int, int], int]:
+    """Of all pixels that are numbers: the lowest, the highest, how many are no whole numbers from 0 to 255, and how
+    many not from 0 to 1; and how many there are.
+    """
+    low, high, off, off_fractions, count = math.inf, -math.inf, 0, 0, 0
+    with _opened(path) as stream:
+        lines = islice((line for line in csv.reader(stream) if line), int(columns.header), None)
+        for line in lines:
+            cells = (line[place] for place in columns.pixels if place < len(line))
+            numbers = np.array([float(cell) for cell in cells if NUMBER.fullmatch(cell)])
+            low, high = min(low, numbers.min(initial=low)), max(high, numbers.max(initial=high))
+            off += int(((numbers < 0) | (numbers > 255) | (numbers != np.rint(numbers))).sum())
+            off_fractions += int(((numbers < 0) | (numbers > 1)).sum())
+            count += len(numbers)
+    return low, high, (off, off_fractions), count
 
 
 def _is_no_label(cell: str) -> bool:

@@ -6,26 +6,36 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from bench.data.readers.base import one_line
+from bench.data.readers.base import ROLES, Role, one_line
 from bench.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
 
 LABELS = ("label", "labels", "class", "target", "y")
-# Columns that say nothing about the image: numbers of rows (pandas writes "" and "Unnamed: 0"), names of files, splits.
+# Columns that say nothing about the image: numbers of rows (pandas writes "" and "Unnamed: 0", R "X" and "rownames"),
+# names of files, splits.
 OTHERS = re.compile(
     r"(image|img|row|sample)?[ _]?(ids?|idx|index|no|number|nr)|level_\d+|unnamed: \d+(\.\d+)?|"
+    r"x|row_?names?|key|__index_level_\d+__|"
     r"(file|image|img)?_?(name|path|file)s?|image|id_code|uuid|usage|split|subset|",
     re.IGNORECASE,
 )
 PIXELS, USAGE = ("pixels", "pixel_values", "image_pixels"), ("usage", "split", "subset")
+SPLIT = re.compile(r"(data_?)?(usage|split|subset|set|partition|phase)", re.IGNORECASE)
+# FER2013's words for its parts: the public test was for validating, the private one decided.
+USAGES: dict[str, Role] = {"publictest": "val", "privatetest": "test"}
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+LIST = re.compile(r"\s*\[?\s*\d+([\s,]+\d+){8,}\s*\]?\s*", re.ASCII)  # an image's numbers in one cell
 FILE = re.compile(r"\s*\S.*\.(png|jpe?g|jfif|bmp|gif|webp|tiff?|pgm|ppm)\s*", re.IGNORECASE)
+# Words for red, green, blue and alpha in a column's name.
+COLOURS = [re.compile(rf"(?<![a-z])({word[0]}|{word})(?![a-z])") for word in ("red", "green", "blue", "alpha")]
 OPTION = "say --label-column"
-MOST_CLASSES = 1_000  # of a column without a name that is taken for labels
+COUNTS = (["0", "1"], ["1", "2"])  # as columns begin that number the rows
+MOST_CLASSES = 1_000  # of columns without names that are taken for labels
 
 Sample = Callable[[], "np.ndarray"]  # the first rows of data as text, (N, columns)
 
@@ -41,6 +51,11 @@ class Columns(NamedTuple):
         how: what was taken for the label, where the file has one.
         usage: index of a column that says which rows are for training and which for the test.
         ignored: names of columns that were left out, but for those that only count.
+        order: of the pixels' colours, where the names of the columns say it.
+        lost: the header is a row of data, whose repeated numbers pandas has numbered: 0, 0.1, 0.2 ...
+        sorted: columns that stand in the order of their names as text (pixel1, pixel10, pixel2) were put into that of
+            the numbers in them.
+        unlike: names of the pixels of small images, where no two are alike, nor numbered: they may be measured values.
     """
 
     names: list[str]
@@ -53,6 +68,10 @@ class Columns(NamedTuple):
     usage: int | None = None
     packed: bool = False
     ignored: tuple[str, ...] = ()
+    order: Literal["interleaved", "planar"] | None = None
+    lost: bool = False
+    sorted: bool = False
+    unlike: tuple[str, ...] = ()
 
 
 def find_columns(first: Sequence[str], second: Sequence[str], asked: str | None, sample: Sample, where: str) -> Columns:
@@ -66,32 +85,90 @@ def find_columns(first: Sequence[str], second: Sequence[str], asked: str | None,
 
     Raises: DataError: the numbers are those of no square image, or the label can't be told from the pixels.
     """
+    if is_lost_row(first):
+        found = find_columns(second, second, asked, sample, where)
+        return found._replace(header=True, lost=True)
     header = is_header(first, second)
+    usage = _usage(first, second, asked) if header else None
+    if usage is None:
+        return _find(first, second, header, asked, sample, where)
+    first = [*first[:usage], USAGE[0], *first[usage + 1 :]]  # which says nothing of the image
+    return _find(first, second, header, asked, sample, where)._replace(usage=usage)
+
+
+def _usage(first: Sequence[str], second: Sequence[str], asked: str | None) -> int | None:
+    """The column, if there is one, whose name is a word for splits and whose first cell names one."""
+    for place, (name, cell) in enumerate(zip(first, second, strict=False)):
+        split = SPLIT.fullmatch(name.strip()) and name.strip().lower() != (asked or "").strip().lower()
+        if split and role_of(cell):
+            return place
+    return None
+
+
+def role_of(cell: str) -> Role | None:
+    """The split that a cell names."""
+    word = re.sub(r"[\W_]+", "", cell.lower())
+    return USAGES.get(word) or ROLES.get(word)
+
+
+def _find(
+    first: Sequence[str], second: Sequence[str], header: bool, asked: str | None, sample: Sample, where: str
+) -> Columns:
+    """As find_columns, without a column of splits, or one called usage."""
     names = [one_line(cell.strip()) for cell in first] if header else [f"column {i + 1}" for i in range(len(first))]
     lower = [name.lower() for name in names]
-    if header and (packed := [place for place, name in enumerate(lower) if name in PIXELS]) and len(names) < 16:
+    listed = [place for place, cell in enumerate(second) if LIST.fullmatch(cell)]
+    if header and len(names) < 16 and (packed := [p for p, name in enumerate(lower) if name in PIXELS] or listed):
         return _packed(names, packed[0], asked, where)
     refuse_file_names(names, second, where)
     candidates = [place for place, name in enumerate(lower) if not (header and OTHERS.fullmatch(name))]
+    if not header and [cell.strip() for cell in (*first[:1], *second[:1])] in COUNTS:
+        numbers = sample()[:, 0]
+        # A pixel may count a few rows, and so may labels, but no more than 256.
+        fits = form_of(len(first)) is not None or (asked is not None and form_of(len(first) - 1) is not None)
+        if _counts_rows(numbers) and (not fits or len(numbers) > 256):
+            candidates = candidates[1:]
     known = next((lower.index(name) for name in LABELS if name in lower), None) if header else None
     if asked is not None:
         label, how = _asked(names, candidates, asked, where)
         return _finished(names, candidates, [] if label is None else [label], header, how, where)
     if known is not None:
         return _finished(names, candidates, [known], header, f"column {names[known]}", where)
-    counted = [lower[place] for place in candidates] in ([str(k + i) for i in range(len(candidates))] for k in (0, 1))
-    if header and not counted:
-        stems = {place: re.sub(r"\d+", "#", lower[place]) for place in candidates}
-        (stem, count), *_ = Counter(stems.values()).most_common()
-        odd = [place for place in candidates if stems[place] != stem]
-        if count > 3 and form_of(count) and odd:
-            return _of_odd(names, candidates, odd, sample, where)
-    if form_of(len(candidates)) is not None or form_of(len(candidates) - 1) is None:
+    numbered = [lower[place] for place in candidates] in ([str(k + i) for i in range(len(candidates))] for k in (0, 1))
+    if header and not numbered:
+        groups = _alike(lower, candidates)
+        alike = {*chain(*groups)}
+        alpha = {place for place in candidates if len(groups) == 3 and COLOURS[3].search(lower[place])}
+        alike |= alpha if len(alpha) > 1 else set()
+        odd = [place for place in candidates if place not in alike]
+        if form_of(sum(map(len, groups))) and odd:
+            cells = sample()
+            counting = [place for place in odd if _counts_rows(cells[:, place])]
+            candidates = [place for place in candidates if place not in counting]
+            if odd := [place for place in odd if place not in counting]:
+                return _of_odd(names, candidates, odd, cells, where)
+    if form_of(len(candidates)) is not None:
         return _finished(names, candidates, [], header, "", where)
-    label = _of_values(candidates, sample(), where)
+    cells = sample()
+    if form_of(len(candidates) - 1) is None:
+        labels = _one_hot_end(candidates, cells)
+        how = f"{len(labels)} columns with one 1 a row" if labels else ""
+        return _finished(names, candidates, labels, header, how, where)
+    label = _of_values(candidates, cells, where)
     place = {candidates[0]: "first", candidates[-1]: "last"}[label]
     named = f" ({names[label]})" if header else ""
     return _finished(names, candidates, [label], header, f"the {place} column{named}", where)
+
+
+def is_lost_row(first: Sequence[str]) -> bool:
+    """Whether a header is a row of data: numbers of which pandas, that takes no name twice, has numbered some."""
+    seen = Counter[str]()
+    for cell in first:
+        base, _, count = cell.strip().partition(".")
+        if not base.isdecimal() or count != (str(seen[base]) if seen[base] else ""):
+            return False
+        seen[base] += 1
+    return seen.total() - len(seen) > 1
 
 
 def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -104,7 +181,8 @@ def is_header(first: Sequence[str], second: Sequence[str]) -> bool:
 
 def _is_count(cells: Sequence[str], without: Sequence[int]) -> bool:
     rest = [cell.strip() for place, cell in enumerate(cells) if place not in without]
-    return len(rest) > 1 and any(rest == [str(k + i) for i in range(len(rest))] for k in (0, 1))
+    counts = ([str(k + i) for i in range(len(rest))] for k in (0, 1))
+    return len(rest) > 1 and any(rest in (count, sorted(count)) for count in counts)
 
 
 def form_of(count: int) -> tuple[int, int] | None:
@@ -132,23 +210,68 @@ def _finished(
     """Pixels are all other columns, or of these those whose names are alike. Raises: DataError: no square image."""
     pixels = [place for place in candidates if place not in labels]
     ignored: tuple[str, ...] = ()
-    if (form := form_of(len(pixels))) is None and header and labels:
-        stems = {place: re.sub(r"\d+", "#", names[place].lower()) for place in pixels}
-        stem = Counter(stems.values()).most_common(1)[0][0] if stems else ""
-        alike = [place for place in pixels if stems[place] == stem]
-        if len(alike) > 3 and (form := form_of(len(alike))):
-            ignored = tuple(names[place] for place in pixels if stems[place] != stem)
-            pixels = alike
-    if form is None:
+    order: Literal["interleaved", "planar"] | None = None
+    groups = _alike([name.lower() for name in names], pixels) if header else []
+    alike = {*chain(*groups)}
+    by_number = [_by_number(names, group) for group in groups]
+    groups, is_sorted = by_number, by_number != groups
+    pixels = groups[0] if len(groups) == 1 and len(alike) == len(pixels) else pixels
+    if form_of(len(alike)) and (len(groups) == 3 or form_of(len(pixels)) is None):
+        ignored = tuple(names[place] for place in pixels if place not in alike)
+        if len(groups) == 3:
+            order = "planar" if min(map(max, groups)) < sorted(map(min, groups))[1] else "interleaved"
+        pixels = [*chain(*(zip(*groups, strict=True) if order == "interleaved" else groups))]
+    if (form := form_of(len(pixels))) is None:
         hint = "; are its cells divided by commas?" if len(names) == 1 else ""
+        if not header and not hint:
+            hint = "; a header that names the columns tells the label from the pixels"
         raise DataError(
             f"{where}: {len(pixels):,} columns of pixels are no square image, grey (784 is 28 x 28) "
             f"or RGB (3,072 is 32 x 32 x 3){hint}"
         )
+    unlike = tuple(names[place] for place in pixels) if header and not groups and form[0] <= 6 else ()
+    if unlike and form[0] % 2:  # no patch divides 3 or 5, whose refusal would blame the patches
+        raise DataError(
+            f"{where}: are {', '.join(unlike[:3])} ... pixels? Measured values make no image; number columns that are "
+            "pixels (pixel0, pixel1 ...)"
+        )
     if not header:
         places = {place: f"pixel{number}" for number, place in enumerate(pixels)}
         names = [places.get(place, "label") for place in range(len(names))]
-    return Columns(names, pixels, labels, *form, header, how, ignored=ignored)
+    if len(labels) > 1 and (not header or all(names[place].isdecimal() for place in labels)):
+        for number, place in enumerate(labels):
+            names[place] = str(number)
+    return Columns(
+        names, pixels, labels, *form, header, how, ignored=ignored, order=order, sorted=is_sorted, unlike=unlike
+    )
+
+
+def _by_number(names: Sequence[str], group: list[int]) -> list[int]:
+    """Columns in the order of the one number in their names; of several (1x1, 1x10, 1x2) only if they stand as text.
+
+    Those of x and y may go down columns, and the file by rows: such an order is kept.
+    """
+    numbers = {place: [*map(int, re.findall(r"\d+", names[place]))] for place in group}
+    as_text = [names[place] for place in group] == sorted(names[place] for place in group)
+    count = len(numbers[group[0]])
+    if count and (count == 1 or as_text) and len({*map(tuple, numbers.values())}) == len(group):
+        return sorted(group, key=lambda place: numbers[place])
+    return group
+
+
+def _alike(lower: Sequence[str], places: Sequence[int]) -> list[list[int]]:
+    """Columns of pixels by their names, which differ in numbers alone; of each colour, red first, if there are three
+    such groups of one size (r_0, g_0, b_0; pix0_r), whose alpha is left out. None where no group has more than three.
+    """
+    groups: dict[str, list[int]] = {}
+    for place in places:
+        groups.setdefault(re.sub(r"\d+", "#", lower[place]), []).append(place)
+    most = max(map(len, groups.values()), default=0)
+    large = {stem: own for stem, own in groups.items() if len(own) == most and not COLOURS[3].search(stem)}
+    if most < 4 or len(large) not in (1, 3):
+        return [next(own for own in groups.values() if len(own) == most)] if most > 3 else []
+    named = [next((place for place, word in enumerate(COLOURS) if word.search(stem)), 3) for stem in large]
+    return [large[stem] for _, stem in sorted(zip(named, large, strict=True), key=lambda pair: pair[0])]
 
 
 def _asked(names: Sequence[str], candidates: Sequence[int], asked: str, where: str) -> tuple[int | None, str]:
@@ -156,18 +279,23 @@ def _asked(names: Sequence[str], candidates: Sequence[int], asked: str, where: s
     if wanted in lower:
         place = lower.index(wanted)
         return place, f"column {names[place]}"
-    if wanted in ("first", "last"):
+    if wanted in ("first", "last") and candidates:
         return candidates[0 if wanted == "first" else -1], f"the {wanted} column"
     if wanted == "none":
         return None, ""
     raise DataError(f"{where}: has no column '{one_line(asked)}'; {nearest(asked, [*names[:20], 'first', 'last'])}")
 
 
-def _of_odd(names: list[str], candidates: Sequence[int], odd: list[int], sample: Sample, where: str) -> Columns:
-    """The label among columns whose names aren't like those of the pixels."""
+def _counts_rows(cells: np.ndarray) -> bool:
+    """Whether a column's cells number the rows, 0, 1, 2 ... or 1, 2, 3 ..., as no label does."""
+    return len(cells) > 2 and any([*cells] == [str(start + row) for row in range(len(cells))] for start in (0, 1))
+
+
+def _of_odd(names: list[str], candidates: Sequence[int], odd: list[int], cells: np.ndarray, where: str) -> Columns:
+    """The label among columns whose names aren't like those of the pixels. Shape of the first rows: (N, columns)."""
     if len(odd) == 1:
         return _finished(names, candidates, odd, True, f"column {names[odd[0]]}", where)
-    if _is_one_hot(sample()[:, odd]):
+    if _is_one_hot(cells[:, odd]):
         how = f"{len(odd)} columns with one 1 a row, {names[odd[0]]} to {names[odd[-1]]}"
         return _finished(names, candidates, odd, True, how, where)
     listed = ", ".join(names[place] for place in odd[:5]) + (" ..." if len(odd) > 5 else "")
@@ -175,9 +303,20 @@ def _of_odd(names: list[str], candidates: Sequence[int], odd: list[int], sample:
 
 
 def _is_one_hot(cells: np.ndarray) -> bool:
-    return all(sorted({cell.strip() for cell in row}) in (["0", "1"], ["0.0", "1.0"]) for row in cells) and all(
-        sum(float(cell) for cell in row) == 1 for row in cells
+    return len(cells) > 0 and all(
+        all(NUMBER.fullmatch(cell) for cell in row) and sorted(map(float, row)) == [0] * (len(row) - 1) + [1]
+        for row in cells
     )
+
+
+def _one_hot_end(candidates: Sequence[int], cells: np.ndarray) -> list[int]:
+    """The fewest of the last or first columns with one 1 a row, beside which the others are an image; or none."""
+    for count in range(2, min(MOST_CLASSES, len(candidates) - 4) + 1):
+        if form_of(len(candidates) - count):
+            for end in (candidates[-count:], candidates[:count]):
+                if _is_one_hot(cells[:, end]):
+                    return [*end]
+    return []
 
 
 def _packed(names: list[str], pixels: int, asked: str | None, where: str) -> Columns:
@@ -220,6 +359,8 @@ def _of_values(candidates: Sequence[int], sample: np.ndarray, where: str) -> int
 
 def _may_be_labels(counts: Counter[float]) -> bool:
     """Whether numbers could be those of classes: several, whole, each more than once, without a gap from 0 or 1 on."""
+    if not counts:
+        return False
     low, high, total = min(counts), max(counts), sum(counts.values())
     if any(number != int(number) for number in counts) or not 1 < len(counts) <= min(MOST_CLASSES, max(2, total / 2)):
         return False

@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -80,10 +80,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{shown(path)}: can't be read as an image ({said})") from error
 
 
-def header(path: Path) -> tuple[tuple[int, int], str, bool]:
-    """Size (width, height), mode, and whether there is transparency."""
+def header(path: Path) -> tuple[tuple[int, int], str, bool, bool]:
+    """Size (width, height), mode, and whether there is transparency, and more than one frame."""
     with _opened(path) as image:
-        return image.size, image.mode, _is_transparent(image)
+        found, frames = (image.size, image.mode, _is_transparent(image)), False
+        with suppress(*DAMAGED):  # the first frame is sound, for all that is known
+            frames = image.format in FORMATS and getattr(image, "is_animated", False)  # a phone's MPO holds a preview
+    return *found, frames
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -142,6 +145,7 @@ class Survey:
 
     Attributes:
         num_transparent: images with transparency.
+        num_animated: image files of several frames.
         framed: they come from arrays, whose makers have framed them: all of each is kept, where of files the square in
             the middle is.
     """
@@ -149,6 +153,7 @@ class Survey:
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
     num_transparent: int = 0
+    num_animated: int = 0
     framed: bool = False
 
     @property
@@ -187,6 +192,8 @@ class Survey:
         if self.num_transparent:
             why = ", since what they draw is dark" if how.ground == "white" else ""
             said.append(f"{self.num_transparent:,} images with transparency were laid over {how.ground}{why}.")
+        if self.num_animated:
+            said.append(f"Of {self.num_animated:,} files of several frames (GIF, TIFF ...) the first frame was taken.")
         if how.top < 255:
             said.append(said_of_range(how))
         return said
@@ -198,8 +205,8 @@ def _area(size: tuple[int, int]) -> tuple[int, int]:
 
 def survey(paths: Iterable[Path]) -> Survey:
     """Sizes and modes of files, from their headers. Raises: DataError naming the first that isn't an image."""
-    sizes, modes, transparent = zip(*_each(header, paths), strict=True)
-    return Survey(Counter(sizes), Counter(modes), sum(transparent))
+    sizes, modes, transparent, animated = zip(*_each(header, paths), strict=True)
+    return Survey(Counter(sizes), Counter(modes), sum(transparent), sum(animated))
 
 
 def find_reading(paths: Sequence[Path], modes: Counter[str], num_transparent: int) -> Reading:
@@ -242,6 +249,24 @@ def _highest(path: Path) -> int:
         if image.mode.startswith("I"):
             return int(np.asarray(image).max(initial=0))
         return int(np.asarray(_decoded(image, AS_IT_IS)).max(initial=0))
+
+
+def highest_level(paths: Sequence[Path], how: Reading, enough: int = 256) -> int:
+    """The highest grey level of some files, from 0 to 255; of more than 64, the first that has `enough` ends it.
+
+    Raises: DataError naming a damaged file.
+    """
+
+    def level(path: Path) -> int:
+        with _opened(path) as image:
+            return int(np.asarray(_decoded(image, how)).max(initial=0))
+
+    highest = 0
+    for start in range(0, len(paths), 64):
+        highest = max(highest, *_each(level, paths[start : start + 64]))
+        if highest >= enough:
+            break
+    return highest
 
 
 def _drawn_level(path: Path) -> float | None:

@@ -58,7 +58,9 @@ def read_npz(path: Path) -> dict[str, ImageSet]:
         pixels = np.rint(arrays[images].astype(np.float32) * 255) if scale else arrays[images]
         levels = channels_first(pixels.astype(np.uint8), f"{shown(path)}, array {images}")
         known = None if labels is None else _labels(arrays[labels], len(levels), f"{shown(path)}, array {labels}")
-        found[role] = ImageSet(levels, known, shown(path), notes)
+        found[role] = ImageSet(
+            levels, known, f"{shown(path)}, array {images}", notes, f"array {labels}" if labels else ""
+        )
     return found
 
 
@@ -97,14 +99,20 @@ def _scale(images: dict[str, np.ndarray], path: Path) -> bool:
         if array.dtype.kind not in "buif" or array.size == 0:
             raise DataError(f"{where}: holds {array.dtype} of shape {array.shape}; expected images as numbers")
         low, high = array.min(), array.max()
-        if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= 255):
+        if not np.isfinite([low, high]).all():
+            wrong = np.argwhere(~np.isfinite(array))
+            raise DataError(
+                f"{where}: {len(wrong):,} of {array.size:,} numbers are NaN or infinite, the first in image "
+                f"{wrong[0][0] + 1}; replace them, or leave such images out"
+            )
+        if not (low >= 0 and high <= 255):
             raise DataError(f"{where}: runs from {low:g} to {high:g}; expected 0 to 255, or fractions from 0 to 1")
         floats = array.dtype.kind in "bf"
         if floats and high > 1 and not bool((array == np.round(array)).all()):
             raise DataError(f"{where}: holds fractions and runs to {high:g}; expected 0 to 255, or fractions up to 1")
         fractions.append((floats, bool(high <= 1)))
-    if all(floats for floats, _ in fractions):
-        return all(small for _, small in fractions)
+    if all(floats and small for floats, small in fractions):
+        return True
     if any(floats and small for floats, small in fractions):
         raise DataError(f"{shown(path)}: some images run from 0 to 1 and others to 255; save all of them alike")
     return False

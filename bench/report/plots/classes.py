@@ -20,6 +20,7 @@ from bench.report.plots.plot import gallery_plot
 
 MOST_CLASSES = 30  # more can't be read: then the hardest, the largest and smallest, the most confused
 PAIRS = 12
+UNEVEN = 1.5  # times as many images of the largest class as of the smallest: worth a picture
 NAME = 22  # letters of a class's name beside a chart
 ERRORS = LinearSegmentedColormap.from_list("errors", ("#f0eff2", style.SHADES[0]))
 
@@ -52,8 +53,8 @@ def label_distribution(gallery: Gallery) -> Figure | None:
     with few test images has an accuracy that is known less well.
     """
     counts = gallery.label_counts
-    if counts is None:
-        return None
+    if counts is None or counts[0].max() < UNEVEN * counts[0].min():
+        return None  # all alike: there is nothing to see
     chosen = np.arange(counts.shape[1])
     if len(chosen) > MOST_CLASSES:
         order = np.argsort(-counts[0], kind="stable")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from bench.analysis.comparison import Comparison, compare_measured, nothing
 from bench.analysis.formatting import percent, ratio, span, whole
 from bench.analysis.labels import MATCH_TITLES, family_title, records, without_device
+from bench.analysis.laws import IMAGES, find_laws
 from bench.analysis.matched_pairs import Pair, find_pairs, pair_sentences, shape
 from bench.analysis.modes import Twin, twins
 from bench.analysis.scaling import best_at_each_size
@@ -139,9 +140,10 @@ def data_efficiency(tables: Tables) -> Figure | None:
     """
     rows = style.measured(tables.summary, "test_accuracy", "num_train_images")
     rows = rows[rows["match"].isna() | (rows["match"] == "")]
-    if rows["train_fraction"].nunique() < 2:
-        return None
     devices, colours = rows["device_name"].unique(), style.family_colours(tables.summary["model"])
+    laws = [law for name in devices for law in find_laws(tables, name)]
+    if rows["train_fraction"].nunique() < 2 or any(law.scale == IMAGES for law in laws):
+        return None  # widths vary, too, so the laws of both have a figure of their own
     figure, panels = style.canvas(4.8, 1, len(devices), sharey=True)
     best = best_at_each_size(rows)
     for axes, device in zip(panels[0], devices, strict=True):

@@ -1,4 +1,4 @@
-"""Plots of what trained models look at and have learned: attention, saliency, filters, position embeddings."""
+"""Plots of what trained models look at and have learned: attention, filters, position embeddings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from bench.analysis.formatting import listed
 from bench.inference.gallery_file import Array, Gallery
-from bench.report.plots.classes import class_name, colours_of
+from bench.report.plots.classes import class_name
 from bench.report.plots.contact_sheet import (
     GAP,
     HEAT,
@@ -28,6 +28,7 @@ from bench.report.plots.contact_sheet import (
 from bench.report.plots.plot import gallery_plot
 from bench.report.plots.style import FAINT, INK, TITLE_INCHES, WIDTH, class_labels
 
+FEWEST_PATCHES = 4  # a side; of fewer, maps show nothing
 IMAGES, MOST_HEADS, MOST_BLOCKS = 3, 6, 6  # of the plot of heads
 NAME = 11  # letters of a class's name above an image
 HEAD, BESIDE, BAR = 0.3, 0.25, 0.85  # inches kept free: above the first row, before the first column, for a scale
@@ -59,7 +60,7 @@ def attention_heads(gallery: Gallery) -> Figure | None:
     without one, the mean over all tokens.
     """
     found = _first_with(gallery, "attention_heads", "attention_depths")
-    if found is None or gallery.images is None:
+    if found is None or gallery.images is None or found[1].shape[-1] < FEWEST_PATCHES:
         return None
     shown, heads, depths = found
     chosen = _spread(len(gallery.looked), IMAGES)
@@ -92,7 +93,7 @@ def attention_rollout(gallery: Gallery) -> Figure | None:
     of what reaches the answer, no proof of what it rests on. n = {looked} images.
     """
     found = _first_with(gallery, "rollout")
-    if found is None or gallery.images is None:
+    if found is None or gallery.images is None or found[1].shape[-1] < FEWEST_PATCHES:
         return None
     shown, tiles = found[0], _times_equal_share(found[1])
     pictures = [as_pixels(image) for image in gallery.images[gallery.looked]]
@@ -100,32 +101,6 @@ def attention_rollout(gallery: Gallery) -> Figure | None:
     over = [overlay(image, tile, scale) for image, tile in zip(pictures, tiles, strict=True)]
     subtitle = f"{shown.label}: attention followed through all blocks and their shortcuts; 1 is an equal share"
     return _grid([pictures, over], _names(gallery), scale=scale).finish(attention_rollout.title, subtitle)
-
-
-def _saliency_alt(gallery: Gallery) -> str:
-    parts = []
-    for model, inside in zip(gallery.models, gallery.insides, strict=True):
-        if inside.saliency is not None:
-            maps = np.sort(inside.saliency.astype(np.float64).reshape(len(inside.saliency), -1), axis=1)
-            top = maps[:, -max(1, maps.shape[1] // 10) :].sum() / max(maps.sum(), 1e-30)
-            parts.append(f"{100 * top:.0f}% of the {model.name}'s gradient")
-    return f"Maps of {len(gallery.looked)} test images. The strongest tenth of the pixels holds {listed(parts)}."
-
-
-@gallery_plot("Saliency: which pixels matter", alt=_saliency_alt)
-def saliency(gallery: Gallery) -> Figure | None:
-    """The gradient of the true class's logit by each pixel (Simonyan et al. 2014): where a small change of the image
-    would move the answer most. n = {looked} images.
-    """
-    with_maps = [(i, inside.saliency) for i, inside in enumerate(gallery.insides) if inside.saliency is not None]
-    if not with_maps or gallery.images is None:
-        return None
-    rows, beside = [[as_pixels(image) for image in gallery.images[gallery.looked]]], [("", INK)]
-    for model, maps in with_maps:
-        rows.append([colours(each, HEAT, 0, float(each.max())) for each in maps.astype(np.float32)])
-        beside.append((gallery.models[model].name, colours_of(gallery)[model]))
-    subtitle = "how much each pixel moves the right class's logit (gradient); brighter is more, each map by itself"
-    return _grid(rows, _names(gallery), beside).finish(saliency.title, subtitle)
 
 
 def _grid(
@@ -191,35 +166,23 @@ def _some(shown: Array, of: int, noun: str) -> str:
     return {1: f"its one {noun}", 2: f"both {noun}s"}.get(of, f"all {of} {noun}s")
 
 
-def _filters_alt(gallery: Gallery, which: str) -> str:
-    filters = _first_with(gallery, which)[1]
+def _filters_alt(gallery: Gallery) -> str:
+    filters = _first_with(gallery, "first_filters")[1]
     size, most = filters.shape[-1], float(np.abs(filters.astype(np.float64)).max())
     return f"{len(filters)} filters of {size} by {size} pixels, weights up to {most:.2f}."
 
 
-@gallery_plot("Patch filters: what a token is made of", alt=lambda gallery: _filters_alt(gallery, "patch_filters"))
-def patch_filters(gallery: Gallery) -> Figure | None:
-    """Each number of a token starts as the sum of a patch's pixels, weighted like this."""
-    return _filters(gallery, patch_filters.title, "patch_filters")
-
-
-@gallery_plot("First filters", alt=lambda gallery: _filters_alt(gallery, "first_filters"))
+@gallery_plot("First filters", alt=_filters_alt)
 def first_filters(gallery: Gallery) -> Figure | None:
-    """The kernels of the first convolution and, below each, what it makes of a test image."""
-    return _filters(gallery, first_filters.title, "first_filters")
-
-
-def _filters(gallery: Gallery, title: str, which: str) -> Figure | None:
-    """Filters (n, C, k, k) in rows of 16, with what they make of an image below each, where that is known.
-
-    Those of RGB are colours, each on its own scale; others are drawn by sign, on the scale of all.
+    """The kernels of the first convolution and, below each, what it makes of a test image. Those of RGB are colours,
+    each on its own scale; others are drawn by sign, on the scale of all.
     """
-    found = _first_with(gallery, which)
+    found = _first_with(gallery, "first_filters")
     if found is None:
         return None
     shown, filters = found
-    inside, first = gallery.insides[gallery.models.index(shown)], which == "first_filters"
-    responses = inside.first_responses if first and gallery.images is not None else None
+    inside = gallery.insides[gallery.models.index(shown)]
+    responses = inside.first_responses if gallery.images is not None else None
     filters = filters.astype(np.float32)
     columns = min(16, max(8, len(filters)))
     side, pitch = squares(columns)
@@ -236,7 +199,7 @@ def _filters(gallery: Gallery, title: str, which: str) -> Figure | None:
     meaning = "as colours, grey is 0" if in_colours else "red adds and blue subtracts"
     size = f"{filters.shape[-1]} × {filters.shape[-1]} pixels, strongest first"
     answers = "; below each, its answer to one image" if responses is not None else ""
-    return sheet.finish(title, f"{shown.label}: {len(filters)} filters, {meaning}; {size}{answers}")
+    return sheet.finish(first_filters.title, f"{shown.label}: {len(filters)} filters, {meaning}; {size}{answers}")
 
 
 def _similarity_alt(gallery: Gallery) -> str:
@@ -253,11 +216,11 @@ def _similarity_alt(gallery: Gallery) -> str:
 
 @gallery_plot("Position embeddings: which places look alike", alt=_similarity_alt)
 def position_similarity(gallery: Gallery) -> Figure | None:
-    """If a net has learned where patches lie, near ones have more similar embeddings than far ones; a falling line on
-    the right shows it.
+    """On the right, how alike two places' embeddings are by how far they lie apart. Where near ones are more alike than
+    far ones, the net has learned where patches lie.
     """
     found = _first_with(gallery, "similarity", "similar_to")
-    if found is None:
+    if found is None or found[1].shape[-1] < FEWEST_PATCHES:
         return None
     shown, values, places = found
     side, panels = values.shape[-1], int(len(places) ** 0.5)

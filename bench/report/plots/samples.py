@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.analysis.formatting import listed
+from bench.inference.error_analysis import confused_pairs
 from bench.inference.gallery_file import Array, Gallery
 from bench.report.plots.classes import class_name, colours_of, count_images
 from bench.report.plots.contact_sheet import MARGIN, ContactSheet, as_pixels, squares
@@ -19,22 +19,6 @@ LEGEND = 0.36  # inches
 Row = tuple[tuple[str, str] | None, Array, Sequence[int]]  # a head and its colour, places of images, models below them
 
 
-def _samples_alt(gallery: Gallery) -> str:
-    right = (gallery.predictions == gallery.labels)[:, gallery.samples].sum(axis=1)
-    counts = [f"{model.name} {int(n)}" for model, n in zip(gallery.models, right, strict=True)]
-    return f"{len(gallery.samples)} test images drawn at random. Right of them: {listed(counts)}."
-
-
-@gallery_plot("Sample predictions", alt=_samples_alt)
-def samples(gallery: Gallery) -> Figure | None:
-    """{drawn} of n = {test_images} test images, drawn once at random, not chosen."""
-    starts = range(0, len(gallery.samples), COLUMNS)
-    rows: list[Row] = [(None, gallery.samples[i : i + COLUMNS], range(len(gallery.models))) for i in starts]
-    drawn = f"{len(gallery.samples)} of {int(gallery.confusion[0].sum()):,} test images, drawn at random"
-    subtitle = f"{drawn}; above: truth, below: prediction and confidence"
-    return _sheet(gallery, rows, samples.title, subtitle, legend=True)
-
-
 def _mistakes_alt(gallery: Gallery) -> str:
     worst = []
     for index, (model, places) in enumerate(zip(gallery.models, gallery.mistakes, strict=True)):
@@ -45,11 +29,24 @@ def _mistakes_alt(gallery: Gallery) -> str:
     return f"Test images that each got wrong with the most confidence: {'; '.join(worst)}."
 
 
-@gallery_plot("Worst mistakes", alt=_mistakes_alt)
+def _mistakes_caption(gallery: Gallery) -> str:
+    """Who alone is right on how many images, and what is taken for what most often."""
+    said = []
+    if len(gallery.models) == 2:
+        first, second = (model.name for model in gallery.models)
+        alone = gallery.agreement["only_first"], gallery.agreement["only_second"]
+        both = gallery.agreement["both_wrong_alike"] + gallery.agreement["both_wrong_apart"]
+        said.append(
+            f"Only the {first} is right on {alone[0]:,}, only the {second} on {alone[1]:,}, neither on {both:,}."
+        )
+    for model, matrix in zip(gallery.models, gallery.confusion, strict=True):
+        pairs = [f"{class_name(gallery, a)} for {class_name(gallery, b)}" for a, b, _ in confused_pairs(matrix)[:1]]
+        said += [f"The {model.name} most often takes {pairs[0]}."] if pairs else []
+    return " ".join(said)
+
+
+@gallery_plot("Worst mistakes", alt=_mistakes_alt, caption=_mistakes_caption)
 def worst_mistakes(gallery: Gallery) -> Figure | None:
-    """Of n = {test_images} test images those that each got wrong with the most confidence. Some of these labels people
-    would dispute, too.
-    """
     rows: list[Row] = []
     for index, (model, places, matrix) in enumerate(
         zip(gallery.models, gallery.mistakes, gallery.confusion, strict=True)

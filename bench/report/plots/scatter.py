@@ -1,4 +1,4 @@
-"""Plots with a point a configuration: accuracy against speed, and speed against the work of one image."""
+"""Plots with a point a configuration: accuracy against what it costs."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.analysis.formatting import listed, milliseconds, percent, rate, three_digits
+from bench.analysis.formatting import percent
 from bench.analysis.labels import family_title, records
 from bench.analysis.summary import Tables
 from bench.measure.stats import pareto_front
 from bench.report.plots import style
-from bench.report.plots.plot import run_plot, value_range
+from bench.report.plots.plot import Plot, value_range
 
 PANELS_BESIDE = 3  # of several devices
 LABEL_SIZE = 8.5  # points
@@ -25,106 +25,58 @@ LABEL_PLACES = [
     for far in (6.0, 9.0, 13.0, 19.0, 27.0, 37.0, 49.0)
     for angle in (45, 315, 135, 225, 0, 180, 90, 270)
 ]
-SPEEDS = {  # metric -> what its axis says
-    "images_per_second": "training throughput, images/s",
-    "latency_ms": "latency of one image (p50), ms: less is better",
-    "inference_images_per_second": "inference throughput in batches, images/s",
-}
 Draw = Callable[[Axes, pd.DataFrame, str], "pd.Series[bool]"]  # a panel's lines and axes; which rows stand out
 
 
-def _throughput_alt(tables: Tables, rows: pd.DataFrame) -> str:
-    best = rows[rows["pareto"]].sort_values("images_per_second")["label"]
-    front = f" The Pareto front goes from {best.iloc[0]} to {best.iloc[-1]}." if len(best) else ""
-    speeds = value_range(rows, "images_per_second", rate)
-    return f"Test accuracy goes {value_range(rows, 'test_accuracy', percent)}, training throughput {speeds}.{front}"
+def _hero(name: str, title: str, column: str, axis: str, factor: float = 1.0) -> Plot[Tables]:
+    """Accuracy against what a model costs; each point links to its row of the page's table."""
+
+    def draw(tables: Tables) -> Figure | None:
+        rows = style.measured(tables.like_for_like, "test_accuracy", column)
+        rows = rows[rows[column] > 0]
+        if rows["config_id"].nunique() < 3:  # of two there is nothing that a table doesn't say
+            return None
+        rows = rows.assign(cost=rows[column] * factor)
+        for end in ("low", "high"):
+            if f"{column}_{end}" in rows:
+                rows[f"cost_{end}"] = rows[f"{column}_{end}"] * factor
+        return _against(tables, rows, axis, title)
+
+    def caption(tables: Tables) -> str:
+        return (
+            "Up is more accurate, left is cheaper; nothing beats the dashed line on both. A point leads to its row in "
+            "the table. The axis is stretched near 100%."
+        )
+
+    def alt(tables: Tables) -> str:
+        rows = style.measured(tables.like_for_like, "test_accuracy", column)
+        return f"Test accuracy goes {value_range(rows, 'test_accuracy', percent)}. The table holds the numbers."
+
+    return Plot(name, title, draw, caption, alt)
 
 
-@run_plot("Test accuracy against training speed", alt=_throughput_alt)
-def accuracy_against_throughput(tables: Tables) -> Figure | None:
-    """Up is more accurate, right is faster. Nothing beats a point on the Pareto front on both. Accuracy is spaced by
-    the logarithm of the error.
-    """
-    return _against(tables, tables.like_for_like, ["images_per_second"], accuracy_against_throughput.title)
+HERO = (
+    _hero("accuracy_by_parameters", "Accuracy against parameters", "num_params", "parameters"),
+    _hero("accuracy_by_flops", "Accuracy against FLOPs", "num_flops", "MFLOPs per image, forward", 1e-6),
+    _hero("accuracy_by_latency", "Accuracy against latency", "latency_p50_seconds", "one image, ms (median)", 1e3),
+    _hero("accuracy_by_time", "Accuracy against training time", "train_seconds", "training, s"),
+)
 
 
-def _latency_alt(tables: Tables, rows: pd.DataFrame) -> str:
-    latency = value_range(rows, "latency_p50_seconds", milliseconds, less_is_better=True)
-    batches = value_range(rows, "inference_images_per_second", rate)
-    parts = [f"One image takes {latency}." if latency else "", f"Batches go through {batches}." if batches else ""]
-    return " ".join([f"Test accuracy goes {value_range(rows, 'test_accuracy', percent)}.", *filter(None, parts)])
-
-
-@run_plot("Test accuracy against inference", alt=_latency_alt)
-def accuracy_against_latency(tables: Tables) -> Figure | None:
-    """On the left the time of one image, where further left is better; on the right how many go through in batches,
-    where further right is. Nothing beats a point on the Pareto front on both.
-    """
-    rows = tables.like_for_like
-    rows = rows.assign(latency_ms=rows["latency_p50_seconds"] * 1e3)
-    return _against(tables, rows, ["latency_ms", "inference_images_per_second"], accuracy_against_latency.title)
-
-
-def _against(tables: Tables, rows: pd.DataFrame, speeds: list[str], text: str) -> Figure | None:
-    """A panel for each device and speed, with the Pareto front of both."""
-    rows = style.measured(rows, "test_accuracy")
-    speeds = [speed for speed in speeds if rows[speed].notna().any()]
-    if not speeds:
-        return None
+def _against(tables: Tables, rows: pd.DataFrame, axis: str, text: str) -> Figure:
+    """A panel for each device, with the Pareto front of accuracy and cost."""
 
     def draw(axes: Axes, here: pd.DataFrame, x: str) -> "pd.Series[bool]":
-        speed = 1 / here[x] if x == "latency_ms" else here[x]
-        front = here[pareto_front(speed, here["test_accuracy"])].sort_values(x)
+        front = here[pareto_front(1 / here[x], here["test_accuracy"])].sort_values(x)
         axes.plot(front[x], front["test_accuracy"], "--", color=style.FAINT, lw=1, zorder=1)
-        style.log_axis(axes, SPEEDS[x], here[x].min(), here[x].max())
+        style.log_axis(axes, axis, here[x].min(), here[x].max())
         return here["best_of_family"] | here.index.isin(front.index)
 
-    sizes = [len(style.measured(here, speed)) for _, here in rows.groupby("device_name") for speed in speeds]
+    sizes = [len(here) for _, here in rows.groupby("device_name")]
     alone = "; of one seed, accuracy's interval is that of the test images" if rows["n"].min() == 1 else ""
     cut = f"; faint: all but {style.MOST_ROWS} of a device's configurations" if max(sizes) > style.MOST_ROWS else ""
     subtitle = f"mean and 95% interval, {style.count_seeds(rows)}{style.speeds_note(rows)}{alone}{cut}"
-    return _panels(tables, rows, speeds, "test_accuracy", draw, "Pareto front", (text, subtitle))
-
-
-def _flops_alt(tables: Tables, rows: pd.DataFrame) -> str:
-    share = value_range(rows, "flops_share", lambda x: f"{x:.1%}")
-    work = value_range(rows, "flops_per_second", lambda x: f"{three_digits(x / 1e9)} GFLOP/s")
-    peak = f" The share of the matrix-product peak goes {share}." if share else ""
-    return f"Work in training goes {work}.{peak}" if work else ""
-
-
-@run_plot("Work done a second against the work of one image", alt=_flops_alt)
-def flops_share(tables: Tables) -> Figure | None:
-    """How much of its matrix-product speed the device brings to training; higher is better used. Small nets stay far
-    below it, as their time goes elsewhere.
-    """
-    rows = tables.like_for_like
-    rows = rows.assign(mflop=rows["num_train_flops"] / 1e6, gflops=rows["flops_per_second"] / 1e9)
-    rows = rows[(rows["n"] > 0) & (rows["mflop"] > 0) & (rows["gflops"] > 0)]
-    if rows.empty:
-        return None
-
-    def draw(axes: Axes, here: pd.DataFrame, x: str) -> "pd.Series[bool]":
-        right, peaks = here[x].max() * 1.5, here.groupby("dtype")["matmul_flops_per_second"].median().dropna() / 1e9
-        for text, equal in peaks.groupby(peaks.map(three_digits), sort=False):
-            how: dict[str, Any] = {
-                "ha": "right",
-                "va": "bottom",
-                "fontsize": 8.5,
-                "color": style.FAINT,
-                "in_layout": True,
-            }
-            style.note(axes, f"{listed(list(equal.index))} peak {text} GFLOP/s", (right, equal.iloc[0]), (-6, 2), **how)
-        for peak in peaks:
-            axes.axhline(peak, color=style.FAINT, ls="--", lw=1, zorder=1)
-        style.log_axis(axes, "MFLOP an image (training)", here[x].min(), here[x].max(), margin=1.5)
-        highest = max([here["gflops"].max(), *peaks])
-        style.log_axis(axes, "GFLOP/s in training", here["gflops"].min(), highest, "y", margin=1.5)
-        return here["best_of_family"]
-
-    subtitle = f"means, {style.count_timings(rows)}; forward and backward, a multiply-add is two FLOPs"
-    titles = flops_share.title, subtitle
-    return _panels(tables, rows, ["mflop"], "gflops", draw, "matrix-product peak, measured", titles)
+    return _panels(tables, rows, ["cost"], "test_accuracy", draw, "Pareto front", (text, subtitle))
 
 
 def _panels(
@@ -171,6 +123,8 @@ def _points(
         how: dict[str, Any] = {"color": colours[str(model)], "marker": style.marker_of(str(dtype)), "ms": 7, "mew": 0.7}
         ends = style.whiskers(group, y), style.whiskers(group, x)
         axes.errorbar(group[x], group[y], *ends, ls="", elinewidth=0.9, mec="white", zorder=3, **how)
+    spots = axes.scatter(shown[x], shown[y], s=160, alpha=0, zorder=4)  # what a pointer finds
+    spots.set_urls([f"#row-{index}" for index in shown.index])
     return shown.assign(named=first[shown.index] if len(rest) else True)
 
 
@@ -194,7 +148,8 @@ def _place_labels(axes: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[
             np.column_stack([at[:, 0] - 0.5, low[:, 1], at[:, 0] + 0.5, high[:, 1]]),
         ]
     )
-    for row, middle in zip(records(rows), at, strict=True):
+    # from the top, so that of two points above each other the upper one has the upper label
+    for row, middle in sorted(zip(records(rows), at, strict=True), key=lambda each: -each[1][1]):
         text = _short_label(row)
         half = np.array([0.6 * len(text), 1.1]) * LABEL_SIZE / 2
         for far, angle in LABEL_PLACES if row["named"] else ():

@@ -10,6 +10,7 @@
   const hiding = document.head.appendChild(document.createElement("style"));
   const boxes = [...controls.querySelectorAll("[data-column]")];
   const choices = [...controls.querySelectorAll("select[data-key]")];
+  const FIRST = 3;  // rows before more are asked for
   let order = rows.map((_, index) => index);
 
   function sort(number) {
@@ -25,6 +26,7 @@
     heads.forEach(head => head.removeAttribute("aria-sort"));
     heads[number].setAttribute("aria-sort", up ? "ascending" : "descending");
     body.append(...order.map(index => rows[index]));
+    filter();
   }
 
   function filter() {
@@ -40,12 +42,15 @@
       return !(shown < least - slack) && !(shown > most + slack);
     };
     let shown = 0;
-    rows.forEach((row, index) => {
-      const label = String(values.label[index]).toLowerCase();
+    let first = 0;
+    const few = !document.getElementById("all-rows").checked && !words.length && !picked.length && Number.isNaN(least) && Number.isNaN(most);
+    order.map(index => [rows[index], index]).forEach(([row, index]) => {
+      const label = row.cells[0].textContent.toLowerCase();
       const fits = words.every(word => label.includes(word))
         && picked.every(([column, value]) => String(column[index]) === value) && within(index);
-      row.hidden = !fits;
-      shown += fits;
+      row.hidden = !fits || (few && first >= FIRST && !values.best_of_family[index] && row.id !== location.hash.slice(1));
+      first += !row.hidden;
+      shown += !row.hidden;
     });
     count.textContent = `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")} configurations shown`;
   }
@@ -95,6 +100,10 @@
   document.getElementById("all-columns").addEventListener("click", () => check(() => true));
   document.getElementById("result-columns").addEventListener("click", () => check(column => column.first));
   document.getElementById("download").addEventListener("click", download);
+  const ends = document.getElementById("ends");
+  ends.addEventListener("change", () => table.classList.toggle("short", !ends.checked));
+  addEventListener("hashchange", () => { filter(); document.querySelector("tr:target")?.scrollIntoView({ block: "center" }); });
+  table.classList.add("short");
   controls.hidden = count.hidden = false;
   filter();
   showColumns();

@@ -1,6 +1,7 @@
 """Kaggle's CSV: what is read, and where a file that isn't one goes wrong."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from made_up_data import digits, write_csv
 
 from bench.data.readers.csv import has_labels, read_csv
 from bench.errors import DataError
+
+GREY = digits()[0][:20].reshape(20, 64).astype(int)
+GREY = GREY * 255 // GREY.max()
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,11 @@ def test_headers_of_numbers_and_columns_of_numbers_are_not_taken_for_pixels(scra
         ("label,a,b,c,d\n1,2,3,4,5,6\n", "row 1: has 6 columns, expected 5"),
         ("1,2,3,4,5\n1,2,3,4,x\n", "which column is the label? By the values, neither the first nor the last"),
         ("label,a,b,c,d\n", "has no row of data"),
+        ("p0,p1,p2,p3,digit\n", "has no row of data"),
+        ("p0,p1,p2,p3,digit,writer\n", "which column is the label (digit, writer)?"),
+        ("a,b,c,d,e,f,g,h,i,j,k\n", "11 columns of pixels are no square image"),
+        ("a,b,c,d,e\n1,2\n", "which column is the label? By the values, neither"),
+        ("0,0.1,0.2,0.3,0.4\n", "0 columns of pixels are no square image"),
         ("", "is empty"),
         ("label,a,b,c,d,e,f\n", "6 columns of pixels are no square image, grey (784 is 28 x 28) or RGB"),
         ("label;a;b\n1;2;3\n", "are its cells divided by commas?"),
@@ -95,6 +104,46 @@ def test_a_mistake_is_named_with_file_row_and_column(text: str, complaint: str, 
     assert start in str(raised.value)
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "complaint"),
+    [
+        (
+            GREY / 127.5 - 1,
+            "row 1, column p0: found '-1.0', and the numbers run from -1 to 1, expected 0 to 255, or frac",
+        ),
+        (GREY * 4, "found '316', and the numbers run from 0 to 1020, expected 0 to 255, or fractions from 0 to 1"),
+        (
+            np.where(np.arange(64) == 9, 1.02, GREY / 255)[:1],
+            "row 1, column p9: found '1.02', expected a number from 0",
+        ),
+        (
+            np.where(np.arange(64) == 9, 256, GREY)[:1],
+            "row 1, column p9: found '256', expected a whole number from 0 to",
+        ),
+    ],
+)
+def test_another_range_is_told_from_a_cell_that_is_wrong(pixels: np.ndarray, complaint: str, scratch: Path) -> None:
+    rows = (",".join(["3", *map(str, row)]) for row in pixels.tolist())
+    path = write(scratch, "\n".join(["label," + ",".join(f"p{n}" for n in range(64)), *rows, ""]))
+    with pytest.raises(DataError, match=re.escape(complaint)):
+        read_csv(path)
+
+
+@pytest.mark.parametrize("name", ["image", "data", "pixels"])
+@pytest.mark.parametrize("form", ["[{}]", "{}"])
+@pytest.mark.parametrize("comma", [", ", ",", " ", "\n "])
+def test_lists_of_numbers_in_one_column_are_images(name: str, form: str, comma: str, scratch: Path) -> None:
+    rows = [f'{n % 3},"{form.format(comma.join(map(str, row)))}"' for n, row in enumerate(GREY.tolist())]
+    found = read_csv(write(scratch, "\n".join([f"digit,{name}", *rows, ""])))["train"]
+    assert np.array_equal(found.images.reshape(-1, 64), GREY)  # type: ignore[union-attr]
+    assert (found.labels_from, found.labels.tolist()) == ("column digit", [n % 3 for n in range(20)])  # type: ignore[union-attr]
+
+
+def test_a_comment_in_the_first_line_is_named(scratch: Path) -> None:
+    with pytest.raises(DataError, match=r"train.csv: begins with a comment \('# made in May'\); remove that line"):
+        read_csv(write(scratch, "# made in May, 2020\nlabel,a,b,c,d\n1,2,3,4,5\n"))
 
 
 def test_a_mistake_far_down_is_found_in_its_row(scratch: Path) -> None:
@@ -123,8 +172,12 @@ cells = st.one_of(
 )
 
 
+levels = st.integers(0, 255).map(str) | st.sampled_from(sorted(LEVELS - {*map(str, range(256))}))
+fitting = st.lists(st.tuples(cells.filter(bool), levels, levels, levels, levels).map(list), min_size=1, max_size=4)
+
+
 @settings(max_examples=60)
-@given(rows=st.lists(st.lists(cells, min_size=3, max_size=6), max_size=4))
+@given(rows=fitting | st.lists(st.lists(cells, min_size=3, max_size=6), max_size=4))  # of the latter, few are read
 def test_random_cells_are_levels_or_an_error_that_names_the_first_row_that_is_none(
     scratch: Path, rows: list[list[str]]
 ) -> None:

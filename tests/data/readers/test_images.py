@@ -130,3 +130,17 @@ def test_a_file_with_any_wrong_byte_is_an_image_or_a_data_error(ending: str, tmp
             assert load_image(path, 8, 1).shape[0] == 1
             readable += 1
     assert readable < 60, "some damage shows"
+
+
+def test_of_several_frames_the_first_is_taken_and_it_is_said(tmp_path: Path) -> None:
+    frames = [Image.new("L", (8, 8), level) for level in (40, 90, 200)]
+    for name in ("a.gif", "b.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    for name in ("c.gif", "d.png"):
+        frames[0].save(tmp_path / name)
+    paths = sorted(tmp_path.iterdir())
+    found = survey(paths)
+    assert found.num_animated == 2
+    note = "Of 2 files of several frames (GIF, TIFF ...) the first frame was taken."
+    assert note in found.notes(8, 1, AS_IT_IS)
+    assert np.array_equal(load_images(paths, 8, 1), np.full((4, 1, 8, 8), 40))

@@ -70,6 +70,14 @@ def test_all_parts_have_one_scale(tmp_path: Path) -> None:
         read_npz(saved(tmp_path, x_train=GREY, x_test=dark))
 
 
+def test_fractions_beside_whole_numbers_stored_as_fractions_are_refused(tmp_path: Path) -> None:
+    images = digits()[0][:20].astype(np.float32)
+    labels = digits()[1][:20]
+    path = saved(tmp_path, x_train=images, y_train=labels, x_test=images / 255, y_test=labels)
+    with pytest.raises(DataError, match="some images run from 0 to 1 and others to 255"):
+        read_npz(path)
+
+
 def test_names_and_whole_numbers_are_labels(tmp_path: Path) -> None:
     named = read_npz(saved(tmp_path, images=GREY, labels=np.array(["b", "a,\n", "日", "b"])))["train"]
     assert named.labels is not None
@@ -85,7 +93,14 @@ def test_names_and_whole_numbers_are_labels(tmp_path: Path) -> None:
         ({"images": GREY.astype(np.int32) - 1}, "array images: runs from -1 to 190; expected 0 to 255"),
         ({"images": GREY.astype(np.uint16) * 9}, "array images: runs from 0 to 1719; expected 0 to 255"),
         ({"images": GREY / 100}, "array images: holds fractions and runs to 1.91; expected"),
-        ({"images": GREY * np.nan}, "array images: runs from nan to nan; expected"),
+        (
+            {"images": GREY * np.nan},
+            "array images: 192 of 192 numbers are NaN or infinite, the first in image 1; replace",
+        ),
+        (
+            {"images": np.where(np.arange(192).reshape(GREY.shape) // 50 == 2, np.inf, GREY)},
+            "array images: 50 of 192 numbers are NaN or infinite, the first in image 3; replace them",
+        ),
         ({"images": np.array(["a"])}, "array images: holds <U1 of shape (1,); expected images as numbers"),
         ({"images": GREY.reshape(4, 48)}, "array images: holds an array of 4 x 48; expected (images, height, width)"),
         (
