@@ -69,18 +69,6 @@ def token_grid(model: nn.Module, rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def patch_filters(model: nn.Module) -> Tensor | None:
-    """What each width of a token is a weighted sum of (Dosovitskiy et al. 2021, figure 7, before their PCA).
-
-    Shape: (embed_dim, C, P, P). None without our patch embedding.
-    """
-    if not isinstance(model, ViT):
-        return None
-    side = model.config.patch_size
-    return model.patch_embed.proj.weight.detach().clone().view(model.config.embed_dim, -1, side, side)
-
-
-@torch.no_grad()
 def first_filters(model: nn.Module) -> Tensor | None:
     """Kernels of the first convolution. Shape: (K, C, k, k). None where a model has none."""
     convolution = _first_convolution(model)

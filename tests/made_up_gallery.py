@@ -43,18 +43,14 @@ def make_gallery(
         values = noise.lognormal(0, 1, (*shape, patches, patches))
         return (values / values.sum(axis=(-1, -2), keepdims=True)).astype(np.float16)
 
-    saliency = noise.random((len(looked), side, side)).astype(np.float16)
     vit = Insides(
         attention_heads=shares(len(looked), heads),
         attention_depths=shares(len(looked), depth),
         rollout=shares(len(looked)),
-        saliency=saliency,
-        patch_filters=noise.normal(size=(32, channels, side // patches, side // patches)).astype(np.float16),
         similarity=noise.uniform(-0.3, 1, (patches**2, patches, patches)).astype(np.float16),
         similar_to=np.arange(patches**2),
     )
     cnn = Insides(
-        saliency=saliency,
         first_filters=noise.normal(size=(24, channels, 5, 5)).astype(np.float16),
         first_responses=noise.normal(size=(24, side // 2, side // 2)).astype(np.float16),
     )

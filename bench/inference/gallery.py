@@ -1,4 +1,4 @@
-"""The gallery: predictions, attention and saliency of a run's best models on test images, for the report's pictures.
+"""The gallery: predictions, attention and filters of a run's best models on test images, for the report's pictures.
 
 Which models: each family's best on validation, on the run's first device; of its seeds the one of median validation
 accuracy. Where there are more than two families, the best one with attention and the best of the others.
@@ -65,10 +65,10 @@ def collect(folder: Path, data_dir: Path | None = None, trust: bool | Container[
         outcomes = read_outcomes([path / PREDICTIONS for path in paths], spec.class_names)
     except (DataError, OSError, KeyError, ValidationError):
         return False
-    gallery = _from_predictions(tables, chosen, spec, outcomes)
+    gallery, whole = _from_predictions(tables, chosen, spec, outcomes), False
     with suppress(UserError, OSError):  # the predictions alone say enough for some pictures
-        gallery = _with_images(gallery, folder, trials[0], data_dir, trust)
-    if not gallery.whole and read_gallery(folder) is not None:
+        gallery, whole = _with_images(gallery, folder, trials[0], data_dir, trust)
+    if not whole and read_gallery(folder) is not None:
         return False
     write_gallery(folder, gallery)
     return True
@@ -132,8 +132,8 @@ def _from_predictions(tables: Tables, chosen: list[Shown], spec: Any, outcomes: 
 
 def _with_images(
     gallery: Gallery, folder: Path, trial: Trial, data_dir: Path | None, trust: bool | Container[str]
-) -> Gallery:
-    """The gallery with its images, and what the models' weights show where these are there.
+) -> tuple[Gallery, bool]:
+    """The gallery with its images and what the models' weights show, and whether the weights of all were there.
 
     Raises:
         UserError: the data aren't there, or aren't those of the run.
@@ -145,28 +145,24 @@ def _with_images(
         raise DataError(f"{trial.dataset}: its test images aren't those that the run's predictions are about")
     images = data.test.pick(indices)
     looked = torch.from_numpy(gallery.looked)
-    labels = torch.from_numpy(gallery.labels)[looked]
-    insides = []
+    insides, whole = [], True
     for shown in gallery.models:
         try:
-            inside = _look_inside(folder / "trials" / shown.trial_id, images[looked], labels, trust)
+            inside = _look_inside(folder / "trials" / shown.trial_id, images[looked], trust)
         except (UserError, OSError, RuntimeError, TypeError, ValueError):  # other people's code is run here, too
-            inside = Insides()
+            inside, whole = Insides(), False
         insides.append(inside)
     parts = [part.labels.numpy() for part in (data.train, data.val, data.test)]
     counts = np.stack([np.bincount(part, minlength=len(gallery.class_names)) for part in parts])
-    return replace(gallery, images=smaller(images.numpy()), insides=insides, label_counts=counts)
+    return replace(gallery, images=smaller(images.numpy()), insides=insides, label_counts=counts), whole
 
 
-def _look_inside(trial_dir: Path, images: Tensor, labels: Tensor, trust: bool | Container[str]) -> Insides:
+def _look_inside(trial_dir: Path, images: Tensor, trust: bool | Container[str]) -> Insides:
     """What one model learned and makes of images (B, C, H, W), uint8. Raises: UserError without its weights."""
     saved = load_trial(trial_dir, trust)
     model = saved.model.float()  # of a mode in half precision too: pictures needn't be as quick as training
     inputs = saved.normalized(images)
-    saliency = introspection.saliency(model, inputs, labels)
-    # Each in a scale of its own: gradients of a net that is sure of itself are tiny.
-    found = {"saliency": smaller((saliency / saliency.amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)).numpy())}
-    attention = []
+    found, attention = dict[str, Array](), []
     for one in inputs.split(1):  # maps of many tokens and blocks are large
         if (maps := introspection.attention_maps(model, one)) is not None:
             shares = maps[:, -1], maps.mean(dim=2), introspection.attention_rollout(maps)
@@ -174,8 +170,6 @@ def _look_inside(trial_dir: Path, images: Tensor, labels: Tensor, trust: bool | 
     if attention:
         names = "attention_heads", "attention_depths", "rollout"
         found |= {name: torch.cat(grids).numpy() for name, *grids in zip(names, *attention, strict=True)}
-    if (patches := introspection.patch_filters(model)) is not None:
-        found["patch_filters"] = patches[_strongest(patches)].numpy()
     if (filters := introspection.first_filters(model)) is not None:
         found["first_filters"] = filters[order := _strongest(filters)].numpy()
         if (responses := introspection.first_responses(model, inputs[:1])) is not None:

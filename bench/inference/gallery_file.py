@@ -51,19 +51,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Insides:
-    """A model's learned filters, attention and saliency, for the images `looked`; None for what its family has none of.
+    """A model's learned filters and attention, for the images `looked`; None for what its family has none of.
 
     Attributes:
         attention_heads: of the last block's heads; attention_depths: of every block, the mean over its heads.
-        patch_filters, first_filters: the strongest first; first_responses: of the first of these images.
+        first_filters: the strongest first; first_responses: of the first of these images.
         similarity: cosine of every position with the positions `similar_to`.
     """
 
     attention_heads: Array | None = field(default=None, metadata=of_shape("Lnss"))
     attention_depths: Array | None = field(default=None, metadata=of_shape("Lnss"))
     rollout: Array | None = field(default=None, metadata=of_shape("Lss"))
-    saliency: Array | None = field(default=None, metadata=of_shape("Lhw"))
-    patch_filters: Array | None = field(default=None, metadata=of_shape("nchw"))
     first_filters: Array | None = field(default=None, metadata=of_shape("Fchw"))
     first_responses: Array | None = field(default=None, metadata=of_shape("Fhw"))
     similarity: Array | None = field(default=None, metadata=of_shape("Pss"))
@@ -130,11 +128,6 @@ class Gallery:
     insides: list[Insides]
     images: Array | None = field(default=None, metadata=of_shape("Schw"))
     label_counts: Array | None = field(default=None, metadata=of_shape("TK"))
-
-    @property
-    def whole(self) -> bool:
-        """Nothing was missing when it was made."""
-        return self.images is not None and all(inside.saliency is not None for inside in self.insides)
 
 
 TEXTS = ("dataset", "class_names", "families", "device_name", "models", "agreement")

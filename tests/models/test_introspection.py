@@ -156,17 +156,6 @@ def test_a_patch_that_alone_differs_is_where_its_token_lies_in_the_grid() -> Non
     assert moved.view(2, 2).gt(0).tolist() == [[False, False], [True, False]]
 
 
-@torch.no_grad()
-def test_patch_filters_are_the_kernels_of_the_same_embedding_as_a_convolution() -> None:
-    model = vit(in_channels=3)
-    kernels = introspection.patch_filters(model)
-    assert kernels is not None
-    assert kernels.shape == (16, 3, 4, 4)
-    x = images(2, in_channels=3)
-    convolved = F.conv2d(x, kernels, model.patch_embed.proj.bias, stride=4).flatten(2).transpose(1, 2)
-    torch.testing.assert_close(convolved, model.patch_embed(x), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("pool", ["mean", "class"])
 @pytest.mark.parametrize("positions", ["learned", "sincos"])
 def test_a_position_is_most_like_itself(pool: str, positions: str) -> None:
@@ -208,10 +197,9 @@ def test_a_cnn_has_first_filters_and_responses_and_no_attention() -> None:
     torch.testing.assert_close(responses, F.conv2d(images(), kernels, stride=2, padding=2))
     looks = (
         introspection.attention_maps(model, images()),
-        introspection.patch_filters(model),
         introspection.position_similarity(model),
     )
-    assert looks == (None, None, None)
+    assert looks == (None, None)
 
 
 def test_what_a_model_does_not_have_is_none() -> None:
