@@ -1,11 +1,16 @@
 """The pick under limits: by validation, kept by upper ends, and the smaller of what is as good."""
 
+import json
+import random
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up import make_run
 
+import bench
 from bench.analysis.picks import LIMITS, Picks, pick, picks, round_numbers
 from bench.analysis.summary import Tables, read_tables
 
@@ -133,3 +138,30 @@ def test_each_device_has_its_own(tmp_path: Path) -> None:
 )
 def test_round_numbers_reach_from_one_end_to_the_other(low: float, high: float, numbers: list[float]) -> None:
     assert round_numbers(low, high) == numbers
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="the page's script needs a JavaScript engine: Node.js")
+def test_the_pages_script_picks_what_the_report_picks(tmp_path: Path) -> None:
+    """On models with ties, gaps and limits that are just kept."""
+    dice = random.Random(0)
+    cases: list[tuple[list[dict[str, Any]], dict[str, float], float]] = []
+    for _ in range(300):
+        models: list[dict[str, Any]] = [
+            {"code": str(index), "validation": dice.randint(9000, 9010) / 10_000}
+            | {limit.key: dice.choice([None, dice.randint(1, 6) / 10]) for limit in LIMITS}
+            for index in range(dice.randint(1, 6))
+        ]
+        most = {limit.key: dice.randint(1, 6) * 0.1 for limit in LIMITS if dice.random() < 0.4}
+        cases.append((models, most, dice.choice([0.0, 0.0001, 0.001])))
+    script = Path(bench.__file__).parent / "report" / "templates" / "picks.js"
+    rest = (
+        "console.log(JSON.stringify(cases.map(([models, most, margin]) => pick(models, Object.entries(most), margin))))"
+    )
+    program = tmp_path / "picks.js"
+    empty = "const document = { getElementById: () => null };"
+    program.write_text(f"{empty}\n{script.read_text(encoding='utf-8')}\nconst cases = {json.dumps(cases)};\n{rest}")
+    found = json.loads(subprocess.run(["node", program], capture_output=True, check=True).stdout)
+    for case, said in zip(cases, found, strict=True):
+        ours = pick(*case)
+        assert (said["alike"][0]["code"] if said["alike"] else None) == (ours["code"] if ours else None), case
+    assert {len(said["alike"]) for said in found} >= {0, 1, 2, 3}
