@@ -59,7 +59,11 @@ def published_sentence(tables: Tables, device_name: str) -> str:
         if theirs is None or math.isnan(row[column]) or last["epoch"] != row["epochs"]:
             continue
         ours, ends = row[column], row_ends(row, column)
-        apart = f"{points(abs(ours - theirs))} {'above' if ours >= theirs else 'below'} the published {percent(theirs)}"
         known = f" ({ends}, n = {row['n']})" if ends else ""
-        return f"The {plain_name(row)} reaches {percent(ours)} on {split}{known}, {apart}."
+        if ends and row[f"{column}_low"] <= theirs <= row[f"{column}_high"]:
+            beside = f"; the published {percent(theirs)} lies within"
+        else:
+            side = "above" if ours >= theirs else "below"
+            beside = f", {points(abs(ours - theirs))} {side} the published {percent(theirs)}"
+        return f"The {plain_name(row)}, reaches {percent(ours)} on {split}{known}{beside}."
     return ""

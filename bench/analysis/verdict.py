@@ -177,7 +177,7 @@ def _one_family(card: Scorecard) -> str:
     (row,), (name,) = card.rows, card.names
     ends = row_ends(row, ACCURACY)
     sure = f" (95% interval {ends}, n = {row['n']} seed{'s' * (row['n'] > 1)})" if ends else ""
-    return f"The best {name} reaches {percent(row[ACCURACY])} on test{sure}; no other family was measured."
+    return f"The best {name}, reaches {percent(row[ACCURACY])} on test{sure}; no other family was measured."
 
 
 def _nothing_learned(card: Scorecard) -> str:

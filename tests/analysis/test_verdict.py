@@ -158,7 +158,7 @@ def test_a_family_of_which_one_seed_is_left_is_named_alone(tmp_path: Path) -> No
 def test_one_family_alone_is_not_compared(tmp_path: Path) -> None:
     found = verdict(tmp_path, configs=[("vit", 7, 2), ("vit", 14, 2)], dtypes=["fp32"])
     assert re.fullmatch(
-        r"The best ViT, 7 px patches, 2 blocks reaches 97\.\d\d% on test \(95% interval 9\d\.\d\d to 9\d\.\d\d, n = 3 "
+        r"The best ViT, 7 px patches, 2 blocks, reaches 97\.\d\d% on test \(95% interval 9\d\.\d\d to 9\d\.\d\d, n = 3 "
         r"seeds\); no other family was measured\.",
         found.headline,
     )

@@ -56,7 +56,7 @@ def test_the_end_is_compared_on_test_with_n(tables: Tables) -> None:
     assert sheet.said == ["Published: a notebook, one seed.", "Here: ViT p7 d4 fp32, n = 3 seeds, median and range."]
     mine, low, high = (100 * tables.summary.iloc[0][f"test_accuracy{end}"] for end in ("", "_low", "_high"))
     assert published_sentence(tables, DEVICE) == (
-        f"The ViT, 7 px patches, 4 blocks reaches {mine:.2f}% on test ({low:.2f} to {high:.2f}, n = 3), "
+        f"The ViT, 7 px patches, 4 blocks, reaches {mine:.2f}% on test ({low:.2f} to {high:.2f}, n = 3), "
         f"{mine - 94.93:.2f} points above the published 94.93%."
     )
 
@@ -66,9 +66,17 @@ def test_where_only_validation_was_published_that_is_compared(tables: Tables) ->
     other = replace(tables, run=tables.run | {"published": [THEIRS | {"points": [theirs]}]})
     mine, low, high = (100 * tables.summary.iloc[0][f"val_accuracy{end}"] for end in ("", "_low", "_high"))
     assert published_sentence(other, DEVICE) == (
-        f"The ViT, 7 px patches, 4 blocks reaches {mine:.2f}% on validation ({low:.2f} to {high:.2f}, n = 3), "
+        f"The ViT, 7 px patches, 4 blocks, reaches {mine:.2f}% on validation ({low:.2f} to {high:.2f}, n = 3), "
         f"{98.93 - mine:.2f} points below the published 98.93%."
     )
+
+
+def test_a_published_figure_within_our_interval_is_neither_above_nor_below(tables: Tables) -> None:
+    mine, low, high = (tables.summary.iloc[0][f"test_accuracy{end}"] for end in ("", "_low", "_high"))
+    for theirs, said in ((high - 1e-5, "lies within."), (high + 1e-4, "points below"), (low - 1e-4, "points above")):
+        run = tables.run | {"published": [THEIRS | {"points": [{"epoch": 3.0, "test_accuracy": theirs}]}]}
+        assert said in published_sentence(replace(tables, run=run), DEVICE)
+    assert low < mine < high
 
 
 def test_each_device_has_the_evaluations_of_its_own_trials(tmp_path: Path) -> None:
