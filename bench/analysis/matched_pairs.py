@@ -81,7 +81,7 @@ def pair_sheets(tables: Tables) -> list[Sheet]:
     """For each kind of match a table with a row a pair."""
     sheets, goal = [], tables.goal
     for by, own in grouped((pair.by, pair) for pair in find_pairs(tables)).items():
-        head = ["pair", "who is better in what", "mismatch", "test accuracy", "difference"]
+        head = ["pair", "who is better in what", "test accuracy", "difference"]
         head += ["speed ratio", "inference ratio", "memory ratio"]
         head += [f"ratio of times to {100 * tables.run['target_accuracy']:g}%"] if goal else []
         base, made = own[0].names
@@ -107,7 +107,8 @@ def _row(pair: Pair, goal: str) -> list[Cell]:
     sides = list(zip(pair.names, (pair.base, pair.made), strict=True))
     wins = grouped((pair.winner(metric), METRICS.get(metric, TIME)[1]) for metric in pair.found if pair.winner(metric))
     better = "; ".join(f"{name} in {listed(what)}" for name, what in wins.items()) or "no difference shown"
-    cells = [Cell(pair.base["label"], f"and {shape(pair)}"), Cell(better), Cell(_signed(pair.made["mismatch"]))]
+    equal = f"{_signed(pair.made['mismatch'])} {EQUAL.get(pair.by, pair.by)}"
+    cells = [Cell(pair.base["label"], f"and {shape(pair)}, {equal}"), Cell(better)]
     cells.append(Cell(", ".join(f"{name} {percent(row['test_accuracy'])}" for name, row in sides)))
     cells += [comparison_cell(pair.found.get(metric)) for metric in METRICS]
     if found := pair.found.get(goal):

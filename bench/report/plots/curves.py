@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.formatting import mebibytes, percent, seconds, three_digits
-from bench.analysis.labels import family_title, records
+from bench.analysis.labels import family_title, plain_name, records
 from bench.analysis.modes import mode_title
 from bench.analysis.robustness import CLEAN, mean_accuracies, read_robustness
 from bench.analysis.summary import Tables
@@ -103,7 +103,7 @@ def learning_curves(tables: Tables) -> Figure | None:
                     high=("val_accuracy", "max"),
                 )
             )
-            colour, label = colours[row["model"]], f"{row['label']}, n = {row['n']:g}"
+            colour, label = colours[row["model"]], f"{plain_name(row)}, n = {row['n']:g}"
             axes.fill_between(steps["x"], steps["low"], steps["high"], color=colour, alpha=0.22, lw=0)
             axes.plot(steps["x"], steps["mean"], color=colour, lw=2.6, label=label)
         if x == "epoch":

@@ -53,7 +53,10 @@ def worst_mistakes(gallery: Gallery) -> Figure | None:
     ):
         text = f"{model.name}: {len(places)} of its {matrix.sum() - np.trace(matrix):,} mistakes"
         rows.append(((text, colours_of(gallery)[index]), places[:COLUMNS], [index]))
-    subtitle = "most confident first; above: truth, below: prediction and confidence"
+    seeds = max(model.num_seeds for model in gallery.models)
+    subtitle = (
+        f"{f'of {seeds} seeds the middle one; ' * (seeds > 1)}most confident first; above: truth, below: prediction"
+    )
     return _sheet(gallery, rows, worst_mistakes.title, subtitle)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.analysis.formatting import percent
-from bench.analysis.labels import family_title, records
+from bench.analysis.labels import SHAPE_LETTERS, family_title, records
 from bench.analysis.summary import Tables
 from bench.measure.stats import pareto_front
 from bench.report.plots import style
@@ -166,6 +166,9 @@ def _place_labels(axes: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[
 
 
 def _short_label(row: dict[str, Any]) -> str:
-    """The label without what colour, marker and panel already say."""
+    """The label without what colour, marker and panel already say; of a twin its own shape, as in the table's names."""
+    if row["match"]:
+        shape = ("patch_size", "depth", "embed_dim" if row["width"] != row["width"] else "width")
+        return " ".join(f"{SHAPE_LETTERS[key]}{row[key]:g}" for key in shape if row[key] == row[key])
     known = {family_title(row["model"]), row["dtype"], row["device"]}
     return " ".join(word for word in row["label"].replace(row["device_name"], "").split() if word not in known)
