@@ -139,17 +139,17 @@ def _run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int
 
 def _dry_run(settings: Sequence[str], options: dict[str, Any], as_json: bool) -> int:
     from bench.cli.list import plan_as_json, show_plan
-    from bench.session import Request, console_for, make_plan
+    from bench.session import Request, console_for, estimate_tuning, make_plan
     from bench.system.environment import usable_cores
 
     request = Request(settings=settings, **options)
     with redirect_stdout(sys.stderr):
         plan, _, estimates = make_plan(request, console_for(request))
-    at_once = request.jobs or usable_cores()
+    at_once, tuning_seconds = request.jobs or usable_cores(), estimate_tuning(plan, request)
     if as_json:
-        click.echo(json.dumps(plan_as_json(plan, estimates, at_once), indent=2))
+        click.echo(json.dumps(plan_as_json(plan, estimates, at_once, tuning_seconds), indent=2))
     else:
-        show_plan(plan, estimates, at_once)
+        show_plan(plan, estimates, at_once, tuning_seconds)
     return 0
 
 

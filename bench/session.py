@@ -190,6 +190,15 @@ def make_plan(request: Request, console: Console) -> tuple[Plan, SuiteText, dict
     return plan, text, estimate_seconds(plan.trials, RESULTS, inventory)
 
 
+def estimate_tuning(plan: Plan, request: Request) -> float:
+    """Seconds that trying the settings of `tune` takes; 0 without."""
+    if not plan.suite.tune:
+        return 0.0
+    first = [each.trial(FIRST_SHARE) for each in candidates(plan)]
+    estimates = estimate_seconds(first, RESULTS, _inventory_of(request.executor, request.address))
+    return 2 * sum(estimates.values()) / (request.jobs or usable_cores())  # then a quarter of them is trained whole
+
+
 def _refuse_nothing(plan: Plan) -> None:
     """Raises: DeviceError: no trial can run here."""
     if len(plan.skipped) == len(plan.trials):
@@ -259,14 +268,11 @@ def _tune(
     """
     inventory, at_once = _inventory_of(request.executor, request.address), request.jobs or usable_cores()
 
-    def estimated(trials: Sequence[Trial]) -> dict[str, float]:
-        return estimate_seconds(trials, RESULTS, inventory)
-
     def watch(trials: Sequence[Trial]) -> list[Progress]:
-        return [] if request.quiet or not trials else [Display(console, estimated(trials), at_once)]
+        estimates = estimate_seconds(trials, RESULTS, inventory)
+        return [] if request.quiet or not trials else [Display(console, estimates, at_once)]
 
-    first = estimated([each.trial(FIRST_SHARE) for each in candidates(plan)])
-    expected = duration(2 * sum(first.values()) / at_once)  # the second half trains a quarter of them whole
+    expected = duration(estimate_tuning(plan, request))
     families = listed([each.label for each in representatives(plan).values()])
     _say(console, f"tuning: {plan.suite.tune} settings each of {families}, about {expected}")
     options = Options(data_dir, plan.suite.trial_timeout_seconds, request.jobs, request.address, request.budget_seconds)

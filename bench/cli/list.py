@@ -31,12 +31,13 @@ def show(what: str | None, data_dir: Path | None = None) -> None:
         console.print(LISTS[name](data_dir), soft_wrap=not console.is_terminal)
 
 
-def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> None:
+def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1, tuning_seconds: float = 0.0) -> None:
     """A line a configuration, seeds counted; what can't run here with the reason.
 
     Args:
         estimates: trial_id -> seconds.
         at_once: how many trials run side by side, where they do.
+        tuning_seconds: that settings of recipes are tried for, before.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in plan.trials:
@@ -58,10 +59,11 @@ def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> No
     if len(groups) > MOST_LINES:
         console.print(f"… and {len(groups) - MOST_LINES:,} more configurations; --json has them all", highlight=False)
     if plan.suite.tune:
-        console.print(f"Before that, {plan.suite.tune} settings of each family's recipe are tried.", highlight=False)
-    total = duration(_total(plan, estimates, at_once))
+        tried = f"{plan.suite.tune} settings of each family's recipe are tried"
+        console.print(f"Before that, {tried}, about {duration(tuning_seconds)} of the total.", highlight=False)
+    total = duration(tuning_seconds + _total(plan, estimates, at_once))
     of_first = {t.trial_id: estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed}
-    first = duration(_total(plan, of_first, at_once))
+    first = duration(tuning_seconds + _total(plan, of_first, at_once))
     console.print(
         f"{plan.name} on {plan.spec.title}: {len(plan.trials):,} trials, about {total}; "
         f"the first whole round of the grid about {first}. Nothing was run.",
@@ -69,12 +71,14 @@ def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> No
     )
 
 
-def plan_as_json(plan: "Plan", estimates: dict[str, float], at_once: int = 1) -> dict[str, Any]:
+def plan_as_json(
+    plan: "Plan", estimates: dict[str, float], at_once: int = 1, tuning_seconds: float = 0.0
+) -> dict[str, Any]:
     return {
         "suite": plan.name,
         "dataset": plan.spec.name,
         "tune": plan.suite.tune,
-        "estimated_seconds": _total(plan, estimates, at_once),
+        "estimated_seconds": tuning_seconds + _total(plan, estimates, at_once),
         "trials": [
             {
                 "trial_id": trial.trial_id,

@@ -23,13 +23,12 @@ from bench.execution.base import Executor
 from bench.execution.progress import Progress
 from bench.execution.sweep import run_sweep
 from bench.store.run_folder import RunFolder
-from bench.store.tables import RECORD, TUNING, TUNING_COLUMNS, read_rows
+from bench.store.tables import RECORD, TUNED, TUNING, TUNING_COLUMNS, read_rows
 from bench.system.files import write_atomically
 from bench.trial import Training, Trial
 
 FIRST_SHARE, KEPT = 0.25, 0.25  # of the steps; of the settings
 SEED = 2**31  # of all settings: one that no suite counts up to
-FOLDER = "tuning"  # in the run's folder: the settings' trials, a run of its own
 LEARNING_RATES = {"muon": (2e-3, 1e-1), "adamw": (2e-4, 2e-2), "adam": (2e-4, 2e-2), "sgd": (3e-3, 1.0)}
 WEIGHT_DECAYS = {"muon": (1e-3, 0.5), "adamw": (1e-3, 0.5), "adam": (1e-7, 1e-3), "sgd": (1e-5, 1e-2)}
 MOST_SMOOTHING, MOST_SHIFT = 0.15, 0.1  # label smoothing; translation, as a share of the image's side
@@ -183,7 +182,7 @@ def tune(
 
     Raises: StoreError: the folder can't be written to.
     """
-    folder, start = store.folder / FOLDER, time.monotonic()
+    folder, start = store.folder / TUNED, time.monotonic()
     every = candidates(plan)
     is_run = (folder / RECORD).exists()  # or only a folder, if it was killed at birth
     own = RunFolder.open(folder) if is_run else RunFolder.create(folder, record | {"plan": []})

@@ -50,6 +50,7 @@ PART_COLUMNS: dict[str, Sequence[str]] = {  # of a trial's line
     THROUGHPUT: BLOCK_COLUMNS[1:],
     INFERENCE: INFERENCE_COLUMNS[1:],
 }
+TUNED = "tuning"  # a run of its own in the run's folder: the trials that settings of recipes were tried in
 TUNING = "tuning.csv"  # what was tried before the comparison, a row a trial; those that `chosen` says became recipes
 TUNING_COLUMNS = (
     *("trial_id", "model", "label", "setting", "share", "learning_rate", "weight_decay", "label_smoothing"),

@@ -4,6 +4,7 @@ Damage is found by digests: of run.json, of each line in the journal (a trial's,
 what its failure left. The tables have to be what the journal gives, with the columns of the run's schema version.
 """
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.errors import StoreError
 from bench.result import TABLES, TEXT_COLUMNS
 from bench.store.journal import as_written, digest_of
 from bench.store.tables import (
@@ -20,12 +22,15 @@ from bench.store.tables import (
     PREVIOUS,
     RECORD,
     SCHEMA_VERSION,
+    TUNED,
+    TUNING,
     Entries,
     Entry,
     LaunchEntry,
     count_test_images,
     failure_path,
     read_journal,
+    read_rows,
     read_run,
     record_digest,
     unpacked,
@@ -45,6 +50,7 @@ SHARES = (
     "accuracy_at_90_coverage",
     "commonest_share",
 )
+COPIED_BY_TUNING = ("model", "status", "val_accuracy", "wall_seconds")
 NO_NUMBERS = (None, "inf", "-inf")  # not measured; what JSON has no numbers for
 NOTES_SHOWN = 3  # names in a note; as many as there are would be a page
 
@@ -88,6 +94,7 @@ def verify_run(folder: Path) -> Verification:
     for trial_id, entry in entries.trials.items():
         problems = (*_of_values(entry, checksum, images), *_of_files(folder, entry))
         found.problems += [f"trial {trial_id}: {problem}" for problem in problems]
+    found.problems += _of_tuning(folder)
     for number, launch in entries.launches.items():
         found.problems += [f"launch {number}: {problem}" for problem in _of_launch(launch)]
     for entry in entries.retried:
@@ -156,6 +163,24 @@ def _of_launch(launch: LaunchEntry) -> Iterator[str]:
     for name, part in (("its line", facts), ("its slices", launch.slices), ("its splits", launch.splits)):
         yield from _of_columns(name, part)
     yield from _of_repeated("the slices", launch.slices)
+
+
+def _of_tuning(folder: Path) -> Iterator[str]:
+    """The run in which settings of recipes were tried, and the table that was made of it."""
+    if (folder / TUNED / RECORD).exists():
+        yield from (f"{TUNED}/: {problem}" for problem in verify_run(folder / TUNED).problems)
+    if not (folder / TUNING).exists():
+        return
+    try:
+        tried = {row["trial_id"]: row for row in read_rows(folder / TUNED)}
+        with (folder / TUNING).open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if (was := tried.get(row["trial_id"])) is None:
+                    yield f"{TUNING}, {row['trial_id'][:80]}: is no trial of {TUNED}/"
+                elif wrong := [key for key in COPIED_BY_TUNING if row[key] != was[key]]:
+                    yield f"{TUNING}, {row['trial_id'][:80]}: {', '.join(wrong)} isn't what {TUNED}/ has"
+    except (OSError, ValueError, KeyError, StoreError, csv.Error) as error:
+        yield f"{TUNING}: can't be held against {TUNED}/ ({error})"
 
 
 def _of_columns(name: str, part: dict[str, list[Any]]) -> Iterator[str]:

@@ -367,6 +367,15 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(mine: Path, typed: Typed, h
     assert not [*here.iterdir()]
 
 
+def test_a_dry_run_counts_what_tuning_takes(mine: Path, typed: Typed) -> None:
+    _, plain, _ = typed("--suite", mine, "--dry-run", "--json")
+    _, tuned, _ = typed("--suite", mine, "--tune", "4", "--dry-run", "--json")
+    more = json.loads(tuned)["estimated_seconds"] - json.loads(plain)["estimated_seconds"]
+    assert more > 0
+    _, out, _ = typed("--suite", mine, "--tune", "4", "--dry-run")
+    assert "Before that, 4 settings of each family's recipe are tried, about" in " ".join(out.split())
+
+
 @pytest.mark.parametrize("what", catalogue.LISTS)
 def test_every_list_can_be_shown(what: str, typed: Typed) -> None:
     status, out, err = typed("list", what)

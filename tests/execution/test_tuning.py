@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from bench.execution.tuning import FIRST_SHARE, SEED, candidates, ranges, repres
 from bench.result import Result
 from bench.session import Request, run_session
 from bench.store.run_folder import RunFolder
-from bench.store.tables import TUNING, read_rows, read_run
+from bench.store.tables import TUNED, TUNING, read_rows, read_run
+from bench.store.verify import verify_run
 from bench.training.run import run_trial
 from bench.trial import Training, Trial
 
@@ -187,6 +189,29 @@ def test_the_best_quarter_and_the_suites_own_are_trained_whole_and_the_best_is_t
         assert float(row["translation"]) == each.augment.get("translation", 0.0)
 
 
+def test_the_table_is_held_against_the_trials_that_it_was_made_of(tmp_path: Path) -> None:
+    def problems() -> list[str]:
+        found = verify_run(tmp_path / "run").problems
+        made_up = (f"{TUNED}/: run.json", "no evaluations")
+        return [line for line in found if line.startswith(TUNED) and not any(word in line for word in made_up)]
+
+    plan = plan_of(tmp_path, "tune=4")
+    search(tmp_path, plan, Landscape(plan, peak))
+    assert problems() == []
+    path, journal = tmp_path / "run" / TUNING, tmp_path / "run" / TUNED / "journal.jsonl"
+    written, row = path.read_text(), table(tmp_path)[0]
+    path.write_text(written.replace(f",{row['val_accuracy']},", ",0.99,", 1))
+    assert problems() == [f"{TUNING}, {row['trial_id']}: val_accuracy isn't what {TUNED}/ has"]
+    path.write_text(written.replace(row["trial_id"], "vit-other", 1))
+    assert problems() == [f"{TUNING}, vit-other: is no trial of {TUNED}/"]
+    path.write_text(written)
+    journal.write_text(journal.read_text().replace('"diverged"', '"ok"', 1))
+    assert any(line.startswith(f"{TUNED}/: journal.jsonl, line") for line in problems())
+    shutil.rmtree(tmp_path / "run" / TUNED)
+    (only,) = problems()
+    assert only.startswith(f"{TUNING}: can't be held against {TUNED}/ (")
+
+
 def test_the_plan_then_trains_every_configuration_of_the_family_so(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "tune=8")
     options = search(tmp_path, plan, Landscape(plan, peak))
@@ -297,6 +322,7 @@ def test_a_bad_recipe_is_put_right_and_the_answer_says_so(tmp_path: Path, monkey
     assert said.startswith("The suite's own recipes mislead: with them the CNN is ahead of the ViT by")
     page = (tmp_path / "run" / "report.html").read_text()
     assert "What does tuning bring?" in page
+    assert verify_run(tmp_path / "run").problems == []
     (tmp_path / "run" / TUNING).unlink()  # what was found is in run.json, and nothing is tuned again
     again = run_session(replace(request, suite=None, out=None, resume=tmp_path / "run", settings=["seeds=2"]))
     more = read_rows(tmp_path / "run")
