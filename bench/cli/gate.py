@@ -78,9 +78,9 @@ def gate(context: click.Context, **options: Any) -> None:
     """Has a change made it slower? Runs two revisions in alternation, here and now.
 
     \b
-    run_bench.py gate --base origin/main             HEAD against it, in 2 to 3 minutes
+    run_bench.py gate --base origin/main    HEAD against it, in 2 to 3 minutes
     run_bench.py gate --base HEAD --head "working tree"
-    run_bench.py gate --aa                           what this machine can tell
+    run_bench.py gate --aa                  what this machine can tell
 
     Exit status: 0 pass, 1 regression, 2 wrong usage, 3 inconclusive, 4 nothing comparable or cells missing, 5 a worker
     crashed or hangs, 130 interrupted. How to read the table: docs/gate.md.

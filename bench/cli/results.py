@@ -77,8 +77,8 @@ def compare(
     """What changed from one run to another, configuration by configuration; needs no torch.
 
     \b
-    run_bench.py compare BASELINE_RUN RUN
-    run_bench.py compare BASELINE_RUN RUN --fail-on speed:-10% --fail-on memory:+10% --fail-on accuracy:-0.5
+    run_bench.py compare BASELINE RUN
+    run_bench.py compare BASELINE RUN --fail-on speed:-10% --fail-on memory:+10%
 
     Metrics of --fail-on: speed, inference-speed, latency, memory, time-to-accuracy (in %), accuracy (in points). Its
     exit status: 0 nothing beyond a limit, 1 something is, 2 wrong usage or unlike runs, 3 too uncertain to tell, 4

@@ -47,7 +47,7 @@ def predict(
     """Predict images with a trained model, with the weights that validation chose.
 
     \b
-    run_bench.py predict results/mnist/latest/trials/NAME --input test.csv --out submission.csv --format kaggle
+    run_bench.py predict TRIAL_DIR --input test.csv --out mine.csv --format kaggle
 
     Images are resized to the model's size. Where their labels are known, the accuracy is printed.
     """

@@ -426,6 +426,14 @@ def test_the_exit_status_is_the_sessions_and_the_answer_is_on_standard_output(
     assert "Take it." not in quiet
 
 
+@pytest.mark.parametrize("name", ["", *sorted(run_bench.cli.commands)])
+def test_help_fits_80_columns(name: str, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = typed(*filter(None, [name]), "--help")
+    assert status == 0
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_the_end_is_a_dozen_lines_with_the_first_warning_and_a_count_of_the_others(
     columns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
