@@ -136,6 +136,17 @@ def test_labels_of_the_scatter_do_not_overlap_each_other(full: Tables) -> None:
     assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
 
 
+def test_points_are_named_by_their_shape_twins_too(varied: Tables) -> None:
+    (axes,) = drawn("accuracy_by_parameters", varied).axes
+    twins = varied.summary[varied.summary["match"].notna() & (varied.summary["train_fraction"] == 1)]
+    shapes = {f"d2 w{width:g}" for width in twins["width"]}
+    shown = {text.get_text() for text in axes.texts}
+    assert len(shapes) > 0
+    assert not any("=" in text for text in shown)
+    assert shown & shapes
+    assert not any("e32" in text for text in shown)
+
+
 def test_a_seed_that_missed_stands_at_the_edge_with_its_count(full: Tables) -> None:
     (axes,) = drawn("time_to_accuracy", full).axes
     assert {text.get_text() for text in axes.texts} == {"", "1/3", "3/3"}

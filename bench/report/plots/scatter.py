@@ -167,7 +167,7 @@ def _place_labels(axes: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[
 
 def _short_label(row: dict[str, Any]) -> str:
     """The label without what colour, marker and panel already say; of a twin its own shape, as in the table's names."""
-    if row["match"]:
+    if isinstance(row["match"], str) and row["match"]:
         shape = ("patch_size", "depth", "embed_dim" if row["width"] != row["width"] else "width")
         return " ".join(f"{SHAPE_LETTERS[key]}{row[key]:g}" for key in shape if row[key] == row[key])
     known = {family_title(row["model"]), row["dtype"], row["device"]}
