@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made_up import make_run
 from made_up_launch import time_in_rounds
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from report_page import SMALL, assert_well_made, read_page, write_plainly
 
@@ -150,3 +151,22 @@ def test_committed_runs_have_an_answer_however_they_were_timed(run: Path) -> Non
     for verdict in decide(tables):
         assert [card.title for card in verdict.cards][:1] == [BEST]
         assert "noisy to call" not in " ".join([verdict.headline, *verdict.advice, *verdict.notes])
+
+
+def test_lines_go_from_left_to_right_whatever_the_order_in_which_cells_were_timed() -> None:
+    """In mnist-cpu every launch timed its cells in an order of its own."""
+    tables, lines = read_tables(REFERENCE / "mnist-cpu"), 0
+    for name in ("inference_by_batch", "learning_curves"):
+        figure, _ = drawn(name, tables)
+        for line in (line for axes in figure.axes for line in axes.get_lines() if line.get_linestyle() != "None"):
+            assert (np.diff(np.asarray(line.get_xdata(), dtype=float)) > 0).all(), name
+            lines += len(np.asarray(line.get_xdata())) > 2
+        for faint in (each for axes in figure.axes for each in axes.collections if isinstance(each, LineCollection)):
+            assert all((np.diff(curve[:, 0]) > 0).all() for curve in faint.get_segments()), name
+            lines += sum(len(curve) > 2 for curve in faint.get_segments())
+    assert lines == 4 + 8, "the best of each family twice, and the others faintly"
+
+
+def test_one_thread_columns_stand_only_beside_more_threads(tables: Tables) -> None:
+    assert "With one thread" in column_groups(tables)
+    assert "With one thread" not in column_groups(read_tables(REFERENCE / "mnist-cpu")), "all of its speeds are"

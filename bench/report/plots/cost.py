@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from bench.analysis.comparison import sentence
 from bench.analysis.formatting import mebibytes, milliseconds, rate, three_digits
-from bench.analysis.labels import records
+from bench.analysis.labels import plain_name, records
 from bench.analysis.scaling import Ladder, by_configuration, efficiency, ladders, speed_up
 from bench.analysis.summary import MEMORY, Tables
 from bench.report.plots import style
@@ -131,7 +131,7 @@ def inference_by_batch(tables: Tables) -> Figure | None:
         for row in records(chosen):
             line = here[here["config_id"] == row["config_id"]]
             p50, p99 = (three_digits(row[f"latency_p{p}_seconds"] * 1e3) for p in (50, 99))
-            label = row["label"] + ("" if "nan" in (p50, p99) else f" (latency p50 {p50}, p99 {p99} ms)")
+            label = plain_name(row) + ("" if "nan" in (p50, p99) else f" (latency p50 {p50}, p99 {p99} ms)")
             how: dict[str, Any] = {"color": colours[row["model"]], "marker": style.marker_of(row["dtype"])}
             axes.plot(line["batch_size"], line["rate"], lw=2.4, ms=6, mec="white", mew=0.7, label=label, **how)
         style.size_axis(axes, sorted(here["batch_size"].unique()), "batch size, images")
@@ -158,7 +158,8 @@ def _rates(tables: Tables) -> pd.DataFrame:
     keys = ["config_id", "device_name", "model", "batch_size"]
     blocks = blocks[~blocks["config_id"].isin(launched["config_id"])]
     rates = blocks.groupby([*keys, "trial_id"], sort=False)["rate"].median().groupby(keys).mean().reset_index()
-    return pd.concat([pd.DataFrame(cells, columns=rates.columns), rates]) if cells else rates
+    every = pd.concat([pd.DataFrame(cells, columns=rates.columns), rates]) if cells else rates
+    return every.sort_values("batch_size", kind="stable")  # launches time cells in random order
 
 
 def _scaling_alt(tables: Tables, rows: pd.DataFrame) -> str:

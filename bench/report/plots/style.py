@@ -247,7 +247,7 @@ def note(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, flo
 
 def faint_curves(axes: Axes, points: pd.DataFrame, columns: tuple[str, str], colours: dict[str, str]) -> None:
     """A thin curve for each configuration, in its family's colour; of many, as pixels, or the SVG would be huge."""
-    for model, rows in points.groupby("model", sort=False):
+    for model, rows in points.sort_values(["config_id", columns[0]]).groupby("model", sort=False):
         ends = np.flatnonzero(np.diff(rows["config_id"].factorize()[0])) + 1
         curves = np.split(rows[list(columns)].to_numpy(float), ends)
         shade, many = colours[str(model)], len(curves) > MOST_ROWS
@@ -257,7 +257,8 @@ def faint_curves(axes: Axes, points: pd.DataFrame, columns: tuple[str, str], col
 
 def legend(figure: Figure, rows: pd.DataFrame, colours: dict[str, str], *more: Line2D) -> None:
     """Family by colour, numeric mode by marker, in one line below the axes."""
-    modes = sorted(set(rows["dtype"]), key=lambda dtype: [*MARKERS, dtype].index(dtype))
+    modes = sorted(set(rows.loc[rows["n"] > 0, "dtype"]), key=lambda dtype: [*MARKERS, dtype].index(dtype))
+    modes = modes if len(modes) > 1 else []
     shapes = [dot(mode, INK, marker=marker_of(mode), ms=6, mfc="none") for mode in modes]
     legend_below(figure, [*family_handles(rows["model"], colours), *shapes, *more], columnspacing=1.4)
 
