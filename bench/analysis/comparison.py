@@ -6,7 +6,7 @@ One rule for a difference: its 95% interval leaves out "none". There are four ve
   `equivalent_accuracy` of the run), whether or not it leaves out none.
 - "better": a difference is shown.
 - "too noisy": a ratio of speeds that is known to less than twice the precision that the launches went for, and isn't
-  twice as far from 1 as its interval is wide; its figure is no answer.
+  twice as far from 1 as its interval is wide, or any that isn't known to a factor of 2; its figure is no answer.
 - "inconclusive": anything else, such as times to a target that are closer than two evaluations.
 
 Memory is counted, not clocked: where one seed tells no interval, a ratio beyond what the allocator does by itself
@@ -171,7 +171,9 @@ def compare_rows(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
     """Two rows of one run's summary in a metric of theirs."""
     key = (a["config_id"], a["device_name"], b["config_id"], b["device_name"], metric)
     if key not in tables.compared:
-        tables.compared[key] = _compared(tables, a, b, metric)
+        plain = _compared(tables, a, b, metric)
+        wide = nothing(metric) == 1 and plain.interval.high > plain.interval.low * math.exp(2 * WIDEST)
+        tables.compared[key] = replace(plain, noisy=plain.noisy or wide)
     found: Comparison = tables.compared[key]
     return found
 

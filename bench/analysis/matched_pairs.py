@@ -82,7 +82,7 @@ def pair_sheets(tables: Tables) -> list[Sheet]:
     sheets, goal = [], tables.goal
     for by, own in grouped((pair.by, pair) for pair in find_pairs(tables)).items():
         head = ["pair", "who is better in what", "test accuracy", "difference"]
-        head += ["speed ratio", "inference ratio", "memory ratio"]
+        head += ["training speed, ratio", "inference in batches, ratio", "memory, ratio"]
         head += [f"ratio of times to {100 * tables.run['target_accuracy']:g}%"] if goal else []
         base, made = own[0].names
         ways = f"the {made} over the {base}" if len({pair.names for pair in own}) == 1 else "the made over the given"

@@ -34,7 +34,7 @@ class Limit:
 
 LIMITS = (
     Limit("parameters", "parameters", "num_params"),
-    Limit("ms", "ms for one image", "latency_p50_seconds", 1e3),
+    Limit("ms", "ms for one image (median)", "latency_p50_seconds", 1e3),
     Limit("mib", "MiB to train", "peak_memory_bytes", 2**-20),
     Limit("seconds", "s to train", "train_seconds"),
 )

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.comparison import Comparison, Row, compare_rows, nothing, time_text
+from bench.analysis.comparison import Comparison, Row, compare_rows, time_text
 from bench.analysis.formatting import mebibytes, milliseconds, percent, rate
 from bench.analysis.guessing import is_easy, share_of_commonest
 from bench.analysis.labels import family_title, plain_name, records
@@ -35,7 +35,7 @@ class Line:
         subject: in words, with the unit.
         figures: a text for each model; "–" where nothing was measured.
         difference: by how much the first is ahead of the second, "" where that can't be said.
-        ends: of its 95% interval, "" where it isn't known.
+        ends: of its 95% interval, or how well what is too noisy to call is known; "" where it isn't known.
         verdict: "ViT better", "equivalent", "inconclusive", "too noisy to call"; "" with a single model.
         winner: the better family's title, "" where no difference is shown.
         found: the comparison behind it, of the one with the greater value against the other.
@@ -112,9 +112,10 @@ def scorecard(tables: Tables, rows: Sequence[Row], title: str) -> Scorecard:
     """These rows of the summary, a model each; in the order of the run's families."""
     families = list(dict.fromkeys(tables.summary["model"]))
     rows = sorted(rows, key=lambda row: families.index(row["model"]))
+    threads = ", one thread" if {row["speed_threads"] for row in rows} == {1} else ""
     asked = [
         (ACCURACY, f"errors in {IMAGES:,} images", _errors),
-        (SPEED, "training speed", lambda row: rate(row[SPEED])),
+        (SPEED, f"training speed{threads}", lambda row: rate(row[SPEED])),
         (LATENCY, "latency, one image", lambda row: milliseconds(row[LATENCY])),
         (MEMORY, "memory to train", lambda row: mebibytes(row[MEMORY])),
     ]
@@ -145,22 +146,30 @@ def _line(tables: Tables, rows: Sequence[Row], metric: str, subject: str, show: 
     found = compare_rows(tables, *((second, best) if smallest_first else (best, second)), metric)
     winner = family_title(best["model"]) if found.shown else ""
     verdict = f"{winner} better" if winner else found.verdict
-    low, _, high, _ = found.interval
-    if found.noisy or (nothing(metric) == 1 and high > low * math.exp(2 * WIDEST)):
-        return Line(metric, subject, figures, verdict="too noisy to call", found=replace(found, noisy=True))
-    return Line(metric, subject, figures, *_difference(found), verdict, winner, found)
+    if found.noisy:
+        return Line(metric, subject, figures, "", _known_to(found), "too noisy to call", found=found)
+    if metric == ACCURACY:
+        fewer = _count_errors(second) - _count_errors(best)  # of the figures beside it, so that the line adds up
+        low, high = (IMAGES * end for end in (found.interval.low, found.interval.high))
+        ends = "" if math.isnan(low) else f"{low:,.0f} to {high:,.0f}"
+        return Line(metric, subject, figures, f"{fewer:,} fewer", ends, verdict, winner, found)
+    return Line(metric, subject, figures, f"{found.text}×", found.ends, verdict, winner, found)
+
+
+def _count_errors(row: Row) -> int:
+    return round(IMAGES * (1 - row[ACCURACY]))
 
 
 def _errors(row: Row) -> str:
-    return f"{round(IMAGES * (1 - row[ACCURACY])):,} ({percent(row[ACCURACY])})"
+    return f"{_count_errors(row):,} ({percent(row[ACCURACY])})"
 
 
-def _difference(found: Comparison) -> tuple[str, str]:
-    """By how much, and its interval: in errors, or as a ratio that is 1 or more."""
-    if nothing(found.metric) == 0:
-        low, amount, high = (IMAGES * end for end in found.interval[:3])
-        return f"{amount:,.0f} fewer", "" if math.isnan(low) else f"{low:,.0f} to {high:,.0f}"
-    return f"{found.text}×", found.ends
+def _known_to(found: Comparison) -> str:
+    """How well a ratio is known that is no answer; "" where that isn't known either."""
+    half_width = math.log(found.interval.high / found.interval.low) / 2
+    if math.isnan(half_width) or half_width > WIDEST:
+        return ""
+    return f"known to ±{half_width:.0%}"
 
 
 def _highest_target(tables: Tables, rows: Sequence[Row]) -> float | None:

@@ -110,7 +110,8 @@ def leading_sentence(device: "DeviceSpeeds") -> str:
     said = f"ratios of training speeds are known to {_plus_minus(half_width)} {how}"
     if threads < most:
         disturbed = f"{1 - speeds.clean_share(most):.0%} of the measurements"
-        return f"{said}; with all {most} threads other programs disturbed {disturbed}, too many for an answer"
+        every = "both" if most == 2 else f"all {most}"
+        return f"{said}; with {every} threads other programs disturbed {disturbed}, too many for an answer"
     return said
 
 

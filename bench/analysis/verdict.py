@@ -3,6 +3,7 @@
 Everything here is about the same models: each family's best on validation, as the first scorecard has them.
 """
 
+import json
 from collections.abc import Sequence
 
 from bench.analysis.answer import Verdict
@@ -81,10 +82,31 @@ def _decide(tables: Tables, device_name: str) -> Verdict:
     ]
     if any(own):
         headline, *own = [*filter(None, own), headline]
-    notes = [*own, _tuning_note(tables), *guess_sentences(tables, card.rows), *mode_sentences(tables, device_name)]
+    notes = [
+        *own,
+        _recipes(card),
+        _tuning_note(tables),
+        *guess_sentences(tables, card.rows),
+        *mode_sentences(tables, device_name),
+    ]
     notes += [sentence(leading_sentence(device))] if device else []
     winners = {subject: line.winner for line, subject in _subjects(card) if line.verdict}
     return Verdict(device_name, headline, advice, [*filter(None, notes)], cards, warnings, winners)
+
+
+def _recipes(card: Scorecard) -> str:
+    """How long and how fast each model learned: families are trained by recipes of their own."""
+    told = []
+    for family, row in zip(card.families, card.rows, strict=True):
+        training = json.loads(row["training"] or "{}")
+        rate, epochs = training.get("learning_rate"), row["epochs"]
+        if rate is None or not epochs > 0:
+            return ""
+        told.append(f"the {family} for {epochs:g} epoch{'s' * (epochs != 1)} at a learning rate of {rate:g}")
+    if len(told) == 1:
+        return sentence(f"trained for {told[0].partition(' for ')[2]}")
+    alike = len({row["training"] for row in card.rows}) == 1
+    return f"{'Trained alike' if alike else 'Each trained by its own recipe'}: {listed(told)}."
 
 
 def _tuning_note(tables: Tables) -> str:
@@ -145,7 +167,11 @@ def _achievement(line: Line) -> str:
         return f"answers {ratio} times as fast"
     if line.metric == MEMORY:
         amount = line.found.amount if line.found else 1.0
-        return f"needs {1 - 1 / amount:.0%} less memory" if amount < 10 else f"needs {ratio} times less memory"
+        return (
+            f"needs {1 - 1 / amount:.0%} less memory to train"
+            if amount < 10
+            else f"needs {ratio} times less memory to train"
+        )
     return f"reaches {_goal(line)} {ratio} times as soon"
 
 

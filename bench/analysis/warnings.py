@@ -132,13 +132,14 @@ def _of_launches(tables: Tables, device: DeviceSpeeds, rows: pd.DataFrame) -> It
         )
     if (slowdown := speeds.slowdown(leading.threads)) > SHARED:
         yield (
-            "The cores were shared with something that the system doesn't show, such as another rented machine: a "
-            f"fixed loop took {slowdown:.2f} times as long as at best. Speeds are corrected for it."
+            "Speeds are corrected for something on the cores that the system doesn't show, such as another rented "
+            f"machine (a fixed loop took {slowdown:.2f} times as long as at best)."
         )
     widths = speeds.half_widths(Panel("train", False, leading.threads))
     wide = sum(width > 2 * asked for width in widths)
     if wide or not leading.known:
-        told = f"{wide} of {len(widths)} ratios of training speeds are known to no better than ±{200 * asked:g}%"
+        are = f"ratio{'s' * (len(widths) > 1)} of training speeds {'is' if wide == 1 else 'are'}"
+        told = f"{wide} of {len(widths)} {are} known to no better than ±{200 * asked:g}%"
         told = told if widths else "no ratio of training speeds is known"
         yield f"Speeds are rough: {told}. Close other programs, or give a larger --budget or speed_seconds."
     reasons = [(reason, config) for each in speeds.launches for config, reason in each.missing.items()]

@@ -16,8 +16,9 @@ MOST_NAMED = 3  # trials of one reason
 TRIAL_ID = re.compile(r"[\w.+-]+", re.ASCII)  # anything else names no file of ours
 OF_LAUNCHES = (
     "Speeds: fresh processes (launches) time all configurations by turns, in slices of some 30 ms in random order, so "
-    "what the machine does to all drops out of a ratio. Undisturbed slices count. Means and 95% intervals are over "
-    "launches; times are images times seconds an image. A ratio that isn't known well enough is “too noisy to call”."
+    "what slows the machine slows all of them, and their ratios stay. Undisturbed slices count. Means and 95% "
+    "intervals are over launches; times are images times seconds an image. A ratio known to less than twice the "
+    "precision aimed at is “too noisy to call”, unless it is twice as far from 1 as its interval is wide."
 )
 OF_TIMED_TRIALS = (
     "Speeds: each trial ran alone and was timed in blocks of 250 ms or more, evaluation left out; means and 95% "
@@ -26,8 +27,8 @@ OF_TIMED_TRIALS = (
 RULES = (
     "Accuracy: mean over seeds on test images that are read once, at the end; a family's best is chosen on validation. "
     "Two models are compared image by image, with the seeds' spread on top.",
-    "A difference is called only where its 95% interval leaves out none; “equivalent” means that the whole interval "
-    "lies within the smallest difference that matters, “inconclusive” neither.",
+    "A winner is named only where the 95% interval excludes “no difference”; “equivalent” means that all of the "
+    "interval lies within the smallest difference that matters, “inconclusive” neither.",
     "Memory: the peak of training above the floor before it, in a process of its own; on a CPU that of the process, "
     "after steps that load what libraries need, on CUDA that of the allocator.",
     "FLOPs count each multiply-add as two, attention included. A matched pair has equal parameters within 2% or equal "

@@ -29,6 +29,7 @@ ALWAYS = (  # of a downloaded CSV
     ),
 )
 CHOICES = {"model": "Family", "dtype": "Numeric mode", "device_name": "Device", "world_size": "Processes"}
+ONE_THREAD = "With one thread"  # beside more of them
 SETTINGS = "Settings"  # the last group, of columns that differ between configurations
 
 
@@ -119,7 +120,8 @@ def page_table(tables: Tables) -> PageTable:
     values = {key: [_plain(value) for value in ordered[key].tolist()] for key in keys}
     choices = []
     for key, title in CHOICES.items():
-        known = [str(_plain(value)) for value in tables.summary[key].unique()]
+        trained = tables.summary["n_trained"] > 0
+        known = [str(_plain(value)) for value in tables.summary.loc[trained, key].unique()]
         options = [(value, family_title(value) if key == "model" else value) for value in known]
         choices += [{"key": key, "title": title, "options": options}] if len(known) > 1 else []
     data = {"always": ALWAYS, "columns": described, "values": values}
@@ -134,6 +136,8 @@ def column_groups(tables: Tables) -> dict[str, list[Column]]:
         known = [column for column in columns if column.key in summary]
         known = [each for each in known if (each.always and raced) or summary[each.key].notna().any()]
         groups[title] = [each for each in known if title != SETTINGS or summary[each.key].nunique(dropna=False) > 1]
+    if (summary.loc[summary["n_launches"] > 0, "speed_threads"] == 1).all():
+        groups[ONE_THREAD] = []  # all speeds are
     return {title: columns for title, columns in groups.items() if columns}
 
 
@@ -161,7 +165,7 @@ def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
             *([Column("balanced over classes, %", "test_balanced_accuracy", **accuracy)] if uneven else []),
             _with_ends("images/s", "images_per_second", better="higher", noted=True),
             *main,
-            _with_ends("memory, MiB", "peak_memory_bytes", factor=MIB, better="lower"),
+            _with_ends("memory, MiB", "peak_memory_bytes", factor=MIB, better="lower", noted=True),
             Column("parameters", "num_params", whole),
         ],
         "Validation and training": [
@@ -177,10 +181,10 @@ def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
         "Times to other targets": times,
         "Inference": [
             _with_ends("inference, images/s", "inference_images_per_second", better="higher", noted=True),
-            _with_ends("latency p50, ms", "latency_p50_seconds", factor=MILLI, better="lower"),
+            _with_ends("latency p50, ms", "latency_p50_seconds", factor=MILLI, better="lower", noted=True),
             *(Column(f"latency p{p}, ms", f"latency_p{p}_seconds", factor=MILLI) for p in (95, 99)),
         ],
-        "With one thread": [
+        ONE_THREAD: [
             Column("images/s, one thread", "images_per_second_one_thread", better="higher"),
             Column("inference, images/s, one thread", "inference_images_per_second_one_thread", better="higher"),
             Column("latency p50, ms, one thread", "latency_p50_seconds_one_thread", factor=MILLI, better="lower"),

@@ -1,6 +1,7 @@
 """Where one verdict ends and the next begins: intervals, grids and precisions met exactly, and missed by a hair."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -156,8 +157,8 @@ def test_a_line_whose_interval_spans_more_than_four_times_has_no_figure(
     tables: Tables, monkeypatch: pytest.MonkeyPatch, high: float, verdict: str
 ) -> None:
     found = Comparison("images_per_second", Interval(1.0, 2.0, high, 3))
-    monkeypatch.setattr("bench.analysis.scorecard.compare_rows", lambda *_: found)
-    line = scorecard(tables, records(tables.summary), "both").line("images_per_second")
+    monkeypatch.setattr("bench.analysis.comparison._compared", lambda *_: found)
+    line = scorecard(replace(tables), records(tables.summary), "both").line("images_per_second")
     assert line
     assert line.verdict == verdict
     assert (line.difference == "") is (verdict != "inconclusive")

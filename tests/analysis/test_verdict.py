@@ -49,7 +49,7 @@ def test_a_scorecard_has_one_model_a_family_in_all_rows(tmp_path: Path) -> None:
     }
     assert found.headline == (
         "The CNN makes 200 fewer errors in 10,000 images; the ViT trains 3.00 times as many images a second and needs "
-        "50% less memory."
+        "50% less memory to train."
     )
     assert found.advice == [
         f"Take the {card.names[1]}. For training speed and memory: the ViT, 14 px patches, 2 blocks (96.00%)."
@@ -81,7 +81,7 @@ def test_without_a_difference_in_accuracy_the_quicker_is_taken(tmp_path: Path) -
     found = verdict(tmp_path, configs=SMALL, dtypes=["fp32"], overrides=level, changes={"targets": []})
     assert found.headline == (
         "No difference in accuracy is shown; the ViT trains 3.00 times as many images a second and needs 29% less "
-        "memory."
+        "memory to train."
     )
     assert found.advice[0].startswith("Take the ViT, 7 px patches, 2 blocks")
 

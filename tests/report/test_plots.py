@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bench.analysis.comparison import compare_rows
-from bench.analysis.labels import records
+from bench.analysis.labels import plain_name, records
 from bench.analysis.summary import Tables, read_tables
 from bench.report.figures import GALLERY_PLOTS, HERO, LARGEST_SVG, MAIN_PLOTS, MISTAKES, RUN_PLOTS
 from bench.report.plots.style import FAMILY_COLOURS, MOST_ROWS, STYLE, family_colours, house_style, save
@@ -195,7 +195,7 @@ def test_many_curves_are_pixels_within_the_svg(many: Tables) -> None:
 def test_learning_has_a_line_and_a_band_of_each_familys_best(full: Tables) -> None:
     (axes,) = drawn("learning_curves", full).axes
     best = full.summary[full.summary["best_of_family"]]
-    assert [line.get_label() for line in axes.get_lines()] == [f"{label}, n = 3" for label in best["label"]]
+    assert [line.get_label() for line in axes.get_lines()] == [f"{plain_name(row)}, n = 3" for row in records(best)]
     assert len(axes.collections) == 2
     ends = [float(np.asarray(line.get_ydata())[-1]) for line in axes.get_lines()]
     assert ends == pytest.approx(best["val_accuracy"].tolist())

@@ -105,7 +105,8 @@ def learning_curves(tables: Tables) -> Figure | None:
             )
             colour, label = colours[row["model"]], f"{plain_name(row)}, n = {row['n']:g}"
             axes.fill_between(steps["x"], steps["low"], steps["high"], color=colour, alpha=0.22, lw=0)
-            axes.plot(steps["x"], steps["mean"], color=colour, lw=2.6, label=label)
+            dashes = LINES[list(colours).index(row["model"]) % len(LINES)]  # told apart in grey, too
+            axes.plot(steps["x"], steps["mean"], color=colour, lw=2.6, ls=dashes, label=label)
         if x == "epoch":
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -44,8 +44,8 @@ def _hero(name: str, title: str, column: str, axis: str, factor: float = 1.0) ->
 
     def caption(tables: Tables) -> str:
         return (
-            "Up is more accurate, left is cheaper; nothing beats the dashed line on both. A point leads to its row in "
-            "the table. The axis is stretched near 100%."
+            "Up is more accurate, left is cheaper; nothing beats the dashed line on both. p: patch size, d: blocks, "
+            "w: channels. The axis is stretched near 100%."
         )
 
     def alt(tables: Tables) -> str:
