@@ -13,6 +13,7 @@ import pytest
 from made_up import make_run
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -328,3 +329,25 @@ def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
     how: dict[str, Any] = {"configs": [("vit", 7, 2), ("cnn", None, 2)], "dtypes": ["fp32"], "seeds": [0], "epochs": 1}
     tables = read_tables(make_run(tmp_path / "run", **how, overrides=odd))
     assert save(drawn("memory", tables), "svg").startswith(b"<?xml")
+
+
+def test_figures_in_a_heat_map_stand_out_from_their_cells(full: Tables) -> None:
+    figure, told = drawn("patch_depth_heatmaps", full), 0
+    for axes in figure.axes:
+        faces = axes.collections[0].get_facecolors()  # type: ignore[attr-defined]
+        for text in axes.texts:
+            x, y = (int(place) for place in text.get_position())
+            face = faces[y * (len(faces) // round(axes.get_ylim()[0])) + x]
+            assert contrast(face, text.get_color()) >= 4.5
+            told += 1
+    assert told >= 12
+
+
+def contrast(first: Any, second: Any) -> float:
+    """WCAG 2's ratio."""
+    lights = []
+    for colour in (first, second):
+        parts = np.asarray(to_rgb(colour))
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        lights.append(float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+    return max(lights) / min(lights)

@@ -153,7 +153,7 @@ def _numbers(axes: Axes, matrix: Array, share: Array, scale: Normalize, labels: 
             text = f"{share[truth, truth]:.1f}" if matrix[truth].sum() else "–"
             axes.text(truth, truth, text, fontsize=size - 1, color=style.INK, **how)
         else:
-            ink = "white" if scale(share[truth, predicted]) > 0.5 else style.INK
+            ink = style.readable_on(ERRORS(scale(share[truth, predicted])))
             axes.text(predicted, truth, f"{matrix[truth, predicted]}", fontsize=size, color=ink, **how)
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(range(classes), labels, fontsize=size, **turned)

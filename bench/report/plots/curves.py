@@ -229,6 +229,10 @@ def patch_depth_heatmaps(tables: Tables) -> Figure | None:
         )
         grid = grid.reindex(pd.MultiIndex.from_frame(lines[["group", "depth"]])).rename(columns=int)
         seaborn.heatmap(grid, ax=axes, annot=True, fmt=fmt, cmap=cmap, cbar=False, linewidths=2, yticklabels=False)
+        faces = axes.collections[0].get_facecolors().reshape(*grid.shape, 4)
+        for text in axes.texts:
+            column, line = (int(place) for place in text.get_position())
+            text.set_color(style.readable_on(faces[line, column]))
         axes.set(title=name, xlabel="patch size, px", ylabel="")
         axes.tick_params(rotation=0, length=0)
         axes.grid(visible=False)

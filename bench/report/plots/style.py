@@ -20,6 +20,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -266,6 +267,13 @@ def legend(figure: Figure, rows: pd.DataFrame, colours: dict[str, str], *more: L
 def family_handles(models: Iterable[str], colours: dict[str, str]) -> list[Line2D]:
     """For a legend: a dot in the colour of each family."""
     return [dot(family_title(model), colours[model], ms=8) for model in dict.fromkeys(models)]
+
+
+def readable_on(colour: Any) -> str:
+    """Black or white, whichever stands out more on a colour (WCAG's relative luminance)."""
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in to_rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "white"
 
 
 def dot(label: str, colour: str, **how: Any) -> Line2D:
