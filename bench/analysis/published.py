@@ -6,7 +6,7 @@ from typing import Any
 from bench.analysis.comparison import Cell, Sheet, row_ends
 from bench.analysis.formatting import percent, points, three_digits
 from bench.analysis.labels import plain_name, records
-from bench.analysis.summary import Tables
+from bench.analysis.summary import Tables, split_size
 
 PUBLISHED = {  # a published figure -> its title, how it is shown, and the column of evaluations.csv beside it
     "train_loss": ("training loss", three_digits, "train_loss"),
@@ -45,7 +45,9 @@ def _published(tables: Tables, published: dict[str, Any], row: dict[str, Any], w
             low, middle, high = ("–" if math.isnan(end) else show(end) for end in ends)
             cells.append(Cell(middle, "" if low == high else f"{low} to {high}"))
         table.append(cells)
-    said = f"Here: {row['label']}, n = {row['n']} seed{'' if row['n'] == 1 else 's'}, median and range."
+    images = split_size(tables.run, "train")
+    of = f"{images:,.0f} training images, " if images > 0 else ""
+    said = f"Here: {row['label']}, {of}n = {row['n']} seed{'' if row['n'] == 1 else 's'}, median and range."
     return Sheet(f"{published['title']}{where}", [f"Published: {published['source']}", said], head, table)
 
 

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/references.py [NAME ...]
 
-A run takes both cores, so let nothing else run. What a run leaves goes to results/reference/NAME without its weights
-and predictions. How long each takes on two shared CPU cores (2026-11-29) stands beside it.
+A run takes both cores, so let nothing else run. What a run leaves goes to results/reference/NAME without its weights,
+submissions and predictions. How long each takes on two shared CPU cores (2026-11-29) stands beside it.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
-LEFT_OUT = shutil.ignore_patterns("trials", "answer.json", "*.lock")
+LEFT_OUT = shutil.ignore_patterns("trials", "submissions", "answer.json", "*.lock")
 KAGGLE = "examples/make_kaggle_csv.py kaggle"  # the CSVs, made of MNIST
 COMMANDS = {  # name -> what to run, the last of them the suite
     "mnist-cpu": ["run_bench.py mnist"],
