@@ -315,7 +315,7 @@ def unfolded(element: Element) -> Iterator[str]:
     """What a person sees who unfolds nothing, with the page's script running."""
     classes = element.get("class", "").split()
     hidden = "hidden" in element.attrib and element.tag != "form"
-    if hidden or element.tag in UNREAD or {"unseen", "skip"} & set(classes):
+    if hidden or element.tag in UNREAD or {"unseen", "skip", "narrow"} & set(classes):
         return
     yield element.text or ""
     tabs = 0
