@@ -120,6 +120,6 @@ class CNN(nn.Module):
         x = F.relu(self.stem(x), inplace=True)
         x = self.blocks(x)  # (B, round(W0 * growth**(stages-1)), H', W')
         # The mean says how much of a feature there is, the maximum whether it is there at all; with both, fewer epochs
-        # are needed than with the mean alone (docs/recipes.md).
+        # are needed than with the mean alone (results/reference/recipes.md).
         x = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
         return self.head(self.drop(x))  # (B, K)

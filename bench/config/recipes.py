@@ -8,7 +8,8 @@ from bench.trial import Training
 
 RECIPES: dict[str, Training] = {
     # The shortest ways that we found to 98% with a small ViT and to 99% with a small CNN on MNIST's validation split.
-    # For the ViT, Muon instead of AdamW was worth more than any other setting, at 2 to 10% of a step (docs/recipes.md).
+    # For the ViT, Muon instead of AdamW was worth more than any other setting, at 2 to 10% of a step
+    # (results/reference/recipes.md).
     "vit": Training(epochs=4, optimizer="muon", learning_rate=1.2e-2, weight_decay=0.05, batch_size=128),
     "cnn": Training(epochs=3, optimizer="muon", learning_rate=2e-2, weight_decay=0.05, batch_size=128),
     # A ViT has to be shown what a CNN knows: that a digit moved is the same digit. Chosen for `embed_dim: 64`,
