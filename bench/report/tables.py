@@ -164,6 +164,7 @@ def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
             _with_ends("test accuracy, %", "test_accuracy", noted=True, **accuracy),
             *([Column("balanced over classes, %", "test_balanced_accuracy", **accuracy)] if uneven else []),
             _with_ends("images/s", "images_per_second", better="higher", noted=True),
+            _with_ends("latency, ms", "latency_p50_seconds", factor=MILLI, better="lower", noted=True),
             *main,
             _with_ends("memory, MiB", "peak_memory_bytes", factor=MIB, better="lower", noted=True),
             Column("parameters", "num_params", whole),
@@ -181,7 +182,6 @@ def _all_columns(run: dict[str, Any], uneven: bool) -> dict[str, list[Column]]:
         "Times to other targets": times,
         "Inference": [
             _with_ends("inference, images/s", "inference_images_per_second", better="higher", noted=True),
-            _with_ends("latency p50, ms", "latency_p50_seconds", factor=MILLI, better="lower", noted=True),
             *(Column(f"latency p{p}, ms", f"latency_p{p}_seconds", factor=MILLI) for p in (95, 99)),
         ],
         ONE_THREAD: [

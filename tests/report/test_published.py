@@ -53,7 +53,10 @@ def test_each_published_epoch_has_ours_of_the_first_configuration_beside_it(tabl
 
 def test_the_end_is_compared_on_test_with_n(tables: Tables) -> None:
     (sheet,) = published_sheets(tables)
-    assert sheet.said == ["Published: a notebook, one seed.", "Here: ViT p7 d4 fp32, 55,000 training images, n = 3 seeds, median and range."]
+    assert sheet.said == [
+        "Published: a notebook, one seed.",
+        "Here: ViT p7 d4 fp32, 55,000 training images, n = 3 seeds, median and range.",
+    ]
     mine, low, high = (100 * tables.summary.iloc[0][f"test_accuracy{end}"] for end in ("", "_low", "_high"))
     assert published_sentence(tables, DEVICE) == (
         f"The ViT, 7 px patches, 4 blocks, reaches {mine:.2f}% on test ({low:.2f} to {high:.2f}, n = 3), "
