@@ -65,6 +65,7 @@ def test_streaming_gives_the_batches_that_memory_gives_over_epochs(
         assert torch.equal(labels, known)
 
 
+@pytest.mark.slow
 def test_streaming_draws_nothing_from_the_generator_of_the_model(streamed: Dataset) -> None:
     torch.manual_seed(0)
     expected = torch.rand(4)

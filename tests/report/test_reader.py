@@ -363,11 +363,13 @@ def test_what_is_unfolded_is_read_in_a_few_minutes(long: Path) -> None:
     assert len(re.findall(NUMBER, text)) <= MOST_NUMBERS
 
 
+@pytest.mark.slow
 def test_few_figures_are_unfolded(long: Path) -> None:
     root = read(long)
     folded = {figure for part in root.iter("details") for figure in part.iter("figure")}
     assert 3 <= len([figure for figure in root.iter("figure") if figure not in folded]) <= MOST_FIGURES
 
 
+@pytest.mark.slow
 def test_the_twin_in_markdown_is_short(long: Path) -> None:
     assert len((long / "report.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES
