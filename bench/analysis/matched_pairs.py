@@ -22,7 +22,7 @@ SAID = ("test_accuracy", "images_per_second", "peak_memory_bytes")  # what a sen
 METRICS = {  # metric -> (what the winner does, in what, which way is better)
     "test_accuracy": ("is more accurate", "accuracy", 1),
     "images_per_second": ("trains faster", "training speed", 1),
-    "inference_images_per_second": ("infers faster", "inference speed", 1),
+    "inference_images_per_second": ("infers batches faster", "inference in batches", 1),
     "peak_memory_bytes": ("needs less memory", "memory", -1),
 }
 TIME = ("gets to the target sooner", "time to target", -1)

@@ -40,7 +40,7 @@ def _published(tables: Tables, published: dict[str, Any], row: dict[str, Any], w
         here, cells = seen[(seen["epoch"] - point["epoch"]).abs() < 1e-6], [Cell(f"{point['epoch']:g}")]
         for name in given:
             (_, show, beside), theirs = PUBLISHED[name], point.get(name)
-            cells.append(Cell("–" if theirs is None else show(theirs)))
+            cells.append(Cell("–" if theirs is None else show(theirs) if show is not percent else _as_told(theirs)))
             ends = here[beside].agg(["min", "median", "max"])
             low, middle, high = ("–" if math.isnan(end) else show(end) for end in ends)
             cells.append(Cell(middle, "" if low == high else f"{low} to {high}"))
@@ -49,6 +49,11 @@ def _published(tables: Tables, published: dict[str, Any], row: dict[str, Any], w
     of = f"{images:,.0f} training images, " if images > 0 else ""
     said = f"Here: {row['label']}, {of}n = {row['n']} seed{'' if row['n'] == 1 else 's'}, median and range."
     return Sheet(f"{published['title']}{where}", [f"Published: {published['source']}", said], head, table)
+
+
+def _as_told(share: float) -> str:
+    """As a percentage with as many digits as were published."""
+    return f"{100 * share:.4g}%"
 
 
 def published_sentence(tables: Tables, device_name: str) -> str:
@@ -63,9 +68,9 @@ def published_sentence(tables: Tables, device_name: str) -> str:
         ours, ends = row[column], row_ends(row, column)
         known = f" ({ends}, n = {row['n']})" if ends else ""
         if ends and row[f"{column}_low"] <= theirs <= row[f"{column}_high"]:
-            beside = f"; the published {percent(theirs)} lies within"
+            beside = f"; the published {_as_told(theirs)} lies within"
         else:
             side = "above" if ours >= theirs else "below"
-            beside = f", {points(abs(ours - theirs))} {side} the published {percent(theirs)}"
+            beside = f", {points(abs(ours - theirs))} {side} the published {_as_told(theirs)}"
         return f"The {plain_name(row)}, reaches {percent(ours)} on {split}{known}{beside}."
     return ""

@@ -12,7 +12,7 @@ from bench.analysis.formatting import mebibytes, milliseconds, percent, rate
 from bench.analysis.guessing import is_easy, share_of_commonest
 from bench.analysis.labels import family_title, plain_name, records
 from bench.analysis.matched_pairs import EQUAL, find_pairs
-from bench.analysis.speeds import WIDEST
+from bench.analysis.speeds import WIDEST, WORK, precision_of
 from bench.analysis.summary import Tables, targets_of
 
 ACCURACY, SPEED, LATENCY, MEMORY = (
@@ -147,7 +147,9 @@ def _line(tables: Tables, rows: Sequence[Row], metric: str, subject: str, show: 
     winner = family_title(best["model"]) if found.shown else ""
     verdict = f"{winner} better" if winner else found.verdict
     if found.noisy:
-        return Line(metric, subject, figures, "", _known_to(found), "too noisy to call", found=found)
+        width = _known_to(found)
+        aim = f", aim ±{precision_of(tables.run):.0%}" if width and metric in WORK else ""
+        return Line(metric, subject, figures, "", f"{width}{aim}", "too noisy to call", found=found)
     if metric == ACCURACY:
         fewer = _count_errors(second) - _count_errors(best)  # of the figures beside it, so that the line adds up
         low, high = (IMAGES * end for end in (found.interval.low, found.interval.high))
@@ -169,7 +171,7 @@ def _known_to(found: Comparison) -> str:
     half_width = math.log(found.interval.high / found.interval.low) / 2
     if math.isnan(half_width) or half_width > WIDEST:
         return ""
-    return f"known to ±{half_width:.0%}"
+    return f"±{half_width:.0%}"
 
 
 def _highest_target(tables: Tables, rows: Sequence[Row]) -> float | None:

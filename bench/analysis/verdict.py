@@ -102,7 +102,11 @@ def _recipes(card: Scorecard) -> str:
         rate, epochs = training.get("learning_rate"), row["epochs"]
         if rate is None or not epochs > 0:
             return ""
-        told.append(f"the {family} for {epochs:g} epoch{'s' * (epochs != 1)} at a learning rate of {rate:g}")
+        augment = "with" if training.get("augment") else "no"
+        how = (
+            f"{training.get('optimizer')}, learning rate {rate:g}, batch {row['batch_size']:g}, {augment} augmentation"
+        )
+        told.append(f"the {family} for {epochs:g} epoch{'s' * (epochs != 1)} ({how})")
     if len(told) == 1:
         return sentence(f"trained for {told[0].partition(' for ')[2]}")
     alike = len({row["training"] for row in card.rows}) == 1
@@ -196,7 +200,7 @@ def _advice(tables: Tables, card: Scorecard, dull: set[str], one_seed: bool) -> 
         row = records(rows.loc[[best]])[0]
         said.append(f"For {listed(subjects)}: the {plain_name(row)} ({percent(row[ACCURACY])}).")
     said = [" ".join(said)]
-    return [*said, *(["One seed is little to go by: `--seeds 3` before you rely on it."] if one_seed else [])]
+    return [*said, *(["One seed is little to go by: give --seeds 3 before you rely on it."] if one_seed else [])]
 
 
 def _one_family(card: Scorecard) -> str:

@@ -84,7 +84,7 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
         "Devices": _joined([f"{d.get('device')}: {d.get('name')}" for d in machine.get("devices") or []], "; "),
         "Versions": _joined([*versions, machine.get("os")]),
         "Commit": commit + (" with uncommitted changes" if commit and machine.get("git_dirty") else ""),
-        "Command": " ".join(str(word) for word in run.get("command") or []),
+        "Command": _as_typed([str(word) for word in run.get("command") or []]),
         "Suite": _joined([run.get("suite"), run.get("description")], ": "),
         "Data": " ".join([named, *map(str, data.get("understood") or [])]),
         "Images": "{0} × {0} pixels, channels: {1}, classes: {2}".format(*shape) if all(shape) else "",
@@ -98,6 +98,10 @@ def _conditions(run: dict[str, Any]) -> list[tuple[str, str]]:
     for name, settings in (run.get("recipes") or {}).items():
         stated[f"Recipe {name}"] = _joined([f"{key} {_value(value)}" for key, value in (settings or {}).items()])
     return [(name, text) for name, text in stated.items() if text]
+
+
+def _as_typed(words: list[str]) -> str:
+    return " ".join(["python", *words] if words and words[0].endswith(".py") else words)
 
 
 def _value(value: Any) -> str:

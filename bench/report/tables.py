@@ -118,6 +118,7 @@ def page_table(tables: Tables) -> PageTable:
     grid = _grid(tables, columns)
     ordered = tables.summary.loc[grid.numbers]
     values = {key: [_plain(value) for value in ordered[key].tolist()] for key in keys}
+    values["named"] = _named(tables, grid, groups.get(RESULTS, []))
     choices = []
     for key, title in CHOICES.items():
         trained = tables.summary["n_trained"] > 0
@@ -126,6 +127,14 @@ def page_table(tables: Tables) -> PageTable:
         choices += [{"key": key, "title": title, "options": options}] if len(known) > 1 else []
     data = {"always": ALWAYS, "columns": described, "values": values}
     return PageTable(grid, groups, choices, data)
+
+
+def _named(tables: Tables, grid: Grid, results: list[int]) -> list[bool]:
+    """The rows to show before all are asked for: each family's best, the best of each result, what was replayed."""
+    named = [any(cells[number - 1].best for number in results) for _, cells in grid.rows]
+    best = tables.summary.loc[grid.numbers, "best_of_family"].tolist()
+    replayed = [bool(tables.run.get("published")) and number == tables.summary.index[0] for number in grid.numbers]
+    return [any(each) for each in zip(named, best, replayed, strict=True)]
 
 
 def column_groups(tables: Tables) -> dict[str, list[Column]]:

@@ -143,7 +143,7 @@ def test_where_nothing_is_shown_the_headline_says_what_is_too_noisy(tmp_path: Pa
 def test_one_seed_says_so(tmp_path: Path) -> None:
     found = verdict(tmp_path, configs=SMALL, dtypes=["fp32"], seeds=[0])
     assert found.headline.startswith("On one seed, the CNN makes ")
-    assert found.advice[-1] == "One seed is little to go by: `--seeds 3` before you rely on it."
+    assert found.advice[-1] == "One seed is little to go by: give --seeds 3 before you rely on it."
     assert "ViT and CNN: one seed each, so no interval over seeds." in found.warnings
 
 

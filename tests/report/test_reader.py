@@ -169,7 +169,7 @@ def check_ratio(column: str, rows: list[dict[str, str]], line: list[str], factor
         assert_shows(figure, float(row[column]) * factor / in_minutes)
     if verdict == "too noisy to call":
         assert difference == "–"
-        assert re.fullmatch(r"(known to ±\d+%)?", ends)
+        assert re.fullmatch(r"(±\d+%(, aim ±\d+%)?)?", ends)
         return
     amounts = [float(row[column]) for row in rows]
     more_is_better = column == "images_per_second"

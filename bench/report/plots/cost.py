@@ -124,6 +124,7 @@ def inference_by_batch(tables: Tables) -> Figure | None:
     if best.empty or points["batch_size"].nunique() < 2:
         return None
     devices, colours = best["device_name"].unique(), style.family_colours(tables.summary["model"])
+    marker = style.markers(tables.summary, colours)
     figure, panels = style.canvas(4.6, 1, len(devices), sharey=True)
     for axes, device in zip(panels[0], devices, strict=True):
         here, chosen = points[points["device_name"] == device], best[best["device_name"] == device]
@@ -132,7 +133,7 @@ def inference_by_batch(tables: Tables) -> Figure | None:
             line = here[here["config_id"] == row["config_id"]]
             p50, p99 = (three_digits(row[f"latency_p{p}_seconds"] * 1e3) for p in (50, 99))
             label = plain_name(row) + ("" if "nan" in (p50, p99) else f" (latency p50 {p50}, p99 {p99} ms)")
-            how: dict[str, Any] = {"color": colours[row["model"]], "marker": style.marker_of(row["dtype"])}
+            how: dict[str, Any] = {"color": colours[row["model"]], "marker": marker(row["model"], row["dtype"])}
             axes.plot(line["batch_size"], line["rate"], lw=2.4, ms=6, mec="white", mew=0.7, label=label, **how)
         style.size_axis(axes, sorted(here["batch_size"].unique()), "batch size, images")
         axes.legend(loc="lower right", title=device if len(devices) > 1 else None)

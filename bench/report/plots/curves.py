@@ -48,9 +48,9 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
     edge = high * step**2
     figure, ((axes,),) = style.canvas(1.8 + 0.27 * len(rows))
     axes.axvspan(high * step, high * step**10, color="#f2f2f2", zorder=0)
-    missed = rows["n_raced"] - rows[f"reached_{target:g}"]
+    missed, marker = rows["n_raced"] - rows[f"reached_{target:g}"], style.markers(tables.summary, colours)
     for (model, dtype), group in rows.groupby(["model", "dtype"]):
-        how: dict[str, Any] = {"ls": "", "marker": style.marker_of(str(dtype)), "color": colours[str(model)]}
+        how: dict[str, Any] = {"ls": "", "marker": marker(str(model), str(dtype)), "color": colours[str(model)]}
         own, late = seeds[seeds["y"].isin(group["y"])], group.loc[missed[group.index] > 0, "y"]
         axes.plot(own[column], own["y"], ms=3, alpha=0.55, **how)
         axes.plot(group[column], group["y"], ms=7, mec="white", mew=0.7, **how)

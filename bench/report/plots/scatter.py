@@ -88,10 +88,11 @@ def _panels(
     down = -(-len(wanted) // beside)
     figure, panels = style.canvas(5.4 if down == 1 else 1.2 + 3.4 * down, down, beside, sharey=y == "test_accuracy")
     colours, drawn = style.family_colours(tables.summary["model"]), []
+    marker = style.markers(rows, colours)
     for axes, (device, x) in zip(panels.flat, wanted, strict=False):
         here = style.measured(rows[rows["device_name"] == device], x)
         if len(here):
-            drawn.append((axes, _points(axes, here, draw(axes, here, x), (x, y), colours), x, y))
+            drawn.append((axes, _points(axes, here, draw(axes, here, x), (x, y), colours, marker), x, y))
         axes.set_title(device if len(wanted) > len(metrics) else "", color=style.FAINT)
     for axes in panels.flat[len(wanted) :]:
         axes.set_visible(False)
@@ -107,7 +108,12 @@ def _panels(
 
 
 def _points(
-    axes: Axes, here: pd.DataFrame, first: "pd.Series[bool]", metrics: tuple[str, str], colours: dict[str, str]
+    axes: Axes,
+    here: pd.DataFrame,
+    first: "pd.Series[bool]",
+    metrics: tuple[str, str],
+    colours: dict[str, str],
+    marker: Callable[[str, str], str],
 ) -> pd.DataFrame:
     """Draw configurations with their intervals, of many most of them faint; return the others.
 
@@ -120,7 +126,12 @@ def _points(
         shades = rest["model"].map(colours)
         axes.scatter(rest[x], rest[y], s=10, c=shades, alpha=0.25, lw=0, zorder=2, rasterized=True)
     for (model, dtype), group in shown.groupby(["model", "dtype"], sort=False):
-        how: dict[str, Any] = {"color": colours[str(model)], "marker": style.marker_of(str(dtype)), "ms": 7, "mew": 0.7}
+        how: dict[str, Any] = {
+            "color": colours[str(model)],
+            "marker": marker(str(model), str(dtype)),
+            "ms": 7,
+            "mew": 0.7,
+        }
         ends = style.whiskers(group, y), style.whiskers(group, x)
         axes.errorbar(group[x], group[y], *ends, ls="", elinewidth=0.9, mec="white", zorder=3, **how)
     spots = axes.scatter(shown[x], shown[y], s=160, alpha=0, zorder=4)  # what a pointer finds

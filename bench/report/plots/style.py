@@ -33,6 +33,7 @@ INK, FAINT, PLAIN = "#333333", "#8a8a8a", "#c9ced4"
 SHADES = ("#3b2a5c", "#7a5da8", "#b29ad0", "#dfd6eb")  # of one colour that no family has, so that parts aren't families
 FAMILY_COLOURS = {"vit": "#0072B2", "cnn": "#D55E00"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A4C93")  # for families that come later
+FAMILY_MARKERS = "oD^sPX"
 MARKERS = {"fp32": "o", "amp-bf16": "s", "amp-fp16": "^", "tf32": "D", "bf16": "P", "fp16": "X"}
 STYLE: Any = {  # the rest is matplotlib's own, whatever a person has set
     "axes.axisbelow": True,
@@ -125,8 +126,12 @@ def family_colours(models: Iterable[object]) -> dict[str, str]:
     return FAMILY_COLOURS | {name: MORE_COLOURS[i % len(MORE_COLOURS)] for i, name in enumerate(others)}
 
 
-def marker_of(dtype: str) -> str:
-    return MARKERS.get(dtype, "v")
+def markers(rows: pd.DataFrame, colours: dict[str, str]) -> Callable[[str, str], str]:
+    """A marker for a family's numeric mode: of its mode where these vary, else of its family, to be told in grey."""
+    modes, families = rows.loc[rows["n"] > 0, "dtype"].nunique(), list(colours)
+    return lambda model, dtype: (
+        MARKERS.get(dtype, "v") if modes > 1 else FAMILY_MARKERS[families.index(model) % len(FAMILY_MARKERS)]
+    )
 
 
 def measured(summary: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -259,9 +264,12 @@ def faint_curves(axes: Axes, points: pd.DataFrame, columns: tuple[str, str], col
 def legend(figure: Figure, rows: pd.DataFrame, colours: dict[str, str], *more: Line2D) -> None:
     """Family by colour, numeric mode by marker, in one line below the axes."""
     modes = sorted(set(rows.loc[rows["n"] > 0, "dtype"]), key=lambda dtype: [*MARKERS, dtype].index(dtype))
-    modes = modes if len(modes) > 1 else []
-    shapes = [dot(mode, INK, marker=marker_of(mode), ms=6, mfc="none") for mode in modes]
-    legend_below(figure, [*family_handles(rows["model"], colours), *shapes, *more], columnspacing=1.4)
+    marker, several = markers(rows, colours), len(modes) > 1
+    shapes = [dot(mode, INK, marker=MARKERS.get(mode, "v"), ms=6, mfc="none") for mode in modes if several]
+    families = family_handles(rows["model"], colours)
+    for handle, model in zip(families, dict.fromkeys(rows["model"]), strict=True):
+        handle.set_marker("o" if several else marker(str(model), ""))
+    legend_below(figure, [*families, *shapes, *more], columnspacing=1.4)
 
 
 def family_handles(models: Iterable[str], colours: dict[str, str]) -> list[Line2D]:

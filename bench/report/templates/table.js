@@ -10,7 +10,6 @@
   const hiding = document.head.appendChild(document.createElement("style"));
   const boxes = [...controls.querySelectorAll("[data-column]")];
   const choices = [...controls.querySelectorAll("select[data-key]")];
-  const FIRST = 3;  // rows before more are asked for
   let order = rows.map((_, index) => index);
 
   function sort(number) {
@@ -42,14 +41,12 @@
       return !(shown < least - slack) && !(shown > most + slack);
     };
     let shown = 0;
-    let first = 0;
     const few = !document.getElementById("all-rows").checked && !words.length && !picked.length && Number.isNaN(least) && Number.isNaN(most);
     order.map(index => [rows[index], index]).forEach(([row, index]) => {
       const label = row.cells[0].textContent.toLowerCase();
       const fits = words.every(word => label.includes(word))
         && picked.every(([column, value]) => String(column[index]) === value) && within(index);
-      row.hidden = !fits || (few && first >= FIRST && !values.best_of_family[index] && row.id !== location.hash.slice(1));
-      first += !row.hidden;
+      row.hidden = !fits || (few && !values.named[index] && row.id !== location.hash.slice(1));
       shown += !row.hidden;
     });
     count.textContent = `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")} configurations shown`;
