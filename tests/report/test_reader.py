@@ -24,7 +24,7 @@ from bench.report.figures import HERO, MAIN_PLOTS, MISTAKES
 from bench.report.plots.style import STYLE
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
-COMMITTED = ("mnist-cpu", "mnist-data-efficiency", "notebook-vit", "kaggle-vit")
+COMMITTED = ("mnist-cpu", "mnist-data-efficiency", "notebook-vit", "kaggle-vit", "fashion-mnist")
 MADE_UP: dict[str, dict[str, Any]] = {
     "families": {},
     "one seed": {"configs": SMALL, "dtypes": ["fp32"], "seeds": [0]},
