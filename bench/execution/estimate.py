@@ -28,6 +28,7 @@ class Pace(NamedTuple):
 ALONE = Pace(1.5e-3, 6e-4, 7e10)  # on two CPU cores
 BESIDE_OTHERS = Pace(1.5e-3, 2e-3, 3e10)  # on one thread
 OVERHEAD_SECONDS = 1.5
+START_SECONDS, LAUNCH_SECONDS, REPORT_SECONDS = 4.0, 6.0, 8.0  # of a run: imports and plan, its first launch, the page
 BACKWARD = 3  # forward and backward cost about three forwards
 PAST_RUNS = 20  # of a suite's, the newest
 
@@ -57,7 +58,9 @@ def estimate_run(plan: Plan, estimates: Mapping[str, float], at_once: int) -> fl
     todo = [trial for trial in plan.trials if trial.trial_id in estimates]
     beside = [estimates[trial.trial_id] for trial in todo if not trial.timed]
     alone = [estimates[trial.trial_id] for trial in todo if trial.timed]
-    return max(sum(beside) / at_once, max(beside, default=0.0)) + sum(alone) + plan.suite.rounds_seconds
+    training = max(sum(beside) / at_once, max(beside, default=0.0)) + sum(alone)
+    rounds = plan.suite.rounds_seconds
+    return START_SECONDS + training + rounds + LAUNCH_SECONDS * (rounds > 0) + REPORT_SECONDS
 
 
 def _measured(results: Path) -> dict[tuple[str, str, bool], float]:

@@ -8,7 +8,13 @@ from made_up import change_rows, make_run
 
 from bench.config.plan import Plan, load_plan
 from bench.config.suite_file import read_suite
-from bench.execution.estimate import estimate_run, estimate_seconds
+from bench.execution.estimate import (
+    LAUNCH_SECONDS,
+    REPORT_SECONDS,
+    START_SECONDS,
+    estimate_run,
+    estimate_seconds,
+)
 from bench.system.environment import cpu_name
 
 
@@ -48,12 +54,14 @@ def test_a_run_is_trials_by_how_many_run_at_once_and_the_timed_ones_and_the_roun
     plan = plan_of(tmp_path, "seeds=3", "world_size=[1, 2]", "batch_size=64", "speed_seconds=50")
     estimates = {trial.trial_id: 10.0 for trial in plan.trials}
     assert [trial.timed for trial in plan.trials].count(True) == 6
-    assert estimate_run(plan, estimates, at_once=2) == 60 / 2 + 60 + 50
-    assert estimate_run(plan, estimates, at_once=100) == 10 + 60 + 50
+    besides = START_SECONDS + LAUNCH_SECONDS + REPORT_SECONDS
+    assert estimate_run(plan, estimates, at_once=2) == 60 / 2 + 60 + 50 + besides
+    assert estimate_run(plan, estimates, at_once=100) == 10 + 60 + 50 + besides
     left = {trial.trial_id: 10.0 for trial in plan.trials if trial.seed == 2}
-    assert estimate_run(plan, left, at_once=2) == 20 / 2 + 20 + 50
+    assert estimate_run(plan, left, at_once=2) == 20 / 2 + 20 + 50 + besides
 
 
 def test_a_run_of_whole_trials_has_no_rounds(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "timing=whole", "speed_seconds=50")
-    assert estimate_run(plan, {trial.trial_id: 10.0 for trial in plan.trials}, at_once=2) == 20
+    estimates = {trial.trial_id: 10.0 for trial in plan.trials}
+    assert estimate_run(plan, estimates, at_once=2) == 20 + START_SECONDS + REPORT_SECONDS
