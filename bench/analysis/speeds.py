@@ -109,9 +109,8 @@ def leading_sentence(device: "DeviceSpeeds") -> str:
         return f"speeds are rough: ratios are known to {_plus_minus(half_width)} only {how}"
     said = f"ratios of training speeds are known to {_plus_minus(half_width)} {how}"
     if threads < most:
-        disturbed = f"{1 - speeds.clean_share(most):.0%} of the measurements"
         every = "both" if most == 2 else f"all {most}"
-        return f"{said}; with {every} threads other programs disturbed {disturbed}, too many for an answer"
+        return f"{said}; with {every} threads other programs disturbed too many of the measurements for an answer"
     return said
 
 

@@ -45,11 +45,16 @@ def question(tables: Tables) -> str:
         return f"How many images of {data} do {listed(families)} need?"
     if tables.summary["world_size"].nunique() > 1:
         return f"What do more processes bring on {data}?"
-    if tables.run.get("suite") == "mnist-modes":
+    if asks_for_modes(tables):
         return f"Which numeric mode, layout and compilation for {data}?"
     if len(families) == 1:
         return f"How good is the {families[0]} on {data}?"
     return f"{listed(families, 'or')} for {data}?" if families else f"Benchmark on {data}"
+
+
+def asks_for_modes(tables: Tables) -> bool:
+    """Whether modes are the question; elsewhere what they bring is told where they are listed."""
+    return bool(tables.run.get("suite") == "mnist-modes")
 
 
 def decide(tables: Tables) -> list[Verdict]:
@@ -87,7 +92,7 @@ def _decide(tables: Tables, device_name: str) -> Verdict:
         _recipes(card),
         _tuning_note(tables),
         *guess_sentences(tables, card.rows),
-        *mode_sentences(tables, device_name),
+        *(mode_sentences(tables, device_name) if asks_for_modes(tables) else []),
     ]
     notes += [sentence(leading_sentence(device))] if device else []
     winners = {subject: line.winner for line, subject in _subjects(card) if line.verdict}
@@ -96,17 +101,19 @@ def _decide(tables: Tables, device_name: str) -> Verdict:
 
 def _recipes(card: Scorecard) -> str:
     """How long and how fast each model learned: families are trained by recipes of their own."""
-    told = []
+    told, common = list[str](), list[list[str]]()
     for family, row in zip(card.families, card.rows, strict=True):
         training = json.loads(row["training"] or "{}")
         rate, epochs = training.get("learning_rate"), row["epochs"]
         if rate is None or not epochs > 0:
             return ""
-        augment = "with" if training.get("augment") else "no"
-        how = (
-            f"{training.get('optimizer')}, learning rate {rate:g}, batch {row['batch_size']:g}, {augment} augmentation"
-        )
-        told.append(f"the {family} for {epochs:g} epoch{'s' * (epochs != 1)} ({how})")
+        augment = f"{'with' if training.get('augment') else 'no'} augmentation"
+        common.append([str(training.get("optimizer")), f"batch {row['batch_size']:g}", augment])
+        told.append(f"the {family} for {epochs:g} epoch{'s' * (epochs != 1)} at learning rate {rate:g}")
+    if any(each != common[0] for each in common):
+        told = [f"{said} ({', '.join(how)})" for said, how in zip(told, common, strict=True)]
+    else:
+        told[-1] += f"; {', '.join(common[0])}"
     if len(told) == 1:
         return sentence(f"trained for {told[0].partition(' for ')[2]}")
     alike = len({row["training"] for row in card.rows}) == 1

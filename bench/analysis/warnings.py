@@ -32,7 +32,7 @@ LOST = {  # of a slice's seconds -> what happened in them
     "stolen": "the hypervisor had the core",
     "throttled": "the container's CPU quota was used up",
 }
-FEW = 0.2  # share of ratios that aren't known well, below which the others are worth more than a remedy
+FEW = 0.1  # share of ratios that aren't known well that is worth a line; each says so itself
 LISTED, NAMED = 12, 4  # reasons of failures that are told, and configurations of one reason; more are counted
 LONGEST = 200  # characters of a reason
 
@@ -142,9 +142,7 @@ def _of_launches(tables: Tables, device: DeviceSpeeds, rows: pd.DataFrame) -> It
         are = f"ratio{'s' * (len(widths) > 1)} of training speeds {'is' if wide == 1 else 'are'}"
         told = f"{wide} of {len(widths)} {are} known to no better than ±{200 * asked:g}%"
         told = told if widths else "no ratio of training speeds is known"
-        if leading.known and wide < FEW * len(widths):
-            yield f"{told[:1].upper()}{told[1:]}; the others are."
-        else:
+        if not leading.known or wide >= FEW * len(widths):
             yield f"Speeds are rough: {told}. Close other programs, or give a larger --budget or --set speed_seconds=N."
     reasons = [(reason, config) for each in speeds.launches for config, reason in each.missing.items()]
     labels = dict(zip(rows["config_id"], rows["label"], strict=True))

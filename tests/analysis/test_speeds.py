@@ -331,7 +331,7 @@ def test_all_threads_lead_where_their_ratios_are_known() -> None:
 def test_one_thread_leads_where_others_disturb_all() -> None:
     found = device([disturbed(made_up_launch(number), 2) for number in range(8)])
     assert (found.leading.threads, found.leading.most, found.leading.known) == (1, 2, True)
-    told = "with both threads other programs disturbed 100% of the measurements, too many for an answer"
+    told = "with both threads other programs disturbed too many of the measurements for an answer"
     assert leading_sentence(found).endswith(f"(8 launches, one thread); {told}")
 
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/references.py [NAME ...]
 
 A run takes both cores, so let nothing else run. What a run leaves goes to results/reference/NAME without its weights,
-submissions and predictions. How long each takes on two shared CPU cores (2026-11-29) stands beside it.
+submissions and predictions. How long each takes on two shared CPU cores (AMD EPYC, 2026-11-30) stands beside it.
 """
 
 import shutil
@@ -19,11 +19,11 @@ REFERENCE = ROOT / "results" / "reference"
 LEFT_OUT = shutil.ignore_patterns("trials", "submissions", "answer.json", "*.lock")
 KAGGLE = "examples/make_kaggle_csv.py kaggle"  # the CSVs, made of MNIST
 COMMANDS = {  # name -> what to run, the last of them the suite
-    "mnist-cpu": ["run_bench.py mnist"],
-    "mnist-data-efficiency": ["run_bench.py mnist-data-efficiency"],
-    "notebook-vit": ["run_bench.py notebook-vit --set compile=false"],
-    "kaggle-vit": [KAGGLE, "run_bench.py kaggle-vit --set dtype=fp32"],
-    "fashion-mnist": ["run_bench.py fashion-mnist"],
+    "mnist-cpu": ["run_bench.py mnist"],  # 19 minutes
+    "mnist-data-efficiency": ["run_bench.py mnist-data-efficiency"],  # 13
+    "notebook-vit": ["run_bench.py notebook-vit --set compile=false"],  # 10
+    "kaggle-vit": [KAGGLE, "run_bench.py kaggle-vit --set dtype=fp32"],  # 28
+    "fashion-mnist": ["run_bench.py fashion-mnist"],  # 34, beside light work
 }
 
 

@@ -360,7 +360,8 @@ def long(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_what_is_unfolded_is_read_in_a_few_minutes(long: Path) -> None:
     text = " ".join(" ".join(unfolded(without_more(read(long)))).split())
     assert len(text.split()) <= MOST_WORDS
-    assert len(re.findall(NUMBER, text)) <= MOST_NUMBERS
+    figures = re.findall(rf"(?<![\w-]){NUMBER}", text)  # a date is one, and bf16 a name
+    assert len(figures) <= MOST_NUMBERS
 
 
 @pytest.mark.slow

@@ -39,9 +39,15 @@ def _mistakes_caption(gallery: Gallery) -> str:
         said.append(
             f"Only the {first} is right on {alone[0]:,}, only the {second} on {alone[1]:,}, neither on {both:,}."
         )
-    for model, matrix in zip(gallery.models, gallery.confusion, strict=True):
-        pairs = [f"{class_name(gallery, a)} for {class_name(gallery, b)}" for a, b, _ in confused_pairs(matrix)[:1]]
-        said += [f"The {model.name} most often takes {pairs[0]}."] if pairs else []
+    most = [
+        f"{class_name(gallery, a)} for {class_name(gallery, b)}"
+        for matrix in gallery.confusion
+        for a, b, _ in confused_pairs(matrix)[:1]
+    ]
+    if len(most) == 2 and most[0] == most[1]:
+        said.append(f"Both most often take {most[0]}.")
+    elif len(most) == len(gallery.models):
+        said += [f"The {model.name} most often takes {each}." for model, each in zip(gallery.models, most, strict=True)]
     return " ".join(said)
 
 

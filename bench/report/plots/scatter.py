@@ -45,7 +45,7 @@ def _hero(name: str, title: str, column: str, axis: str, factor: float = 1.0) ->
     def caption(tables: Tables) -> str:
         return (
             "Up is more accurate, left is cheaper; nothing beats the dashed line on both. p: patch size, d: blocks, "
-            "w: channels. The axis is stretched near 100%."
+            "w: channels. The axis is stretched towards the top."
         )
 
     def alt(tables: Tables) -> str:
