@@ -6,6 +6,7 @@
     python tests/benchmarks/speed_proof.py resolution quiet            (hog likewise)
     python tests/benchmarks/speed_proof.py stalls
     python tests/benchmarks/speed_proof.py times --seeds 10
+    python tests/benchmarks/speed_proof.py repeat --runs 5
 
 A phase is what a run does between its trials: five launches of all configurations. Here they are a ViT of `mnist`, the
 same once more ("again"), the same with each tenth training step done twice ("slowed": 1.10 times the work of training,
@@ -20,6 +21,8 @@ none of inference), another ViT and a CNN. What these commands write lies in res
   on one core. times.md holds the seconds to 95% by a trial's own clock against images times seconds an image of the
   launches. A trial lasts half a minute, in which a neighbour on the same core comes and goes; so probes run beside it,
   too, and its seconds are also given without what they say that it lost.
+- repeat: whole runs of `smoke` and `mnist-quick`, every second one beside a hog; repeat.md has what each answers, and
+  in how many lines `compare` calls it changed against the first.
 """
 
 import argparse
@@ -27,6 +30,7 @@ import json
 import lzma
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -49,6 +53,7 @@ from made_up_data import write_png_folder
 from scipy.special import stdtrit
 
 from bench.analysis.comparison import is_too_noisy
+from bench.analysis.run_comparison import compare_runs
 from bench.config.plan import load_plan
 from bench.config.suite_file import find_suite, read_suite
 from bench.data.download import fetch
@@ -408,6 +413,35 @@ def times(seeds: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def repeat(count: int) -> str:
+    """Whole runs of the two quick suites, and whether they say the same."""
+    lines = [
+        "# Whole runs, one after the other",
+        "",
+        f"`python tests/benchmarks/speed_proof.py repeat --runs {count}`, {cpu_name()}, {date.today()}. `changed`: "
+        "lines in which `compare` calls a run better or worse than the suite's first.",
+        "",
+        "| suite | beside | seconds | answer | changed |",
+        "|---|---|---:|---|---:|",
+    ]
+    with tempfile.TemporaryDirectory() as place:
+        for suite in ("smoke", "mnist-quick"):
+            folders = [Path(place, f"{suite}-{number}") for number in range(count)]
+            for number, folder in enumerate(folders):
+                regime, start = ("quiet", "hog")[number % 2], time.monotonic()
+                command = [sys.executable, str(ROOT / "run_bench.py"), suite, "--quiet", "--out", str(folder)]
+                with noise(regime):
+                    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=place)
+                seconds = time.monotonic() - start
+                (answer,) = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["answers"]
+                changes = compare_runs(folders[0], folder).changes if number else []
+                changed = f"{sum(each.verdict in ('better', 'worse') for each in changes)} of {len(changes)}"
+                said = " ".join([answer["headline"], *answer["advice"]])
+                lines.append(f"| {suite} | {regime} | {seconds:.0f} | {said} | {changed if number else ''} |")
+                print(lines[-1], flush=True)
+    return "\n".join(lines) + "\n"
+
+
 @contextmanager
 def _watched() -> Iterator[list[float]]:
     """Mean times of the probes' loop, second by second, while something runs."""
@@ -445,6 +479,7 @@ def main() -> None:
     commands.add_parser("judge")
     commands.add_parser("resolution").add_argument("regime", choices=NOISES, nargs="?")
     commands.add_parser("times").add_argument("--seeds", type=int, default=10)
+    commands.add_parser("repeat").add_argument("--runs", type=int, default=5)
     commands.add_parser("stalls").add_argument("--seconds", type=float, default=150.0)
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -456,6 +491,7 @@ def main() -> None:
         "resolution": lambda: resolution(args.regime),
         "stalls": lambda: stalls(args.seconds),
         "times": lambda: times(args.seeds),
+        "repeat": lambda: repeat(args.runs),
     }
     print(text := page[args.command]())
     (FOLDER / f"{'proof' if args.command == 'judge' else args.command}.md").write_text(text)
