@@ -173,7 +173,8 @@ def _achievement(line: Line) -> str:
     if line.metric == ACCURACY:
         return f"makes {line.difference} errors in 10,000 images"
     if line.metric == SPEED:
-        return f"trains {ratio} times as many images a second"
+        alone = " on one thread" if line.subject.endswith("one thread") else ""  # with more the ratio may be another
+        return f"trains {ratio} times as many images a second{alone}"
     if line.metric == LATENCY:
         return f"answers {ratio} times as fast"
     if line.metric == MEMORY:
