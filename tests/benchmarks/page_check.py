@@ -160,6 +160,7 @@ class PageCheck:
         for number in range(links.count()):
             links.nth(number).press("Enter")
             row = page.locator("tr:target")
+            page.wait_for_timeout(100)  # the page hears of it a moment later
             wrong += row.count() != 1 or not row.is_visible()
         titles = page.locator(".inline a > title").count()
         wrong += titles != page.locator(".inline a").count()
