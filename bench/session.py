@@ -314,6 +314,9 @@ def _run_trials(
     finished = store.finished()
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
+    if plan.suite.timing == "rounds":  # side by side, the longest first, so that no core is left waiting for one
+        seeds = list(dict.fromkeys(trial.seed for trial in plan.trials))
+        todo.sort(key=lambda trial: (seeds.index(trial.seed), -estimates[trial.trial_id]))
     for line in said_of(plan.spec) or [_about(plan)]:
         _say(console, line)
     already = f", {len(plan.trials) - len(todo)} already there" if len(todo) < len(plan.trials) else ""

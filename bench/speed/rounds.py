@@ -33,7 +33,7 @@ DISCARDED_SECONDS = 0.006  # at the start of a slice, a step at least, while the
 LOOP_SECONDS = 0.4  # a stretch of the training loop as it is, a launch and configuration
 SPLIT_SECONDS = 0.02
 PEAK_SECONDS = 0.2
-ROUNDS = (4, 8)  # a launch: at least and at most; as many as take about twice as long as opening the process does
+ROUNDS = (4, 8)  # of a launch: at least and at most
 WHOLE_LAUNCHES = 3  # that time the training loop, other batch sizes and parts of a step, too
 FEWEST_LAUNCHES, MOST_LAUNCHES = 5, 40
 OTHER_SIZES = (8, 512)  # images of an inference, besides one and the configuration's own batch; once a launch
@@ -113,14 +113,16 @@ def measure(
         ready: list[_Process] = []
         at_once = 1  # until it is known how much memory a process takes
         for done in count():
-            late = done and (now() - start) * (done + 1) / done > seconds  # another one would end too late
+            spent = now() - start
+            late = done and spent * (done + 1) / done > seconds  # another one would end too late
             if late or is_enough(known, setting.precision) or len(known) >= MOST_LAUNCHES:
                 return
             if not ready:
                 ready = [stack.enter_context(each) for each in _opened(setting, setting.entries, missing, at_once)]
                 at_once = min(usable_cores(), MOST_READY) if ready and ready[0].is_small else 1
             process = ready.pop(0) if ready else None
-            launch = _launch(setting, number + done, process, missing, whole=len(known) < WHOLE_LAUNCHES)
+            whole = len(known) < WHOLE_LAUNCHES
+            launch = _launch(setting, number + done, process, missing, seconds - spent, whole)
             launch.wall_seconds, mark = round(now() - mark, 3), now()
             known.append(launch)
             yield launch
@@ -143,7 +145,12 @@ def reached(launches: Sequence[Launch]) -> dict[Panel, tuple[float, float]]:
 
 
 def _launch(
-    setting: Setting, number: int, process: "_Process | None", missing: dict[str, str], whole: bool = True
+    setting: Setting,
+    number: int,
+    process: "_Process | None",
+    missing: dict[str, str],
+    seconds: float,
+    whole: bool,
 ) -> Launch:
     """One launch, in a process that is open, and in more where memory doesn't hold all entries together.
 
@@ -151,6 +158,7 @@ def _launch(
 
     Args:
         process: None: there is nothing to open.
+        seconds: that are left for it.
         whole: time what needs no more than a few launches, too.
     """
     launch = Launch(
@@ -169,17 +177,22 @@ def _launch(
     while process:
         with process:
             try:
-                process.time_all(launch, group, whole)
+                process.time_all(launch, group, seconds, whole)
             except WorkerError as error:
                 missing |= dict.fromkeys(
                     [error.cell] if error.cell else [entry.name for entry in process.entries], error.reason
                 )
                 again = _opened(setting, setting.entries, missing, 1)
-                return _launch(setting, number, next(iter(again), None), missing, whole)
+                return _launch(setting, number, next(iter(again), None), missing, seconds, whole)
         rest = _opened(setting, [*anchor, *process.rest], missing, 1, first=1) if process.rest else []
         process, group = next(iter(rest), None), group + 1
     launch.missing = dict(missing)
     return launch
+
+
+def _number_of_rounds(opening: float, of_a_round: float, left: float) -> int:
+    """As many as take about twice as long as opening the process did, in the seconds that are left for both."""
+    return min(ROUNDS[1], max(ROUNDS[0], round(min(2 * opening, left - opening) / of_a_round)))
 
 
 def _opened(
@@ -294,18 +307,18 @@ class _Process:
         self.cells += [_Open(cell["cell"], entry, cell["work"], cell["batch_size"]) for cell in answer["cells"]]
         self._free += [answer["free_bytes"]] if answer["free_bytes"] else []
 
-    def time_all(self, launch: Launch, group: int, whole: bool) -> None:
+    def time_all(self, launch: Launch, group: int, seconds: float, whole: bool) -> None:
         """All its slices, in rounds; then, in a whole launch, what needs no repeats."""
         most = self.worker.ask("settle")["threads"]
         todo = [(cell, threads) for cell in self.cells for threads in cell.entry.thread_counts(most)]
         main = [(cell, threads) for cell, threads in todo if cell.is_main]
+        train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train" and whole]
         of_a_round = max(1e-3, len(main) * (SLICE_SECONDS + DISCARDED_SECONDS))
-        rounds = min(ROUNDS[1], max(ROUNDS[0], round(2 * self.opening_seconds / of_a_round)))
+        rounds = _number_of_rounds(self.opening_seconds, of_a_round, seconds - len(train) * LOOP_SECONDS)
         for number in range(rounds):
             own = todo if whole and number == 0 else main
             order = self.dice.sample(own, len(own))
             launch.slices += [self._slice(*each, group, number, slot) for slot, each in enumerate(order)]
-        train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train" and whole]
         for slot, (cell, trial) in enumerate(self.dice.sample(train, len(train))):
             threads = cell.entry.thread_counts(most)[-1]
             found = self._ask("loop", cell, threads, seconds=LOOP_SECONDS, discard=DISCARDED_SECONDS)

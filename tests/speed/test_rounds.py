@@ -281,7 +281,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Launches without processes: 10 s each, of which the noise is as `noise` says."""
     numbers: list[int] = []
 
-    def launch(setting: Setting, number: int, process: None, missing: dict[str, str], whole: bool) -> Launch:
+    def launch(setting: Setting, number: int, *_: object) -> Launch:
         numbers.append(number)
         (made,) = made_up_launches({"a": 1000.0, "b": 2000.0, "c": 700.0}, 1, noise=NOISE[0], first=number, seed=number)
         return made
@@ -316,8 +316,19 @@ def test_launches_go_on_until_the_ratios_are_known_and_never_for_ever(
 
 def test_no_launch_begins_that_would_not_end_in_time_but_the_first(asked: list[int]) -> None:
     assert len([*measure(Setting([], "a CPU"), [], 0, 0.0, Clock(10.0))]) == 1
-    assert len([*measure(Setting([], "a CPU"), [], 7, 70.0, Clock(5.0))]) == 4
+    assert len([*measure(Setting([], "a CPU"), [], 7, 80.0, Clock(5.0))]) == 4
     assert asked == [0, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("opening", "of_a_round", "left", "number"),
+    [(2.5, 0.5, 100.0, 8), (1.5, 0.5, 100.0, 6), (2.5, 0.5, 5.0, 5), (2.5, 0.5, 1.0, 4), (30.0, 0.5, 0.0, 4)],
+)
+def test_a_launch_takes_fewer_rounds_where_little_time_is_left(
+    monkeypatch: pytest.MonkeyPatch, opening: float, of_a_round: float, left: float, number: int
+) -> None:
+    monkeypatch.setattr(rounds, "ROUNDS", (4, 8))
+    assert rounds._number_of_rounds(opening, of_a_round, left) == number
 
 
 def test_launches_of_an_earlier_sitting_count(asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
