@@ -61,7 +61,9 @@ BATCH, PEAK = 256, 1e-2  # of the published recipe
 OURS: dict[str, tuple[str, str, dict[str, Any], bool]] = {
     "cnn": ("cnn", "cnn", {"width": 16}, False),
     "cnn, channels_last": ("cnn", "cnn", {"width": 16}, True),
+    "cnn-99, channels_last": ("cnn", "cnn-99", {"width": 16}, True),
     "vit": ("vit", "vit", {}, False),
+    "vit-98": ("vit", "vit-98", {}, False),
     "vit-99": ("vit", "vit-99", {"embed_dim": 64, "num_heads": 4}, False),
 }
 
@@ -125,7 +127,7 @@ def our_trial(name: str, seed: int = 0) -> Trial:
         model=family,
         settings=find_model(family)[0](**settings).model_dump(),
         recipe=recipe,
-        training=RECIPES[recipe],
+        training=RECIPES[recipe].model_copy(update={"evaluations_per_epoch": 8}),
         dtype="fp32",
         device="cpu",
         channels_last=channels_last,

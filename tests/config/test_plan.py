@@ -290,7 +290,7 @@ models:
         (
             "depth: 1\n",
             "recipe: ''\n",
-            "mine.yaml:7: unknown recipe ''; known: blog, cnn, notebook, plain, vit, vit-99",
+            "mine.yaml:7: unknown recipe ''; known: blog, cnn, cnn-99, notebook, plain, vit, vit-98, vit-99",
         ),
         ("depth: 1\n", "dtype: [fp32, bf61]\n", "mine.yaml:7: unknown dtype 'bf61'; "),
         ("depth: 1\n", "device: [cpu, gpu]\n", "mine.yaml:7: device 'gpu': no such device; did you mean '"),
