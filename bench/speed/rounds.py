@@ -30,7 +30,7 @@ from bench.trial import Trial
 # one of 60 ms: many short ones tell more. Below some 30 ms the hand-over takes too large a part.
 SLICE_SECONDS = 0.03
 DISCARDED_SECONDS = 0.006  # at the start of a slice, a step at least, while the caches are another cell's
-LOOP_SECONDS = 0.4  # a stretch of the training loop as it is, a launch and configuration
+LOOP_SECONDS = 0.15  # a stretch of the training loop as it is, and as much of plain steps beside it
 SPLIT_SECONDS = 0.02
 PEAK_SECONDS = 0.2
 ROUNDS = (4, 8)  # of a launch: at least and at most
@@ -314,7 +314,7 @@ class _Process:
         main = [(cell, threads) for cell, threads in todo if cell.is_main]
         train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train" and whole]
         of_a_round = max(1e-3, len(main) * (SLICE_SECONDS + DISCARDED_SECONDS))
-        rounds = _number_of_rounds(self.opening_seconds, of_a_round, seconds - len(train) * LOOP_SECONDS)
+        rounds = _number_of_rounds(self.opening_seconds, of_a_round, seconds - 2 * LOOP_SECONDS * len(train))
         for number in range(rounds):
             own = todo if whole and number == 0 else main
             order = self.dice.sample(own, len(own))
