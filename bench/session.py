@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -314,9 +314,7 @@ def _run_trials(
     finished = store.finished()
     todo = [trial for trial in plan.trials if trial.trial_id not in finished]
     estimates = {trial.trial_id: estimates[trial.trial_id] for trial in todo}
-    if plan.suite.timing == "rounds":  # side by side, the longest first, so that no core is left waiting for one
-        seeds = list(dict.fromkeys(trial.seed for trial in plan.trials))
-        todo.sort(key=lambda trial: (seeds.index(trial.seed), -estimates[trial.trial_id]))
+    todo = longest_first(todo, estimates)
     for line in said_of(plan.spec) or [_about(plan)]:
         _say(console, line)
     already = f", {len(plan.trials) - len(todo)} already there" if len(todo) < len(plan.trials) else ""
@@ -337,6 +335,16 @@ def _run_trials(
         for listener in listeners:
             listener.close()
         executor.close()
+
+
+def longest_first(trials: Sequence[Trial], estimates: Mapping[str, float]) -> list[Trial]:
+    """Seed by seed, so that no core waits for a long trial at the end of a round; then those that run alone, as given."""
+    seeds = list(dict.fromkeys(trial.seed for trial in trials))
+
+    def rank(trial: Trial) -> tuple[int, bool, float]:
+        return seeds.index(trial.seed), trial.timed, 0.0 if trial.timed else -estimates[trial.trial_id]
+
+    return sorted(trials, key=rank)
 
 
 def _about(plan: Plan) -> str:
