@@ -100,7 +100,7 @@ def cli(
     """Should it be a ViT or a CNN, on my images and my hardware? Accuracy, speed, memory, time to accuracy.
 
     \b
-    run_bench.py smoke          does it work here? half a minute, no download
+    run_bench.py smoke          does it work here? 20 seconds, no download
     run_bench.py mnist-quick    a first answer in 2 minutes
     run_bench.py mnist          the main job: 20 to 30 minutes on two CPU cores
     run_bench.py mnist --data DIR           the same on your own images
