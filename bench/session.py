@@ -338,7 +338,7 @@ def _run_trials(
 
 
 def longest_first(trials: Sequence[Trial], estimates: Mapping[str, float]) -> list[Trial]:
-    """Seed by seed, so that no core waits for a long trial at the end of a round; then those that run alone, as given."""
+    """Seed by seed, so that no core waits for a long trial at a round's end; then those that run alone, as given."""
     seeds = list(dict.fromkeys(trial.seed for trial in trials))
 
     def rank(trial: Trial) -> tuple[int, bool, float]:

@@ -34,7 +34,9 @@ LOOP_SECONDS = 0.15  # a stretch of the training loop as it is, and as much of p
 SPLIT_SECONDS = 0.02
 PEAK_SECONDS = 0.2
 ROUNDS = (4, 8)  # of a launch: at least and at most
-WHOLE_LAUNCHES = 3  # that time the training loop, other batch sizes and parts of a step, too
+# That time the training loop, other batch sizes and parts of a step, too: as many as tell an interval, and not in a
+# row, since where time is short the speeds need it more.
+WHOLE_LAUNCHES = (0, 2, 4)
 FEWEST_LAUNCHES, MOST_LAUNCHES = 5, 40
 OTHER_SIZES = (8, 512)  # images of an inference, besides one and the configuration's own batch; once a launch
 FREE_SHARE = 0.3  # of the free memory when the first entry was open: what a process leaves alone
@@ -121,7 +123,7 @@ def measure(
                 ready = [stack.enter_context(each) for each in _opened(setting, setting.entries, missing, at_once)]
                 at_once = min(usable_cores(), MOST_READY) if ready and ready[0].is_small else 1
             process = ready.pop(0) if ready else None
-            whole = len(known) < WHOLE_LAUNCHES
+            whole = len(known) in WHOLE_LAUNCHES
             launch = _launch(setting, number + done, process, missing, seconds - spent, whole)
             launch.wall_seconds, mark = round(now() - mark, 3), now()
             known.append(launch)

@@ -5,6 +5,7 @@ import random
 import textwrap
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up_launch import made_up_launches
@@ -281,8 +282,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Launches without processes: 10 s each, of which the noise is as `noise` says."""
     numbers: list[int] = []
 
-    def launch(setting: Setting, number: int, *_: object) -> Launch:
+    def launch(setting: Setting, number: int, *others: Any) -> Launch:
         numbers.append(number)
+        WHOLE.append(others[-1])
         (made,) = made_up_launches({"a": 1000.0, "b": 2000.0, "c": 700.0}, 1, noise=NOISE[0], first=number, seed=number)
         return made
 
@@ -292,6 +294,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 NOISE = [0.02]
+WHOLE: list[bool] = []
 
 
 class Clock:
@@ -329,6 +332,18 @@ def test_a_launch_takes_fewer_rounds_where_little_time_is_left(
 ) -> None:
     monkeypatch.setattr(rounds, "ROUNDS", (4, 8))
     assert rounds._number_of_rounds(opening, of_a_round, left) == number
+
+
+def test_every_second_launch_times_less_and_after_three_that_time_all_each_does(
+    asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.WHOLE", [])
+    setting = Setting([], "a CPU", precision=0.0)
+    launches = [*measure(setting, [], 0, 1e9, Clock(1.0))]
+    assert [number for number, whole in enumerate(WHOLE) if whole] == [0, 2, 4]
+    WHOLE.clear()
+    assert [*measure(setting, launches[:3], 3, 1e9, Clock(1.0))]
+    assert [number for number, whole in enumerate(WHOLE, 3) if whole] == [4]
 
 
 def test_launches_of_an_earlier_sitting_count(asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
