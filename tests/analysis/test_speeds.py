@@ -452,6 +452,8 @@ def test_pauses_that_trials_counted_stand_for_what_launches_cannot_tell(tmp_path
     assert [vit[f"stall_share{end}"] for end in ("_low", "", "_high")] == [0.12] * 3
     vit, _ = rows_of(rounds(tmp_path / "beyond", stall=0.6, overrides=counted))  # such as slow decoding
     assert vit["stall_share"] == pytest.approx(0.6, abs=0.05)
+    vit, _ = rows_of(rounds(tmp_path / "missed", stall=-0.1, overrides=counted))  # no rare sleep fell into a stretch
+    assert vit["stall_share"] == 0.12
     vit, _ = rows_of(rounds(tmp_path / "none", count=0, overrides=counted))
     assert vit["stall_share"] == 0.12
 

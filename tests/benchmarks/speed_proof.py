@@ -358,6 +358,7 @@ def stalls(seconds: float) -> str:
     slept, sleepy = 0.05 * (results[1].evaluations[-1]["step"] // 50), results[1].train_seconds
     assert sleepy
     lines += ["", f"It slept for {slept:.2f} s of {sleepy:.2f} s of training by the clock: {slept / sleepy:.1%}."]
+    lines.append("A launch's stretch is short and may miss a sleep; a report takes it where it sees more than a count.")
     return "\n".join(lines) + "\n"
 
 
