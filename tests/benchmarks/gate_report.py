@@ -193,7 +193,7 @@ python tests/benchmarks/gate_replay.py results/reference/gate/journals {command}
 
 Real faults, each in a commit of its own, and harmless commits: [faults.md](faults.md); some of them timed, on a machine
 that ran other jobs too: [faults_timed.md](faults_timed.md). There two slowdowns were flagged without time enough to
-confirm them; since then a screen keeps that time, and neither they nor the whole gates below were run again. Why the
+confirm them; with 160 seconds both were confirmed. The whole gates below were not run again since. Why the
 arms alternate every 60 ms: [alternation.md](alternation.md).
 
 A journal holds launches: two fresh processes, base and head, whose cells are timed in alternation. In `real` both run
