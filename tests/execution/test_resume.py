@@ -83,11 +83,11 @@ def test_what_failed_runs_again_when_asked_and_nothing_else_does(typed: Typed) -
     assert Path("run/trials.csv").read_bytes() == tables
     assert again == first  # the answer that is there
 
-    kept = tables.decode().splitlines()[1]
+    (kept,) = (line for line in tables.decode().splitlines() if line.startswith("cnn-"))
     status, _, error = typed("--resume", "run", "--retry", *here)
     assert status == 0, error
     assert statuses("run") == {"cnn": "ok", "moody_nets:moody": "ok"}
-    assert Path("run/trials.csv").read_text().splitlines()[1] == kept
+    assert kept in Path("run/trials.csv").read_text().splitlines()
     assert pd.read_csv("run/retried.csv").status.tolist() == ["failed"]
 
     status, said, _ = typed("verify", "run")
