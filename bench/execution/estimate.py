@@ -28,8 +28,8 @@ class Pace(NamedTuple):
 ALONE = Pace(1.5e-3, 6e-4, 7e10)  # on two CPU cores
 BESIDE_OTHERS = Pace(1.5e-3, 2e-3, 4.5e10)  # on one thread
 OVERHEAD_SECONDS = 1.5
-START_SECONDS, LAUNCH_SECONDS, REPORT_SECONDS = 4.0, 3.0, 6.0  # of a run: imports and plan, what its launches take
-# beyond their time, the page
+# Of a run: imports and plan; what its launches take beyond their time; the page.
+START_SECONDS, LAUNCH_SECONDS, REPORT_SECONDS = 4.0, 3.0, 6.0
 BACKWARD = 3  # forward and backward cost about three forwards
 PAST_RUNS = 20  # of a suite's, the newest
 
