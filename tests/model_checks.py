@@ -235,7 +235,7 @@ def check_explicit_attention_equals_fused(case: Case) -> None:
 
 
 def check_auto_attention_is_explicit_up_to_its_limit(case: Case) -> None:
-    """Of 15 heads, whose weights are 6,000 with 20 tokens; and whether all tokens ask or the first alone."""
+    """Of 30 heads, whose weights are 12,000 with 20 tokens; and whether all tokens ask or the first alone."""
     float32, bfloat16, width = torch.float32, torch.bfloat16, case.changes["embed_dim"]
     for device, dtype, num_tokens, explicit in (
         ("cpu", float32, 19, True),

@@ -47,8 +47,10 @@ class Commit:
 QKV = "self.qkv(x).view(B, N, 3, h, d)"
 LOSS = "            return self.loss(self.model, images, labels, self.label_smoothing)\n"
 EXPLICIT = """\
-            scores = torch.baddbmm(q.new_empty(()), k, q.transpose(1, 2), beta=0, alpha=self.scale)  # (B*h, N, M)
-            x = torch.bmm(scores.softmax(dim=1).transpose(1, 2), v).view(B, h, M, d)
+                weights = self._scores(k, q).softmax(dim=1).transpose(1, 2)
+            else:
+                weights = self._scores(q, k).softmax(dim=2)
+            x = torch.bmm(weights, v).view(B, h, M, d)
 """
 STEP = """\
         loss = self.forward(images, labels)
@@ -117,7 +119,7 @@ HARMLESS = (
     ),
     Commit(
         "renamed local variables",
-        ((VIT, EXPLICIT, EXPLICIT.replace("scores", "weights")), (TRAIN, STEP, STEP.replace("loss", "value"))),
+        ((VIT, EXPLICIT, EXPLICIT.replace("weights", "shares")), (TRAIN, STEP, STEP.replace("loss", "value"))),
     ),
     Commit(
         "documentation",

@@ -339,7 +339,7 @@ RGB, CLASS = Case("vit", image_size=12, in_channels=3), Case("vit", {"pool": "cl
 CNN_8PX = Case("cnn")
 GRADIENT, TIMM = checks.check_every_parameter_gets_a_gradient, checks.check_forward_equals_timm
 TORCH, ALONE = checks.check_attention_equals_torch, checks.check_a_batch_of_one_equals_its_row
-HEADS, LIMIT = Case("vit", {"embed_dim": 15, "num_heads": 15}), checks.check_auto_attention_is_explicit_up_to_its_limit
+HEADS, LIMIT = Case("vit", {"embed_dim": 30, "num_heads": 30}), checks.check_auto_attention_is_explicit_up_to_its_limit
 POSITIONS, FIXED = checks.check_positions_matter, checks.check_fixed_positions
 STARTS, CNN_STARTS = checks.check_vit_starts_as_its_docstring_says, checks.check_cnn_starts_as_its_docstring_says
 
@@ -359,8 +359,8 @@ FAULTS = [
         VIT,
         checks.check_explicit_attention_equals_fused,
     ),
-    Fault("the limit of explicit attention is less", attention_limit(5_999), HEADS, LIMIT),
-    Fault("the limit of explicit attention is more", attention_limit(6_615), HEADS, LIMIT),
+    Fault("the limit of explicit attention is less", attention_limit(11_999), HEADS, LIMIT),
+    Fault("the limit of explicit attention is more", attention_limit(13_230), HEADS, LIMIT),
     Fault("the limit of explicit attention leaves out heads", explicit_if(heads_count=False), HEADS, LIMIT),
     Fault("half precision is fused on a CPU", explicit_if(half=False), HEADS, LIMIT),
     Fault("attention is explicit on a card", explicit_if(anywhere=True), HEADS, LIMIT),
