@@ -10,6 +10,7 @@ leads.
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.measure.speed_stats import Panel, Speeds
+from bench.measure.speed_stats import Panel, Speeds, is_clean
 from bench.result import Launch
 from bench.speed.process import PROTOCOL, SliceWorker, WorkerError
 from bench.system.contention import machine_state
@@ -38,6 +39,9 @@ ROUNDS = (4, 8)  # of a launch: at least and at most
 # row, since where time is short the speeds need it more.
 WHOLE_LAUNCHES = (0, 2, 4)
 FEWEST_LAUNCHES, MOST_LAUNCHES = 5, 40
+# Beside other work slices with all threads may take ten times as long, and tell nothing: so many without an undisturbed
+# one, and a process leaves the rest of their time to those with one thread.
+TRIES = 12
 OTHER_SIZES = (8, 512)  # images of an inference, besides one and the configuration's own batch; once a launch
 FREE_SHARE = 0.3  # of the free memory when the first entry was open: what a process leaves alone
 SMALL_SHARE = 0.75  # what one leaves that may stand beside others
@@ -264,6 +268,7 @@ class _Process:
         self.rest: Sequence[Entry] = []
         self.start, self.opening_seconds = time.monotonic(), 0.0
         self._free: list[int] = []  # bytes, after each entry
+        self._tried, self._undisturbed = Counter[int](), Counter[int]()  # slices by number of threads
         # OpenMP threads that wait spin for milliseconds by default; here, as in trials, they soon stop that.
         variables = {"GOMP_SPINCOUNT": "10000"}
         self.worker = SliceWorker("speeds", ROOT, setting.dice, variables, folder=Path.cwd())
@@ -320,9 +325,14 @@ class _Process:
         for number in range(rounds):
             own = todo if whole and number == 0 else main
             order = self.dice.sample(own, len(own))
-            launch.slices += [self._slice(*each, group, number, slot) for slot, each in enumerate(order)]
+            launch.slices += [
+                self._slice(cell, threads, group, number, slot)
+                for slot, (cell, threads) in enumerate(order)
+                if not self._is_hopeless(threads)
+            ]
         for slot, (cell, trial) in enumerate(self.dice.sample(train, len(train))):
-            threads = cell.entry.thread_counts(most)[-1]
+            counts = cell.entry.thread_counts(most)
+            threads = max((each for each in counts if not self._is_hopeless(each)), default=counts[-1])
             found = self._ask("loop", cell, threads, seconds=LOOP_SECONDS, discard=DISCARDED_SECONDS)
             about = self._about(cell, threads, group, rounds, slot)
             launch.slices += [about | {"work": work} | figures for work, figures in found.items()]
@@ -336,7 +346,14 @@ class _Process:
 
     def _slice(self, cell: _Open, threads: int, group: int, number: int, slot: int) -> dict[str, Any]:
         found = self._ask("stretch", cell, threads, seconds=SLICE_SECONDS, discard=DISCARDED_SECONDS)
-        return self._about(cell, threads, group, number, slot) | found
+        piece = self._about(cell, threads, group, number, slot) | found
+        self._tried[threads] += 1
+        self._undisturbed[threads] += is_clean(piece)
+        return piece
+
+    def _is_hopeless(self, threads: int) -> bool:
+        """Whether no slice with so many threads was undisturbed, and there are fewer to time with."""
+        return self._tried[threads] >= TRIES and not self._undisturbed[threads] and threads > min(self._tried)
 
     def _about(self, cell: _Open, threads: int, group: int, number: int, slot: int) -> dict[str, Any]:
         return {

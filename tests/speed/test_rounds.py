@@ -334,6 +334,50 @@ def test_a_launch_takes_fewer_rounds_where_little_time_is_left(
     assert rounds._number_of_rounds(opening, of_a_round, left) == number
 
 
+class TimedBeside:
+    """In place of a worker: slices of which other work takes some of each core, by number of threads."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.waited = {1: 0.0, 2: 0.01}
+        self.asked: list[tuple[str, int]] = []
+
+    def ask(self, do: str, cell: str | None = None, **order: Any) -> dict[str, Any]:
+        if do == "settle":
+            return {"threads": 2}
+        threads = order["threads"]
+        self.asked.append((do, threads))
+        piece = {"steps": 1, "images": 7, "seconds": 0.01, "waited_seconds": self.waited[threads]}
+        return {"loop": piece, "steps": piece} if do == "loop" else piece
+
+    def close(self) -> None:
+        pass
+
+
+def timed_beside(monkeypatch: pytest.MonkeyPatch, waited: dict[int, float], threads: tuple[int, ...]) -> TimedBeside:
+    monkeypatch.setattr(rounds, "SliceWorker", TimedBeside)
+    monkeypatch.setattr(rounds, "ROUNDS", (8, 8))
+    worker: Any
+    with rounds._Process(Setting([], "a CPU")) as process:
+        worker, process.worker.waited = process.worker, waited
+        process.cells = [rounds._Open(name, Entry(name, threads=threads), "train", 7) for name in "abcdef"]
+        (launch,) = made_up_launches({"a": 1000.0}, 1)
+        process.time_all(launch, 0, 100.0, whole=True)
+    return worker
+
+
+def test_threads_of_which_nothing_is_undisturbed_leave_their_time_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    stretch = [("stretch", threads) for threads in (1, 2)]
+    for waited, one, two, loop in (
+        ({1: 0.0, 2: 0.01}, 48, rounds.TRIES, 1),
+        ({1: 0.01, 2: 0.0}, 48, 48, 2),
+        ({1: 0.01, 2: 0.01}, 48, rounds.TRIES, 1),  # the fewest are timed whatever comes
+    ):
+        asked = Counter(timed_beside(monkeypatch, waited, (1, 2)).asked)
+        assert [asked[each] for each in stretch] == [one, two]
+        assert asked["loop", loop] == 6
+    assert Counter(timed_beside(monkeypatch, {2: 0.01}, (2,)).asked) == {("stretch", 2): 48, ("loop", 2): 6}
+
+
 def test_every_second_launch_times_less_and_after_three_that_time_all_each_does(
     asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
