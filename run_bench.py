@@ -102,7 +102,7 @@ def cli(
     \b
     run_bench.py smoke          does it work here? 20 seconds, no download
     run_bench.py mnist-quick    a first answer in 2 minutes
-    run_bench.py mnist          the main job: 20 to 30 minutes on two CPU cores
+    run_bench.py mnist          the main job: about 20 minutes on two CPU cores
     run_bench.py mnist --data DIR           the same on your own images
 
     `run_bench.py SUITE`, `run SUITE` and `--suite SUITE` are the same. Lists sweep: --set models.vit.depth=[2,4,6]

@@ -22,11 +22,12 @@ class Pace(NamedTuple):
     seconds_per_step: float
     seconds_per_block_and_step: float
     flops_per_second: float
+    seconds_per_attention_weight: float  # beyond its FLOPs, forward and backward: softmax, and memory for all of them
 
 
 # Guesses, fitted to a few trials; any measured trial on this machine is worth more.
-ALONE = Pace(1.5e-3, 6e-4, 7e10)  # on two CPU cores
-BESIDE_OTHERS = Pace(1.5e-3, 2e-3, 4.5e10)  # on one thread
+ALONE = Pace(1.5e-3, 6e-4, 9e10, 4e-9)  # on two CPU cores
+BESIDE_OTHERS = Pace(1.5e-3, 2e-3, 7.5e10, 7.5e-9)  # on one thread
 OVERHEAD_SECONDS = 1.5
 # Of a run: imports and plan; what its launches take beyond their time; the page.
 START_SECONDS, LAUNCH_SECONDS, REPORT_SECONDS = 4.0, 3.0, 6.0
@@ -86,10 +87,20 @@ def _guess(trial: Trial, flops: float) -> float:
     steps = training.num_steps(num_train // training.batch_size)
     epochs = training.steps_fraction * training.epochs
     evaluated = epochs * training.evaluations_per_epoch * spec.num_val + (spec.num_test if trial.tested else 0)
-    work = flops * (BACKWARD * epochs * num_train + evaluated)
+    passes = epochs * num_train + evaluated / BACKWARD
     blocks = trial.settings.get("depth")  # other people's models may call anything by that name
     blocks = blocks if isinstance(blocks, int) and blocks else 4
     pace = ALONE if trial.timed else BESIDE_OTHERS
     overhead = OVERHEAD_SECONDS + (trial.instrument_seconds if trial.timed else 0.0)
     per_step = pace.seconds_per_step + pace.seconds_per_block_and_step * blocks
-    return overhead + steps * per_step + work / pace.flops_per_second
+    per_image = BACKWARD * flops / pace.flops_per_second
+    per_image += _attention_weights(trial, spec.image_size) * pace.seconds_per_attention_weight
+    return overhead + steps * per_step + passes * per_image
+
+
+def _attention_weights(trial: Trial, image_size: int) -> int:
+    """Of an image, in all heads and blocks; 0 in models without."""
+    if trial.model != "vit":
+        return 0
+    patch_size, heads, depth = (int(trial.settings[name]) for name in ("patch_size", "num_heads", "depth"))
+    return depth * heads * (image_size // patch_size) ** 4

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_up import change_rows, make_run
 
 from bench.config.plan import Plan, load_plan
-from bench.config.suite_file import read_suite
+from bench.config.suite_file import find_suite, read_suite
 from bench.execution.estimate import (
     LAUNCH_SECONDS,
     REPORT_SECONDS,
@@ -16,6 +17,8 @@ from bench.execution.estimate import (
     estimate_seconds,
 )
 from bench.system.environment import cpu_name
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 
 def plan_of(folder: Path, *options: str) -> Plan:
@@ -48,6 +51,25 @@ def test_a_trial_is_guessed_to_take_longer_with_more_epochs_and_on_one_thread_be
         return sum(estimate_seconds(plan_of(tmp_path, "instrument_seconds=0", *options).trials, tmp_path).values())
 
     assert guessed("epochs=10", "timing=whole") < guessed("epochs=10") < guessed("epochs=20")
+
+
+def test_each_attention_weight_is_guessed_to_take_its_time(tmp_path: Path) -> None:
+    model = {"model": "vit", "patch_size": 2, "depth": 2, "embed_dim": 32, "num_heads": [2, 8]}
+    path = tmp_path / "heads.yaml"
+    path.write_text(json.dumps({"dataset": "digits", "models": [model], "device": "cpu"}))
+    two, eight = estimate_seconds(load_plan(read_suite(path, [])).trials, tmp_path).values()
+    assert eight - two > 5e-9 * (2 * 6 * 16**2) * 1_000 * 5  # 16 tokens, two blocks, five epochs of some 1,300 images
+
+
+@pytest.mark.parametrize(("suite", "run"), [("mnist", "mnist-cpu"), ("fashion-mnist", "fashion-mnist")])
+def test_a_guess_is_near_what_trials_of_the_reference_runs_took(suite: str, run: str, tmp_path: Path) -> None:
+    rows = pd.read_csv(REFERENCE / run / "trials.csv")
+    taken = rows.groupby("config_id")["wall_seconds"].median()
+    trials = load_plan(read_suite(find_suite(suite), ["device=cpu"])).trials
+    guesses = pd.Series(estimate_seconds(trials, tmp_path)).groupby({t.trial_id: t.config_id for t in trials}).first()
+    assert len(guesses) == len(taken)
+    assert 0.75 < guesses.sum() / taken.sum() < 1.33
+    assert (guesses / taken).between(0.5, 2.0).all()
 
 
 def test_a_run_is_trials_by_how_many_run_at_once_and_the_timed_ones_and_the_rounds(tmp_path: Path) -> None:
