@@ -63,7 +63,7 @@ def show_plan(plan: "Plan", estimates: dict[str, float], at_once: int = 1, tunin
         console.print(f"Before that, {tried}, about {duration(tuning_seconds)} of the total.", highlight=False)
     total = duration(tuning_seconds + _total(plan, estimates, at_once))
     of_first = {t.trial_id: estimates[t.trial_id] for t in plan.trials if t.seed == plan.trials[0].seed}
-    first = duration(tuning_seconds + _total(plan, of_first, at_once))
+    first = duration(tuning_seconds + _total(plan, of_first, at_once, len(of_first) < len(plan.trials)))
     console.print(
         f"{plan.name} on {plan.spec.title}: {len(plan.trials):,} trials, about {total}; "
         f"the first whole round of the grid about {first}. Nothing was run.",
@@ -92,11 +92,12 @@ def plan_as_json(
     }
 
 
-def _total(plan: "Plan", estimates: dict[str, float], at_once: int) -> float:
+def _total(plan: "Plan", estimates: dict[str, float], at_once: int, more_to_come: bool = False) -> float:
     from bench.execution.estimate import estimate_run  # loads torch, which nothing else here needs
+    from bench.execution.speed_rounds import FIRST_SPEEDS
 
     run = {trial_id: seconds for trial_id, seconds in estimates.items() if trial_id not in plan.skipped}
-    return estimate_run(plan, run, at_once)
+    return estimate_run(plan, run, at_once, FIRST_SPEEDS if more_to_come else 1.0)
 
 
 def _names(trials: Sequence["Trial"]) -> list[str]:

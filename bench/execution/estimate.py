@@ -50,18 +50,19 @@ def estimate_seconds(trials: Iterable[Trial], results: Path, inventory: Inventor
     return estimates
 
 
-def estimate_run(plan: Plan, estimates: Mapping[str, float], at_once: int) -> float:
+def estimate_run(plan: Plan, estimates: Mapping[str, float], at_once: int, speeds: float = 1.0) -> float:
     """Seconds that a run takes at the most.
 
     Args:
         estimates: trial_id -> seconds, of the trials that are still to do.
         at_once: how many trials run side by side, where they do.
+        speeds: share of the speed rounds' time that is spent.
     """
     todo = [trial for trial in plan.trials if trial.trial_id in estimates]
     beside = [estimates[trial.trial_id] for trial in todo if not trial.timed]
     alone = [estimates[trial.trial_id] for trial in todo if trial.timed]
     training = max(sum(beside) / at_once, max(beside, default=0.0)) + sum(alone)
-    rounds = plan.suite.rounds_seconds
+    rounds = speeds * plan.suite.rounds_seconds
     return START_SECONDS + training + rounds + LAUNCH_SECONDS * (rounds > 0) + REPORT_SECONDS
 
 

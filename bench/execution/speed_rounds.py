@@ -18,6 +18,7 @@ from bench.trial import Trial
 
 TRAINED = ("ok", "diverged")  # statuses of trials that took all their steps, or could have
 BUDGET_SHARE = 0.25  # of a run's budget of time
+FIRST_SPEEDS = 0.35  # of the rounds' time, after the first of several rounds of seeds
 
 
 @dataclass

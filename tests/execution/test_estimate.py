@@ -81,6 +81,7 @@ def test_a_run_is_trials_by_how_many_run_at_once_and_the_timed_ones_and_the_roun
     assert estimate_run(plan, estimates, at_once=100) == 10 + 60 + 50 + besides
     left = {trial.trial_id: 10.0 for trial in plan.trials if trial.seed == 2}
     assert estimate_run(plan, left, at_once=2) == 20 / 2 + 20 + 50 + besides
+    assert estimate_run(plan, left, at_once=2, speeds=0.5) == 20 / 2 + 20 + 25 + besides
 
 
 def test_a_run_of_whole_trials_has_no_rounds(tmp_path: Path) -> None:
