@@ -100,7 +100,7 @@ def _half_width(speeds: Speeds, threads: int, configs: int) -> float:
 
 def leading_sentence(device: "DeviceSpeeds") -> str:
     """ "ratios of training speeds are known to ±2.6% (8 launches, 2 threads); ..."."""
-    speeds, (threads, most, half_width, _, known) = device.speeds, device.leading
+    speeds, (threads, most, half_width, of_most, known) = device.speeds, device.leading
     count = len(speeds.launches)
     how = f"({count} launch{'es' * (count != 1)}, {count_threads(threads)})"
     if half_width > WIDEST:
@@ -110,6 +110,8 @@ def leading_sentence(device: "DeviceSpeeds") -> str:
     said = f"ratios of training speeds are known to {_plus_minus(half_width)} {how}"
     if threads < most:
         every = "both" if most == 2 else f"all {most}"
+        if of_most <= WIDEST:
+            return f"{said}; with {every} threads to {_plus_minus(of_most)} only"
         return f"{said}; with {every} threads other programs disturbed too many of the measurements for an answer"
     return said
 

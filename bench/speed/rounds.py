@@ -40,7 +40,7 @@ ROUNDS = (4, 8)  # of a launch: at least and at most
 WHOLE_LAUNCHES = (0, 2, 4)
 FEWEST_LAUNCHES, MOST_LAUNCHES = 5, 40
 # Beside other work slices with all threads may take ten times as long, and tell nothing: so many without an undisturbed
-# one, and a process leaves the rest of their time to those with one thread.
+# one, and a process leaves the rest of their time to those with one thread, but for a whole launch's first round.
 TRIES = 12
 OTHER_SIZES = (8, 512)  # images of an inference, besides one and the configuration's own batch; once a launch
 FREE_SHARE = 0.3  # of the free memory when the first entry was open: what a process leaves alone
@@ -323,12 +323,13 @@ class _Process:
         of_a_round = max(1e-3, len(main) * (SLICE_SECONDS + DISCARDED_SECONDS))
         rounds = _number_of_rounds(self.opening_seconds, of_a_round, seconds - 2 * LOOP_SECONDS * len(train))
         for number in range(rounds):
-            own = todo if whole and number == 0 else main
+            complete = whole and number == 0
+            own = todo if complete else main
             order = self.dice.sample(own, len(own))
             launch.slices += [
                 self._slice(cell, threads, group, number, slot)
                 for slot, (cell, threads) in enumerate(order)
-                if not self._is_hopeless(threads)
+                if complete or not self._is_hopeless(threads)
             ]
         for slot, (cell, trial) in enumerate(self.dice.sample(train, len(train))):
             counts = cell.entry.thread_counts(most)
@@ -341,7 +342,7 @@ class _Process:
             parts = self._ask("split", cell, threads, seconds=SPLIT_SECONDS)
             launch.splits.append({"config_id": cell.entry.name, "num_threads": threads, **parts})
             if trial.dtype not in launch.peaks:
-                peak = self._ask("peak", cell, threads, seconds=PEAK_SECONDS)["flops_per_second"]
+                peak = self._ask("peak", cell, counts[-1], seconds=PEAK_SECONDS)["flops_per_second"]
                 launch.peaks |= {trial.dtype: peak} if peak else {}
 
     def _slice(self, cell: _Open, threads: int, group: int, number: int, slot: int) -> dict[str, Any]:

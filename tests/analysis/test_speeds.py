@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 import re
 import statistics
 from collections.abc import Sequence
@@ -333,6 +334,17 @@ def test_one_thread_leads_where_others_disturb_all() -> None:
     assert (found.leading.threads, found.leading.most, found.leading.known) == (1, 2, True)
     told = "with both threads other programs disturbed too many of the measurements for an answer"
     assert leading_sentence(found).endswith(f"(8 launches, one thread); {told}")
+
+
+def test_one_thread_leads_where_all_are_known_too_roughly_and_how_roughly_is_said() -> None:
+    dice, launches = random.Random(0), [made_up_launch(number) for number in range(8)]
+    for launch in launches:
+        moved = {config: math.exp(dice.gauss(0, 0.15)) for config in sorted({x["config_id"] for x in launch.slices})}
+        for piece in launch.slices:
+            piece["seconds"] *= moved[piece["config_id"]] if piece["num_threads"] == 2 else 1.0
+    found = device(launches)
+    assert (found.leading.threads, found.leading.most, found.leading.known) == (1, 2, True)
+    assert re.search(r"\(8 launches, one thread\); with both threads to ±2\d\.\d% only$", leading_sentence(found))
 
 
 def test_where_nothing_is_known_all_threads_stand_there_and_are_too_noisy() -> None:

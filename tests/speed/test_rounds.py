@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import string
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -353,29 +354,36 @@ class TimedBeside:
         pass
 
 
-def timed_beside(monkeypatch: pytest.MonkeyPatch, waited: dict[int, float], threads: tuple[int, ...]) -> TimedBeside:
+def timed_beside(
+    monkeypatch: pytest.MonkeyPatch, waited: dict[int, float], threads: tuple[int, ...], whole: bool = False
+) -> Counter[tuple[str, int]]:
+    """What is asked of a worker, and with how many threads, in eight rounds of 20 cells."""
     monkeypatch.setattr(rounds, "SliceWorker", TimedBeside)
     monkeypatch.setattr(rounds, "ROUNDS", (8, 8))
     worker: Any
     with rounds._Process(Setting([], "a CPU")) as process:
         worker, process.worker.waited = process.worker, waited
-        process.cells = [rounds._Open(name, Entry(name, threads=threads), "train", 7) for name in "abcdef"]
+        process.cells = [
+            rounds._Open(name, Entry(name, threads=threads), "train", 7) for name in string.ascii_letters[:20]
+        ]
         (launch,) = made_up_launches({"a": 1000.0}, 1)
-        process.time_all(launch, 0, 100.0, whole=True)
-    return worker
+        process.time_all(launch, 0, 100.0, whole)
+    return Counter(worker.asked)
 
 
 def test_threads_of_which_nothing_is_undisturbed_leave_their_time_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    stretch = [("stretch", threads) for threads in (1, 2)]
-    for waited, one, two, loop in (
-        ({1: 0.0, 2: 0.01}, 48, rounds.TRIES, 1),
-        ({1: 0.01, 2: 0.0}, 48, 48, 2),
-        ({1: 0.01, 2: 0.01}, 48, rounds.TRIES, 1),  # the fewest are timed whatever comes
-    ):
-        asked = Counter(timed_beside(monkeypatch, waited, (1, 2)).asked)
-        assert [asked[each] for each in stretch] == [one, two]
-        assert asked["loop", loop] == 6
-    assert Counter(timed_beside(monkeypatch, {2: 0.01}, (2,)).asked) == {("stretch", 2): 48, ("loop", 2): 6}
+    def slices(waited: dict[int, float], whole: bool = False) -> tuple[int, int]:
+        asked = timed_beside(monkeypatch, waited, (1, 2), whole)
+        return asked["stretch", 1], asked["stretch", 2]
+
+    busy, free = 0.01, 0.0
+    assert slices({1: free, 2: busy}) == (160, rounds.TRIES)
+    assert slices({1: free, 2: busy}, whole=True) == (160, 20)  # each once
+    assert slices({1: busy, 2: free}) == (160, 160)
+    assert slices({1: busy, 2: busy}) == (160, rounds.TRIES)  # the fewest are timed whatever comes
+    assert timed_beside(monkeypatch, {2: busy}, (2,)) == {("stretch", 2): 160}
+    assert timed_beside(monkeypatch, {1: free, 2: busy}, (1, 2), whole=True)["loop", 1] == 20
+    assert timed_beside(monkeypatch, {1: busy, 2: free}, (1, 2), whole=True)["loop", 2] == 20
 
 
 def test_every_second_launch_times_less_and_after_three_that_time_all_each_does(
