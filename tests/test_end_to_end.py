@@ -290,6 +290,25 @@ def test_an_interrupted_run_keeps_what_is_done_reports_it_and_goes_on(folder: Pa
 
 
 @pytest.mark.slow
+def test_ctrl_c_while_recipes_are_tuned_keeps_those_that_were_tried(folder: Path, typed: Typed) -> None:
+    out = folder / "tuned"
+    begin = without_pictures("--suite", "tiny.yaml", "--out", out, "--seeds", "1", "--tune", "4")
+    process = subprocess.Popen(begin, cwd=folder, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    wait_for_rows(out / "tuning", 1)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 130
+    assert f"go on with: run_bench.py --resume {out}" in said
+    tried = pd.read_csv(out / "tuning" / "trials.csv")
+    status, err = typed("--resume", out)
+    assert status == 0, err
+    assert set(whole(out).model) == {"vit", "cnn"}
+    after = pd.read_csv(out / "tuning" / "trials.csv")
+    assert 1 <= len(tried) < len(after)
+    assert after[: len(tried)].equals(tried)  # none of them again
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_stream_that_the_caller_closed_costs_nothing(folder: Path, closed: str) -> None:
     out = folder / f"closed{len(closed)}"

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/gate_real.py --hog 5 --bursts 4 --stream 4 --quiet 8
 
-Journals go to results/reference/gate/journals/real-NOISE-NUMBER.jsonl; those that are there already are kept, so a
-stopped series goes on. Their launches are recorded launches of identical code, too: gate_replay.py resamples them.
+Journals go to results/reference/gate/journals/real-NOISE-NUMBER.jsonl; those that are there already, as they are or
+compressed (.xz), are kept, so a stopped series goes on. Their launches are recorded launches of identical code, too:
+gate_replay.py resamples them.
 """
 
 import argparse
@@ -28,9 +29,10 @@ def main() -> None:
     for name in NOISES:
         for number in range(getattr(args, name)):
             journal = FOLDER / f"real-{name}-{number:02d}.jsonl"
-            if journal.exists():
+            if journal.exists() or journal.with_suffix(".jsonl.xz").exists():
                 continue
-            command = [sys.executable, "run_bench.py", "gate", "--aa", "--journal", str(journal)]
+            # As seen from the root: a journal names its own place.
+            command = [sys.executable, "run_bench.py", "gate", "--aa", "--journal", str(journal.relative_to(ROOT))]
             start = time.monotonic()
             with noise(name):
                 done = subprocess.run(

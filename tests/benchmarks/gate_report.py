@@ -176,7 +176,7 @@ def cpu_text(recordings: Sequence[Recording]) -> str:
     headers = [one.record.header for one in recordings]
     names = {head.get("cpu") or head.get("environment", {}).get("cpu") or "unknown processor" for head in headers}
     days = sorted({str(head.get("started_at", ""))[:10] for head in headers})
-    return f"{', '.join(sorted(names))}, {days[0]}"
+    return f"{', '.join(sorted(names))}, {' and '.join(days)}"
 
 
 TEXT = """# The gate's proof: how often it is wrong, beside the rules that people use
@@ -193,8 +193,8 @@ python tests/benchmarks/gate_replay.py results/reference/gate/journals {command}
 
 Real faults, each in a commit of its own, and harmless commits: [faults.md](faults.md); some of them timed, on a machine
 that ran other jobs too: [faults_timed.md](faults_timed.md). There two slowdowns were flagged without time enough to
-confirm them; with 160 seconds both were confirmed. The whole gates below were not run again since. Why the
-arms alternate every 60 ms: [alternation.md](alternation.md).
+confirm them; with 160 seconds both were confirmed. Why the arms alternate every 60 ms:
+[alternation.md](alternation.md).
 
 A journal holds launches: two fresh processes, base and head, whose cells are timed in alternation. In `real` both run
 the same code. In `slow10` head does every tenth step twice, which is 10% more work, and no sleep; in `slow03`, `05` and

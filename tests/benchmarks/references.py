@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
-LEFT_OUT = shutil.ignore_patterns("trials", "submissions", "answer.json", "*.lock")
+LEFT_OUT = shutil.ignore_patterns("trials", "submissions", "answer.json", "*.lock", "*.previous")
 KAGGLE = "examples/make_kaggle_csv.py kaggle"  # the CSVs, made of MNIST
 COMMANDS = {  # name -> what to run, the last of them the suite
     "mnist-cpu": ["run_bench.py mnist"],  # 19 minutes

@@ -307,6 +307,8 @@ def resolution(regime: str | None) -> str:
         speeds = Speeds(phase.launches)
         for panel in sorted(speeds.panels):
             widths, n = speeds.half_widths(panel), panel.num_threads
+            if not widths:  # other work left one configuration at the most
+                continue
             cells = [cell for cell in speeds.cells if panel_of(cell) == panel]
             pairs = [(speeds.ratio(a, b), quiet.ratio(a, b)) for a, b in combinations(cells, 2)] if quiet else []
             held = [own.low <= other.amount <= own.high for own, other in pairs if math.isfinite(own.half_width)]
