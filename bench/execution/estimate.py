@@ -28,9 +28,9 @@ class Pace(NamedTuple):
 # Guesses, fitted to a few trials; any measured trial on this machine is worth more.
 ALONE = Pace(1.5e-3, 6e-4, 9e10, 4e-9)  # on two CPU cores
 BESIDE_OTHERS = Pace(1.5e-3, 2e-3, 7.5e10, 7.5e-9)  # on one thread
-OVERHEAD_SECONDS = 1.5
+OVERHEAD_SECONDS = 0.7
 # Of a run: imports and plan; what its launches take beyond their time; the page.
-START_SECONDS, LAUNCH_SECONDS, REPORT_SECONDS = 4.0, 3.0, 6.0
+START_SECONDS, LAUNCH_SECONDS, REPORT_SECONDS = 4.0, 1.5, 5.0
 BACKWARD = 3  # forward and backward cost about three forwards
 PAST_RUNS = 20  # of a suite's, the newest
 
