@@ -299,11 +299,11 @@ def test_ctrl_c_while_recipes_are_tuned_keeps_those_that_were_tried(folder: Path
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 130
     assert f"go on with: run_bench.py --resume {out}" in said
-    tried = pd.read_csv(out / "tuning" / "trials.csv")
+    tried = pd.read_csv(out / "tuning" / "trials.csv", dtype=str)
     status, err = typed("--resume", out)
     assert status == 0, err
     assert set(whole(out).model) == {"vit", "cnn"}
-    after = pd.read_csv(out / "tuning" / "trials.csv")
+    after = pd.read_csv(out / "tuning" / "trials.csv", dtype=str)
     assert 1 <= len(tried) < len(after)
     assert after[: len(tried)].equals(tried)  # none of them again
 
