@@ -362,7 +362,8 @@ def timed_beside(
     monkeypatch.setattr(rounds, "ROUNDS", (8, 8))
     worker: Any
     with rounds._Process(Setting([], "a CPU")) as process:
-        worker, process.worker.waited = process.worker, waited
+        worker = process.worker
+        worker.waited = waited
         process.cells = [
             rounds._Open(name, Entry(name, threads=threads), "train", 7) for name in string.ascii_letters[:20]
         ]
