@@ -170,7 +170,7 @@ class DeviceSpeeds:
             "matmul_flops_per_second": peak,
             "flops_per_second": work,
             "flops_share": work / peak if threads == max(speeds.threads) else math.nan,  # the peak is of all threads
-            # the real loop is timed with all threads only
+            # the real loop is timed with all threads, or with one where no slice with all was undisturbed
             **_with_ends("stall_share", speeds.stall_share(row["config_id"], int(row["batch_size"]), max(numbers))),
         }
 
