@@ -21,9 +21,11 @@ import pytest
 from report_page import PICTURES
 
 import run_bench
+from bench.measure.speed_stats import is_clean
 from bench.report import figures
 from bench.result import COLUMNS, TABLES
 from bench.session import Request, run_session
+from bench.store.tables import read_launches
 
 ROOT = Path(__file__).parent.parent
 
@@ -220,7 +222,15 @@ def test_a_run_with_speed_rounds_has_speeds_without_a_timed_trial_and_goes_on_wi
     assert "launch 1" in err
     assert len([line for line in err.splitlines() if line.startswith("so far: On one seed")]) == 1
     summary = pd.read_csv(folder / "rounds" / "summary.csv")
-    assert summary.n_launches.sum() > 0
+    (launch,) = read_launches(folder / "rounds")
+    undisturbed = {
+        (piece["config_id"], piece["num_threads"])
+        for piece in launch.slices
+        if piece["work"] == "train" and is_clean(piece)
+    }  # beside other programs there may be none
+    for row in summary.itertuples():
+        assert row.n_launches == ((row.config_id, row.speed_threads) in undisturbed)
+    assert bool(undisturbed) == (summary.n_launches.sum() > 0)
     assert "too noisy to call" in (folder / "rounds" / "report.md").read_text()
     status, err = typed("--resume", folder / "rounds", "--seeds", "3")
     assert status == 0, err

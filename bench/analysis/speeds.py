@@ -6,7 +6,7 @@ wherever their ratios are known; beside other programs those of one thread often
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,7 +73,7 @@ def _is_whole(piece: Row) -> bool:
 
 
 def leading_of(speeds: Speeds, precision: float) -> Leading:
-    """All threads where their ratios are known to twice the precision; else one, if its are; else all, unknown.
+    """All threads where their ratios are known to twice the precision; else one, if its are; else whichever tells more.
 
     A number of threads that only some configurations ask for themselves doesn't count.
     """
@@ -84,7 +84,11 @@ def leading_of(speeds: Speeds, precision: float) -> Leading:
     widths = {number: _half_width(speeds, number, len(configs[number])) for number in shared}
     # of a single configuration there is no ratio, and its own speed scatters as launches do
     known = {n: width <= 2 * precision or (len(configs[n]) == 1 and width < math.inf) for n, width in widths.items()}
-    threads = most if known[most] or not known[fewest] else fewest
+    timed_cells = Counter(cell.num_threads for cell in speeds.cells if cell.work == "train")
+    if known[most] or known[fewest]:
+        threads = most if known[most] else fewest
+    else:
+        threads = max(most, fewest, key=lambda number: (widths[number] <= WIDEST, timed_cells[number]))
     return Leading(threads, most, widths[threads], widths[most], known[threads])
 
 

@@ -6,6 +6,7 @@ import random
 import re
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,16 @@ def test_where_nothing_is_known_all_threads_stand_there_and_are_too_noisy() -> N
     found = device([made_up_launch(number, noise=0.1) for number in range(4)])
     assert (found.leading.threads, found.leading.known) == (2, False)
     assert leading_sentence(found).startswith("speeds are rough: ratios are known to ±")
+
+
+def test_where_nothing_is_known_and_others_disturbed_all_threads_one_thread_stands_there() -> None:
+    launch = disturbed(made_up_launch(0), 2)
+    found = device([launch])
+    assert (found.leading.threads, found.leading.most, found.leading.known) == (1, 2, False)
+    assert leading_sentence(found).startswith("speeds are rough: ratios are known to ±")
+    single = device([replace(launch, slices=[piece for piece in launch.slices if piece["config_id"] == VIT])])
+    assert (single.leading.threads, single.leading.known) == (1, False)
+    assert device([disturbed(disturbed(made_up_launch(0), 2), 1)]).leading.threads == 2
 
 
 def test_a_single_configuration_has_no_ratio_and_its_speed_counts_once_it_is_known() -> None:
