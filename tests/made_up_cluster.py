@@ -99,6 +99,7 @@ def two_nodes(folder: Path) -> Iterator[Nodes]:
     Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108 - Ray notes a cluster's address there, and makes no such folder
     session = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the name of a socket in it has to be short
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    quick["worker_niceness"] = 0  # Ray's 15 would leave trials next to nothing of a busy machine
     cluster = Cluster()
     try:
         cluster.add_node(
