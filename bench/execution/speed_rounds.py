@@ -98,5 +98,11 @@ class SpeedRounds:
     @property
     def is_done(self) -> bool:
         """Whether no device needs another launch."""
-        by_device = {device: [each for each in self.launches if each.device == device] for device in self.devices}
-        return all(is_enough(own, self.precision) for own in by_device.values())
+        return all(
+            is_enough(
+                [each for each in self.launches if each.device == device],
+                [trial.config_id for trial in trials],
+                self.precision,
+            )
+            for device, trials in self.devices.items()
+        )

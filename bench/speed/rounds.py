@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -115,13 +115,14 @@ def measure(
         seconds: that may be spent; the first launch is never left out.
     """
     known, missing, start, mark = [*launches], dict[str, str](), now(), now()
+    names = [entry.name for entry in setting.entries]
     with ExitStack() as stack:
         ready: list[_Process] = []
         at_once = 1  # until it is known how much memory a process takes
         for done in count():
             spent = now() - start
             late = done and spent * (done + 1) / done > seconds  # another one would end too late
-            if late or is_enough(known, setting.precision) or len(known) >= MOST_LAUNCHES:
+            if late or is_enough(known, names, setting.precision) or len(known) >= MOST_LAUNCHES:
                 return
             if not ready:
                 ready = [stack.enter_context(each) for each in _opened(setting, setting.entries, missing, at_once)]
@@ -136,16 +137,23 @@ def measure(
                 return
 
 
-def is_enough(launches: Sequence[Launch], precision: float) -> bool:
-    """Whether in each panel (work, threads) half of the ratios are known to `precision`, and all to twice that."""
+def is_enough(launches: Sequence[Launch], names: Sequence[str], precision: float) -> bool:
+    """Whether in each panel (work, threads) half of the ratios are known to `precision`, and all to twice that.
+
+    Args:
+        names: entries of which each has to be there; but for those that the last launch couldn't time.
+    """
     if len(launches) < FEWEST_LAUNCHES:
         return False
-    return all(middle <= precision and worst <= 2 * precision for middle, worst in reached(launches).values())
-
-
-def reached(launches: Sequence[Launch]) -> dict[Panel, tuple[float, float]]:
-    """Panel -> median and largest half-width of the ratios between its cells, as shares; of those with a ratio."""
     speeds = Speeds(launches)
+    timed = {cell.config_id for cell in speeds.cells if cell.work == "train"}
+    if not {*names} <= timed | launches[-1].missing.keys():
+        return False
+    return all(middle <= precision and worst <= 2 * precision for middle, worst in reached(speeds).values())
+
+
+def reached(speeds: Speeds) -> dict[Panel, tuple[float, float]]:
+    """Panel -> median and largest half-width of the ratios between its cells, as shares; of those with a ratio."""
     widths = {panel: speeds.half_widths(panel) for panel in speeds.panels}
     return {panel: (median(own), max(own)) for panel, own in widths.items() if own}
 
@@ -179,6 +187,9 @@ def _launch(
         peaks={},
         missing={},
     )
+    start = time.monotonic()
+    if process:
+        process.leave_out(missing)  # one that was opened ahead has what failed since
     anchor, group = process.entries[:1] if process else [], 0  # stands in every group, for what sets processes apart
     while process:
         with process:
@@ -189,7 +200,8 @@ def _launch(
                     [error.cell] if error.cell else [entry.name for entry in process.entries], error.reason
                 )
                 again = _opened(setting, setting.entries, missing, 1)
-                return _launch(setting, number, next(iter(again), None), missing, seconds, whole)
+                left = seconds - (time.monotonic() - start)
+                return _launch(setting, number, next(iter(again), None), missing, left, whole)
         rest = _opened(setting, [*anchor, *process.rest], missing, 1, first=1) if process.rest else []
         process, group = next(iter(rest), None), group + 1
     launch.missing = dict(missing)
@@ -314,12 +326,17 @@ class _Process:
         self.cells += [_Open(cell["cell"], entry, cell["work"], cell["batch_size"]) for cell in answer["cells"]]
         self._free += [answer["free_bytes"]] if answer["free_bytes"] else []
 
+    def leave_out(self, missing: Container[str]) -> None:
+        """Time nothing of entries with these names."""
+        self.cells = [cell for cell in self.cells if cell.entry.name not in missing]
+
     def time_all(self, launch: Launch, group: int, seconds: float, whole: bool) -> None:
         """All its slices, in rounds; then, in a whole launch, what needs no repeats."""
         most = self.worker.ask("settle")["threads"]
         todo = [(cell, threads) for cell in self.cells for threads in cell.entry.thread_counts(most)]
         main = [(cell, threads) for cell, threads in todo if cell.is_main]
         train = [(cell, cell.entry.trial) for cell in self.cells if cell.work == "train" and whole]
+        largest = max((number for entry in self.setting.entries for number in entry.thread_counts(most)), default=most)
         of_a_round = max(1e-3, len(main) * (SLICE_SECONDS + DISCARDED_SECONDS))
         rounds = _number_of_rounds(self.opening_seconds, of_a_round, seconds - 2 * LOOP_SECONDS * len(train))
         for number in range(rounds):
@@ -342,7 +359,7 @@ class _Process:
             parts = self._ask("split", cell, threads, seconds=SPLIT_SECONDS)
             launch.splits.append({"config_id": cell.entry.name, "num_threads": threads, **parts})
             if trial.dtype not in launch.peaks:
-                peak = self._ask("peak", cell, counts[-1], seconds=PEAK_SECONDS)["flops_per_second"]
+                peak = self._ask("peak", cell, largest, seconds=PEAK_SECONDS)["flops_per_second"]
                 launch.peaks |= {trial.dtype: peak} if peak else {}
 
     def _slice(self, cell: _Open, threads: int, group: int, number: int, slot: int) -> dict[str, Any]:

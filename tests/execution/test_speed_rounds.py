@@ -142,8 +142,12 @@ def test_an_interrupt_loses_the_launch_that_runs_and_no_other(
     assert len(read_launches(store.folder)) == 2
 
 
-def test_done_is_what_is_known_well_enough(store: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    for launch in made_up_launches({"a": 1.0, "b": 2.0, "c": 3.0}, 5, noise=0.001):
+def test_done_is_what_is_known_well_enough_of_each_configuration(store: RunFolder) -> None:
+    names = [trial.config_id for trial in TRIALS[:2]]
+    for launch in made_up_launches(dict.fromkeys(names, 1.0), 5, noise=0.001):
         store.append_launch(launch)
     assert SpeedRounds(TRIALS, store, 0.03, 100.0).is_done
     assert not SpeedRounds(TRIALS, store, 0.0001, 100.0).is_done
+    another = TRIALS[0].model_copy(update={"settings": {"depth": 3}})
+    store.append(Result(**another.row(), status="ok"))
+    assert not SpeedRounds([*TRIALS, another], store, 0.03, 100.0).is_done

@@ -19,7 +19,7 @@ from bench.speed.cells import PlainCell
 from bench.speed.rounds import Entry, Setting, is_enough, measure, one_of_each
 from bench.speed.worker import SLOW, Worker
 from bench.system.contention import Disturbance, Meter
-from bench.trial import Trial
+from bench.trial import Training, Trial
 
 SUITE = """
 dataset: digits
@@ -314,8 +314,21 @@ def test_launches_go_on_until_the_ratios_are_known_and_never_for_ever(
     monkeypatch.setattr(f"{__name__}.NOISE", [noise])
     launches = [*measure(Setting([], "a CPU"), [], 0, 1e9, Clock(1.0))]
     assert fewest <= len(launches) <= most
-    assert is_enough(launches, 0.03) or len(launches) == rounds.MOST_LAUNCHES
-    assert not is_enough(launches[:-1], 0.03)
+    assert is_enough(launches, [], 0.03) or len(launches) == rounds.MOST_LAUNCHES
+    assert not is_enough(launches[:-1], [], 0.03)
+
+
+def test_launches_go_on_until_each_configuration_was_timed(asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.NOISE", [0.001])
+    early = made_up_launches({"a": 1000.0, "b": 2000.0}, 5, noise=0.001)
+    assert is_enough(early, ["a", "b"], 0.03)
+    assert not is_enough(early, ["a", "b", "c"], 0.03)
+    late = [*measure(Setting([Entry(name) for name in "abc"], "a CPU"), early, 5, 1e9, Clock(1.0))]
+    assert late
+    assert is_enough([*early, *late], ["a", "b", "c"], 0.03)
+    lost = made_up_launches({"a": 1000.0, "b": 2000.0}, 5, noise=0.001, missing={"c": "out of memory"})
+    assert is_enough(lost, ["a", "b", "c"], 0.03)
+    assert not is_enough(made_up_launches({"a": 1000.0, "b": 2000.0}, 5, disturbed=1.0), ["a", "b"], 0.03)
 
 
 def test_no_launch_begins_that_would_not_end_in_time_but_the_first(asked: list[int]) -> None:
@@ -335,6 +348,42 @@ def test_a_launch_takes_fewer_rounds_where_little_time_is_left(
     assert rounds._number_of_rounds(opening, of_a_round, left) == number
 
 
+def test_what_failed_is_not_timed_in_a_process_that_was_opened_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "SliceWorker", TimedBeside)
+    setting = Setting([Entry(name, threads=(1,)) for name in "ab"], "a CPU")
+    with rounds._Process(setting) as process:
+        process.cells = [rounds._Open(f"{entry.name} train 7", entry, "train", 7) for entry in setting.entries]
+        launch = rounds._launch(setting, 3, process, {"a": "out of memory"}, 100.0, False)
+    assert {piece["config_id"] for piece in launch.slices} == {"b"}
+    assert launch.missing == {"a": "out of memory"}
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_peak_is_that_of_the_most_threads_that_anything_is_timed_with(
+    monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr(rounds, "SliceWorker", TimedBeside)
+    about = {"suite": "x", "dataset": "digits", "model": "cnn", "settings": {}, "recipe": "cnn", "training": Training()}
+    trials = {
+        name: Trial(**about, dtype="fp32", device="cpu", seed=0, num_threads=number)
+        for name, number in (("a", 1), ("b", 2))
+    }
+    setting = Setting([Entry(name, trials[name]) for name in order], "a CPU", dice=SameOrder())
+    worker: Any
+    with rounds._Process(setting) as process:
+        worker = process.worker
+        process.cells = [rounds._Open(f"{entry.name} train 7", entry, "train", 7) for entry in setting.entries]
+        (launch,) = made_up_launches({}, 1)
+        launch.peaks = {}
+        process.time_all(launch, 0, 100.0, whole=True)
+    assert [threads for do, threads in worker.asked if do == "peak"] == [2]
+
+
+class SameOrder(random.Random):
+    def sample(self, population: Any, k: int, *, counts: Any = None) -> list[Any]:
+        return [*population]
+
+
 class TimedBeside:
     """In place of a worker: slices of which other work takes some of each core, by number of threads."""
 
@@ -348,7 +397,12 @@ class TimedBeside:
         threads = order["threads"]
         self.asked.append((do, threads))
         piece = {"steps": 1, "images": 7, "seconds": 0.01, "waited_seconds": self.waited[threads]}
-        return {"loop": piece, "steps": piece} if do == "loop" else piece
+        answers: dict[str, dict[str, Any]] = {
+            "loop": {"loop": piece, "steps": piece},
+            "peak": {"flops_per_second": 1e9},
+            "split": {},
+        }
+        return answers.get(do, piece)
 
     def close(self) -> None:
         pass
