@@ -31,7 +31,7 @@ from bench.execution.base import Executor, Options
 from bench.execution.estimate import estimate_run, estimate_seconds
 from bench.execution.progress import Display, Progress, duration
 from bench.execution.run_record import Begun, make_record, read_begun, refuse_secrets
-from bench.execution.speed_rounds import BUDGET_SHARE, FIRST_SPEEDS, SpeedRounds
+from bench.execution.speed_rounds import FIRST_SPEEDS, SpeedRounds
 from bench.execution.sweep import Outcome, run_sweep
 from bench.execution.trackers.base import Tracker, make_trackers
 from bench.execution.tuning import FIRST_SHARE, candidates, check_tunable, representatives, tune
@@ -372,16 +372,14 @@ def _run_rounds(
     After the first two there is a whole answer, wherever the run is stopped; it is said.
     """
     budget = math.inf if budget_seconds is None else budget_seconds
-    wanted = min(plan.suite.rounds_seconds, BUDGET_SHARE * budget)
-    speeds = SpeedRounds(plan.trials, store, plan.suite.speed_precision, wanted, data_dir, listeners)
+    suite = plan.suite
+    speeds = SpeedRounds(plan.trials, store, suite.speed_precision, suite.rounds_seconds, data_dir, listeners, budget)
     start, first = time.monotonic(), plan.trials[0].seed
     later = [trial for trial in todo if trial.seed != first]
     trials, outcome = [trial for trial in todo if trial.seed == first], Outcome()
     for share in (FIRST_SPEEDS, 1.0) if later else (1.0,):
-        kept_back = 0.0 if speeds.launches and speeds.is_done else share * wanted
-        found = run_sweep(
-            trials, plan.skipped, store, executor, listeners, budget - (time.monotonic() - start) - kept_back
-        )
+        left = budget - (time.monotonic() - start) - speeds.wanted(share)
+        found = run_sweep(trials, plan.skipped, store, executor, listeners, left)
         outcome = Outcome(outcome.statuses | found.statuses, [*found.left_out, *later], found.interrupted)
         outcome.interrupted = outcome.interrupted or speeds.run(share, start + budget)
         if outcome.interrupted:

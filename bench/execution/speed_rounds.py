@@ -29,6 +29,7 @@ class SpeedRounds:
         trials: those of the plan.
         precision: half-width of the ratios' intervals to reach, as a share.
         seconds: that may be spent on all launches of the run, those of earlier sittings among them; 0: none is wanted.
+        budget: seconds of this sitting, of which launches get BUDGET_SHARE at the most.
     """
 
     trials: Sequence[Trial]
@@ -37,11 +38,22 @@ class SpeedRounds:
     seconds: float
     data_dir: Path | None = None
     listeners: Sequence[Progress] = ()
+    budget: float = math.inf
     now: Callable[[], float] = time.monotonic
     launches: list[Launch] = field(init=False)
 
     def __post_init__(self) -> None:
         self.launches = read_launches(self.store.folder)
+        self.seconds = min(self.seconds, self.spent + BUDGET_SHARE * self.budget)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that launches took so far."""
+        return sum(launch.wall_seconds for launch in self.launches)
+
+    def wanted(self, share: float) -> float:
+        """Seconds that they may still take, up to this share of their time."""
+        return 0.0 if self.launches and self.is_done else max(0.0, share * self.seconds - self.spent)
 
     @property
     def devices(self) -> dict[str, list[Trial]]:
@@ -91,9 +103,9 @@ class SpeedRounds:
             process.check()
 
     def _tell(self, own: Sequence[Launch]) -> None:
-        left = 0.0 if self.is_done else self.seconds - sum(launch.wall_seconds for launch in self.launches)
+        left = self.wanted(1.0)
         for listener in self.listeners:
-            listener.measuring(own, self.precision, max(0.0, left))
+            listener.measuring(own, self.precision, left)
 
     @property
     def is_done(self) -> bool:

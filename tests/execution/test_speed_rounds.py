@@ -96,6 +96,20 @@ def test_a_run_that_goes_on_counts_what_it_has(store: RunFolder, asked: list[dic
     assert len(asked) == 2
 
 
+def test_a_quarter_of_a_budget_is_on_top_of_what_earlier_sittings_spent_and_no_more_is_kept_back(
+    store: RunFolder, asked: list[dict[str, Any]]
+) -> None:
+    first = SpeedRounds(TRIALS, store, 0.03, 100.0, budget=160.0)
+    assert [first.wanted(share) for share in (0.5, 1.0)] == [20.0, 40.0]
+    first.run()
+    assert (first.spent, first.wanted(1.0)) == (40.0, 0.0)
+    again = SpeedRounds(TRIALS, store, 0.03, 100.0, budget=160.0)
+    assert [again.wanted(share) for share in (0.5, 1.0)] == [0.0, 40.0]
+    again.run()
+    assert [each["seconds"] for each in asked] == [40.0, 40.0]
+    assert SpeedRounds(TRIALS, store, 0.03, 100.0, budget=1e9).wanted(1.0) == 20.0
+
+
 def test_no_launch_is_asked_for_after_the_deadline_nor_where_none_is_wanted(
     store: RunFolder, asked: list[dict[str, Any]]
 ) -> None:
