@@ -14,7 +14,7 @@ counts as shown. Nothing else is shown without an interval.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
@@ -159,11 +159,16 @@ def compare(
         # times are medians, as in the tables: one seed more may miss the target
         interval, paired = ratio_by_seed(*positive, medians=metric.startswith(TIME))
     found = Comparison(metric, interval, paired, "seed", margin)
-    if not (grid and a and b):
-        return found
-    typical = [median(values.values()) for values in (a, b)]
-    finer = grid <= margin * min(typical)  # then two may still be equivalent
-    close = max(typical) - min(typical) < grid
+    return on_grid(found, [median(values.values()) for values in (a, b)], grid) if grid and a and b else found
+
+
+def on_grid(found: Comparison, values: Sequence[float], grid: float) -> Comparison:
+    """The comparison of two values that are known to so much: closer ones aren't told apart.
+
+    They may still be equivalent, where the grid is finer than what matters.
+    """
+    finer = grid <= found.margin * min(values)
+    close = max(values) - min(values) < grid
     return replace(found, blurred=close and not (finer and found.verdict == "equivalent"))
 
 
@@ -254,10 +259,10 @@ def _compared_products(tables: Tables, a: Row, b: Row, metric: str, margin: floa
     column = metric.replace(TIME, "images_to_")
     images = ratio_interval(tables.samples(a, column).values(), tables.samples(b, column).values(), medians=True)
     speed = compare_rows(tables, a, b, TRAINING)
-    found, blurred = times(images, speed.interval), abs(a[metric] - b[metric]) < grid
+    found = times(images, speed.interval)
     factor, amount = found.high / found.amount, a[metric] / b[metric]
     interval = Interval(amount / factor, amount, amount * factor, images.n)
-    return Comparison(metric, interval, False, "seed", margin, speed.noisy, blurred)
+    return on_grid(Comparison(metric, interval, False, "seed", margin, speed.noisy), (a[metric], b[metric]), grid)
 
 
 def is_within(row: Row, metric: str) -> bool:

@@ -1,7 +1,7 @@
 """Labels: a short name for each configuration, different from all others, for tables, plots and sentences."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -33,6 +33,12 @@ def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
     return groups
+
+
+def trained_epochs(row: Mapping[str, Any]) -> float:
+    """How many epochs a configuration's steps are; a recipe may ask for 0.85 of 4."""
+    share = json.loads(row["training"] or "{}").get("steps_fraction", 1.0)
+    return float(row["epochs"] * share)
 
 
 def labelled(trials: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.analysis.comparison import Cell, Row, Sheet, sentence, sheets_by_device
 from bench.analysis.formatting import listed, percent, span, three_digits
-from bench.analysis.labels import family_title, grouped, records
+from bench.analysis.labels import family_title, grouped, records, trained_epochs
 from bench.analysis.modes import WIDTHS, twin_key
 from bench.analysis.summary import Tables, split_size
 from bench.measure.power_law import FEWEST, PowerLaw, fit_power_law
@@ -77,8 +77,9 @@ class Crossing:
     Attributes:
         models: the one with fewer errors at the smallest size, and the other.
         ends: the smallest and the largest x that both were tried at.
-        verdict: "overtakes" where each is shown to have fewer errors at one end, "doesn't overtake" where the laws
-            don't cross, "isn't shown to overtake" between the two; "" where they can't be told apart at any x.
+        verdict: "overtakes" where each is shown to have fewer errors at one end, "overtakes and again falls behind"
+            where the other is shown to have fewer in between alone, "doesn't overtake" where the laws don't cross,
+            "isn't shown to overtake" between the two; "" where they can't be told apart at any x.
         at: x where they cross, of those that are shown to.
     """
 
@@ -120,7 +121,7 @@ def find_laws(tables: Tables, device_name: str) -> list[Law]:
     own = summary[(summary["device_name"] == device_name) & (summary["n"] > 0)]
     own = own.sort_values("train_fraction", ascending=False, kind="stable")  # of ladders as long, that of most images
     rows = [
-        row | {BUDGET: row["num_train_flops"] * row["epochs"] * row[IMAGES] / row["train_fraction"]}
+        row | {BUDGET: row["num_train_flops"] * trained_epochs(row) * row[IMAGES] / row["train_fraction"]}
         for row in records(own)
         if not row["match"]
     ]
@@ -174,8 +175,11 @@ def _crossing(one: Law, other: Law) -> Crossing | None:
     behind = [each.amount > 1 for each in ratios]
     models, at = (other.model, one.model) if behind[0] else (one.model, other.model), None
     verdict = "isn't shown to overtake" if len(unsure) < PLACES else ""
-    if verdict and behind[0] == behind[-1]:
+    between = {x for x, each in zip(places, behind, strict=True) if each != behind[0]}
+    if verdict and not between:
         verdict = "doesn't overtake"
+    elif verdict and behind[0] == behind[-1]:
+        verdict = "overtakes and again falls behind" if between - {*unsure} else verdict
     elif not {places[0], places[-1]} & {*unsure}:
         verdict = "overtakes"
         last = PLACES - 1 - behind[::-1].index(behind[0])  # the place after it is beyond the crossing

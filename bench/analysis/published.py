@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.analysis.comparison import Cell, Sheet, row_ends
 from bench.analysis.formatting import percent, points, three_digits
-from bench.analysis.labels import plain_name, records
+from bench.analysis.labels import plain_name, records, trained_epochs
 from bench.analysis.summary import Tables, split_size
 
 PUBLISHED = {  # a published figure -> its title, how it is shown, and the column of evaluations.csv beside it
@@ -27,7 +27,7 @@ def published_sheets(tables: Tables) -> list[Sheet]:
 
 
 def _published(tables: Tables, published: dict[str, Any], row: dict[str, Any], where: str) -> Sheet:
-    reached = [point for point in published["points"] if point["epoch"] <= row["epochs"]]
+    reached = [point for point in published["points"] if point["epoch"] <= trained_epochs(row)]
     given = [name for name in PUBLISHED if any(point.get(name) is not None for point in reached)]
     head = ["after epoch"]
     for title, _, beside in (PUBLISHED[name] for name in given):
@@ -63,7 +63,7 @@ def published_sentence(tables: Tables, device_name: str) -> str:
         row, last = records(here.head(1))[0], published["points"][-1]
         column = "val_accuracy" if last.get("test_accuracy") is None else "test_accuracy"
         theirs, split = last.get(column), "test" if column == "test_accuracy" else "validation"
-        if theirs is None or math.isnan(row[column]) or last["epoch"] != row["epochs"]:
+        if theirs is None or math.isnan(row[column]) or last["epoch"] != trained_epochs(row):
             continue
         ours, ends = row[column], row_ends(row, column)
         known = f" ({ends}, n = {row['n']})" if ends else ""

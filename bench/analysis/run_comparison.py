@@ -23,6 +23,7 @@ from bench.analysis.comparison import (
     has_blocks,
     margin_of,
     nothing,
+    on_grid,
     ratio_of_rows,
 )
 from bench.analysis.formatting import listed, mebibytes, percent, rate, seconds
@@ -210,15 +211,15 @@ def change(a: Tables, b: Tables, x: Row, y: Row, metric: str, levels: Levels | N
         [math.exp(log - base.get(launch, 0.0)) for launch, log in _logs(tables, row, *key[2:]).items()]
         for tables, row, base in ((b, y, level.b), (a, x, level.a))
     ]
-    speed, blurred = ratio_interval(*sides, questions=level.count), False
+    speed, grid = ratio_interval(*sides, questions=level.count), 0.0
     noisy = speed.n < FEWEST_LAUNCHES
     if time:
         images = [t.samples(row, metric.replace(TIME, "images_to_")) for t, row in ((b, y), (a, x))]
         speed = times(ratio_by_seed(*images, medians=True)[0], speed, -1)
-        blurred = abs(x[metric] - y[metric]) < resolution(metric, a, b, x, y)["grid"]
+        grid = resolution(metric, a, b, x, y)["grid"]
     elif metric == LATENCY:
         speed = Interval(1 / speed.high, 1 / speed.amount, 1 / speed.low, speed.n)
-    return Comparison(metric, speed, False, "launch", margin, noisy, blurred)
+    return on_grid(Comparison(metric, speed, False, "launch", margin, noisy), (x[metric], y[metric]), grid)
 
 
 def _changes(a: Tables, b: Tables, x: Row, y: Row, levels: Levels) -> Iterator[Change]:

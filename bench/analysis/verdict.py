@@ -10,7 +10,7 @@ from bench.analysis.answer import Verdict
 from bench.analysis.comparison import row_ends, sentence
 from bench.analysis.formatting import listed, percent
 from bench.analysis.guessing import guess_sentences, guessing, learned
-from bench.analysis.labels import family_title, grouped, plain_name, records
+from bench.analysis.labels import family_title, grouped, plain_name, records, trained_epochs
 from bench.analysis.laws import find_laws, law_sentences
 from bench.analysis.modes import mode_sentences
 from bench.analysis.published import published_sentence
@@ -104,7 +104,7 @@ def _recipes(card: Scorecard) -> str:
     told, common = list[str](), list[list[str]]()
     for family, row in zip(card.families, card.rows, strict=True):
         training = json.loads(row["training"] or "{}")
-        rate, epochs = training.get("learning_rate"), row["epochs"]
+        rate, epochs = training.get("learning_rate"), trained_epochs(row)
         if rate is None or not epochs > 0:
             return ""
         augment = f"{'with' if training.get('augment') else 'no'} augmentation"

@@ -15,6 +15,7 @@ from bench.analysis.comparison import (
     compare_rows,
     is_too_noisy,
     is_within,
+    on_grid,
 )
 from bench.analysis.labels import records
 from bench.analysis.scorecard import scorecard
@@ -100,6 +101,22 @@ def test_times_as_far_apart_as_the_grid_can_be_told_and_closer_ones_not(seconds:
     assert blurred == {0.0: False, under(2.0): False, 2.0: False, over(2.0): True}
     assert not compare(TIME, a, a).blurred  # without a grid nothing is too close to be told
     assert not compare(TIME, a, {}, grid=1000.0).blurred
+
+
+@pytest.mark.parametrize(
+    ("grid", "margin", "verdict"),
+    [
+        (0.02, 0.03, "equivalent"),
+        (0.02, 0.019, "inconclusive"),
+        (0.04, 0.03, "inconclusive"),
+        (0.0, 0.03, "equivalent"),
+    ],
+)
+def test_values_closer_than_the_grid_are_equivalent_where_it_is_finer_than_what_matters(
+    grid: float, margin: float, verdict: str
+) -> None:
+    found = Comparison(TIME, Interval(0.985, 0.99, 1.005, 3), margin=margin)
+    assert on_grid(found, (1.0, 1.01), grid).verdict == verdict
 
 
 def test_accuracies_without_a_floor_are_as_sure_as_their_seeds() -> None:

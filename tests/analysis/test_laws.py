@@ -22,6 +22,7 @@ from bench.analysis.laws import (
     FEWEST,
     IMAGES,
     PARAMS,
+    Crossing,
     Law,
     Point,
     crossings,
@@ -138,6 +139,38 @@ def test_two_laws_cross_only_where_each_is_shown_to_be_ahead() -> None:
         assert found.models == ("cnn", "vit")
         assert found.verdict == "overtakes" or (found.at, found.place) == (None, "within the parameters tried")
     assert {"isn't shown to overtake", "doesn't overtake"} <= verdicts
+
+
+def test_a_law_that_is_ahead_between_the_ends_alone_overtakes_and_falls_behind() -> None:
+    sizes = np.geomspace(10, 40_000, 9).tolist()
+
+    def crossing(floor: float, noise: float) -> Crossing:
+        dice, laws = random.Random(0), []
+        for model, (a, b, c) in {"vit": (3.0, 1.0, floor), "cnn": (0.45, 0.32, 0.0)}.items():
+            *points, held = (Point(x, (a * x**-b + c) * math.exp(dice.gauss(0, noise)), [0.0]) for x in sizes)
+            laws.append(Law(model, PARAMS, points, held, fitted_to(points)))
+        (found,) = crossings(laws)
+        return found
+
+    found = crossing(floor=0.02, noise=0.001)
+    assert (found.claim, found.at) == ("the ViT overtakes and again falls behind the CNN", None)
+    assert crossing(floor=0.5, noise=0.001).claim == "the ViT doesn't overtake the CNN"
+    assert crossing(floor=0.064, noise=0.2).verdict == "isn't shown to overtake"
+
+
+def test_a_budget_counts_the_steps_that_a_recipe_asks_for(tmp_path: Path) -> None:
+    shorter = {
+        f"vit-p7-d{width}-fp32-cpu-s{seed}": {"training": json.dumps({"steps_fraction": 0.85})}
+        for width in WIDTHS
+        for seed in (0, 1, 2)
+    }
+    laws = {
+        (law.model, law.scale): law
+        for law in find_laws(read_tables(make_ladders(tmp_path / "run", more=shorter)), DEVICE)
+    }
+    size = max(WIDTHS.values())
+    assert laws["vit", BUDGET].held.x == pytest.approx(0.85 * 120 * size * 55_000)
+    assert laws["cnn", BUDGET].held.x == pytest.approx(120 * size * 55_000)
 
 
 @pytest.mark.slow

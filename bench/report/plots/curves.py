@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.formatting import mebibytes, percent, seconds, three_digits
-from bench.analysis.labels import family_title, plain_name, records
+from bench.analysis.labels import family_title, plain_name, records, trained_epochs
 from bench.analysis.modes import mode_title
 from bench.analysis.robustness import CLEAN, mean_accuracies, read_robustness
 from bench.analysis.summary import Tables
@@ -69,7 +69,7 @@ def time_to_accuracy(tables: Tables) -> Figure | None:
 
 def _curves_alt(tables: Tables, rows: pd.DataFrame) -> str:
     ends = [
-        f"{row['label']} ends at {percent(row['val_accuracy'])} on validation after {row['epochs']:g} epochs"
+        f"{row['label']} ends at {percent(row['val_accuracy'])} on validation after {trained_epochs(row):g} epochs"
         + (f" and {seconds(row['train_seconds'])}" if row["train_seconds"] > 0 else "")
         for row in records(rows[rows["best_of_family"]])
     ]
