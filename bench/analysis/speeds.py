@@ -164,6 +164,9 @@ class DeviceSpeeds:
         for metric in (TRAINING, INFERENCE):
             found[f"{metric}_interval"] = "launches" if found[metric] > 0 else ""
         own = row["config_id"], threads
+        # each launch times the real loop with all threads, or with one where no slice with all was undisturbed
+        counts = sorted(numbers, reverse=True)
+        stalls = [speeds.stall_share(row["config_id"], int(row["batch_size"]), each) for each in counts]
         found |= {f"latency_{key}": _median(self._calls[key].get(own, ())) for key in CALLS}
         found |= {part: _median(each[part] for each in self._splits.get(own, ())) for part in SPLIT}
         peak = _median(launch.peaks.get(row["dtype"]) for launch in speeds.launches)
@@ -174,8 +177,7 @@ class DeviceSpeeds:
             "matmul_flops_per_second": peak,
             "flops_per_second": work,
             "flops_share": work / peak if threads == max(speeds.threads) else math.nan,  # the peak is of all threads
-            # the real loop is timed with all threads, or with one where no slice with all was undisturbed
-            **_with_ends("stall_share", speeds.stall_share(row["config_id"], int(row["batch_size"]), max(numbers))),
+            **_with_ends("stall_share", max(stalls, key=lambda found: found.n)),
         }
 
     @cached_property

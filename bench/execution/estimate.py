@@ -32,7 +32,7 @@ OVERHEAD_SECONDS = 0.7
 # Of a run: imports and plan; what its launches take beyond their time; the page.
 START_SECONDS, LAUNCH_SECONDS, REPORT_SECONDS = 4.0, 1.5, 5.0
 BACKWARD = 3  # forward and backward cost about three forwards
-PAST_RUNS = 20  # of a suite's, the newest
+PAST_RUNS = 20  # the newest
 
 
 def estimate_seconds(trials: Iterable[Trial], results: Path, inventory: Inventory = HERE) -> dict[str, float]:
@@ -68,7 +68,8 @@ def estimate_run(plan: Plan, estimates: Mapping[str, float], at_once: int, speed
 
 def _measured(results: Path) -> dict[tuple[str, str, bool], float]:
     seconds: dict[tuple[str, str, bool], list[float]] = {}
-    newest = sorted(results.glob("*/*/run.json"), key=lambda path: path.stat().st_mtime)[-PAST_RUNS:]
+    records = (path for path in results.glob("*/*/run.json") if not path.parent.is_symlink())  # such as latest
+    newest = sorted(records, key=lambda path: path.stat().st_mtime)[-PAST_RUNS:]
     for path in newest:
         try:
             rows = read_rows(path.parent)

@@ -15,7 +15,6 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
-from bench.measure.speed_stats import Speeds
 from bench.result import Launch, Result
 from bench.speed.rounds import reached
 from bench.trial import Trial
@@ -163,7 +162,7 @@ def known_to(launches: Sequence[Launch]) -> str:
     It is the median over pairs, of the work (training, inference, one image) that is known worst; "" where none is.
     """
     widths: dict[int, list[float]] = {}
-    for panel, (middle, _) in reached(Speeds(launches)).items():
+    for panel, (middle, _) in reached(launches).items():
         widths.setdefault(panel.num_threads, []).append(middle)
     known = {threads: max(own) for threads, own in sorted(widths.items()) if math.isfinite(max(own))}
     return ", ".join(f"±{100 * x:.1f}% ({n} thread{'s' * (n > 1)})" for n, x in known.items())

@@ -187,7 +187,7 @@ def tune(
     is_run = (folder / RECORD).exists()  # or only a folder, if it was killed at birth
     own = RunFolder.open(folder) if is_run else RunFolder.create(folder, record | {"plan": []})
     try:
-        whole = list[Candidate]()
+        whole = _kept(every, folder) if is_run else []  # what was trained whole stays in the plan throughout
         for share in (FIRST_SHARE, 1.0):
             chosen = every if share < 1 else (whole := _kept(every, folder))
             planned = [each.trial(FIRST_SHARE) for each in every] + [each.trial(1.0) for each in whole]

@@ -149,11 +149,15 @@ def is_enough(launches: Sequence[Launch], names: Sequence[str], precision: float
     timed = {cell.config_id for cell in speeds.cells if cell.work == "train"}
     if not {*names} <= timed | launches[-1].missing.keys():
         return False
-    return all(middle <= precision and worst <= 2 * precision for middle, worst in reached(speeds).values())
+    return all(middle <= precision and worst <= 2 * precision for middle, worst in _reached(speeds).values())
 
 
-def reached(speeds: Speeds) -> dict[Panel, tuple[float, float]]:
+def reached(launches: Sequence[Launch]) -> dict[Panel, tuple[float, float]]:
     """Panel -> median and largest half-width of the ratios between its cells, as shares; of those with a ratio."""
+    return _reached(Speeds(launches))
+
+
+def _reached(speeds: Speeds) -> dict[Panel, tuple[float, float]]:
     widths = {panel: speeds.half_widths(panel) for panel in speeds.panels}
     return {panel: (median(own), max(own)) for panel, own in widths.items() if own}
 

@@ -469,6 +469,17 @@ def test_what_training_loses_beside_its_steps_is_told_where_it_is_sure(tmp_path:
     assert re.findall(r"\((\d+) to (\d+)%\)", line) == [tuple(each) for each in ends]
 
 
+def test_what_training_loses_is_told_where_other_programs_left_the_loop_one_thread() -> None:
+    launches = [made_up_launch(number, stall=0.25) for number in range(5)]
+    for launch in launches:
+        whole = launch.launch % 2 == 0
+        disturbed(launch, 2, 1.0 if whole else 0.0)
+        left = (piece for piece in launch.slices if (piece["num_threads"] == 1 and whole) or piece["work"] == "train")
+        launch.slices = [*left]
+    row = {"config_id": VIT, "batch_size": 128, "dtype": "fp32", "num_train_flops": 1e6}
+    assert device(launches).columns(row)["stall_share"] == pytest.approx(0.25, abs=0.05)
+
+
 def test_pauses_that_trials_counted_stand_for_what_launches_cannot_tell(tmp_path: Path) -> None:
     counted = {"": {"timed": False, "pause_share": 0.12}}
     vit, _ = rows_of(rounds(tmp_path / "within", stall=0.1, noise=0.2, overrides=counted))

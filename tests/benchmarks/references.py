@@ -23,6 +23,7 @@ COMMANDS = {  # name -> what to run, the last of them the suite
     "mnist-data-efficiency": ["run_bench.py mnist-data-efficiency"],  # 13
     "notebook-vit": ["run_bench.py notebook-vit --set compile=false"],  # 10
     "kaggle-vit": [KAGGLE, "run_bench.py kaggle-vit --set dtype=fp32"],  # 28
+    "scaling-laws": ["run_bench.py scaling-laws"],  # 17
     "fashion-mnist": ["run_bench.py fashion-mnist"],  # 34, beside light work
 }
 

@@ -27,9 +27,9 @@ def plan_of(folder: Path, *options: str) -> Plan:
     return load_plan(read_suite(path, ["device=cpu", *options]))
 
 
-def past_run(results: Path, plan: Plan, seconds: dict[bool, float]) -> None:
+def past_run(results: Path, plan: Plan, seconds: dict[bool, float], name: str = "1") -> None:
     """A run in which the plan's first configuration took so long, timed or not."""
-    folder = make_run(results / "mine" / "1", configs=[("cnn", None, 2)], dtypes=["fp32"], seeds=[0, 1, 2, 3])
+    folder = make_run(results / "mine" / name, configs=[("cnn", None, 2)], dtypes=["fp32"], seeds=[0, 1, 2, 3])
     ids = [json.loads(line)["trial_id"] for line in (folder / "journal.jsonl").read_text().splitlines()]
     own = {"config_id": plan.trials[0].config_id, "device_name": cpu_name()}
     rows = [own | {"timed": timed, "wall_seconds": wall} for timed, wall in seconds.items() for _ in range(2)]
@@ -44,6 +44,14 @@ def test_past_runs_tell_how_long_a_trial_takes_in_the_same_way(timing: str, seco
     found = estimate_seconds(plan.trials, tmp_path / "results")
     assert found[first.trial_id] == seconds
     assert found[second.trial_id] == estimate_seconds([second], tmp_path / "nowhere")[second.trial_id]
+
+
+def test_the_latest_run_counts_as_much_as_others(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    for name, seconds in (("1", 70.0), ("2", 50.0)):
+        past_run(tmp_path, plan, {False: seconds, True: 1.0}, name)
+    (tmp_path / "mine" / "latest").symlink_to("2")
+    assert estimate_seconds(plan.trials[:1], tmp_path)[plan.trials[0].trial_id] == 60.0
 
 
 def test_a_trial_is_guessed_to_take_longer_with_more_epochs_and_on_one_thread_beside_others(tmp_path: Path) -> None:

@@ -238,6 +238,17 @@ def test_a_search_that_was_interrupted_goes_on_where_it_was_and_comes_to_the_sam
     assert options == search(tmp_path / "again", plan, Landscape(plan, peak))
 
 
+def test_a_kill_just_after_a_search_went_on_puts_nothing_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(tmp_path, "tune=8")
+    first, second = Landscape(plan, peak, stop_after=18), Landscape(plan, peak)
+    assert search(tmp_path, plan, first) is None
+    with monkeypatch.context() as killed, pytest.raises(ZeroDivisionError):
+        killed.setattr("bench.execution.tuning.run_sweep", lambda *_: 1 / 0)
+        search(tmp_path, plan, second)
+    assert search(tmp_path, plan, second)
+    assert len(first.ran) + len(second.ran) == 16 + 5
+
+
 def test_where_nothing_ends_well_or_time_is_up_families_keep_their_own_recipes(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "tune=4")
     assert search(tmp_path, plan, Landscape(plan, lambda *_: None)) == []
