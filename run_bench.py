@@ -1,5 +1,6 @@
 """Should it be a ViT or a CNN, on my images and my hardware? The command line; `--help` answers without torch."""
 
+import errno
 import io
 import json
 import sys
@@ -19,7 +20,7 @@ from bench.errors import UserError
 from bench.system.process import listening, open_standard_streams
 
 WRONG_USAGE, INTERRUPTED = 2, 130
-
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of files: whoever typed can mend it
 
 OPTION_GROUPS = {  # of the help, in order; a Ray cluster's and trackers' come last
     "What to run": ("suite", "data", "label_column", "data_dir", "settings", "epochs", "seeds", "tune", "devices"),
@@ -113,6 +114,10 @@ def cli(
         raise UserError("nothing to do: name a suite, such as --suite mnist; --help shows all there is")
     if options["resume"] and options["out"]:
         raise UserError("--resume goes on in its own folder; leave out --out")
+    typed = {setting.partition("=")[0].strip() for setting in settings}
+    for key, value in (("epochs", epochs), ("seeds", seeds), ("tune", tune), ("device", devices or None)):
+        if value is not None and key in typed:
+            raise UserError(f"--{key} and --set {key}=... are the same; leave one out")
     short = {"epochs": epochs, "seeds": seeds, "tune": tune, "device": f"[{', '.join(devices)}]" if devices else None}
     settings = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     context.exit(_dry_run(settings, options, as_json) if dry_run else _run(settings, options, as_json))
@@ -199,6 +204,10 @@ def main() -> int:
         message = error.format_message()
     except UserError as error:
         message = str(error)
+    except OSError as error:
+        if error.errno not in NOT_OURS or error.filename is None:
+            raise
+        message = f"{error.filename}: {error.strerror}"
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED

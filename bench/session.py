@@ -41,6 +41,7 @@ from bench.system.redaction import redacted
 from bench.trial import Trial
 
 RESULTS = Path("results")  # where runs usually are, seen from where the program is started
+CUT = "cut"  # what run.json says of tuning that the budget ended
 TUNING_SHARE = 0.5  # of a run's budget of time, at the most
 FAILURES = ("failed", "diverged", "oom", "timeout")  # statuses of a trial
 OK, SOME_FAILED, INTERRUPTED = 0, 1, 130  # exit statuses
@@ -101,12 +102,14 @@ def run_session(request: Request) -> Answer:
     with closing(_open_folder(request, plan, record, console)) as store:
         launches = store.launches
         start, interrupted = time.monotonic(), False
-        if plan.suite.tune and not record["tuned"]:
+        if record["tuned"] == CUT and store.finished():
+            _say(console, "note: a budget ended tuning before the first trial; each family keeps its own recipe")
+        elif plan.suite.tune and record["tuned"] in ("", CUT):
             found = _tune(plan, text, store, request, data_dir, record, console)
             interrupted = found is None
             if found:
                 plan, estimates, whole = found
-                record = _record(plan, text, request, begun, data_dir) | {"tuned": "whole" if whole else "cut"}
+                record = _record(plan, text, request, begun, data_dir) | {"tuned": "whole" if whole else CUT}
         outcome = Outcome(left_out=list(plan.trials), interrupted=True)
         if not interrupted:
             spent = time.monotonic() - start
@@ -125,6 +128,8 @@ def run_session(request: Request) -> Answer:
             tracker.finish(store.folder)
     if outcome.interrupted:
         kept = f"{sum(statuses.values())} of {len(plan.trials)} trials are kept"
+        if plan.suite.tune and not record["tuned"]:
+            kept = "what tuning tried is kept"
         _say(console, f"interrupted: {kept}; go on with: run_bench.py --resume {store.folder}")
     failed = any(statuses[status] for status in FAILURES)
     exit_status = INTERRUPTED if outcome.interrupted else SOME_FAILED if failed else OK

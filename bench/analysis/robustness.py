@@ -86,17 +86,21 @@ def _sheet(tables: Tables, rows: pd.DataFrame, where: str) -> Sheet | None:
     names = list(models)
     lost = [f"{name} {changed} (as they are {clean})" for name, (clean, changed) in errors.items()]
     said = [
-        f"Accuracy on {whole(images)} test images, each changed at five strengths; n = {_count_seeds(models)}, weights "
-        "that validation chose.",
+        f"Accuracy on {whole(images)} test images, each changed at five strengths; n = {_count_seeds(tables, models)}, "
+        "weights that validation chose.",
         f"Mean corruption error: {listed(lost)}.",
     ]
     head = ["test images", *names, *([f"{names[1]} less {names[0]}"] if several else [])]
     return Sheet(f"Changed test images{where}", said, head, table, figures=True)
 
 
-def _count_seeds(models: dict[str, pd.DataFrame]) -> str:
+def _count_seeds(tables: Tables, models: dict[str, pd.DataFrame]) -> str:
     counts = [own["seed"].nunique() for own in models.values()]
-    return f"{listed([*dict.fromkeys(map(str, counts))])} seed{'s' * (max(counts) > 1)}"
+    said = f"{listed([*dict.fromkeys(map(str, counts))])} seed{'s' * (max(counts) > 1)}"
+    configs = {config for own in models.values() for config in own["config_id"]}
+    trained = tables.summary.loc[tables.summary["config_id"].isin(configs), "n"].max()
+    more = f" of {trained:g} that there are now (`run_bench.py robustness` again takes all)"
+    return said + more * bool(trained > max(counts))
 
 
 def _difference(tables: Tables, a: dict[float, float], b: dict[float, float], images: int) -> Comparison | None:

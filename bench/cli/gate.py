@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bench.gate.journal import Record
 
 JOURNALS = Path("results", "gate")
-INTERRUPTED = 130
+CRASHED, INTERRUPTED = 5, 130
 EXPORTS = ("json_file", "markdown", "junit", "pytest_benchmark", "github_benchmark")  # options that name a file
 
 
@@ -83,7 +84,7 @@ def gate(context: click.Context, **options: Any) -> None:
     run_bench.py gate --aa                  what this machine can tell
 
     Exit status: 0 pass, 1 regression, 2 wrong usage, 3 inconclusive, 4 nothing comparable or cells missing, 5 a worker
-    crashed or hangs, 130 interrupted. How to read the table: docs/gate.md.
+    or the gate itself crashed, or hangs, 130 interrupted. How to read the table: docs/gate.md.
     """
     for name in EXPORTS:
         if options[name]:
@@ -124,7 +125,8 @@ def _request(options: dict[str, Any]) -> Any:
             "nothing to compare with: name --base, such as --base origin/main; --aa is for this machine's noise"
         )
     if options["margin"] >= options["promise"]:
-        raise UserError(f"--margin {options['margin']:g} should be below --promise {options['promise']:g}")
+        low, high = (f"{100 * options[key]:g}%" for key in ("margin", "promise"))
+        raise UserError(f"--ignore-below {low} should be below --fail-above {high}")
     journal = options["journal"] or JOURNALS / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.jsonl"
     base = options["head"] if options["aa"] else options["base"]
     asked = {key: options[key] for key in GateRequest.model_fields} | {"journal": journal, "base": base}
@@ -139,6 +141,11 @@ def _kept(measure: Callable[[], "Record"], journal: Path) -> "Record":
         kept = f"; what was measured is kept: run_bench.py gate --resume {journal}" if journal.is_file() else ""
         click.echo(f"interrupted{kept}", err=True)
         sys.exit(INTERRUPTED)
+    except (UserError, OSError):
+        raise
+    except Exception:  # noqa: BLE001 - of itself its exit status would be that of a regression
+        traceback.print_exc()
+        sys.exit(CRASHED)
 
 
 def _show(decision: "Decision", record: "Record", options: dict[str, Any]) -> None:

@@ -151,12 +151,12 @@ def _card_table(card: "Scorecard", wide: bool) -> "Table":
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for family in card.families:
-        table.add_column(Text(family), justify="right", no_wrap=True)
+        table.add_column(Text(family), justify="right", overflow="fold")
     several = len(card.names) > 1
     for title in [*(["difference", "95% interval"] if wide else []), ""] if several else []:
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+        table.add_column(title, justify="right" if title else "left", overflow="fold")
     for line in card.lines:
         verdict = Text(line.verdict, style="bold" if line.winner else "")
         more = [*([Text(line.difference), Text(line.ends)] if wide else []), verdict] if several else []

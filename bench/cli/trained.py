@@ -58,6 +58,8 @@ def predict(
 
     if given is not None and (note := looks_inverted(saved, images.split)):
         click.echo(f"note: {note}", err=True)
+    if images.labels_from and not images.labelled:
+        click.echo(_printable(f"note: no accuracy: {images.labels_from}"), err=True)
     found = probabilities(saved, images.split, best_device() if device == "auto" else device, batch_size)
     names = saved.inputs.class_names
     write_predictions(out, as_kaggle(found, names) if form == "kaggle" else as_csv(images, found, names))

@@ -434,7 +434,7 @@ def read_images(
         label_columns: of a CSV, as its options name it, or None to find it out; the first that the file has is taken.
 
     Returns: images (N, in_channels, image_size, image_size) uint8; their names, numbers from 1 where they have none;
-        labels (N,) int64 if all are known, None if none is; what the labels came from.
+        labels (N,) int64 if all are known, None if none is; what the labels came from, or why none is known.
 
     Raises:
         DataError: nothing there, nothing that can be read, or some labels that are no class's name.
@@ -450,7 +450,7 @@ def read_images(
     places = {name: place for place, name in enumerate(class_names)}
     labels = np.array([places.get(str(label), -1) for label in part.labels], dtype=np.int64)
     if labels.max() < 0:
-        return images, names, None, ""
+        return images, names, None, f"{part.labels_from}: '{part.labels[0]}' and all others are no class's name"
     if labels.min() < 0:
         row = int(labels.argmin())
         raise DataError(

@@ -79,13 +79,19 @@ class Record:
 
 
 class Journal:
-    """A journal to append to: what is appended is on disk before `append` returns."""
+    """A journal to append to: what is appended is on disk before `append` returns.
+
+    Raises: StoreError: it can't be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a torn line would swallow the next one
+        try:
+            with path.open("a+b") as file:
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)  # a torn line would swallow the next one
+        except OSError as error:
+            raise StoreError(f"{path}: can't be written ({error.strerror}); name another --journal") from None
         sync_folder(path.parent)
 
     def append(self, kind: str, content: dict[str, Any]) -> None:

@@ -266,9 +266,11 @@ def sides(record: Record) -> str:
 
 
 def clipped(text: str, most: int) -> str:
-    """The end of a text: the last words of a traceback say most."""
+    """The start of a line; the end of a longer text, since the last words of a traceback say most."""
     line = text.strip()
-    return line if len(line) <= most else "... " + line[-most:]
+    if len(line) <= most:
+        return line
+    return "... " + line[-most:] if "\n" in line else line[:most] + " ..."
 
 
 def plain(text: object) -> str:

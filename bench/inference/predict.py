@@ -35,7 +35,8 @@ class Images:
         split: images of the model's size and channels; its labels mean something only if `labelled`.
         names: of the images: files, or numbers; those of a test set are from 0, as in its predictions.csv, others from
             1, as Kaggle's.
-        labels_from: the column, array or folders that the labels of somebody's own images came from.
+        labels_from: the column, array or folders that the labels of somebody's own images came from; or why none is
+            known.
     """
 
     split: Split | StreamedSplit

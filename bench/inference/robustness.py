@@ -6,6 +6,7 @@ same for small images. Where an image is moved, its edge fills what comes free.
 """
 
 import math
+import os
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,11 @@ def measure(
     Returns: what was left out and why, a line each.
 
     Raises:
-        StoreError: the folder isn't a run, or has no weights that can be loaded.
+        StoreError: the folder isn't a run, can't be written to, or has no weights that can be loaded.
         DataError: the test images aren't there, or aren't those of the run.
     """
+    if not os.access(folder, os.W_OK):  # asked before the work
+        raise StoreError(f"{folder}: can't be written to; copy the run to another folder")
     tables = read_tables(folder)
     models, notes = _load(tables, trust)
     if not models:

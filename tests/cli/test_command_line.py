@@ -3,6 +3,7 @@
 Most tests call `main()` in this process, since torch takes seconds to load; none of them runs a trial.
 """
 
+import errno
 import json
 import signal
 import subprocess
@@ -155,6 +156,8 @@ def test_a_real_process_says_one_line_and_exits_with_2(tmp_path: Path) -> None:
         (["--suite", "smoke", "--budget", "-5m"], "'-5m' is not a time"),
         (["--suite", "smoke", "--executor", "clustre"], "unknown executor 'clustre'; known: in-process, ray, sub"),
         (["--suite", "smoke", "--out", "a", "--resume", "b"], "--resume goes on in its own folder; leave out --out"),
+        (["smoke", "--epochs", "1", "--set", "epochs=6"], "--epochs and --set epochs=... are the same; leave one out"),
+        (["smoke", "--device", "cpu", "--set", "device=cuda"], "--device and --set device=... are the same"),
         (["list", "suits"], "unknown kind 'suits'; did you mean 'suites'?"),
         (["report"], "RUN_DIR"),
         (["report", "nowhere"], "nowhere: not a run"),
@@ -163,7 +166,7 @@ def test_a_real_process_says_one_line_and_exits_with_2(tmp_path: Path) -> None:
         (["gate", "--base-dir", "a"], "--base-dir and --head-dir go together"),
         (["gate", "--base", "main"], "not in a git repository"),
         (["gate", "--base-dir", "a", "--head-dir", "b"], "a: no such folder"),
-        (["gate", "--aa", "--margin", "20%"], "--margin 0.2 should be below --promise 0.1"),
+        (["gate", "--aa", "--margin", "20%"], "--ignore-below 20% should be below --fail-above 10%"),
         (["gate", "--aa", "--promise", "ten"], "'ten' is not a share between 0% and 100%, such as 3%"),
         (["gate", "--aa", "--promise", "0"], "'0' is not a share"),
         (["gate", "--aa", "--suite", "gait"], "unknown suite 'gait'; did you mean 'gate'?"),
@@ -461,6 +464,49 @@ def test_the_end_is_a_dozen_lines_with_the_first_warning_and_a_count_of_the_othe
 )
 def test_a_long_warning_is_cut_to_its_main_clause(warnings: list[str], said: str) -> None:
     assert results._note(warnings, 40) == said
+
+
+def test_at_any_width_no_figure_loses_a_digit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    run = make_run(tmp_path / "run")
+    results.say(run, decide(read_tables(run)), quiet=False)
+    table, _ = capsys.readouterr().out.split("Note: ")
+    assert "\N{HORIZONTAL ELLIPSIS}" not in table
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "run/report.md"), "run/report.md: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.csv"), "x.csv: No space left on device"),
+    ],
+)
+def test_a_file_that_cannot_be_written_costs_one_line(
+    error: OSError, said: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("bench.report.build.write_report", fail)
+    assert refused("report", "run") == said
+
+
+def test_other_errors_of_the_system_are_told_whole(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr("bench.report.build.write_report", fail)
+    with pytest.raises(ConnectionResetError):
+        typed("report", "run")
+
+
+def test_a_gate_that_crashes_itself_is_no_regression(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.gate.driver.run_gate", lambda *_: 1 / 0)
+    with pytest.raises(SystemExit) as ended:
+        typed("gate", "--aa")
+    assert ended.value.code == 5
 
 
 def test_an_interrupted_program_exits_with_130(mine: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:

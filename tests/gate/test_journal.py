@@ -50,6 +50,11 @@ def test_a_journal_cut_anywhere_loses_at_most_its_last_line(tmp_path_factory: py
     assert len(read_journal(path).launches["screen"]) == whole
 
 
+def test_a_journal_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"can't be written \(Is a directory\); name another --journal"):
+        Journal(tmp_path)
+
+
 def test_a_torn_line_does_not_swallow_the_next_one(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"kind":"launch","launch":1,"pha')
     journal = Journal(path)

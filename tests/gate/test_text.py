@@ -38,6 +38,7 @@ from bench.gate.text import (
     as_markdown,
     caught_in_percent,
     change_in_words,
+    clipped,
     interval_in_percent,
     show_decision,
 )
@@ -53,6 +54,13 @@ DECISIONS = {
     "crashed": make_decision(passing(), crashing()[0], failures=(crashing()[1],)),
     "nothing": make_decision(verdict="missing", headline="Nothing was compared.", launches={}),
 }
+
+
+def test_of_a_long_reason_its_start_stays_and_of_a_traceback_its_end() -> None:
+    line = f"unknown key 'foo'; known: {'key, ' * 100}"
+    assert clipped(line, 300) == f"{line[:300]} ..."
+    assert clipped(f"Traceback\n{line}x", 300) == f"... {line[-299:]}x"
+    assert clipped("short\n", 300) == "short"
 
 
 def shown(decision: Decision, record: Record | None = None, width: int = 80) -> str:

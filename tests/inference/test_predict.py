@@ -150,6 +150,9 @@ def test_the_column_of_labels_is_that_of_training_and_it_is_said_and_may_be_name
         assert result.exit_code == 0, result.output
         assert "of 10), by column digit\n" in result.stdout
         assert [row["label"] for row in rows(here / "predictions.csv")] == [*map(str, labels[30:40])]
+    table.assign(label="cat").to_csv(here / "b.csv", index=False)
+    unknown = run("predict", trained, "--input", "b.csv", "--device", "cpu")
+    assert "note: no accuracy: column label: 'cat' and all others are no class's name" in unknown.stderr
     asked = run("predict", trained, "--input", "a.csv", "--device", "cpu")
     assert "which column is the label (writer, digit)? say --label-column NAME" in str(asked.exception)
     assert "Accuracy" not in run("predict", trained, "--input", "a.csv", "--label-column", "none").stdout

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_up import make_run
@@ -14,7 +15,7 @@ from bench.analysis.robustness import CLEAN, read_robustness, robustness_sheets,
 from bench.analysis.summary import Tables, read_tables
 from bench.errors import StoreError
 from bench.inference import robustness
-from bench.inference.robustness import CORRUPTIONS, new_draws, versions
+from bench.inference.robustness import CORRUPTIONS, measure, new_draws, versions
 from bench.report.build import write_report
 
 
@@ -178,6 +179,22 @@ def test_the_sheet_has_means_over_strengths_and_a_difference_with_its_interval(t
         "Accuracy on 10,000 test images, each changed at five strengths; n = 3 seeds, weights that validation chose.",
         "Mean corruption error: ViT 15.00% (as they are 2.00%) and CNN 30.00% (as they are 1.00%).",
     ]
+
+
+def test_seeds_that_came_later_are_told(tables: Tables) -> None:
+    write_made_up(tables)
+    rows = pd.read_csv(tables.folder / "robustness.csv")
+    rows[rows["seed"] == 0].to_csv(tables.folder / "robustness.csv", index=False)
+    (sheet,) = robustness_sheets(tables)
+    assert "n = 1 seed of 3 that there are now (`run_bench.py robustness` again takes all)" in sheet.said[0]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(StoreError, match="can't be written to; copy the run to another folder"):
+        measure(tables.folder)
 
 
 @pytest.mark.slow
