@@ -319,6 +319,24 @@ def test_ctrl_c_while_recipes_are_tuned_keeps_those_that_were_tried(folder: Path
 
 
 @pytest.mark.slow
+def test_a_tuning_that_a_budget_cut_goes_on_while_nothing_was_trained_with_its_outcome(
+    folder: Path, typed: Typed
+) -> None:
+    out = folder / "cut"
+    status, err = typed("--suite", "tiny.yaml", "--out", out, "--seeds", "1", "--tune", "4", "--budget", "0.01s")
+    assert status == 0, err
+    assert "the budget ended tuning" in err
+    assert json.loads((out / "run.json").read_text())["tuned"] == "cut"
+    tried = len(pd.read_csv(out / "tuning.csv"))
+    assert len(pd.read_csv(out / "trials.csv")) == 0
+    status, err = typed("--resume", out)
+    assert status == 0, err
+    assert json.loads((out / "run.json").read_text())["tuned"] == "whole"
+    assert len(pd.read_csv(out / "tuning.csv")) > tried
+    assert len(whole(out)) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_stream_that_the_caller_closed_costs_nothing(folder: Path, closed: str) -> None:
     out = folder / f"closed{len(closed)}"

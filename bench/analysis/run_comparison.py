@@ -5,6 +5,7 @@ accuracies, a ratio of everything else. The launches of two runs see a machine i
 against the run's mean speed; how the means differ is a line about the machine.
 """
 
+import json
 import math
 import statistics
 from collections import Counter
@@ -27,7 +28,7 @@ from bench.analysis.comparison import (
     ratio_of_rows,
 )
 from bench.analysis.formatting import listed, mebibytes, percent, rate, seconds
-from bench.analysis.labels import grouped, records
+from bench.analysis.labels import family_title, grouped, records
 from bench.analysis.speeds import INFERENCE, LATENCY, TRAINING, WORK, cell_of, count_threads
 from bench.analysis.summary import GRID, MEMORY, Tables, accuracy_floor, read_tables
 from bench.errors import StoreError
@@ -113,7 +114,8 @@ def compare_runs(folder_a: Path, folder_b: Path) -> Changes:
     if not twins(a, b):
         raise StoreError(
             f"{folder_a} and {folder_b}: no configuration in common "
-            f"({len(a.summary)} and {len(b.summary)} of their own); compare runs of the same suite and settings"
+            f"({len(a.summary)} and {len(b.summary)} of their own{_unlike(a, b)}); compare runs of the same suite and "
+            "settings"
         )
     return compare_tables(a, b)
 
@@ -133,6 +135,23 @@ def compare_tables(a: Tables, b: Tables) -> Changes:
         [row["label"] for row in unmatched(b, (y for _, y in pairs))],
         _notes(changes, levels),
     )
+
+
+def _unlike(a: Tables, b: Tables) -> str:
+    """ "; ViT: unlike in learning_rate", of the first configurations of a family that both have; or ""."""
+    for x in records(a.summary):
+        for y in (row for row in records(b.summary) if row["model"] == x["model"]):
+            sides = [
+                {"dtype": row["dtype"]} | _settings(row["settings"]) | _settings(row["training"]) for row in (x, y)
+            ]
+            keys = [key for key in sides[0] | sides[1] if sides[0].get(key) != sides[1].get(key)]
+            return f"; {family_title(x['model'])}: unlike in {listed(keys)}" if keys else ""
+    return ""
+
+
+def _settings(text: str) -> dict[str, Any]:
+    found = json.loads(text or "{}")
+    return found if isinstance(found, dict) else {}
 
 
 def twins(a: Tables, b: Tables) -> list[tuple[Row, Row]]:
@@ -302,6 +321,7 @@ def _conditions(a: Tables, b: Tables, twins: list[tuple[Row, Row]]) -> list[str]
         around["device"] = everything({row["device_name"] for row in rows})
         around["checksum of the data"] = (tables.run.get("dataset") or {}).get("checksum")
         around["split"] = str(tables.run.get("split") or "")
+        around["recipes"] = f"the best of {tune} tried" if (tune := tables.run.get("tune")) else "the suite's own"
         sides.append(around)
     before, after = sides
     lines = [f"{name}: {_said(old)}, then {_said(after[name])}" for name, old in before.items() if old != after[name]]

@@ -179,6 +179,20 @@ def test_runs_with_nothing_in_common_are_refused_in_one_line(tmp_path: Path) -> 
         compare_runs(a, tmp_path)
 
 
+def test_what_keeps_runs_from_being_compared_is_named(tmp_path: Path) -> None:
+    settings = {
+        "": {"config_id": "other", "training": json.dumps({"learning_rate": 0.05, "epochs": 2}), "settings": "{}"}
+    }
+    a, b = run(tmp_path / "a", configs=SMALL[:1]), run(tmp_path / "b", configs=SMALL[:1], overrides=settings)
+    with pytest.raises(StoreError, match=r"in common \(\d+ and \d+ of their own; ViT: unlike in .*learning_rate"):
+        compare_runs(a, b)
+
+
+def test_a_tuned_run_beside_one_that_was_not_is_said(tmp_path: Path) -> None:
+    found = compare_runs(run(tmp_path / "a"), run(tmp_path / "b", changes={"tune": 16}))
+    assert "recipes: the suite's own, then the best of 16 tried" in found.conditions
+
+
 def test_the_command_prints_the_conditions_before_any_figure(tmp_path: Path) -> None:
     environment = ENVIRONMENT | {"torch": "2.15.0"}
     a, b = run(tmp_path / "a"), run(tmp_path / "b", changes={"environment": environment})
