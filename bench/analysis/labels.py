@@ -1,6 +1,7 @@
 """Labels: a short name for each configuration, different from all others, for tables, plots and sentences."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -85,6 +86,7 @@ def plain_name(row: dict[str, Any]) -> str:
     parts += [compile_title(row["compile"])] if compile_title(row["compile"]) else []
     parts += [f"{100 * row['train_fraction']:.3g}% of the images"] if row["train_fraction"] < 1 else []
     parts += [processes_title(row)] if processes_title(row) else []
+    parts += re.findall(r"\d+ threads?|\d+ epochs?", row.get("label") or "")  # labels have them where they vary
     return ", ".join([family_title(row["model"]), *parts])
 
 
@@ -114,7 +116,8 @@ def _labels(configs: pd.DataFrame) -> list[str]:
         parts.append(compile_title(row["compile"]) if "compile" in in_run else "")
         parts.append(LAYOUT.get(row["channels_last"], "") if "channels_last" in own else "")
         parts.append(row["attention"] if "attention" in own else "")
-        parts += [f"{row[key]:g} {unit}" for key, unit in UNITS.items() if key in own and row[key] == row[key]]
+        counts = [(row[key], unit) for key, unit in UNITS.items() if key in own and row[key] == row[key]]
+        parts += [f"{count:g} {unit.removesuffix('s') if count == 1 else unit}" for count, unit in counts]
         several = len(own_batches[row["model"]]) > 1  # a batch that grows with the processes is said with them
         parts.append(f"batch {row['batch_size']:g}" if several and row["batch_size"] > 0 else "")
         if "train_fraction" in in_run and row["train_fraction"] > 0:

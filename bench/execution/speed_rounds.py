@@ -87,10 +87,15 @@ class SpeedRounds:
         own = [launch for launch in self.launches if launch.device == device]
         spent = sum(launch.wall_seconds for launch in own)
         left = min(share * self.seconds - spent, deadline - self.now())
-        # One more launch wouldn't end in time, or nothing could be timed in the last one, which says why.
-        if left <= 0 or (own and (left < own[-1].wall_seconds or not own[-1].slices)):
-            return
         entries = [Entry(trial.config_id, trial) for trial in trials]
+        timed = (
+            {piece["config_id"] for launch in own for piece in launch.slices} | own[-1].missing.keys() if own else set()
+        )
+        if self.now() < deadline and not {entry.name for entry in entries} <= timed:
+            left = max(left, 0.0)  # a single launch, whatever was spent: one has come since
+        # One more launch wouldn't end in time, or nothing could be timed in the last one, which says why.
+        elif left <= 0 or (own and (left < own[-1].wall_seconds or not own[-1].slices)):
+            return
         setting = Setting(entries, open_device(device).name, self.data_dir, self.precision)
         self._tell(own)
         for launch in measure(setting, own, self.store.launches, left, self.now):

@@ -34,6 +34,7 @@ from bench.store.tables import (
     PREVIOUS,
     RECORD,
     SCHEMA_VERSION,
+    TRIALS,
     Entries,
     Entry,
     LaunchEntry,
@@ -276,7 +277,9 @@ class RunFolder:
             before = view.read_bytes() if view.exists() else b""
             if before != text or not view.exists():
                 old = old or views(self.folder, found, OLD_TABLES)  # of an earlier version isn't foreign
-                known = {*text.split(b"\n"), *old[name].split(b"\n")}
+                like = name if name in TABLES else TRIALS
+                gone = render(found.retried, like, TABLES[like])  # nor is what is tried again
+                known = {*text.split(b"\n"), *old[name].split(b"\n"), *gone.split(b"\n")}
                 lines = [line.rstrip(b"\r") for line in before.removeprefix(BOM).split(b"\n")]
                 self._set_aside(name, [line for line in lines if line not in known])
                 write_atomically(view, text)

@@ -33,8 +33,8 @@ def test_two_devices_stand_in_the_head_and_of_several_numbers_of_threads_the_fas
     assert sheet
     assert sheet.head == ["configuration", "images/s, H100 and EPYC", "ratio", "test accuracy of both", "difference"]
     assert [[cell.text for cell in row[:3]] for row in sheet.rows] == [
-        ["ViT p7 d2 fp32 1 threads", "2.00 and 0.200", "10.0"],
-        ["CNN d2 fp32 1 threads", "4.00 and 0.500", "8.00"],
+        ["ViT p7 d2 fp32 1 thread", "2.00 and 0.200", "10.0"],
+        ["CNN d2 fp32 1 thread", "4.00 and 0.500", "8.00"],
     ]
     assert sheet.said[0].startswith("H100 trains 8.00 to 10.0 times as fast as EPYC in 2 configurations that both")
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from made_up import change_rows, make_run, read_table
 
-from bench.analysis.labels import labelled
+from bench.analysis.labels import labelled, plain_name, records
 from bench.analysis.summary import Tables, read_tables, summarise, with_times, write_summary
 from bench.measure.stats import binomial_half_width
 
@@ -221,6 +221,13 @@ def test_a_matched_configuration_is_called_by_what_it_equals(tmp_path: Path) -> 
     ]
 
 
+def test_a_name_for_people_has_the_threads_where_they_vary(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", configs=[("cnn", None, 2)], dtypes=["fp32"], seeds=[0])
+    (row,) = records(read_tables(run).summary)
+    assert plain_name(row) == "CNN, 2 blocks, 16 channels"
+    assert plain_name(row | {"label": "CNN d2 fp32 1 thread"}) == "CNN, 2 blocks, 16 channels, 1 thread"
+
+
 def test_batch_threads_and_attention_stand_in_labels_where_they_vary_in_the_family(tmp_path: Path) -> None:
     trials = read(tmp_path, configs=SMALL, dtypes=["fp32"], seeds=[0]).trials
     twin = trials.assign(config_id=trials["config_id"] + "-2", batch_size=64.0, num_threads=1.0)
@@ -228,8 +235,8 @@ def test_batch_threads_and_attention_stand_in_labels_where_they_vary_in_the_fami
     assert list(labelled(pd.concat([trials, twin], ignore_index=True))["label"]) == [
         "ViT p7 d2 fp32 auto 2 threads batch 128",
         "CNN d2 fp32 2 threads batch 128",
-        "ViT p7 d2 fp32 fused 1 threads batch 64",
-        "CNN d2 fp32 1 threads batch 64",
+        "ViT p7 d2 fp32 fused 1 thread batch 64",
+        "CNN d2 fp32 1 thread batch 64",
     ]
 
 

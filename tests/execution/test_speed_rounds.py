@@ -55,7 +55,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, store: RunFolder) -> list[dict[str, A
         found.append({"names": [entry.name for entry in setting.entries], "known": len(known), "seconds": seconds})
         for each in range(int(seconds // 20)):
             assert len(read_launches(store.folder)) == number + each  # the one before is on disk
-            (launch,) = made_up_launches({"a": 1.0, "b": 2.0}, 1, first=number + each, noise=NOISE[0], seed=each)
+            (launch,) = made_up_launches(
+                {entry.name: 1.0 for entry in setting.entries}, 1, first=number + each, noise=NOISE[0], seed=each
+            )
             launch.wall_seconds = 20.0
             yield launch
 
@@ -108,6 +110,24 @@ def test_a_quarter_of_a_budget_is_on_top_of_what_earlier_sittings_spent_and_no_m
     again.run()
     assert [each["seconds"] for each in asked] == [40.0, 40.0]
     assert SpeedRounds(TRIALS, store, 0.03, 100.0, budget=1e9).wanted(1.0) == 20.0
+
+
+def test_a_configuration_that_came_late_gets_a_launch_whatever_was_spent(
+    store: RunFolder, asked: list[dict[str, Any]]
+) -> None:
+    SpeedRounds(TRIALS, store, 0.03, 40.0).run()
+    another = TRIALS[0].model_copy(update={"settings": {"depth": 3}})
+    store.append(Result(**another.row(), status="ok"))
+    late = SpeedRounds([*TRIALS, another], store, 0.03, 40.0, now=lambda: 50.0)
+    late.run(deadline=50.0)
+    assert len(asked) == 1
+    late.run()
+    assert (len(asked[1]["names"]), asked[1]["known"], asked[1]["seconds"]) == (3, 2, 0.0)
+    (launch,) = made_up_launches({TRIALS[0].config_id: 1.0}, 1, first=2)
+    launch.missing = {another.config_id: "out of memory"}
+    store.append_launch(launch)
+    SpeedRounds([*TRIALS, another], store, 0.03, 40.0).run()
+    assert len(asked) == 2
 
 
 def test_no_launch_is_asked_for_after_the_deadline_nor_where_none_is_wanted(

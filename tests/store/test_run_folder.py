@@ -473,9 +473,14 @@ def test_retrying_moves_what_did_not_end_well_out_of_the_way(store: RunFolder) -
     store.append(result("c", status="timeout"))
     failed = pd.read_csv(store.folder / "trials.csv").query("status != 'ok'").to_csv(index=False)
     assert reopened(store).finished() == {"a", "b", "c"}
+    tables = {name: (store.folder / name).read_bytes() for name in TABLES}
     store = reopened(store, retry=True)
     assert store.finished() == {"a"}
-    assert reopened(store).finished() == {"a"}  # and killed right after
+    for name, text in tables.items():  # killed before the tables were made anew
+        (store.folder / name).write_bytes(text)
+    store = reopened(store)
+    assert store.finished() == {"a"}
+    assert not (store.folder / "set_aside").exists()
     assert pd.read_csv(store.folder / "retried.csv").to_csv(index=False) == failed
     assert pd.read_csv(store.folder / "evaluations.csv").trial_id.unique().tolist() == ["a"]
     store = reopened(store)
