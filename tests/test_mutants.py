@@ -62,12 +62,25 @@ def test_every_planted_fault_is_found() -> None:
     assert set(found.values()) == {"killed"}
 
 
+def test_every_planted_fault_has_its_place_in_the_code_of_now() -> None:
+    gone = [row for row in rows("planted.csv") if row["before"] not in (ROOT / row["module"]).read_text("utf-8")]
+    assert gone == [], "plant it where the code went, and name the test that finds it"
+
+
+@pytest.mark.parametrize("name", ["planted.csv", "mutants.csv", "second_draw.csv"])
+def test_every_test_that_found_a_fault_is_still_there(name: str) -> None:
+    killers = {row["killer"].partition("[")[0] for row in rows(name) if row["killer"].startswith("tests/")}
+    assert killers
+    for killer in killers:
+        file, *_, test = killer.split("::")
+        assert f"def {test}(" in (ROOT / file).read_text("utf-8"), f"{file}::{test}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_planted_fault_fails_the_test_that_found_it(seed: int, tmp_path: Path) -> None:
     """One that was drawn, in a copy of the code; and without it the same test passes."""
-    there = [row for row in rows("planted.csv") if row["before"] in (ROOT / row["module"]).read_text(encoding="utf-8")]
-    fault = random.Random(seed).choice(there)
+    fault = random.Random(seed).choice(rows("planted.csv"))
     for name in ("bench", "models", "tests", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "run_bench.py"):
