@@ -321,7 +321,8 @@ def _conditions(a: Tables, b: Tables, twins: list[tuple[Row, Row]]) -> list[str]
         around["device"] = everything({row["device_name"] for row in rows})
         around["checksum of the data"] = (tables.run.get("dataset") or {}).get("checksum")
         around["split"] = str(tables.run.get("split") or "")
-        around["recipes"] = f"the best of {tune} tried" if (tune := tables.run.get("tune")) else "the suite's own"
+        tuned = tables.run.get("tuned") == "whole"  # a budget may have ended it before
+        around["recipes"] = f"the best of {tables.run.get('tune')} tried" if tuned else "the suite's own"
         sides.append(around)
     before, after = sides
     lines = [f"{name}: {_said(old)}, then {_said(after[name])}" for name, old in before.items() if old != after[name]]

@@ -189,8 +189,12 @@ def test_what_keeps_runs_from_being_compared_is_named(tmp_path: Path) -> None:
 
 
 def test_a_tuned_run_beside_one_that_was_not_is_said(tmp_path: Path) -> None:
-    found = compare_runs(run(tmp_path / "a"), run(tmp_path / "b", changes={"tune": 16}))
-    assert "recipes: the suite's own, then the best of 16 tried" in found.conditions
+    plain, tuned, cut = (
+        run(tmp_path / (how or "plain"), changes={"tune": 16, "tuned": how} if how else {})
+        for how in ("", "whole", "cut")
+    )
+    assert "recipes: the suite's own, then the best of 16 tried" in compare_runs(plain, tuned).conditions
+    assert compare_runs(plain, cut).conditions == []
 
 
 def test_the_command_prints_the_conditions_before_any_figure(tmp_path: Path) -> None:
