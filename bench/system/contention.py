@@ -41,9 +41,9 @@ class Disturbance(NamedTuple):
 class Meter:
     """Counts what disturbs the process that opened it; only differences of two readings mean something.
 
-    Files stay open, so that a reading costs some 50 microseconds, a few more for each thread, and on a machine of many
-    cores as much as the kernel needs for /proc/stat. What a thread waited between the last reading and its end is lost,
-    and a thread that still waits is counted when it has run again.
+    Files stay open until it is closed or nobody holds it any more, so that a reading costs some 50 microseconds, a few
+    more for each thread, and on a machine of many cores as much as the kernel needs for /proc/stat. What a thread
+    waited between the last reading and its end is lost, and a thread that still waits is counted when it has run again.
     """
 
     def __init__(self, proc: Path = PROC, root: Path = CGROUPS) -> None:
@@ -67,6 +67,10 @@ class Meter:
             if file is not None:
                 os.close(file)
         self._threads, self._tasks, self._stat, self._cpu_stat = {}, None, None, None
+
+    def __del__(self) -> None:
+        if hasattr(self, "_cpu_stat"):  # which is opened last
+            self.close()
 
     def _waited(self) -> float | None:
         if self._tasks is None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -144,23 +145,40 @@ def test_threads_that_share_a_core_wait_and_what_they_waited_stays_when_they_end
     assert waited[-1] - waited[0] > 0
 
 
+def _open_files(ending: str) -> int:
+    """How many files of that name this process holds."""
+    names = []
+    for file in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # closed meanwhile
+            names.append(os.readlink(f"/proc/self/fd/{file}"))
+    return sum(name.endswith(ending) for name in names)
+
+
 @linux
 def test_files_of_threads_that_have_ended_are_closed(opened: OpenMeter) -> None:
     meter, go = opened(), threading.Event()
-    meter.read()
-    usual, tasks = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
     threads = [threading.Thread(target=go.wait) for _ in range(8)]
     for thread in threads:
         thread.start()
+    accounts = [f"task/{thread.native_id}/schedstat" for thread in threads]
     meter.read()
-    assert len(os.listdir("/proc/self/fd")) == usual + 8
+    assert [_open_files(account) for account in accounts] == [1] * 8
     go.set()
     for thread in threads:
         thread.join()
-    while len(os.listdir("/proc/self/task")) > tasks:  # a thread that was joined may still be on its way out
+    while any(Path("/proc/self", account).exists() for account in accounts):  # joined, but still on their way out
         time.sleep(0.001)
     meter.read()
-    assert len(os.listdir("/proc/self/fd")) == usual
+    assert [_open_files(account) for account in accounts] == [0] * 8
+
+
+@linux
+def test_files_of_a_meter_that_nobody_holds_any_more_are_closed(machine: Machine) -> None:
+    counter = str(machine.proc / "stat")
+    meter = Meter(machine.proc, machine.root)
+    assert _open_files(counter) == 1
+    del meter
+    assert _open_files(counter) == 0
 
 
 def test_state_of_a_machine_is_read_from_its_files(machine: Machine) -> None:
