@@ -159,7 +159,7 @@ class Result:
 
 SLICE_COLUMNS = (
     *("config_id", "num_threads", "work", "batch_size", "group", "round", "slot", "steps", "images", "seconds"),
-    *("waited_seconds", "stolen_seconds", "throttled_seconds", "probe_seconds"),
+    *("waited_seconds", "stolen_seconds", "throttled_seconds", "probe_seconds", "exchange_seconds"),
     *("p50_seconds", "p95_seconds", "p99_seconds"),
 )
 SPLIT_COLUMNS = ("config_id", "num_threads", "data_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds")
@@ -176,7 +176,8 @@ class Launch:
     `waited_seconds`, `stolen_seconds` and `throttled_seconds` are those in which a thread was ready and had no core,
     the hypervisor had the core, and the container's quota was used up; None where the system doesn't tell.
     `probe_seconds` is the mean time of the probes' loop on the slice's cores meanwhile (bench.system.core_probe),
-    None where there were none.
+    None where there were none. `exchange_seconds` is what CPU threads need to pass data to each other, just before or
+    after the slice, whichever took longer; None of one thread, and of "loop" and "steps".
 
     Attributes:
         launch: its number in the run, from 0.
@@ -216,7 +217,10 @@ EVALUATION_COLUMNS = (
 BLOCK_COLUMNS = ("trial_id", "block", "steps", "images", "seconds")  # as a trial's line in the journal has them
 INFERENCE_COLUMNS = ("trial_id", "batch_size", "block", "images", "seconds")
 _MEASURED = ("trial_id", "config_id", "device_name", "num_threads")  # a trial's blocks have no launch, slices no trial
-_PACE = (*("steps", "images", "seconds", "waited_seconds", "stolen_seconds", "throttled_seconds", "probe_seconds"),)
+_PACE = (
+    *("steps", "images", "seconds"),
+    *("waited_seconds", "stolen_seconds", "throttled_seconds", "probe_seconds", "exchange_seconds"),
+)
 TABLES: dict[str, Sequence[str]] = {
     "trials.csv": tuple(COLUMNS),
     "evaluations.csv": EVALUATION_COLUMNS,

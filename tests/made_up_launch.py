@@ -24,6 +24,7 @@ INFERENCE = 3.1  # times as fast as training
 SLICE, STRETCH = 0.05, 0.4  # seconds of a slice, and of a stretch of the real loop
 PARTS = {"data_seconds": 0.05, "forward_seconds": 0.3, "backward_seconds": 0.53, "optimizer_seconds": 0.12}  # of a step
 PROBE = 15e-6  # seconds of a probe's loop on a core of its own
+EXCHANGE = 12e-6  # seconds in which threads on cores with a common cache pass data to each other
 PEAK = 4e10  # FLOP/s of a thread
 
 
@@ -40,6 +41,8 @@ def made_up_launch(
     drift: float = 0.04,
     disturbed: float = 0.0,
     neighbour: float = 0.0,
+    apart: float = 0.0,
+    loses: Mapping[str, float] | None = None,
     stall: float | Mapping[str, float] = 0.0,
     missing: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -53,6 +56,9 @@ def made_up_launch(
         disturbed: share of slices in which a thread waits for a core as long as it computes.
         neighbour: mean of what another machine's work on the same cores takes from log speeds, and by which probes of
             the cores take longer; each slice draws its own.
+        apart: share of slices of several threads that run on cores without a common cache, and pass data to each other
+            three times as slowly.
+        loses: config_id -> how many times as slow it is there.
         stall: share of its time that the real training loop loses beyond its steps; or by config_id.
         missing: config_id -> why it has no slices.
     """
@@ -73,6 +79,10 @@ def made_up_launch(
                 * n**0.8
                 * {"train": 1.0, "steps": 1.0, "loop": 1 - stalls.get(config, 0.0), "infer": INFERENCE}[work]
             )
+            exchange = EXCHANGE if n > 1 and work in ("train", "infer") else None
+            if exchange and apart and chance.random() < apart:
+                exchange *= 3
+                rate /= (loses or {}).get(config, 1.0)
             slowed = chance.expovariate(1 / neighbour) if neighbour else 0.0
             rate *= math.exp(own[arm] + noise * chance.gauss() - slowed)
             steps = max(1, round((STRETCH if work in ("loop", "steps") else SLICE) * rate / batch))
@@ -83,6 +93,7 @@ def made_up_launch(
             row |= {"round": number, "slot": slot, "steps": steps, "images": steps * batch}
             row |= {"seconds": computed + waited, "waited_seconds": waited, "stolen_seconds": 0.0}
             row |= {"throttled_seconds": None, "probe_seconds": PROBE * math.exp(slowed)}  # no quota
+            row["exchange_seconds"] = exchange
             row |= {f"p{p}_seconds": single and single * factor for p, factor in ((50, 1.0), (95, 1.2), (99, 1.6))}
             slices.append({key: row[key] for key in SLICE_COLUMNS})
     splits: list[dict[str, Any]] = [

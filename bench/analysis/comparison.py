@@ -183,6 +183,11 @@ def compare_rows(tables: Tables, a: Row, b: Row, metric: str) -> Comparison:
     return found
 
 
+def compare_speeds(tables: Tables, a: Row, b: Row, threads: int) -> Comparison:
+    """Training speeds of two rows with so many threads, whichever number leads."""
+    return _compared(tables, {**a, "speed_threads": threads}, {**b, "speed_threads": threads}, TRAINING)
+
+
 def compare_measured(tables: Tables, a: Row, b: Row, metric: str) -> Comparison | None:
     """compare_rows for a metric that is above 0; None where one of the rows is missing its value."""
     return compare_rows(tables, a, b, metric) if a[metric] > 0 and b[metric] > 0 else None

@@ -1,7 +1,8 @@
 """Speeds from launches: which number of threads leads on a device, how well speeds are known, columns of the summary.
 
 Launches time each configuration with all threads and with one. All threads are what a person trains with, so they lead
-wherever their ratios are known; beside other programs those of one thread often still are.
+wherever their ratios are known and the machine leaves its cores where they are; else those of one thread often still
+are an answer.
 """
 
 import math
@@ -18,6 +19,7 @@ from bench.measure.speed_stats import Cell, Estimate, Panel, Speeds, is_clean, p
 from bench.result import Launch
 
 PRECISION = 0.03  # half-width of a ratio that launches go for, where a run doesn't say
+STEADY = 0.05  # of the slices with all threads: those whose cores may be apart on a machine that keeps them together
 WIDEST = math.log(2)  # half-width of an interval that tells anything
 TRAINING, INFERENCE, LATENCY = "images_per_second", "inference_images_per_second", "latency_p50_seconds"
 WORK = {TRAINING: "train", INFERENCE: "infer", LATENCY: "infer"}
@@ -34,6 +36,7 @@ class Leading(NamedTuple):
         most: the largest number that was tried.
         half_width: of a ratio of training speeds, the median over all pairs; of one configuration, of its speed.
         of_most: the same with the largest number.
+        together: share of the slices with the largest number whose cores had a common cache.
         known: well enough for an answer.
     """
 
@@ -41,6 +44,7 @@ class Leading(NamedTuple):
     most: int
     half_width: float
     of_most: float
+    together: float
     known: bool
 
 
@@ -75,6 +79,9 @@ def _is_whole(piece: Row) -> bool:
 def leading_of(speeds: Speeds, precision: float) -> Leading:
     """All threads where their ratios are known to twice the precision; else one, if its are; else whichever tells more.
 
+    One leads, too, where its ratios are known and cores were apart for some of the time: ratios of all threads are
+    then those of cores together, which training would have for some of the time only.
+
     A number of threads that only some configurations ask for themselves doesn't count.
     """
     timed = {(piece["num_threads"], piece["config_id"]) for launch in speeds.launches for piece in launch.slices}
@@ -85,11 +92,12 @@ def leading_of(speeds: Speeds, precision: float) -> Leading:
     # of a single configuration there is no ratio, and its own speed scatters as launches do
     known = {n: width <= 2 * precision or (len(configs[n]) == 1 and width < math.inf) for n, width in widths.items()}
     timed_cells = Counter(cell.num_threads for cell in speeds.cells if cell.work == "train")
+    together = 1 - speeds.apart_share(most)
     if known[most] or known[fewest]:
-        threads = most if known[most] else fewest
+        threads = most if known[most] and (together >= 1 - STEADY or not known[fewest]) else fewest
     else:
         threads = max(most, fewest, key=lambda number: (widths[number] <= WIDEST, timed_cells[number]))
-    return Leading(threads, most, widths[threads], widths[most], known[threads])
+    return Leading(threads, most, widths[threads], widths[most], together, known[threads])
 
 
 def _half_width(speeds: Speeds, threads: int, configs: int) -> float:
@@ -102,9 +110,13 @@ def _half_width(speeds: Speeds, threads: int, configs: int) -> float:
     return statistics.median([*widths, *[math.inf] * (math.comb(configs, 2) - len(widths))])
 
 
-def leading_sentence(device: "DeviceSpeeds") -> str:
-    """ "ratios of training speeds are known to ±2.6% (8 launches, 2 threads); ..."."""
-    speeds, (threads, most, half_width, of_most, known) = device.speeds, device.leading
+def leading_sentence(device: "DeviceSpeeds", with_most: str = "") -> str:
+    """ "ratios of training speeds are known to ±2.6% (8 launches, 2 threads); ...".
+
+    Args:
+        with_most: what is shown with the largest number of threads, where fewer lead.
+    """
+    speeds, (threads, most, half_width, of_most, together, known) = device.speeds, device.leading
     count = len(speeds.launches)
     how = f"({count} launch{'es' * (count != 1)}, {count_threads(threads)})"
     if half_width > WIDEST:
@@ -112,12 +124,16 @@ def leading_sentence(device: "DeviceSpeeds") -> str:
     if not known:
         return f"speeds are rough: ratios are known to {_plus_minus(half_width)} only {how}"
     said = f"ratios of training speeds are known to {_plus_minus(half_width)} {how}"
-    if threads < most:
-        every = "both" if most == 2 else f"all {most}"
-        if of_most <= WIDEST:
-            return f"{said}; with {every} threads to {_plus_minus(of_most)} only"
-        return f"{said}; with {every} threads other programs disturbed too many of the measurements for an answer"
-    return said
+    moved = f", whose cores shared a cache for {together:.0%} of the time" if together < 1 - STEADY else ""
+    if threads == most:
+        return f"{said}{moved}"
+    said += f"; with {'both' if most == 2 else f'all {most}'} threads"
+    if with_most:
+        return f"{said}{moved}, {with_most}"
+    if of_most <= WIDEST:
+        only = " only" if of_most > half_width else ""
+        return f"{said}{moved}{',' * bool(moved)} to {_plus_minus(of_most)}{only}"
+    return f"{said} other programs disturbed too many of the measurements for an answer"
 
 
 def count_threads(number: float) -> str:
@@ -190,7 +206,7 @@ class DeviceSpeeds:
     def _calls(self) -> dict[str, dict[tuple[str, int], list[float]]]:
         """Percentile -> configuration and threads -> launch by launch, the median of undisturbed single images."""
         found: dict[str, dict[tuple[str, int], list[float]]] = {key: defaultdict(list) for key in CALLS}
-        for launch in self.speeds.launches:
+        for launch in self.speeds.together:
             clean = [piece for piece in launch.slices if _is_one_image(piece) and is_clean(piece)]
             for key, by_config in found.items():
                 known = grouped(((piece["config_id"], piece["num_threads"]), piece[key]) for piece in clean)

@@ -8,7 +8,7 @@ which is why more slices of one launch narrow nothing.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ MOST_TAKEN = 0.2  # of a stretch, by others
 SLOPE, SLOPE_DEVIATION = 0.8, 0.3
 NOISE = 0.1  # of a slice's log speed, about, that probes don't explain
 UNDISTURBED = 0.02  # quantile of the probes' means that stands for cores of one's own
+# Threads on cores without a common cache take about three times as long to pass data to each other, and nothing lies in
+# between. Where cores are apart in more than this share of the slices, the others are too few to go by.
+TOGETHER, APART = 0.05, 2.0  # quantile that stands for cores together; how many times as long they take apart
+MOST_APART = 0.7
 # Launches within minutes are not quite independent: of 356 ratios of known truth, in 40 phases of 5 launches, Student's
 # 95% intervals held 92.4%, and those of this level 95.5% (results/reference/speed/proof.md).
 NOMINAL = 0.98
@@ -99,7 +103,8 @@ class Speeds:
     Speeds are what an additive model of launches and cells leaves on each cell (least squares, on logarithms): where
     all launches have all cells, the geometric mean over launches. A launch's own figure for a cell is the mean pace of
     its undisturbed slices, each moved by what probes of its cores say of them meanwhile (bench.system.core_probe): the
-    mean, so that what the code does once in a while counts.
+    mean, so that what the code does once in a while counts. Slices whose cores were apart (`apart_share`) are left
+    out, since that slows one model more than another.
     """
 
     launches: Sequence[Launch]
@@ -149,6 +154,13 @@ class Speeds:
         """How many times as long as at best probes took beside slices with so many threads, on average; NaN of none."""
         return self.slowness.slowdown(num_threads)
 
+    def apart_share(self, num_threads: int) -> float:
+        """Share of the slices with so many threads whose cores had no common cache; 0 where that isn't known.
+
+        A host that moves the cores of a rented machine about sets them apart for seconds or minutes.
+        """
+        return self._placement.share.get(num_threads, 0.0)
+
     def half_widths(self, panel: Panel) -> list[float]:
         """Of the ratios of all pairs of a panel's cells; infinite where a ratio isn't known."""
         return self._fit(panel).half_widths()
@@ -163,7 +175,7 @@ class Speeds:
     def logs(self) -> dict[Cell, dict[int, float]]:
         """Cell -> launch -> log of its images/s there."""
         found: dict[Cell, dict[int, float]] = defaultdict(dict)
-        for launch in self.launches:
+        for launch in self.together:
             for cell, value in _launch_logs(launch, self.slowness).items():
                 found[cell][launch.launch] = value
         return dict(found)
@@ -182,7 +194,17 @@ class Speeds:
     @cached_property
     def slowness(self) -> "Slowness":
         """What shared cores took, by probes."""
-        return Slowness(self.launches)
+        return Slowness(self.together)
+
+    @cached_property
+    def _placement(self) -> "_Placement":
+        return _Placement(self.launches)
+
+    @cached_property
+    def together(self) -> list[Launch]:
+        """The launches without slices whose cores were apart."""
+        keeps = self._placement.keeps
+        return [replace(launch, slices=[*filter(keeps, launch.slices)]) for launch in self.launches]
 
     @cached_property
     def _own_sizes(self) -> dict[str, int]:
@@ -289,6 +311,28 @@ class _Fit:
         return Estimate(math.exp(middle - half), math.exp(middle), math.exp(middle + half), n)
 
 
+class _Placement:
+    """Which slices had their threads on cores without a common cache, by how long passing data took beside them.
+
+    Attributes:
+        share: of the slices, by number of threads.
+    """
+
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        times: dict[int, list[float]] = defaultdict(list)
+        for piece in (piece for launch in launches for piece in launch.slices):
+            if seconds := _positive(piece.get("exchange_seconds")):
+                times[piece["num_threads"]].append(seconds)
+        self._limit = {threads: APART * float(np.quantile(own, TOGETHER)) for threads, own in times.items()}
+        self.share = {threads: float(np.mean(np.array(own) > self._limit[threads])) for threads, own in times.items()}
+
+    def keeps(self, piece: Mapping[str, Any]) -> bool:
+        """Whether a slice counts."""
+        threads = piece["num_threads"]
+        tells = self.share.get(threads, 1.0) <= MOST_APART
+        return not tells or _positive(piece.get("exchange_seconds")) <= self._limit[threads]
+
+
 class Slowness:
     """What cores that were shared took from slices, by kind of work; by probes that ran beside them.
 
@@ -332,8 +376,11 @@ class Slowness:
 
 def _probe(piece: Mapping[str, Any]) -> float:
     """Mean seconds of the probes' loop beside a slice; 0 where it isn't known. A journal may be anybody's."""
-    seconds = piece.get("probe_seconds") or 0.0
-    return float(seconds) if 0 < seconds < 1e6 else 0.0
+    return _positive(piece.get("probe_seconds"))
+
+
+def _positive(seconds: float | None) -> float:
+    return float(seconds) if seconds and 0 < seconds < 1e6 else 0.0
 
 
 def _cell(piece: Mapping[str, Any]) -> Cell:

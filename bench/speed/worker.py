@@ -33,6 +33,8 @@ WARM_UP_BLOCKS = 12
 WARM_UP_SECONDS = 0.1
 STREAMED_SECONDS = 0.5  # of the loop over images that are read meanwhile: once unseen, once timed
 PAUSE = 2.0  # medians of plain steps: the most that one of them counts
+EXCHANGES = 8  # of which the fastest counts: others may have woken a thread
+EXCHANGED = 2**15  # values for each thread: fewer, and torch would leave all of them to one
 SLOW = 0.1  # seconds of a step from which on a hand-over costs nothing that shows, and no step is left out
 
 
@@ -50,6 +52,7 @@ class Worker:
         self.paces: dict[tuple[str, int], float] = {}  # cell, threads -> seconds of a step
         self.meter: Any = None  # of what disturbs a slice
         self.probes: Any = None  # of how fast the cores are meanwhile
+        self.passed: dict[int, list[Any]] = {}  # threads -> what they pass to each other, forth and back
         self.threads = 1  # of a trial that doesn't say how many
 
     def start(self, protocol: int, paths: list[str] | None = None) -> dict[str, Any]:
@@ -206,12 +209,16 @@ class Worker:
         """Time as many steps as take about `seconds`, after some that bring the caches back from other cells."""
         cell = self.cells[name]
         cell.enter(threads)
+        exchange = self._exchange(cell, threads)
         steps = self._steps_in(name, threads, seconds, discard)
         if cell.work == "infer" and cell.images == 1:
-            return self._calls(name, steps, threads)
-        before = self._before()
-        took = self._seconds(name, steps)
-        return {"steps": steps, "images": steps * cell.images, "seconds": took, **self._meanwhile(before, threads)}
+            found = self._calls(name, steps, threads)
+        else:
+            before = self._before()
+            took = self._seconds(name, steps)
+            found = {"steps": steps, "images": steps * cell.images, "seconds": took}
+            found |= self._meanwhile(before, threads)
+        return found | {"exchange_seconds": exchange and max(exchange, self._exchange(cell, threads) or 0.0)}
 
     def loop(self, name: str, threads: int, seconds: float, discard: float) -> dict[str, Any]:
         """A stretch as the training loop has it: with garbage collection, and batches from where they lie.
@@ -236,7 +243,7 @@ class Worker:
         both = {key: None if None in (first[key], last[key]) else first[key] + last[key] for key in first}
         if both["probe_seconds"]:
             both["probe_seconds"] /= 2
-        return {"loop": looped, "steps": both}
+        return {work: found | {"exchange_seconds": None} for work, found in (("loop", looped), ("steps", both))}
 
     def _stretch(
         self, cell: Any, step: Any, seconds: float, threads: int, without_pauses: bool = False
@@ -286,6 +293,26 @@ class Worker:
         cell = self.cells[name]
         cell.enter(threads)
         return {"flops_per_second": matmul_peak(cell.setup.device, cell.setup.precision, seconds)}
+
+    def _exchange(self, cell: Any, threads: int) -> float | None:
+        """Seconds in which the CPU's threads pass data to each other, each a part to each; None of a single thread.
+
+        It takes a multiple of that where they run on cores without a common cache.
+        """
+        import torch
+
+        if threads == 1 or not getattr(cell, "at_once", True):
+            return None
+        if threads not in self.passed:
+            self.passed[threads] = [torch.zeros(threads, threads, EXCHANGED // threads) for _ in range(2)]
+        here, there = self.passed[threads]
+        times = []
+        for _ in range(EXCHANGES):
+            start = time.perf_counter()
+            there.copy_(here.transpose(0, 1))  # what one thread wrote is what the others read next
+            times.append(time.perf_counter() - start)
+            here, there = there, here
+        return min(times)
 
     def _steps_in(self, name: str, threads: int, seconds: float, discard: float) -> int:
         """How many steps fill a slice, by those that are left out before it."""

@@ -458,7 +458,8 @@ def launch_entry(number: int, content: Mapping[str, Any]) -> LaunchEntry | str:
     facts = {key: content.get(key) for key in _FACTS}
     slices: Any = content.get("slices")
     if isinstance(slices, dict) and isinstance(slices.get("seconds"), list):
-        slices = {"probe_seconds": [None] * len(slices["seconds"])} | slices  # launches before there were probes
+        later = ("probe_seconds", "exchange_seconds")  # than the first launches
+        slices = {key: [None] * len(slices["seconds"]) for key in later} | slices
     splits: Any = content.get("splits")
     if type(facts["launch"]) is not int or facts["launch"] < 0:
         return "has no number of its launch"

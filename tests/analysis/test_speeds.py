@@ -348,6 +348,32 @@ def test_one_thread_leads_where_all_are_known_too_roughly_and_how_roughly_is_sai
     assert re.search(r"\(8 launches, one thread\); with both threads to ±2\d\.\d% only$", leading_sentence(found))
 
 
+def test_one_thread_leads_where_cores_were_apart_for_some_of_the_time() -> None:
+    loses = dict(zip(sorted(SPEEDS), (1.2, 1.6), strict=True))
+    found = device([made_up_launch(number, rounds=8, apart=0.2, loses=loses) for number in range(8)])
+    assert found.leading[:2] == (1, 2)
+    assert found.leading.of_most < 0.06
+    assert re.search(
+        r"\(8 launches, one thread\); with both threads, whose cores shared a cache for 8\d% of the time, to ±",
+        leading_sentence(found),
+    )
+    now_and_then = device([made_up_launch(number, rounds=8, apart=0.02, loses=loses) for number in range(8)])
+    assert now_and_then.leading.threads == 2
+    alone = [disturbed(made_up_launch(number, rounds=8, apart=0.2, loses=loses), 1) for number in range(8)]
+    assert device(alone).leading.threads == 2  # of one thread nothing is known
+
+
+def test_what_all_threads_show_stands_beside_one_that_leads(tmp_path: Path) -> None:
+    tables = rounds(tmp_path / "run", rounds=8, apart=0.2, loses={VIT: 1.6, CNN: 1.2})
+    assert rows_of(tables)[0]["speed_threads"] == 1
+    (note,) = (note for note in answer(tables).notes if note.startswith("Ratios"))
+    told = re.search(r"of the time, the ViT trains (\S+) times as many images a second \((\S+) to (\S+)\)", note)
+    assert told
+    amount, low, high = map(float, told.groups())
+    assert low < 1.5 < high
+    assert 1.45 < amount < 1.55
+
+
 def test_where_nothing_is_known_all_threads_stand_there_and_are_too_noisy() -> None:
     found = device([made_up_launch(number, noise=0.1) for number in range(4)])
     assert (found.leading.threads, found.leading.known) == (2, False)

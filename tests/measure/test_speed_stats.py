@@ -192,6 +192,43 @@ def test_probes_that_tell_nonsense_count_as_none(odd: float) -> None:
     assert Speeds(launches).ratio(train("b"), train("a")).amount == pytest.approx(2.0)
 
 
+def pair(a: str, b: str, threads: int) -> tuple[Cell, Cell]:
+    return Cell(a, "train", 128, threads), Cell(b, "train", 128, threads)
+
+
+def test_slices_whose_cores_were_apart_are_left_out() -> None:
+    launches = made_up_launches(TRUE, 8, threads=(1, 2), apart=0.3, loses={"a": 1.2, "b": 1.6}, rounds=8)
+    found, told = Speeds(launches), pair("b", "a", 2)
+    assert found.apart_share(2) == pytest.approx(0.3, abs=0.06)
+    assert found.apart_share(1) == 0.0
+    assert found.ratio(*told).amount == pytest.approx(2.0, rel=0.03)
+    assert found.ratio(*told).half_width < 0.04
+    unseen = [replace(each, slices=[piece | {"exchange_seconds": None} for piece in each.slices]) for each in launches]
+    assert Speeds(unseen).apart_share(2) == 0.0
+    assert Speeds(unseen).ratio(*told).amount < 1.92
+    assert Speeds(unseen).ratio(*told).half_width > 2 * found.ratio(*told).half_width
+    assert Speeds(unseen).ratio(*pair("b", "a", 1)) == found.ratio(*pair("b", "a", 1))
+
+
+def test_where_cores_were_apart_for_most_of_the_time_all_slices_count() -> None:
+    launches = made_up_launches(TRUE, 8, threads=(1, 2), apart=0.9, loses={"a": 1.2, "b": 1.6}, noise=0.0)
+    found = Speeds(launches)
+    assert found.apart_share(2) > 0.8
+    assert found.ratio(*pair("b", "a", 2)).amount == pytest.approx(1.55, abs=0.1)  # 1.5 apart, and 2 for the rest
+    never = made_up_launches(TRUE, 8, threads=(1, 2), apart=1.0, loses={"a": 1.2, "b": 1.6}, noise=0.0)
+    assert Speeds(never).apart_share(2) == 0.0  # nothing tells that they ever could be together
+    assert Speeds(never).ratio(*pair("b", "a", 2)).amount == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("odd", [-1.0, 0.0, math.inf, 10**400])
+def test_exchanges_that_tell_nonsense_count_as_none(odd: float) -> None:
+    launches = made_up_launches(TRUE, 6, threads=(2,), noise=0.0)
+    for piece in launches[0].slices:
+        piece["exchange_seconds"] = odd
+    assert Speeds(launches).apart_share(2) == 0.0
+    assert Speeds(launches).ratio(*pair("b", "a", 2)).amount == pytest.approx(2.0)
+
+
 def test_what_a_step_does_once_in_a_while_counts() -> None:
     launches = made_up_launches({"a": 1000.0, "b": 1000.0}, 5, noise=0.0, drift=0.0, rounds=20)
     for launch in launches:

@@ -68,6 +68,10 @@ def test_a_launch_has_every_work_of_every_configuration_in_an_order_drawn_anew(t
     }
     threads = {piece["num_threads"] for piece in launch.slices}
     assert 1 in threads
+    for piece in launch.slices:
+        shares = piece["num_threads"] > 1 and piece["work"] in ("train", "infer")
+        assert shares == (piece["exchange_seconds"] is not None)
+        assert not shares or 0 < piece["exchange_seconds"] < 1
     works = Counter(
         (piece["config_id"], piece["work"], piece["batch_size"], piece["num_threads"]) for piece in launch.slices
     )
