@@ -315,15 +315,18 @@ class Worker:
         return min(times)
 
     def _steps_in(self, name: str, threads: int, seconds: float, discard: float) -> int:
-        """How many steps fill a slice, by those that are left out before it."""
+        """How many steps fill a slice, by the fastest of those that are left out before it.
+
+        Of a slow one, which other work held up, the slice would have too few.
+        """
         if (name, threads) not in self.paces:  # compiled code is made anew for another number of threads
             self._seconds(name, 1)
         pace = self.paces.get((name, threads), 0.0)
         if pace < SLOW:
-            start, steps = time.perf_counter(), 0
-            while not steps or time.perf_counter() - start < discard:
-                pace, steps = self._seconds(name, 1), steps + 1
-            self.paces[name, threads] = pace
+            start, paces = time.perf_counter(), list[float]()
+            while not paces or time.perf_counter() - start < discard:
+                paces.append(self._seconds(name, 1))
+            pace = self.paces[name, threads] = min(paces)
         return max(1, round(seconds / max(pace, 1e-7)))
 
     def _calls(self, name: str, steps: int, threads: int) -> dict[str, Any]:

@@ -204,9 +204,9 @@ def judge() -> str:
         "1 as their interval is wide; others would be told as too noisy to call. `false`: ratios of equal work that "
         "would be told as a difference.",
         "",
-        "| regime | threads | phases | s a phase | undisturbed slices | fixed loop's slowdown | ratios | held | "
-        "median half-width | called | of these held | false |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| regime | threads | phases | s a phase | undisturbed slices | cores apart | fixed loop's slowdown | ratios | "
+        "held | median half-width | called | of these held | false |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for regime, own in recorded.items():
         for threads in sorted({each.threads for each in asked if each.regime == regime}):
@@ -215,10 +215,12 @@ def judge() -> str:
             equal = [each for each in here if each.truth == 1.0]
             speeds = [Speeds(phase.launches) for phase in own]
             clean = median(each.clean_share(threads) for each in speeds)
+            apart = median(each.apart_share(threads) for each in speeds)
             slower = median(each.slowdown(threads) for each in speeds)
             took = median(phase.about["seconds"] for phase in own)
             lines.append(
-                f"| {regime} | {threads} | {len(own)} | {took:.0f} | {clean:.0%} | {slower:.2f} | {len(here)} | "
+                f"| {regime} | {threads} | {len(own)} | {took:.0f} | {clean:.0%} | {apart:.0%} | {slower:.2f} | "
+                f"{len(here)} | "
                 f"{share([each.holds for each in here if each.known])} | "
                 f"{median(each.found.half_width for each in here):.1%} | {len(called)} | "
                 f"{share([each.holds for each in called])} | {sum(each.told_apart for each in equal)} of {len(equal)} |"
@@ -299,9 +301,9 @@ def resolution(regime: str | None) -> str:
         f"`python tests/benchmarks/speed_proof.py resolution REGIME`: {len(trials)} configurations, all pairs of them; "
         "half-widths of the 95% intervals of ratios. `hold`: pairs whose interval holds the quiet machine's ratio.",
         "",
-        "| regime | s | launches | work | threads | undisturbed slices | fixed loop's slowdown "
+        "| regime | s | launches | work | threads | undisturbed slices | cores apart | fixed loop's slowdown "
         "| median | worst | hold |",
-        "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|",
+        "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, phase in found.items():
         speeds = Speeds(phase.launches)
@@ -315,8 +317,8 @@ def resolution(regime: str | None) -> str:
             work = "one image" if panel.one_image else {"train": "training", "infer": "inference"}[panel.work]
             lines.append(
                 f"| {name} | {phase.about['seconds']:.0f} | {len(phase.launches)} | {work} | {n} | "
-                f"{speeds.clean_share(n):.0%} | {speeds.slowdown(n):.2f} | {median(widths):.1%} | {max(widths):.1%} | "
-                f"{share(held) if name != 'quiet' else ''} |"
+                f"{speeds.clean_share(n):.0%} | {speeds.apart_share(n):.0%} | {speeds.slowdown(n):.2f} | "
+                f"{median(widths):.1%} | {max(widths):.1%} | {share(held) if name != 'quiet' else ''} |"
             )
     return "\n".join(lines) + "\n"
 

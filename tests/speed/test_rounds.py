@@ -259,6 +259,12 @@ def test_a_step_that_compiles_is_not_taken_for_the_pace_of_those_after_it(clock:
     assert worker.stretch("x", 1, seconds=SLOW, discard=0.0)["steps"] == 10
 
 
+def test_a_step_that_others_held_up_is_not_taken_for_the_pace(clock: Turned) -> None:
+    seconds = iter([0.001, 0.001, 0.001, 0.001, 0.010])  # of which the last ends what is left out
+    worker = worker_with(PlainCell("train", 7, lambda: clock.turn(next(seconds, 0.001))))
+    assert worker.stretch("x", 1, seconds=0.030, discard=0.004)["steps"] == 30
+
+
 def test_of_any_number_of_steps_each_tenth_is_done_twice_on_average() -> None:
     calls, taken = list[int](), list[int]()
     opened = [PlainCell("train", 7, lambda: calls.append(1))]
