@@ -36,7 +36,7 @@ class Leading(NamedTuple):
         most: the largest number that was tried.
         half_width: of a ratio of training speeds, the median over all pairs; of one configuration, of its speed.
         of_most: the same with the largest number.
-        together: share of the slices with the largest number whose cores had a common cache.
+        together: share of undisturbed slices with the largest number whose cores had a common cache.
         known: well enough for an answer.
     """
 

@@ -155,7 +155,7 @@ class Speeds:
         return self.slowness.slowdown(num_threads)
 
     def apart_share(self, num_threads: int) -> float:
-        """Share of the slices with so many threads whose cores had no common cache; 0 where that isn't known.
+        """Share of undisturbed slices with so many threads whose cores had no common cache; 0 where it isn't known.
 
         A host that moves the cores of a rented machine about sets them apart for seconds or minutes.
         """
@@ -315,13 +315,13 @@ class _Placement:
     """Which slices had their threads on cores without a common cache, by how long passing data took beside them.
 
     Attributes:
-        share: of the slices, by number of threads.
+        share: of the slices that nothing else disturbed, by number of threads.
     """
 
     def __init__(self, launches: Sequence[Launch]) -> None:
         times: dict[int, list[float]] = defaultdict(list)
         for piece in (piece for launch in launches for piece in launch.slices):
-            if seconds := _positive(piece.get("exchange_seconds")):
+            if (seconds := _positive(piece.get("exchange_seconds"))) and is_clean(piece):
                 times[piece["num_threads"]].append(seconds)
         self._limit = {threads: APART * float(np.quantile(own, TOGETHER)) for threads, own in times.items()}
         self.share = {threads: float(np.mean(np.array(own) > self._limit[threads])) for threads, own in times.items()}

@@ -220,6 +220,15 @@ def test_where_cores_were_apart_for_most_of_the_time_all_slices_count() -> None:
     assert Speeds(never).ratio(*pair("b", "a", 2)).amount == pytest.approx(1.5)
 
 
+def test_threads_that_wait_for_a_core_are_not_apart() -> None:
+    launches = made_up_launches(TRUE, 6, threads=(2,), disturbed=0.5)
+    for launch in launches:
+        for piece in launch.slices:
+            if piece["waited_seconds"] and piece["exchange_seconds"]:
+                piece["exchange_seconds"] *= 40
+    assert Speeds(launches).apart_share(2) == 0.0
+
+
 @pytest.mark.parametrize("odd", [-1.0, 0.0, math.inf, 10**400])
 def test_exchanges_that_tell_nonsense_count_as_none(odd: float) -> None:
     launches = made_up_launches(TRUE, 6, threads=(2,), noise=0.0)
