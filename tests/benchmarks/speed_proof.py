@@ -35,13 +35,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from itertools import combinations, islice
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
@@ -53,13 +54,14 @@ from made_up_data import write_png_folder
 from scipy.special import stdtrit
 
 from bench.analysis.comparison import is_too_noisy
+from bench.analysis.labels import family_title
 from bench.analysis.run_comparison import compare_runs
 from bench.config.plan import load_plan
 from bench.config.suite_file import find_suite, read_suite
 from bench.data.download import fetch
 from bench.execution.base import ignore
 from bench.execution.local import Subprocess
-from bench.measure.speed_stats import Cell, Estimate, Speeds, panel_of
+from bench.measure.speed_stats import Cell, Estimate, Speeds, is_clean, panel_of
 from bench.measure.stats import accuracy_interval
 from bench.result import Launch, Result
 from bench.speed import rounds
@@ -320,7 +322,27 @@ def resolution(regime: str | None) -> str:
                 f"{speeds.clean_share(n):.0%} | {speeds.apart_share(n):.0%} | {speeds.slowdown(n):.2f} | "
                 f"{median(widths):.1%} | {max(widths):.1%} | {share(held) if name != 'quiet' else ''} |"
             )
+    if quiet:
+        lines += ["", "On the quiet machine, of slices of training that nothing else disturbed:", ""]
+        lines += _while_apart(quiet, {trial.config_id: family_title(trial.model) for trial in trials})
     return "\n".join(lines) + "\n"
+
+
+def _while_apart(speeds: Speeds, families: dict[str, str]) -> Iterator[str]:
+    """How many times as long training took while cores shared no cache, by family and number of threads."""
+    together = {id(piece) for launch in speeds.together for piece in launch.slices}
+    logs: dict[tuple[str, int, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for piece in (piece for launch in speeds.launches for piece in launch.slices):
+        if piece["work"] == "train" and is_clean(piece):
+            key = families[piece["config_id"]], piece["num_threads"], piece["config_id"]
+            logs[key][id(piece) in together].append(math.log(piece["seconds"] / piece["images"]))
+    longer: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for (family, threads, _), (apart, close) in logs.items():
+        if apart and close:
+            longer[family, threads].append(math.exp(mean(apart) - mean(close)))
+    for (family, threads), own in sorted(longer.items()):
+        ends = f"{min(own):.2f} to {max(own):.2f}"
+        yield f"- {len(own)} {family}s with {threads} threads took {ends} times as long while cores were apart."
 
 
 def stalls(seconds: float) -> str:
