@@ -124,15 +124,14 @@ def leading_sentence(device: "DeviceSpeeds", with_most: str = "") -> str:
     if not known:
         return f"speeds are rough: ratios are known to {_plus_minus(half_width)} only {how}"
     said = f"ratios of training speeds are known to {_plus_minus(half_width)} {how}"
-    moved = f", whose cores shared a cache for {together:.0%} of the time" if together < 1 - STEADY else ""
+    moved = f", whose cores shared a cache for {together:.0%} of the time," if together < 1 - STEADY else ""
     if threads == most:
-        return f"{said}{moved}"
+        return f"{said}{moved}".removesuffix(",")
     said += f"; with {'both' if most == 2 else f'all {most}'} threads"
     if with_most:
-        return f"{said}{moved}, {with_most}"
+        return f"{said}{moved} {with_most}"
     if of_most <= WIDEST:
-        only = " only" if of_most > half_width else ""
-        return f"{said}{moved}{',' * bool(moved)} to {_plus_minus(of_most)}{only}"
+        return f"{said}{moved} to {_plus_minus(of_most)}{' only' if of_most > half_width else ''}"
     return f"{said} other programs disturbed too many of the measurements for an answer"
 
 
