@@ -38,7 +38,8 @@ def power_stays() -> Iterator[None]:
 
 
 def pytest_runtest_teardown() -> None:
-    """A trial of several threads, which nearly all tests after it in this process would have, leaves one again."""
+    """What tests after it in this process would have from a trial of several threads, or from a worker, is undone."""
+    gc.enable()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
