@@ -190,12 +190,11 @@ class WorkerProcess:
                 with contextlib.suppress(OSError):
                     os.kill(member, ASK_FOR_STACK)
                     os.kill(member, signal.SIGCONT)  # one that was stopped answers first, and then goes on
-                deadline = time.monotonic() + STACK_SECONDS
-                while time.monotonic() < deadline:  # until something has been written and nothing more comes
+                deadline, quiet = time.monotonic() + STACK_SECONDS, 0
+                while quiet < 5 and time.monotonic() < deadline:  # until something is written and nothing more comes
                     time.sleep(0.05)
                     last, size = size, self._size()
-                    if size == last > before:
-                        break
+                    quiet = quiet + 1 if size == last > before else 0  # it may wait for a core amid its lines
 
     def _size(self) -> int:
         return os.fstat(self._stacks.fileno()).st_size
