@@ -19,7 +19,7 @@ REFERENCE = ROOT / "results" / "reference"
 LEFT_OUT = shutil.ignore_patterns("trials", "submissions", "answer.json", "*.lock", "*.previous")
 KAGGLE = "examples/make_kaggle_csv.py kaggle"  # the CSVs, made of MNIST
 COMMANDS = {  # name -> what to run, the last of them the suite
-    "mnist-cpu": ["run_bench.py mnist"],  # 19 minutes
+    "mnist-cpu": ["run_bench.py mnist"],  # 18 minutes
     "mnist-data-efficiency": ["run_bench.py mnist-data-efficiency"],  # 13
     "notebook-vit": ["run_bench.py notebook-vit --set compile=false"],  # 10
     "kaggle-vit": [KAGGLE, "run_bench.py kaggle-vit --set dtype=fp32"],  # 28
