@@ -228,8 +228,9 @@ def test_a_run_with_speed_rounds_has_speeds_without_a_timed_trial_and_goes_on_wi
         for piece in launch.slices
         if piece["work"] == "train" and is_clean(piece)
     }  # beside other programs there may be none
-    for row in summary.itertuples():
-        assert row.n_launches == ((row.config_id, row.speed_threads) in undisturbed)
+    for row in summary[summary.n_launches > 0].itertuples():
+        assert row.n_launches == 1
+        assert (row.config_id, row.speed_threads) in undisturbed
     assert bool(undisturbed) == (summary.n_launches.sum() > 0)
     assert "too noisy to call" in (folder / "rounds" / "report.md").read_text()
     status, err = typed("--resume", folder / "rounds", "--seeds", "3")
