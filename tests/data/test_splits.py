@@ -23,6 +23,7 @@ from bench.data.user_data import describe
 from bench.errors import DataError
 
 COUNT = 50  # images in each split
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # two workers on a single core
 
 
 @pytest.fixture(scope="module")
